@@ -1,0 +1,119 @@
+"""The command ``milvusdm``: MilvusDM's, with the DAG templates behind it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm import __version__
+from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from airflow_provider_milvusdm.report import Report
+    from airflow_provider_milvusdm.yaml_file import Job
+
+OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0 only when every collection was verified, or left as it was."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except MilvusdmError as error:
+        print(f"milvusdm: {error}", file=sys.stderr)
+        return UNUSABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("milvusdm", description="Migrate Milvus 1.x to Milvus 2.x.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--yaml", type=Path, metavar="FILE", help="run the job of a MilvusDM YAML file")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="where Airflow's log goes (default: a new file)")
+    parser.set_defaults(run=_run_yaml, parser=parser)
+    commands = parser.add_subparsers(title="commands")
+    sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory to try it on")
+    sample.add_argument("folder", type=Path, metavar="DIR")
+    sample.set_defaults(run=_write_sample)
+    dags = commands.add_parser("dags", help="copy the DAG templates into a DAGs folder")
+    dags.add_argument("folder", type=Path, metavar="DIR")
+    dags.set_defaults(run=_copy_dags)
+    return parser
+
+
+def _write_sample(options: argparse.Namespace) -> int:
+    from airflow_provider_milvusdm.sample import write_sample
+
+    write_sample(options.folder)
+    print(f"A Milvus 1.x data directory with collections articles and products: {options.folder}")
+    return OK
+
+
+def _copy_dags(options: argparse.Namespace) -> int:
+    from airflow_provider_milvusdm.local_run import templates
+
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for template in sorted(templates().glob("*.py")):
+        target = options.folder / template.name
+        if target.exists() and target.read_bytes() != template.read_bytes():
+            raise ConfigurationError(
+                "a DAG file of this name is there and differs", where=target, cure="Move it away, or take another DIR."
+            )
+        shutil.copyfile(template, target)
+        print(target)
+    return OK
+
+
+def _run_yaml(options: argparse.Namespace) -> int:
+    from airflow_provider_milvusdm.terminal import redirect_output
+    from airflow_provider_milvusdm.yaml_file import read_yaml
+
+    if options.yaml is None:
+        options.parser.error("--yaml FILE or a command is required")
+    jobs = read_yaml(options.yaml)
+    log = options.log or _new_log()
+    console = redirect_output(log)
+    console.print(f"Airflow's log: {log}", highlight=False)
+    try:
+        return _run(jobs, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Run it again to go on.")
+        return INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        console.print(f"milvusdm: {type(error).__name__}: {error}. The log has the whole story.", markup=False)
+        return FAILED
+
+
+def _new_log() -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"milvusdm-{datetime.now():%Y%m%d-%H%M%S}-")) / "airflow.log"
+
+
+def _run(jobs: Sequence[Job], console: Console) -> int:
+    from airflow_provider_milvusdm.local_run import private_airflow, run_job
+    from airflow_provider_milvusdm.terminal import Display
+
+    with private_airflow(), Display(console).shown():
+        reports = [run_job(job) for job in jobs]
+    ended = [_show(job, report, console) for job, report in zip(jobs, reports, strict=True)]
+    return OK if all(ended) else FAILED
+
+
+def _show(job: Job, report: Report | None, console: Console) -> bool:
+    """Print the report; whether all went well."""
+    from airflow_provider_milvusdm.report import render
+
+    if report is None:
+        console.print(f"{job.kind} FAILED before it could report: the log says why.")
+        return False
+    console.print(render(report), markup=False, highlight=False)
+    return bool(report.collections) and not report.failed

@@ -1,0 +1,62 @@
+"""What Airflow's providers manager learns of this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Provider info, as Airflow's ``provider_info.schema.json`` wants it."""
+    return {
+        "package-name": "airflow-provider-milvusdm",
+        "name": "MilvusDM",
+        "description": "Migrate Milvus 1.x to Milvus 2.x: exact, resumable, verified.",
+        "integrations": [{"integration-name": "Milvus", "external-doc-url": "https://milvus.io/", "tags": ["software"]}],
+        "hooks": [
+            {"integration-name": "Milvus", "python-modules": ["airflow_provider_milvusdm.hooks.milvus"]},
+        ],
+        "operators": [
+            {
+                "integration-name": "Milvus",
+                "python-modules": [
+                    "airflow_provider_milvusdm.operators.milvus1x",
+                    "airflow_provider_milvusdm.operators.milvus",
+                ],
+            },
+        ],
+        "connection-types": [
+            {
+                "connection-type": "milvus",
+                "hook-class-name": "airflow_provider_milvusdm.hooks.milvus.MilvusHook",
+                "hook-name": "Milvus",
+                "ui-field-behaviour": {
+                    "hidden-fields": [],
+                    "relabeling": {"schema": "Database", "login": "User"},
+                    "placeholders": {"host": "localhost", "port": "19530", "schema": "default", "login": "root"},
+                },
+                "conn-fields": _connection_fields(),
+            }
+        ],
+    }
+
+
+def _connection_fields() -> dict[str, Any]:
+    text = {"type": ["string", "null"]}
+    return {
+        "uri": {
+            "label": "URI",
+            "description": "Instead of host and port: http(s)://host:port, or the path of a Milvus Lite file",
+            "schema": text,
+        },
+        "token": {
+            "label": "Token",
+            "description": "Instead of user and password: an API key",
+            "schema": text | {"format": "password"},
+        },
+        "secure": {"label": "TLS", "schema": {"type": ["boolean", "null"], "default": False}},
+        "server_name": {"label": "TLS server name", "schema": text},
+        "ca_pem_path": {"label": "TLS certificate authority (PEM file)", "schema": text},
+        "server_pem_path": {"label": "TLS server certificate (PEM file)", "schema": text},
+        "client_pem_path": {"label": "TLS client certificate (PEM file)", "schema": text},
+        "client_key_path": {"label": "TLS client key (PEM file)", "schema": text},
+    }

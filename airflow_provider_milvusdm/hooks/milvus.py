@@ -1,0 +1,97 @@
+"""An Airflow connection becomes a client of Milvus 2.x."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+EXTRAS = ("token", "server_name", "server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
+
+
+class MilvusHook(BaseHook):
+    """Connect to Milvus 2.x, or to a Milvus Lite file.
+
+    Of the connection: host and port (19530), login and password or an extra ``token``, schema (the database),
+    extras ``secure`` (TLS) with ``ca_pem_path``, ``server_pem_path``, ``client_pem_path``, ``client_key_path``
+    and ``server_name``, or an extra ``uri`` instead of host and port.
+
+    :param milvus_conn_id: the connection.
+    :param host: takes the place of the connection's host.
+    :param port: takes the place of the connection's port.
+    :param uri: takes the place of the connection's uri, host and port; a path is a Milvus Lite file.
+    """
+
+    conn_name_attr = "milvus_conn_id"
+    default_conn_name = "milvus_default"
+    conn_type = "milvus"
+    hook_name = "Milvus"
+
+    def __init__(
+        self,
+        milvus_conn_id: str = default_conn_name,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        uri: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.milvus_conn_id = milvus_conn_id
+        self.host, self.port, self.uri = host, port, uri
+
+    def get_conn(self) -> MilvusClient:
+        """A client, which its caller closes."""
+        from pymilvus import MilvusClient
+
+        return MilvusClient(**self.client_arguments())
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets."""
+        connection = self._connection()
+        extra = connection.extra_dejson if connection else {}
+        uri = self._uri(connection, extra)
+        arguments: dict[str, Any] = {name: extra[name] for name in EXTRAS if extra.get(name)}
+        if connection and not _is_file(uri):
+            arguments |= {
+                "user": connection.login or "",
+                "password": connection.password or "",
+                "db_name": connection.schema or "",
+            }
+        return arguments | {"uri": uri}
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the server for its version, for the connection form's Test button."""
+        try:
+            client = self.get_conn()
+            version = client.get_server_version()
+            client.close()
+        except Exception as error:
+            return False, f"{type(error).__name__}: {error}"
+        return True, f"Milvus {version}"
+
+    def _connection(self) -> Any:
+        """The connection; None where only the default is missing and this hook was told where to go."""
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
+        try:
+            return self.get_connection(self.milvus_conn_id)
+        except AirflowNotFoundException:
+            if self.milvus_conn_id == self.default_conn_name and (self.host or self.uri):
+                return None
+            raise
+
+    def _uri(self, connection: Any, extra: dict[str, Any]) -> str:
+        if self.uri:
+            return self.uri
+        if extra.get("uri") and not self.host:
+            return str(extra["uri"])
+        host = self.host or (connection.host if connection else None) or "localhost"
+        port = self.port or (connection.port if connection else None) or 19530
+        return f"{'https' if extra.get('secure') else 'http'}://{host}:{port}"
+
+
+def _is_file(uri: str) -> bool:
+    return "://" not in uri

@@ -1,0 +1,1 @@
+"""Airflow operators: they hold arguments and pass manifests."""

@@ -1,0 +1,92 @@
+"""What all operators of a migration share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_milvusdm.exceptions import MilvusdmError
+from airflow_provider_milvusdm.hooks.milvus import MilvusHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+FAULT = "fault"
+REPORT = "report"
+
+
+class MigrationOperator(BaseOperator):
+    """A step of a migration.
+
+    An error of this package fails the task at once, for no retry can mend it, and is left in XCom under ``fault``
+    so that the steps behind can name it; any other error is retried.
+    """
+
+    @abstractmethod
+    def step(self, context: Context) -> Any:
+        """Do the step and return its manifest."""
+
+    @property
+    def label(self) -> str:
+        """What this mapped task is about: its map index, readable."""
+        return self.task_id
+
+    @property
+    def collection_name(self) -> str:
+        """The source's name of the collection that this task is about."""
+        return ""
+
+    def execute(self, context: Context) -> Any:
+        try:
+            return self.step(context)
+        except MilvusdmError as error:
+            fault = {"collection": self.collection_name, "fault": str(error)}
+            context["ti"].xcom_push(key=FAULT, value=fault)
+            raise AirflowFailException(str(error)) from None
+
+
+class MilvusOperator(MigrationOperator):
+    """A step that talks to the target.
+
+    :param milvus_conn_id: connection to Milvus 2.x.
+    :param dest_host: takes the place of the connection's host.
+    :param dest_port: takes the place of the connection's port.
+    :param dest_uri: takes the place of host and port; a path is a Milvus Lite file.
+    """
+
+    template_fields: Sequence[str] = ("milvus_conn_id", "dest_host", "dest_port", "dest_uri")
+
+    def __init__(
+        self,
+        *,
+        milvus_conn_id: str = MilvusHook.default_conn_name,
+        dest_host: str | None = None,
+        dest_port: int | str | None = None,
+        dest_uri: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.milvus_conn_id = milvus_conn_id
+        self.dest_host, self.dest_port, self.dest_uri = dest_host, dest_port, dest_uri
+
+    @property
+    def hook(self) -> MilvusHook:
+        return MilvusHook(
+            self.milvus_conn_id,
+            host=self.dest_host or None,
+            port=int(self.dest_port) if self.dest_port else None,
+            uri=self.dest_uri or None,
+        )
+
+
+def all_values(xcoms: Any) -> list[Any]:
+    """The values that a (mapped) upstream task left, those that failed or were skipped left out."""
+    if xcoms is None:
+        return []
+    if isinstance(xcoms, Sequence):
+        xcoms = xcoms[:]
+    return [value for value in xcoms if value is not None] if isinstance(xcoms, Iterable) else [xcoms]

@@ -1,0 +1,270 @@
+"""Steps that make, fill and verify the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvusdm.exceptions import VerificationError
+from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator, MilvusOperator, all_values
+from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
+from airflow_provider_milvusdm.vectors import (
+    CollectionPlan,
+    CreatedCollection,
+    LoadUnit,
+    PartitionGroup,
+    ResolvedGroup,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class MilvusPlanOperator(MigrationOperator):
+    """Every collection asked for, with all that was resolved of it, under its names in the target.
+
+    :param groups: what the inspect step returned.
+    :param resolved: what the resolve tasks returned.
+    :param faults: what those that failed left under ``fault``.
+    :param rename: ``{"news": "articles", "news/2021": "y2021"}``: collections and partitions.
+    :param id_field: name of the primary key.
+    :param vector_field: name of the vector field.
+    """
+
+    template_fields: Sequence[str] = ("groups", "resolved", "faults", "rename", "id_field", "vector_field")
+
+    def __init__(
+        self,
+        *,
+        groups: Any,
+        resolved: Any,
+        faults: Any = None,
+        rename: Mapping[str, str] | str | None = None,
+        id_field: str = "id",
+        vector_field: str = "embedding",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.groups, self.resolved, self.faults = groups, resolved, faults
+        self.rename, self.id_field, self.vector_field = rename, id_field, vector_field
+
+    def step(self, context: Context) -> list[dict[str, Any]]:
+        from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
+
+        plans = plan_collections(
+            [from_json(PartitionGroup, group) for group in all_values(self.groups)],
+            [from_json(ResolvedGroup, group) for group in all_values(self.resolved)],
+            {fault["collection"]: fault["fault"] for fault in all_values(self.faults)},
+            rename=parse_text(self.rename) or {},
+            id_field=self.id_field,
+            vector_field=self.vector_field,
+        )
+        return [to_json(plan) for plan in plans]
+
+
+class MilvusCreateCollectionOperator(MilvusOperator):
+    """Make the target of one collection ready, or refuse before anything is touched.
+
+    :param collection: one of the plans of :class:`MilvusPlanOperator`.
+    :param mode: ``skip``, ``append`` or ``overwrite``: acts only where the target exists.
+    :param create_index: leave the collection indexed and loaded.
+    """
+
+    template_fields: Sequence[str] = (*MilvusOperator.template_fields, "collection", "mode", "create_index")
+
+    def __init__(
+        self, *, collection: dict[str, Any], mode: str = "skip", create_index: bool | str = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.collection, self.mode, self.create_index = collection, mode, create_index
+
+    @property
+    def label(self) -> str:
+        return self.collection_name
+
+    @property
+    def collection_name(self) -> str:
+        return str(self.collection["name"])
+
+    def step(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_milvusdm.targets.milvus_collection import create_collection
+
+        plan = from_json(CollectionPlan, self.collection)
+        with closing(self.hook.get_conn()) as client:
+            created = create_collection(client, plan, self.mode, create_index=parse_text(self.create_index))
+        self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
+        manifest: dict[str, Any] = to_json(created)
+        return manifest
+
+
+class MilvusUnitsOperator(MigrationOperator):
+    """The load units of the collections that were created; mapped over by :class:`MilvusLoadOperator`.
+
+    :param collections: what :class:`MilvusPlanOperator` returned.
+    :param created: what the create tasks returned.
+    """
+
+    template_fields: Sequence[str] = ("collections", "created")
+
+    def __init__(self, *, collections: Any, created: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collections, self.created = collections, created
+
+    def step(self, context: Context) -> list[dict[str, Any]]:
+        from airflow_provider_milvusdm.targets.milvus_units import address_units
+
+        units = address_units(
+            [from_json(CollectionPlan, plan) for plan in all_values(self.collections)],
+            [from_json(CreatedCollection, created) for created in all_values(self.created)],
+        )
+        return [to_json(unit) for unit in units]
+
+
+class MilvusLoadOperator(MilvusOperator):
+    """Load one unit: its rows are read from the source and written in batches.
+
+    Killed anywhere and tried again, it goes on from its checkpoint in Airflow's task state.
+
+    :param unit: one of the units of :class:`MilvusUnitsOperator`.
+    """
+
+    template_fields: Sequence[str] = (*MilvusOperator.template_fields, "unit")
+
+    def __init__(self, *, unit: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.unit = unit
+
+    @property
+    def label(self) -> str:
+        return from_json(LoadUnit, self.unit).label
+
+    @property
+    def collection_name(self) -> str:
+        return str(self.unit["collection"]["name"])
+
+    def step(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+
+        unit = from_json(LoadUnit, self.unit)
+        with closing(self.hook.get_conn()) as client:
+            loaded = load_unit(client, unit, context["task_state_store"])
+        self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
+        manifest: dict[str, Any] = to_json(loaded)
+        return manifest
+
+
+class MilvusVerifyOperator(MilvusOperator):
+    """Index, load, count and compare one collection; fails when it is not what was read.
+
+    :param collection: one of the plans of :class:`MilvusPlanOperator`.
+    :param created: what the create tasks returned.
+    :param loaded: what the load tasks returned.
+    :param faults: what the create and load tasks that failed left under ``fault``.
+    :param verify: ``counts``, or ``sample``: rows are read back and compared bit for bit, too.
+    :param create_index: leave the collection indexed and loaded.
+    """
+
+    template_fields: Sequence[str] = (
+        *MilvusOperator.template_fields,
+        "collection",
+        "created",
+        "loaded",
+        "faults",
+        "verify",
+        "create_index",
+    )
+
+    def __init__(
+        self,
+        *,
+        collection: dict[str, Any],
+        created: Any,
+        loaded: Any,
+        faults: Sequence[Any] = (),
+        verify: str = "sample",
+        create_index: bool | str = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.collection, self.created, self.loaded, self.faults = collection, created, loaded, faults
+        self.verify, self.create_index = verify, create_index
+
+    @property
+    def label(self) -> str:
+        return self.collection_name
+
+    @property
+    def collection_name(self) -> str:
+        return str(self.collection["name"])
+
+    def step(self, context: Context) -> dict[str, Any]:
+        report = self._report()
+        manifest: dict[str, Any] = to_json(report)
+        context["ti"].xcom_push(key=REPORT, value=manifest)
+        self.log.info("\n%s", render(Report((report,))))
+        if report.status == FAILED:
+            raise VerificationError(f"collection {report.collection!r} failed:\n" + "\n".join(report.faults))
+        return manifest
+
+    def _report(self) -> CollectionReport:
+        from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
+        from airflow_provider_milvusdm.targets.milvus_writer import Loaded
+
+        plan = from_json(CollectionPlan, self.collection)
+        created = [from_json(CreatedCollection, one) for one in self._of_collection(self.created, "name")]
+        loads = [from_json(Loaded, one) for one in self._of_collection(self.loaded, "collection")]
+        faults = [fault["fault"] for some in self.faults for fault in self._of_collection(some, "collection")]
+        with closing(self.hook.get_conn()) as client:
+            return verify_collection(
+                client,
+                plan,
+                created[0] if created else None,
+                loads,
+                faults,
+                verify=self.verify,
+                create_index=parse_text(self.create_index),
+            )
+
+    def _of_collection(self, xcoms: Any, key: str) -> list[Any]:
+        return [value for value in all_values(xcoms) if value[key] == self.collection_name]
+
+
+class MilvusReportOperator(MigrationOperator):
+    """The report of a whole run; fails when a collection failed, so that the run does.
+
+    :param collections: what :class:`MilvusPlanOperator` returned.
+    :param reports: what the verify tasks left under ``report``.
+    """
+
+    template_fields: Sequence[str] = ("collections", "reports")
+
+    def __init__(self, *, collections: Any, reports: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collections, self.reports = collections, reports
+
+    def step(self, context: Context) -> dict[str, Any]:
+        report = self._report()
+        manifest: dict[str, Any] = to_json(report)
+        context["ti"].xcom_push(key=REPORT, value=manifest)
+        self.log.info("\n%s", render(report))
+        if report.failed or not report.collections:
+            raise VerificationError(
+                f"{len(report.failed)} of {len(report.collections)} collections failed",
+                found=", ".join(report.failed) or "no collection: see the log of the inspect step",
+            )
+        return manifest
+
+    def _report(self) -> Report:
+        """Reports in the order asked for; a collection without one failed before it could be verified."""
+        found = {report["collection"]: report for report in all_values(self.reports)}
+        plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
+        return Report(
+            tuple(
+                from_json(CollectionReport, found[plan.name])
+                if plan.name in found
+                else CollectionReport(plan.name, plan.target.name, faults=(plan.error or "not verified",))
+                for plan in plans
+            )
+        )

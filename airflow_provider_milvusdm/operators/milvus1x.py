@@ -1,0 +1,148 @@
+"""Steps that read Milvus 1.x: inspect the catalog, resolve the segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvusdm.config import parse_selection
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.vectors import PartitionGroup
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
+
+ACCESS_DENIED, UNKNOWN_DATABASE = 1045, 1049
+
+
+class Milvus1xInspectOperator(MigrationOperator):
+    """Read the catalog of a Milvus 1.x server; the result is mapped over by :class:`Milvus1xSegmentOperator`.
+
+    :param source_milvus_path: the directory that holds ``db/`` and ``wal/``.
+    :param source_collection: ``{"name": ["tag", …] or None}``, ``{"*": None}`` for all, a name or a list of names.
+    :param mysql_conn_id: connection to MySQL, where the catalog was kept there.
+    :param catalog_path: the SQLite file, where it isn't ``db/meta.sqlite``.
+    :param tables_path: the folder of segments, where it isn't ``db/tables``.
+    :param unit_mib: size of a load unit.
+    """
+
+    template_fields: Sequence[str] = (
+        "source_milvus_path",
+        "source_collection",
+        "mysql_conn_id",
+        "catalog_path",
+        "tables_path",
+        "unit_mib",
+    )
+
+    def __init__(
+        self,
+        *,
+        source_milvus_path: str,
+        source_collection: Any = "*",
+        mysql_conn_id: str | None = None,
+        catalog_path: str | None = None,
+        tables_path: str | None = None,
+        unit_mib: int | str = 256,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source_milvus_path = source_milvus_path
+        self.source_collection = source_collection
+        self.mysql_conn_id = mysql_conn_id
+        self.catalog_path = catalog_path
+        self.tables_path = tables_path
+        self.unit_mib = unit_mib
+
+    def step(self, context: Context) -> list[dict[str, Any]]:
+        from airflow.sdk.configuration import conf
+
+        from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
+
+        path = Path(self.source_milvus_path)
+        groups = inspect_catalog(
+            self._catalog(path),
+            Path(self.tables_path or path / "db" / "tables"),
+            parse_selection(parse_text(self.source_collection)),
+            unit_bytes=int(self.unit_mib) << 20,
+            most_tasks=conf.getint("core", "max_map_length"),
+        )
+        for group in groups:
+            found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
+            self.log.info("%s: %s", group.label, found)
+        return [to_json(group) for group in groups]
+
+    def _catalog(self, path: Path) -> Catalog:
+        from airflow_provider_milvusdm.sources.milvus1x_catalog import read_catalog, read_sqlite_catalog
+
+        if not self.mysql_conn_id:
+            return read_sqlite_catalog(Path(self.catalog_path or path / "db" / "meta.sqlite"))
+        with closing(_mysql(self.mysql_conn_id)) as connection:
+            return read_catalog(connection, f"MySQL connection {self.mysql_conn_id}")
+
+
+class Milvus1xSegmentOperator(MigrationOperator):
+    """Resolve the live ids and the load units of some partitions of a collection.
+
+    Every segment is opened and checked, every id read and every vector looked at: what Milvus 2.x can't hold, and
+    what is damaged, fails here.
+
+    :param partitions: one of the groups that :class:`Milvus1xInspectOperator` found.
+    """
+
+    template_fields: Sequence[str] = ("partitions",)
+
+    def __init__(self, *, partitions: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.partitions = partitions
+
+    @property
+    def label(self) -> str:
+        return from_json(PartitionGroup, self.partitions).label
+
+    @property
+    def collection_name(self) -> str:
+        return str(self.partitions["name"])
+
+    def step(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_milvusdm.sources.resolve import resolve_group
+
+        resolved = resolve_group(from_json(PartitionGroup, self.partitions))
+        for partition in resolved.partitions:
+            self.log.info(
+                "%s/%s: %d live rows, %d deleted", resolved.name, partition.tag, partition.live_rows,
+                partition.deleted_rows,
+            )
+        manifest: dict[str, Any] = to_json(resolved)
+        return manifest
+
+
+def _rows(group: PartitionGroup) -> int:
+    return sum(partition.live_rows for partition in group.partitions)
+
+
+def _mysql(mysql_conn_id: str) -> Any:
+    """A DB-API connection through Airflow's MySqlHook."""
+    try:
+        from airflow.providers.mysql.hooks.mysql import MySqlHook
+    except ImportError:
+        raise ConfigurationError(
+            "a catalog in MySQL needs apache-airflow-providers-mysql",
+            cure="pip install 'airflow-provider-milvusdm[mysql]' (its mysqlclient needs a compiler).",
+        ) from None
+    try:
+        return MySqlHook(mysql_conn_id=mysql_conn_id).get_conn()
+    except Exception as error:
+        if error.args and error.args[0] in (ACCESS_DENIED, UNKNOWN_DATABASE):
+            raise ConfigurationError(
+                f"MySQL refuses connection {mysql_conn_id}",
+                found=error.args[1],
+                cure="Correct the connection's login, password and schema (mysql_parameter in YAML).",
+            ) from None
+        raise

@@ -1,0 +1,107 @@
+"""The report of a migration: what was read, loaded and counted, and what was mapped to what."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+VERIFIED, SKIPPED, FAILED = "verified", "skipped", "failed"
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """Rows of one partition; ``counted`` is None where the target could not be asked."""
+
+    partition: str
+    target: str
+    live: int
+    deleted: int
+    loaded: int = 0
+    before: int = 0
+    counted: int | None = None
+
+
+@dataclass(frozen=True)
+class CollectionReport:
+    """One collection: ``status``, its partitions, names, metric and index in source and target."""
+
+    collection: str
+    target: str = ""
+    status: str = FAILED
+    action: str = ""
+    metric: str = ""
+    target_metric: str = ""
+    index: str = ""
+    target_index: str = ""
+    partitions: tuple[PartitionReport, ...] = ()
+    sampled: int = 0
+    """Rows read back and compared bit for bit."""
+    rows_per_second: int | None = None
+    """Live rows by the time that the load tasks took together."""
+    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    collections: tuple[CollectionReport, ...] = field(default_factory=tuple)
+
+    @property
+    def failed(self) -> list[str]:
+        return [report.collection for report in self.collections if report.status == FAILED]
+
+
+def render(report: Report, width: int = 150) -> str:
+    """The report as text: a table of partitions, and below it what was mapped, noted and found wrong."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("collection", "partition", "target", title="Milvus migration")
+    for heading in ("live", "deleted", "loaded", "before", "counted", "rows/s"):
+        table.add_column(heading, justify="right")
+    table.add_column("status")
+    for collection in report.collections:
+        for row in _rows(collection):
+            table.add_row(*row)
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(table)
+    for collection in report.collections:
+        for line in _remarks(collection):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def _rows(collection: CollectionReport) -> list[Sequence[str]]:
+    speed = "" if collection.rows_per_second is None else str(collection.rows_per_second)
+    if not collection.partitions:
+        return [(collection.collection, "", collection.target, *[""] * 6, collection.status)]
+    return [
+        (
+            collection.collection if first else "",
+            part.partition,
+            f"{collection.target}/{part.target}",
+            str(part.live),
+            str(part.deleted),
+            str(part.loaded),
+            str(part.before),
+            "?" if part.counted is None else str(part.counted),
+            speed if first else "",
+            collection.status if first else "",
+        )
+        for part, first in zip(collection.partitions, [True, *[False] * len(collection.partitions)], strict=False)
+    ]
+
+
+def _remarks(collection: CollectionReport) -> list[str]:
+    mapped = (
+        f"{collection.collection} -> {collection.target}: {collection.action}; metric {collection.metric} -> "
+        f"{collection.target_metric}; index {collection.index} -> {collection.target_index}; "
+        f"{collection.sampled} rows read back"
+    )
+    return [
+        *([mapped] if collection.target_metric else []),
+        *(f"  note: {note}" for note in collection.notes),
+        *(f"{collection.collection} FAILED: {fault}" for fault in collection.faults),
+    ]

@@ -1,0 +1,330 @@
+"""The catalog of a Milvus 1.x server: tables ``Tables``, ``TableFiles`` and ``Fields`` of SQLite or MySQL.
+
+Source of the facts: the server's own code, ``core/src/db/meta/MySQLMetaImpl.cpp`` and ``SqliteMetaImpl.cpp``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from airflow_provider_milvusdm.exceptions import (
+    DamagedSourceError,
+    MilvusdmError,
+    SourceNotFoundError,
+    UnsupportedSourceError,
+)
+from airflow_provider_milvusdm.vectors import (
+    DEFAULT_PARTITION,
+    CollectionSpec,
+    Metric,
+    PartitionSpec,
+    SegmentSpec,
+)
+
+STATE_NORMAL = 0
+METRICS = {
+    1: Metric.L2,
+    2: Metric.IP,
+    3: Metric.HAMMING,
+    4: Metric.JACCARD,
+    5: Metric.TANIMOTO,
+    6: Metric.SUBSTRUCTURE,
+    7: Metric.SUPERSTRUCTURE,
+}
+INDEXES = {
+    1: "FLAT",
+    2: "IVF_FLAT",
+    3: "IVF_SQ8",
+    4: "RNSG",
+    5: "IVF_SQ8H",
+    6: "IVF_PQ",
+    7: "SPTAG_KDT",
+    8: "SPTAG_BKT",
+    9: "BIN_FLAT",
+    10: "BIN_IVF_FLAT",
+    11: "HNSW",
+    12: "ANNOY",
+}
+FILE_TYPES_WITH_ROWS = {1: "RAW", 2: "TO_INDEX", 3: "INDEX", 7: "BACKUP"}
+FILE_TYPES_WITHOUT_ROWS = {0: "NEW", 4: "TO_DELETE", 5: "NEW_MERGE", 6: "NEW_INDEX"}
+FLAG_IDS_BY_SERVER = 1
+VERSIONS = re.compile(r"(0\.(7|8|9|10)|1\.[01])(\.\d+)*$")
+
+COLUMNS = {
+    "Tables": (
+        "table_id",
+        "state",
+        "dimension",
+        "flag",
+        "engine_type",
+        "index_params",
+        "metric_type",
+        "owner_table",
+        "partition_tag",
+        "version",
+    ),
+    "TableFiles": ("table_id", "segment_id", "file_type", "row_count"),
+    "Fields": ("collection_id",),
+}
+TEXT_COLUMNS = {
+    "table_id",
+    "index_params",
+    "owner_table",
+    "partition_tag",
+    "version",
+    "segment_id",
+    "collection_id",
+}
+ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": ""}
+
+Row = Mapping[str, Any]
+Known = TypeVar("Known")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What a 1.x server knew of its collections, as it knew it."""
+
+    origin: str
+    """Where it was read: a file, or a MySQL connection."""
+    collections: Mapping[str, Row]
+    partitions: Mapping[str, list[Row]]
+    """By collection."""
+    files: Mapping[str, list[Row]]
+    """By table_id, in the catalog's order."""
+    with_attributes: frozenset[str] = field(default_factory=frozenset)
+
+    def names(self) -> list[str]:
+        return list(self.collections)
+
+    def collection(self, name: str) -> CollectionSpec:
+        """The collection ``name``; refused when unknown, of another version, or with attributes."""
+        row = self.collections.get(name)
+        if row is None:
+            raise SourceNotFoundError(
+                f"no collection {name!r} in the catalog",
+                where=self.origin,
+                found=f"collections {', '.join(sorted(self.collections)) or 'none'}",
+                cure="Correct source_collection.",
+            )
+        self._refuse_other_formats(row)
+        return self._spec(row)
+
+    def partition(self, collection: str, tag: str) -> PartitionSpec:
+        """The partition ``tag`` (``_default`` for the rows outside any) with the segments that hold rows."""
+        if tag == DEFAULT_PARTITION:
+            return PartitionSpec(tag, self._segments(collection))
+        rows = [row for row in self.partitions.get(collection, []) if row["partition_tag"] == tag]
+        if not rows:
+            raise SourceNotFoundError(
+                f"no partition {tag!r} in collection {collection!r}",
+                where=self.origin,
+                found=f"partitions {', '.join(repr(known) for known in self.tags(collection))}",
+                cure="Correct source_collection.",
+            )
+        return PartitionSpec(tag, self._segments(rows[0]["table_id"]))
+
+    def tags(self, collection: str) -> list[str]:
+        """All partition tags of a collection, ``_default`` first."""
+        tags = [row["partition_tag"] for row in self.partitions.get(collection, [])]
+        repeated = sorted({tag for tag in tags if tags.count(tag) > 1 or tag in ("", DEFAULT_PARTITION)})
+        if repeated:
+            raise DamagedSourceError(
+                f"partition tags of collection {collection!r} are empty, reserved or there twice",
+                where=self.origin,
+                found=repeated,
+                cure="Restore the catalog from a backup.",
+            )
+        return [DEFAULT_PARTITION, *tags]
+
+    def _refuse_other_formats(self, row: Row) -> None:
+        name, version = row["table_id"], row["version"]
+        if not VERSIONS.match(version):
+            raise UnsupportedSourceError(
+                f"collection {name!r} is of another version of Milvus",
+                where=self.origin,
+                expected="0.7 to 0.10, 1.0 or 1.1",
+                found=repr(version),
+                cure="Open it with a Milvus 1.1 server, which upgrades it, then migrate.",
+            )
+        if name in self.with_attributes:
+            raise UnsupportedSourceError(
+                f"collection {name!r} keeps attributes beside its vectors (a hybrid collection of 0.9 or 0.10)",
+                where=f"{self.origin}, table Fields",
+                cure="Such collections are not migrated yet; leave it out of source_collection.",
+            )
+
+    def _spec(self, row: Row) -> CollectionSpec:
+        name = row["table_id"]
+        metric = self._known(METRICS, row, "metric_type")
+        dimension = row["dimension"]
+        if dimension < 1 or (metric.is_binary and dimension % 8):
+            raise DamagedSourceError(
+                f"collection {name!r} has an impossible dimension",
+                where=f"{self.origin}, table Tables",
+                expected="a multiple of 8" if metric.is_binary else "at least 1",
+                found=dimension,
+                cure="Restore the catalog from a backup.",
+            )
+        return CollectionSpec(
+            name=name,
+            dimension=dimension,
+            metric=metric,
+            index_type=self._known(INDEXES, row, "engine_type"),
+            index_params=self._index_params(row),
+            generated_ids=row["flag"] == FLAG_IDS_BY_SERVER,
+        )
+
+    def _index_params(self, row: Row) -> dict[str, int]:
+        try:
+            params = json.loads(row["index_params"] or "{}")
+            return {str(key): int(value) for key, value in params.items()}
+        except (ValueError, TypeError, AttributeError):
+            raise DamagedSourceError(
+                f"index_params of collection {row['table_id']!r}",
+                where=f"{self.origin}, table Tables",
+                expected="a JSON object of whole numbers",
+                found=repr(row["index_params"]),
+                cure="Restore the catalog from a backup.",
+            ) from None
+
+    def _known(self, names: Mapping[int, Known], row: Row, column: str) -> Known:
+        if row[column] in names:
+            return names[row[column]]
+        raise DamagedSourceError(
+            f"{column} of {row['table_id']!r} is none that Milvus 1.x had",
+            where=self.origin,
+            expected=f"one of {', '.join(map(str, names))}",
+            found=row[column],
+            cure="Restore the catalog from a backup.",
+        )
+
+    def _segments(self, table_id: str) -> tuple[SegmentSpec, ...]:
+        """Segments that hold rows; one whose index and raw file are both listed counts once."""
+        counts: dict[str, int] = {}
+        for row in self.files.get(table_id, []):
+            self._known(FILE_TYPES_WITH_ROWS | FILE_TYPES_WITHOUT_ROWS, row, "file_type")
+            if row["file_type"] not in FILE_TYPES_WITH_ROWS:
+                continue
+            name, rows = f"{table_id}/{row['segment_id']}", row["row_count"]
+            if counts.setdefault(name, rows) != rows:
+                raise DamagedSourceError(
+                    f"the files of segment {name} differ in row_count",
+                    where=f"{self.origin}, table TableFiles",
+                    expected=counts[name],
+                    found=rows,
+                    cure="Restore the catalog from a backup.",
+                )
+        return tuple(SegmentSpec(name, rows) for name, rows in counts.items())
+
+
+def read_catalog(connection: Any, origin: str) -> Catalog:
+    """Read the catalog through a DB-API 2.0 connection to SQLite or MySQL."""
+    tables = _read_table(connection, "Tables", origin)
+    files = _read_table(connection, "TableFiles", origin)
+    fields = _read_table(connection, "Fields", origin, optional=True)
+    normal = [row for row in tables if row["state"] == STATE_NORMAL]
+    return Catalog(
+        origin=origin,
+        collections={row["table_id"]: row for row in normal if not row["owner_table"]},
+        partitions=_group(normal, "owner_table"),
+        files=_group(files, "table_id"),
+        with_attributes=frozenset(row["collection_id"] for row in fields),
+    )
+
+
+def read_sqlite_catalog(path: Path) -> Catalog:
+    """Read ``meta.sqlite`` and the rows still in its ``-wal`` from a copy: the source is not even locked.
+
+    Raises SourceNotFoundError, DamagedSourceError, UnsupportedSourceError.
+    """
+    if not path.is_file():
+        raise SourceNotFoundError(
+            "no Milvus 1.x catalog",
+            where=path,
+            cure="source_milvus_path is the directory that holds db/ and wal/. A catalog kept in MySQL needs "
+            "mysql_conn_id (mysql_parameter in YAML), one kept elsewhere catalog_path.",
+        )
+    with _copy(path) as copy, closing(sqlite3.connect(copy)) as connection:
+        return read_catalog(connection, str(path))
+
+
+@contextmanager
+def _copy(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="milvus1x-catalog-") as folder:
+        copy = Path(folder) / "meta.sqlite"
+        shutil.copyfile(path, copy)
+        wal = path.with_name(path.name + "-wal")
+        if wal.is_file():
+            shutil.copyfile(wal, copy.with_name("meta.sqlite-wal"))
+        yield copy
+
+
+def _read_table(connection: Any, table: str, origin: str, *, optional: bool = False) -> list[dict[str, Any]]:
+    with closing(connection.cursor()) as cursor:
+        present = _columns(cursor, table, origin)
+        if not present and optional:
+            return []
+        missing = [column for column in COLUMNS[table] if column not in present]
+        if missing:
+            raise UnsupportedSourceError(
+                f"table {table} is not that of a Milvus 1.x catalog",
+                where=origin,
+                expected=f"columns {', '.join(missing)}",
+                found=f"columns {', '.join(present)}" if present else "no such table",
+                cure="0.6 and earlier and 0.11 keep another format: only 0.7 to 0.10, 1.0 and 1.1 are read.",
+            )
+        cursor.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table}{ORDER[table]}")
+        return [_checked(dict(zip(COLUMNS[table], row, strict=True)), table, origin) for row in cursor.fetchall()]
+
+
+def _columns(cursor: Any, table: str, origin: str) -> list[str]:
+    """Columns of ``table``, none where there is no such table."""
+    try:
+        cursor.execute(f"SELECT * FROM {table} LIMIT 0")
+    except MilvusdmError:
+        raise
+    except Exception as error:
+        if re.search(r"no such table|doesn't exist", str(error)):
+            return []
+        if not isinstance(error, sqlite3.DatabaseError):
+            raise
+        raise DamagedSourceError(
+            "the catalog can't be read",
+            where=origin,
+            expected="an SQLite database",
+            found=str(error),
+            cure="Restore meta.sqlite (with its -wal) from a backup.",
+        ) from None
+    return [column[0] for column in cursor.description]
+
+
+def _checked(row: dict[str, Any], table: str, origin: str) -> dict[str, Any]:
+    for column, value in row.items():
+        if isinstance(value, bytes | bytearray):
+            row[column] = value = bytes(value).decode("utf-8", "replace")
+        if not isinstance(value, str if column in TEXT_COLUMNS else int):
+            raise DamagedSourceError(
+                f"column {column} of a row in table {table}",
+                where=origin,
+                expected="text" if column in TEXT_COLUMNS else "a whole number",
+                found=repr(value),
+                cure="Restore the catalog from a backup.",
+            )
+    return row
+
+
+def _group(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[column], []).append(row)
+    return groups

@@ -1,0 +1,85 @@
+"""Inspect a Milvus 1.x catalog: which collections and partitions are asked for, in groups to resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
+from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
+from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
+from airflow_provider_milvusdm.vectors import CollectionSpec, PartitionGroup, PartitionSpec, SourceRef
+
+ALL = "*"
+Selection = Mapping[str, Sequence[str] | None]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A collection asked for, or why it can't be read."""
+
+    name: str
+    whole: bool
+    collection: CollectionSpec | None = None
+    partitions: tuple[PartitionSpec, ...] = ()
+    error: str = ""
+
+    @property
+    def live_bytes(self) -> int:
+        rows = sum(partition.live_rows for partition in self.partitions)
+        return rows * self.collection.vector_bytes if self.collection else 0
+
+
+def inspect_catalog(
+    catalog: Catalog, tables: Path, selection: Selection, *, unit_bytes: int, most_tasks: int
+) -> list[PartitionGroup]:
+    """Groups of partitions to resolve, at least one for each collection asked for.
+
+    ``unit_bytes`` is raised and partitions are grouped so that no step of the run gets more than ``most_tasks``
+    tasks. A fault of one collection travels in its group; only a source that can't be read at all raises.
+    """
+    if not tables.is_dir():
+        raise SourceNotFoundError(
+            "no tables folder",
+            where=tables,
+            cure="source_milvus_path is the directory that holds db/tables; tables_path names another place.",
+        )
+    asked = [_ask(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]
+    if len(asked) > most_tasks // 2:
+        raise ConfigurationError(
+            f"{len(asked)} collections are too many for one run",
+            expected=f"at most {most_tasks // 2}, half of Airflow's core.max_map_length",
+            cure="Name fewer in source_collection, or raise core.max_map_length.",
+        )
+    counts = group_sizes([len(one.partitions) for one in asked], most_tasks // 2)
+    total = sum(one.live_bytes for one in asked)
+    unit_bytes = unit_bytes_within(total, sum(counts), most_tasks, unit_bytes)
+    return [
+        PartitionGroup(
+            one.name, SourceRef("milvus1x", str(tables)), one.collection, partitions, one.whole, unit_bytes, one.error
+        )
+        for one, count in zip(asked, counts, strict=True)
+        for partitions in split_evenly(one.partitions, count)
+    ]
+
+
+def _expand(catalog: Catalog, selection: Selection) -> dict[str, Sequence[str] | None]:
+    """The selection with ``*`` replaced by all collections that it doesn't name."""
+    expanded = {name: tags for name, tags in selection.items() if name != ALL}
+    if ALL in selection:
+        expanded |= {name: None for name in catalog.names() if name not in expanded}
+    if not expanded:
+        raise SourceNotFoundError("the catalog holds no collection", where=catalog.origin)
+    return expanded
+
+
+def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
+    whole = tags is None
+    try:
+        collection = catalog.collection(name)
+        wanted = catalog.tags(name) if tags is None else dict.fromkeys(tags)
+        partitions = tuple(catalog.partition(name, tag) for tag in wanted)
+    except SourceError as fault:
+        return _Asked(name, whole, error=str(fault))
+    return _Asked(name, whole, collection, partitions)

@@ -1,0 +1,143 @@
+"""One segment folder of Milvus 1.x: ``<segment_id>.rv``, ``<segment_id>.uid``, ``deleted_docs``.
+
+Each file is a u64 (little-endian) that counts the bytes behind it, then those bytes; a rewrite may leave a longer
+tail. Source: the server's code, ``core/src/codecs/default/DefaultVectorsFormat.cpp`` and
+``DefaultDeletedDocsFormat.cpp``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError
+from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch
+
+HEADER = np.dtype("<u8")
+ID = np.dtype("<i8")
+OFFSET = np.dtype("<i4")
+CURE = "Restore the segment's folder from a backup, or leave its collection out of source_collection."
+
+
+class Milvus1xSource:
+    """The tables folder of a Milvus 1.x server (``db/tables``)."""
+
+    def __init__(self, path: str) -> None:
+        self.tables = Path(path)
+
+    def segment(self, collection: CollectionSpec, name: str) -> Milvus1xSegment:
+        """Open segment ``<table_id>/<segment_id>``; its files are checked against each other."""
+        folder = self.tables.joinpath(*name.split("/"))
+        if len(name.split("/")) != 2 or folder.resolve().parent.parent != self.tables.resolve():
+            raise DamagedSourceError(
+                f"segment {name!r} is outside the tables folder",
+                where=self.tables,
+                expected="<table_id>/<segment_id>",
+                found=folder.resolve(),
+                cure="The catalog was tampered with or is damaged: restore it from a backup.",
+            )
+        if not folder.is_dir():
+            raise SourceNotFoundError("a segment's folder is gone", where=folder, cure=CURE)
+        return Milvus1xSegment(folder, collection)
+
+
+class Milvus1xSegment:
+    """Ids, deletions and vectors of one segment; nothing but the deletions is kept in memory."""
+
+    def __init__(self, folder: Path, collection: CollectionSpec) -> None:
+        self.folder = folder
+        self._dtype = np.dtype("u1" if collection.metric.is_binary else "<f4")
+        self._columns = collection.vector_bytes // self._dtype.itemsize
+        self._rv, self._uid = (folder / f"{folder.name}.{suffix}" for suffix in ("rv", "uid"))
+        self.stored_rows = _payload_bytes(self._uid, ID.itemsize) // ID.itemsize
+        self._check_vectors(collection)
+        self._deleted = self._read_deleted()
+
+    @property
+    def deleted_rows(self) -> int:
+        return int(np.count_nonzero(self._deleted))
+
+    def ids(self) -> npt.NDArray[np.int64]:
+        return _map(self._uid, ID, 0, self.stored_rows)[~self._deleted]
+
+    def read(self, start: int, stop: int) -> VectorBatch:
+        live = ~self._deleted[start:stop]
+        ids = _map(self._uid, ID, start, stop)
+        vectors = _map(self._rv, self._dtype, start * self._columns, stop * self._columns)
+        return VectorBatch(ids[live], vectors.reshape(-1, self._columns)[live])
+
+    def fingerprint(self) -> bytes:
+        digest = hashlib.blake2b(self.stored_rows.to_bytes(8, "little"), digest_size=16)
+        digest.update(_map(self._uid, ID, 0, self.stored_rows))
+        digest.update(np.packbits(self._deleted))
+        return digest.digest()
+
+    def _check_vectors(self, collection: CollectionSpec) -> None:
+        found, expected = _payload_bytes(self._rv, 1), self.stored_rows * collection.vector_bytes
+        if found != expected:
+            raise DamagedSourceError(
+                "vectors and ids of a segment are at odds",
+                where=self._rv,
+                expected=f"{expected} bytes: {self.stored_rows} ids x {collection.vector_bytes} bytes a vector",
+                found=f"{found} bytes",
+                cure=CURE,
+            )
+
+    def _read_deleted(self) -> npt.NDArray[np.bool_]:
+        path = self.folder / "deleted_docs"
+        offsets = _map(path, OFFSET, 0, _payload_bytes(path, OFFSET.itemsize) // OFFSET.itemsize)
+        outside = offsets[(offsets < 0) | (offsets >= self.stored_rows)]
+        if outside.size:
+            raise DamagedSourceError(
+                "a deletion names a row that is not there",
+                where=path,
+                expected=f"offsets 0 to {self.stored_rows - 1}",
+                found=int(outside[0]),
+                cure=CURE,
+            )
+        deleted = np.zeros(self.stored_rows, dtype=np.bool_)
+        deleted[offsets] = True
+        return deleted
+
+
+def _payload_bytes(path: Path, item_bytes: int) -> int:
+    """Bytes behind the header, after checking that they are there and make whole items."""
+    try:
+        size = path.stat().st_size
+        header = path.open("rb").read(HEADER.itemsize)
+    except FileNotFoundError:
+        raise SourceNotFoundError("a segment's file is gone", where=path, cure=CURE) from None
+    if len(header) < HEADER.itemsize:
+        raise DamagedSourceError(
+            "a segment's file is cut", where=path, expected="a header of 8 bytes", found=f"{size} bytes", cure=CURE
+        )
+    claimed, present = int.from_bytes(header, "little"), size - HEADER.itemsize
+    if claimed > present:
+        raise DamagedSourceError(
+            "a segment's file is shorter than it says",
+            where=path,
+            expected=f"{claimed} bytes after the header",
+            found=f"{present} bytes",
+            cure=CURE,
+        )
+    if claimed % item_bytes:
+        raise DamagedSourceError(
+            "a segment's file holds a part of an item",
+            where=path,
+            expected=f"a multiple of {item_bytes} bytes",
+            found=f"{claimed} bytes",
+            cure=CURE,
+        )
+    return claimed
+
+
+def _map(path: Path, dtype: np.dtype[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    """Items ``start`` to ``stop`` behind the header, mapped: the pages go with the array."""
+    if start == stop:
+        return np.empty(0, dtype)
+    offset = HEADER.itemsize + start * dtype.itemsize
+    return np.memmap(path, dtype, mode="r", offset=offset, shape=(stop - start,))

@@ -1,0 +1,254 @@
+"""Plan a collection against the target and create it: skip, append, overwrite, or go on where a run ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.sources import open_source
+from airflow_provider_milvusdm.targets.milvus_index import index_for, searchable
+from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, read_mark, set_mark
+from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, is_lite
+from airflow_provider_milvusdm.vectors import (
+    DEFAULT_PARTITION,
+    CollectionPlan,
+    CollectionSpec,
+    CreatedCollection,
+    TargetCollection,
+    ranges,
+)
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+MODES = ("skip", "append", "overwrite")
+IDS_A_BATCH = 65536
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A collection that the target has already."""
+
+    partitions: frozenset[str]
+    fields: tuple[Mapping[str, Any], ...]
+    auto_id: bool
+    mark: Mark | None
+
+
+def find_existing(client: MilvusClient, name: str) -> Existing | None:
+    if not client.has_collection(name):
+        return None
+    description = client.describe_collection(name)
+    return Existing(
+        partitions=frozenset(client.list_partitions(name)),
+        fields=tuple(description["fields"]),
+        auto_id=bool(description["auto_id"]),
+        mark=read_mark(description.get("properties", {})),
+    )
+
+
+def create_collection(
+    client: MilvusClient, plan: CollectionPlan, mode: str, *, create_index: bool = True
+) -> CreatedCollection:
+    """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
+
+    ``mode`` (``skip``, ``append``, ``overwrite``) acts only where the collection, or the partitions that were
+    named, exist. A collection that an earlier run of the same source left half loaded is gone on with, unless
+    ``mode`` is ``overwrite``.
+    """
+    if plan.collection is None:
+        raise TargetError(plan.error)
+    _refuse_binary_in_lite(client, plan.collection)
+    return _Creation(client, plan, plan.collection, create_index).run(mode)
+
+
+def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
+    if collection.metric.is_binary and is_lite(client):
+        raise TargetError(
+            f"collection {collection.name!r} holds binary vectors ({collection.metric})",
+            expected="a Milvus 2.x server",
+            found=f"Milvus Lite ({client.get_server_version()}), which has no BINARY_VECTOR",
+            cure="Set dest_host and dest_port, or milvus_conn_id, to a Milvus 2.x server.",
+        )
+
+
+class _Creation:
+    """One collection being created."""
+
+    def __init__(
+        self, client: MilvusClient, plan: CollectionPlan, collection: CollectionSpec, create_index: bool
+    ) -> None:
+        self.client, self.plan, self.collection, self.create_index = client, plan, collection, create_index
+        self.target = plan.target
+        self.wanted = [plan.partition_names[partition.tag] for partition in plan.partitions]
+
+    def run(self, mode: str) -> CreatedCollection:
+        existing = find_existing(self.client, self.target.name)
+        if existing is None:
+            return self._create("created")
+        if mode == "overwrite" and self.plan.whole:
+            self.client.drop_collection(self.target.name)
+            return self._create("overwritten")
+        if existing.mark and existing.mark.is_loading:
+            return self._resume(existing, existing.mark)
+        if mode == "skip":
+            return self._skip(existing)
+        self._check_schema(existing)
+        return self._append(existing) if mode == "append" else self._overwrite_partitions(existing)
+
+    def _create(self, action: str) -> CreatedCollection:
+        before = dict.fromkeys(self.wanted, 0)
+        mark = new_mark(self.plan.fingerprint, before)
+        self.client.create_collection(self.target.name, schema=self._schema(), properties=mark.properties())
+        self._create_partitions(frozenset({DEFAULT_PARTITION}))
+        return CreatedCollection(self.plan.name, action, before)
+
+    def _resume(self, existing: Existing, mark: Mark) -> CreatedCollection:
+        """Go on with what an earlier run of the same source left half loaded."""
+        if mark.source != self.plan.fingerprint:
+            raise TargetError(
+                f"collection {self.target.name!r} of the target is half loaded, from another source or selection",
+                expected="a finished collection, or one left by an interrupted run of the same migration",
+                found=f"its mark names source {mark.source}, this run's is {self.plan.fingerprint}",
+                cure="Finish that migration with the same source_collection, or load anew: mode overwrite with "
+                "the whole collection, or drop it, or rename.",
+            )
+        self._check_schema(existing)
+        self._create_partitions(existing.partitions)
+        return CreatedCollection(self.plan.name, "resumed", mark.before, upsert=True)
+
+    def _skip(self, existing: Existing) -> CreatedCollection:
+        missing = [] if self.plan.whole else [name for name in self.wanted if name not in existing.partitions]
+        if not missing:
+            return CreatedCollection(self.plan.name, "skipped")
+        self._check_schema(existing)
+        return self._mark_and_create("added", dict.fromkeys(missing, 0), existing.partitions)
+
+    def _append(self, existing: Existing) -> CreatedCollection:
+        there = [name for name in self.wanted if name in existing.partitions]
+        with self._searchable():
+            before = {name: count_rows(self.client, self.target.name, name) for name in there}
+            for partition, ids in self._source_ids({name for name, rows in before.items() if rows}):
+                self._check_none_there(partition, ids)
+        return self._mark_and_create("appended", dict.fromkeys(self.wanted, 0) | before, existing.partitions)
+
+    def _overwrite_partitions(self, existing: Existing) -> CreatedCollection:
+        there = [name for name in self.wanted if name in existing.partitions]
+        if DEFAULT_PARTITION in there and is_lite(self.client):
+            raise TargetError(
+                f"partition {DEFAULT_PARTITION} of collection {self.target.name!r} can't be emptied alone",
+                found="Milvus Lite, whose delete takes no notice of partitions",
+                cure="Overwrite the whole collection, or use a Milvus 2.x server.",
+            )
+        before = dict.fromkeys(self.wanted, 0)
+        set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
+        for name in there:
+            self._empty_partition(name)
+        self._create_partitions(existing.partitions - set(there) | {DEFAULT_PARTITION})
+        return CreatedCollection(self.plan.name, "overwritten", before)
+
+    def _mark_and_create(
+        self, action: str, before: Mapping[str, int], existing: frozenset[str]
+    ) -> CreatedCollection:
+        set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
+        self._create_partitions(existing)
+        return CreatedCollection(self.plan.name, action, before)
+
+    def _create_partitions(self, existing: frozenset[str]) -> None:
+        for name in self.wanted:
+            if name not in existing:
+                self.client.create_partition(self.target.name, name)
+
+    def _empty_partition(self, name: str) -> None:
+        """Drop a partition; ``_default`` can't be dropped, so its rows are deleted."""
+        if name == DEFAULT_PARTITION:
+            with self._searchable():
+                for some in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
+                    self.client.delete(self.target.name, filter=some, partition_name=name)
+            return
+        if not is_lite(self.client):
+            self.client.release_partitions(self.target.name, [name])
+        self.client.drop_partition(self.target.name, name)
+
+    def _searchable(self) -> Any:
+        index = index_for(self.client, self.collection)
+        return searchable(self.client, self.target, index, keep=self.create_index)
+
+    def _source_ids(self, partitions: set[str]) -> Iterator[tuple[str, list[int]]]:
+        """Live ids that would go to ``partitions``, in batches."""
+        for unit in self.plan.units:
+            source = open_source(unit.source)
+            for piece in unit.slices:
+                partition = self.plan.partition_names[piece.partition]
+                if partition in partitions:
+                    segment = source.segment(unit.collection, piece.segment)
+                    for start, stop in ranges(piece.start, piece.stop, IDS_A_BATCH):
+                        yield partition, segment.read(start, stop).ids.tolist()
+
+    def _check_none_there(self, partition: str, ids: list[int]) -> None:
+        found = sorted(existing_ids(self.client, self.target, partition, ids))
+        if found:
+            raise TargetError(
+                f"ids to append are in the target already: {len(found)} of {len(ids)} tried",
+                where=f"collection {self.target.name!r}, partition {partition!r}",
+                expected="none of them: a second row of an id would be stored and never served",
+                found=f"ids {', '.join(map(str, found[:20]))}",
+                cure="Use mode overwrite, or rename to load into a collection of its own.",
+            )
+
+    def _schema(self) -> Any:
+        from pymilvus import DataType
+
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field(self.target.id_field, DataType.INT64, is_primary=True)
+        schema.add_field(self.target.vector_field, self._vector_type(), dim=self.collection.dimension)
+        return schema
+
+    def _vector_type(self) -> Any:
+        from pymilvus import DataType
+
+        return DataType.BINARY_VECTOR if self.collection.metric.is_binary else DataType.FLOAT_VECTOR
+
+    def _check_schema(self, existing: Existing) -> None:
+        """Refuse a collection that these rows don't fit into."""
+        found = differences(existing, self.target, self._vector_type(), self.collection.dimension)
+        found += self._metric_difference()
+        if found:
+            raise TargetError(
+                f"collection {self.target.name!r} of the target does not fit",
+                expected=f"{self.target.id_field} INT64 primary key, {self.target.vector_field} "
+                f"{self._vector_type().name} of dimension {self.collection.dimension}, and nothing else required",
+                found="; ".join(found),
+                cure="Use mode overwrite, or rename to load into a collection of its own.",
+            )
+
+    def _metric_difference(self) -> list[str]:
+        wanted = index_for(self.client, self.collection).metric
+        for name in self.client.list_indexes(self.target.name, field_name=self.target.vector_field):
+            found = self.client.describe_index(self.target.name, name).get("metric_type", wanted)
+            if found != wanted:
+                return [f"its index compares by {found}, the source by {wanted}"]
+        return []
+
+
+def differences(existing: Existing, target: TargetCollection, vector_type: Any, dimension: int) -> list[str]:
+    """In what an existing collection differs from what is needed."""
+    from pymilvus import DataType
+
+    fields = {found["name"]: found for found in existing.fields}
+    key, vector = fields.pop(target.id_field, {}), fields.pop(target.vector_field, {})
+    found = []
+    if not key.get("is_primary") or key.get("type") != DataType.INT64:
+        found.append(f"{target.id_field} is not an INT64 primary key")
+    if existing.auto_id:
+        found.append("its ids are made by the target (auto_id)")
+    if vector.get("type") != vector_type:
+        found.append(f"{target.vector_field} is not a {vector_type.name}")
+    elif vector.get("params", {}).get("dim") != dimension:
+        found.append(f"{target.vector_field} has dimension {vector['params'].get('dim')}")
+    required = [name for name, other in fields.items() if not (other.get("nullable") or other.get("default_value"))]
+    if required:
+        found.append(f"fields {', '.join(required)} want values")
+    return found

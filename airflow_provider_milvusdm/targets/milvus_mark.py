@@ -1,0 +1,53 @@
+"""The mark that a collection carries while it's loaded, and afterwards: a collection property.
+
+A half-loaded collection is never taken for a finished one: whoever finds the mark knows who is loading it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+PROPERTY = "milvusdm.migration"
+LOADING, COMPLETE = "loading", "complete"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """``source``: fingerprint of the source; ``before``: rows in each partition to load before the first of ours."""
+
+    state: str
+    incarnation: str
+    source: str
+    before: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_loading(self) -> bool:
+        return self.state == LOADING
+
+    def properties(self) -> dict[str, str]:
+        return {PROPERTY: json.dumps(asdict(self), separators=(",", ":"))}
+
+    def completed(self) -> Mark:
+        return replace(self, state=COMPLETE)
+
+
+def new_mark(source: str, before: Mapping[str, int]) -> Mark:
+    """A mark with an incarnation of its own: checkpoints written for another one are worth nothing."""
+    return Mark(LOADING, secrets.token_hex(8), source, before)
+
+
+def read_mark(properties: Mapping[str, str]) -> Mark | None:
+    """The mark among the properties of a described collection."""
+    text = properties.get(PROPERTY)
+    return Mark(**json.loads(text)) if text else None
+
+
+def set_mark(client: MilvusClient, collection: str, mark: Mark) -> None:
+    client.alter_collection_properties(collection, mark.properties())

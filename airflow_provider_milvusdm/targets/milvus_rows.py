@@ -1,0 +1,91 @@
+"""Rows of a Milvus 2.x collection: how many, which ids are there, what vectors they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+    from airflow_provider_milvusdm.vectors import TargetCollection
+
+LOWEST_ID = -(2**63)
+IDS_A_QUERY = 4096
+
+
+def is_lite(client: MilvusClient) -> bool:
+    """Whether this is Milvus Lite (a local file), which lacks some of Milvus and differs in some."""
+    return client.get_server_version().startswith("milvus_lite")
+
+
+def count_rows(client: MilvusClient, collection: str, partition: str) -> int:
+    """Rows of a partition, exactly; the collection must be loaded.
+
+    ``count(*)`` of Milvus Lite takes no notice of partitions; its statistics are exact, a server's are not.
+    """
+    if is_lite(client):
+        return int(client.get_partition_stats(collection, partition)["row_count"])
+    result = client.query(
+        collection,
+        filter="",
+        output_fields=["count(*)"],
+        partition_names=[partition],
+        consistency_level="Strong",
+    )
+    return int(result[0]["count(*)"])
+
+
+def filter_ids(field: str, ids: Iterable[int]) -> str:
+    """A filter that matches ``ids``: -2^63 can't be written as a literal for a 2.3 server."""
+    literals = [str(row_id) for row_id in ids if row_id != LOWEST_ID]
+    found = f"{field} in [{', '.join(literals)}]"
+    return f"{found} or {field} < {LOWEST_ID + 1}" if LOWEST_ID in ids else found
+
+
+def existing_ids(
+    client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]
+) -> list[int]:
+    """Those of ``ids`` that the partition holds."""
+    found: list[int] = []
+    for some in _chunks(ids):
+        rows = client.query(
+            target.name,
+            filter=filter_ids(target.id_field, some),
+            output_fields=[target.id_field],
+            partition_names=[partition],
+            consistency_level="Strong",
+        )
+        found += [row[target.id_field] for row in rows]
+    return found
+
+
+def read_vectors(
+    client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]
+) -> dict[int, bytes]:
+    """The bytes of the vectors with these ids, as far as the partition holds them."""
+    vectors: dict[int, bytes] = {}
+    for some in _chunks(ids, 64):
+        rows = client.query(
+            target.name,
+            filter=filter_ids(target.id_field, some),
+            output_fields=[target.id_field, target.vector_field],
+            partition_names=[partition],
+            consistency_level="Strong",
+        )
+        vectors |= {row[target.id_field]: vector_bytes(row[target.vector_field]) for row in rows}
+    return vectors
+
+
+def vector_bytes(value: object) -> bytes:
+    """A vector as a query returns it (floats, or a list of one bytes object for a binary one) as bytes."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], bytes):
+        value = value[0]
+    return value if isinstance(value, bytes) else np.asarray(value, dtype="<f4").tobytes()
+
+
+def _chunks(ids: Sequence[int], most: int = IDS_A_QUERY) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), most):
+        yield ids[start : start + most]

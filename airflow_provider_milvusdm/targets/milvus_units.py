@@ -1,0 +1,30 @@
+"""Units to load: those of the collections that were created, addressed to their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, LoadUnit
+
+
+def address_units(plans: Sequence[CollectionPlan], created: Sequence[CreatedCollection]) -> list[LoadUnit]:
+    """Load units with target names, without the partitions that are left as they are."""
+    made = {collection.name: collection for collection in created}
+    return [
+        unit for plan in plans if plan.name in made for unit in collection_units(plan, made[plan.name])
+    ]
+
+
+def collection_units(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:
+    """Load units of one collection."""
+    for unit in plan.units:
+        slices = tuple(
+            replace(piece, partition=plan.partition_names[piece.partition])
+            for piece in unit.slices
+            if plan.partition_names[piece.partition] in created.before
+        )
+        if slices:
+            yield replace(
+                unit, slices=slices, target=plan.target, migration=plan.fingerprint, upsert=created.upsert
+            )

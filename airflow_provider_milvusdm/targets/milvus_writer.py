@@ -1,0 +1,169 @@
+"""Write the rows of a load unit, in batches, so that being killed anywhere costs only time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.sources import open_source
+from airflow_provider_milvusdm.targets.milvus_collection import find_existing
+from airflow_provider_milvusdm.targets.milvus_mark import Mark
+from airflow_provider_milvusdm.targets.milvus_rows import is_lite
+from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch, ranges
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+BATCH_BYTES = 8 << 20
+"""Vectors in one insert; a server takes 64 MiB a request."""
+STRIDE_BATCHES = 8
+"""Batches between two checkpoints."""
+CHECKPOINT = "checkpoint"
+
+progress = logging.getLogger("airflow_provider_milvusdm.progress")
+
+
+class CheckpointStore(Protocol):
+    """Where a checkpoint outlives the process: Airflow's task state, say."""
+
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How far a unit's writer got, in stored rows of the unit.
+
+    ``done`` rows are in the target; those from there to ``intended`` may be. Worth something only for the same
+    ``unit`` and the same ``incarnation`` of the target.
+    """
+
+    unit: str
+    incarnation: str
+    done: int = 0
+    intended: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    """Live rows among the ``done``, by target partition."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load task brought into the target: live rows by target partition, and the time it took."""
+
+    collection: str
+    rows: dict[str, int]
+    seconds: float
+
+
+def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> Loaded:
+    """Load ``unit`` into its target.
+
+    Rows that an earlier attempt certainly wrote are skipped, those that it may have written are upserted, the
+    others inserted.
+    """
+    started = time.monotonic()
+    target, mark = _marked_target(client, unit)
+    last = _last_checkpoint(unit, mark, store)
+    in_doubt = last.intended if mark.is_loading and not unit.upsert else unit.stored_rows
+    stride = STRIDE_BATCHES * _batch_rows(unit)
+    writer = _Writer(client, target)
+    done, noted, rows = last.done, last.done, dict(last.rows)
+    for end, partition, batch in _batches(unit, done):
+        if end > noted:
+            noted = max(done + stride, end)
+            store.set(CHECKPOINT, asdict(replace(last, done=done, intended=max(noted, in_doubt), rows=rows)))
+        writer.write(partition, batch, upsert=done < in_doubt)
+        done = end
+        rows[partition] = rows.get(partition, 0) + len(batch)
+        progress.info("%s: %d of %d rows", unit.label, done, unit.stored_rows, extra={"rows": len(batch)})
+    writer.flush()
+    store.set(CHECKPOINT, asdict(replace(last, done=done, intended=done, rows=rows)))
+    return Loaded(unit.collection.name, rows, time.monotonic() - started)
+
+
+def _marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Mark]:
+    """The unit's target, which must be marked for this migration."""
+    target = unit.target
+    existing = find_existing(client, target.name) if target else None
+    mark = existing.mark if existing else None
+    if target is None or mark is None or mark.source != unit.migration:
+        raise TargetError(
+            f"collection {target.name if target else unit.collection.name!r} of the target is not the one that "
+            "was made for this load",
+            expected=f"a mark with source {unit.migration}",
+            found="no such collection" if existing is None else f"mark {mark}",
+            cure="It was dropped or made anew by something else: clear create_collection and what follows, "
+            "or start a new run.",
+        )
+    return target, mark
+
+
+def _last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Checkpoint:
+    """The checkpoint of an earlier attempt, or one at the start."""
+    fresh = Checkpoint(hashlib.blake2b(repr(unit.slices).encode(), digest_size=16).hexdigest(), mark.incarnation)
+    found = store.get(CHECKPOINT)
+    if not found:
+        return fresh
+    last = Checkpoint(**found)
+    return last if (last.unit, last.incarnation) == (fresh.unit, fresh.incarnation) else fresh
+
+
+def _batch_rows(unit: LoadUnit) -> int:
+    return max(BATCH_BYTES // unit.collection.vector_bytes, 1)
+
+
+def _batches(unit: LoadUnit, done: int) -> Iterator[tuple[int, str, VectorBatch]]:
+    """Target partition and live rows, batch by batch, each with the stored rows of the unit up to its end."""
+    source = open_source(unit.source)
+    position = 0
+    for piece in unit.slices:
+        start = piece.start + min(max(done - position, 0), piece.stored_rows)
+        position += piece.stored_rows
+        if start == piece.stop:
+            continue
+        segment = source.segment(unit.collection, piece.segment)
+        for first, stop in ranges(start, piece.stop, _batch_rows(unit)):
+            yield position - (piece.stop - stop), piece.partition, segment.read(first, stop)
+
+
+class _Writer:
+    """Inserts and upserts batches.
+
+    Milvus Lite keeps what isn't flushed by id alone: a row of one partition would displace another's with the
+    same id, so it's flushed between partitions.
+    """
+
+    def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
+        self.client, self.target = client, target
+        self.lite = is_lite(client)
+        self.partition = ""
+
+    def write(self, partition: str, batch: VectorBatch, *, upsert: bool) -> None:
+        if self.partition not in ("", partition):
+            self.flush()
+        self.partition = partition
+        if not len(batch):
+            return
+        call = self.client.upsert if upsert else self.client.insert
+        result = call(self.target.name, data=_rows(self.target, batch), partition_name=partition)
+        written = result["upsert_count" if upsert else "insert_count"]
+        if written != len(batch):
+            raise RuntimeError(f"the target took {written} of {len(batch)} rows of a batch")
+
+    def flush(self) -> None:
+        if self.lite:
+            self.client.flush(self.target.name)
+
+
+def _rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]]:
+    vectors = batch.vectors if batch.vectors.dtype != "u1" else [row.tobytes() for row in batch.vectors]
+    return [
+        {target.id_field: row_id, target.vector_field: vector}
+        for row_id, vector in zip(batch.ids.tolist(), vectors, strict=True)
+    ]

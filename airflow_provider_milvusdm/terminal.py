@@ -1,0 +1,97 @@
+"""What the command line shows of a run: a line for each task that ended, and one for the task at work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pluggy import HookimplMarker
+from rich.console import Console
+from rich.status import Status
+
+from airflow_provider_milvusdm.targets.milvus_writer import progress
+
+hookimpl = HookimplMarker("airflow")
+"""Airflow's own, made here because importing Airflow reads its configuration."""
+
+
+class Display(logging.Handler):
+    """Listens to Airflow's task instances and to the writer's progress."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+        self.status = Status("starting", console=console)
+        self.interrupted = False
+        self.rows = 0
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the run inside the block; Ctrl-C ends it with KeyboardInterrupt."""
+        from airflow.sdk.listener import get_listener_manager
+
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        get_listener_manager().add_listener(self)
+        progress.addHandler(self)
+        try:
+            with self.status:
+                yield
+        finally:
+            progress.removeHandler(self)
+            signal.signal(signal.SIGINT, before)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.rows += getattr(record, "rows", 0)
+        self.status.update(f"load_partitions: {self.rows:,} rows")
+
+    @hookimpl
+    def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
+        self.status.update(_name(task_instance))
+        self._stop_if_interrupted()
+
+    @hookimpl
+    def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:
+        self._ended("done", task_instance)
+
+    @hookimpl
+    def on_task_instance_failed(self, previous_state: Any, task_instance: Any, error: Any) -> None:
+        self._ended("FAILED", task_instance)
+
+    @hookimpl
+    def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
+        self._ended("skipped", task_instance)
+
+    def _ended(self, how: str, task_instance: Any) -> None:
+        self.console.print(f"{how:8}{_name(task_instance)}", markup=False, highlight=False)
+        self._stop_if_interrupted()
+
+    def _interrupt(self, *_: Any) -> None:
+        """Airflow catches what is raised inside a task, so it's raised again outside: see the listeners."""
+        self.interrupted = True
+        raise KeyboardInterrupt
+
+    def _stop_if_interrupted(self) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
+def _name(task_instance: Any) -> str:
+    label = task_instance.rendered_map_index
+    return f"{task_instance.task_id} {label}" if label else str(task_instance.task_id)
+
+
+def redirect_output(log: Path) -> Console:
+    """Send all output of this process to ``log``, for good, and return a console that writes to the terminal."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    console = Console(file=os.fdopen(os.dup(1), "w"), soft_wrap=True)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    return console

@@ -1,0 +1,257 @@
+"""The words of a migration: collection, partition, segment, row, load unit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+DEFAULT_PARTITION = "_default"
+
+
+class Metric(StrEnum):
+    """How two vectors are compared; the last five compare bits."""
+
+    L2 = "L2"
+    IP = "IP"
+    COSINE = "COSINE"
+    HAMMING = "HAMMING"
+    JACCARD = "JACCARD"
+    TANIMOTO = "TANIMOTO"
+    SUBSTRUCTURE = "SUBSTRUCTURE"
+    SUPERSTRUCTURE = "SUPERSTRUCTURE"
+
+    @property
+    def is_binary(self) -> bool:
+        return self not in (Metric.L2, Metric.IP, Metric.COSINE)
+
+
+@dataclass(frozen=True)
+class VectorBatch:
+    """Some live rows.
+
+    ``ids``: int64, shape (n,). ``vectors``: float32, shape (n, dimension), or for binary vectors uint8,
+    shape (n, dimension / 8).
+    """
+
+    ids: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class CollectionSpec:
+    """A collection as its source describes it."""
+
+    name: str
+    dimension: int
+    metric: Metric
+    index_type: str = "FLAT"
+    index_params: Mapping[str, int] = field(default_factory=dict)
+    generated_ids: bool = False
+    """The source's server made the ids: its application inserts without them."""
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector."""
+        return self.dimension // 8 if self.metric.is_binary else self.dimension * 4
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """One segment of a source: its name there, and the live rows that the source's catalog claims."""
+
+    name: str
+    live_rows: int
+
+
+@dataclass(frozen=True)
+class PartitionSpec:
+    tag: str
+    segments: tuple[SegmentSpec, ...] = ()
+
+    @property
+    def live_rows(self) -> int:
+        return sum(segment.live_rows for segment in self.segments)
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """Enough to open a source again in another task: its kind in the registry and where it is."""
+
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True)
+class PartitionGroup:
+    """What one resolve task takes: some partitions of one collection.
+
+    A collection that can't be read travels too, with its ``error`` and no ``collection``: so that its resolve
+    task fails with that error and the other collections go on.
+    """
+
+    name: str
+    source: SourceRef
+    collection: CollectionSpec | None = None
+    partitions: tuple[PartitionSpec, ...] = ()
+    whole: bool = True
+    """All partitions of the collection were asked for, not named ones."""
+    unit_bytes: int = 0
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        first = self.partitions[0].tag if self.partitions else ""
+        more = f" +{len(self.partitions) - 1}" if len(self.partitions) > 1 else ""
+        return f"{self.name}/{first}{more}" if first else self.name
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Stored rows ``start`` to ``stop`` of a segment, deleted ones counted."""
+
+    partition: str
+    segment: str
+    start: int
+    stop: int
+
+    @property
+    def stored_rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class TargetCollection:
+    """Where a load unit goes: names in the target."""
+
+    name: str
+    id_field: str = "id"
+    vector_field: str = "embedding"
+
+
+@dataclass(frozen=True)
+class LoadUnit:
+    """What one load task takes: segments, or ranges of rows of one.
+
+    Once ``target`` is set, the slices' partitions are the target's.
+    """
+
+    source: SourceRef
+    collection: CollectionSpec
+    slices: tuple[Slice, ...]
+    target: TargetCollection | None = None
+    migration: str = ""
+    """Fingerprint of the collection's plan: its target must carry a mark with the same."""
+    upsert: bool = False
+    """An earlier run may have written some of these rows already."""
+
+    @property
+    def stored_rows(self) -> int:
+        return sum(piece.stored_rows for piece in self.slices)
+
+    @property
+    def label(self) -> str:
+        first = self.slices[0]
+        more = f" +{len(self.slices) - 1}" if len(self.slices) > 1 else ""
+        return f"{self.collection.name}/{first.partition}: {first.segment} [{first.start}:{first.stop}]{more}"
+
+
+@dataclass(frozen=True)
+class ResolvedPartition:
+    """A partition whose segments were opened, its ids read and its vectors checked."""
+
+    tag: str
+    live_rows: int
+    deleted_rows: int
+    fingerprint: str
+    """Digest of the ids, the deletions and the sizes: the same rows give the same one."""
+
+
+@dataclass(frozen=True)
+class ResolvedGroup:
+    """What a resolve task found."""
+
+    name: str
+    partitions: tuple[ResolvedPartition, ...]
+    units: tuple[LoadUnit, ...]
+
+
+def ranges(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
+    """``start`` to ``stop`` in steps of ``rows``."""
+    for first in range(start, stop, rows):
+        yield first, min(first + rows, stop)
+
+
+class Segment(Protocol):
+    """An opened segment of any source."""
+
+    @property
+    def stored_rows(self) -> int: ...
+
+    @property
+    def deleted_rows(self) -> int: ...
+
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Ids of all live rows, in stored order."""
+        ...
+
+    def read(self, start: int, stop: int) -> VectorBatch:
+        """Live rows among the stored rows ``start`` to ``stop``."""
+        ...
+
+    def fingerprint(self) -> bytes:
+        """Digest of what identifies the rows."""
+        ...
+
+
+class Source(Protocol):
+    """An opened source of any kind."""
+
+    def segment(self, collection: CollectionSpec, name: str) -> Segment: ...
+
+
+@dataclass(frozen=True)
+class CollectionPlan:
+    """A collection asked for, all that was found of it, and the names it gets in the target."""
+
+    name: str
+    target: TargetCollection
+    collection: CollectionSpec | None = None
+    whole: bool = True
+    partitions: tuple[ResolvedPartition, ...] = ()
+    partition_names: Mapping[str, str] = field(default_factory=dict)
+    """Target partition of each tag."""
+    units: tuple[LoadUnit, ...] = ()
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all rows asked for, and where they go: what an interrupted migration is known by."""
+        digest = hashlib.blake2b(self.target.name.encode(), digest_size=16)
+        for partition in sorted(self.partitions, key=lambda partition: partition.tag):
+            digest.update(f"{partition.tag}\0{partition.fingerprint}\0".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class CreatedCollection:
+    """What the create step did: ``action``, and the rows that each partition to load held before."""
+
+    name: str
+    action: str
+    before: Mapping[str, int] = field(default_factory=dict)
+    """By target partition; the partitions that are not in it are left as they are."""
+    upsert: bool = False

@@ -1,0 +1,14 @@
+"""Milvus 1.x → Milvus 2.x.
+
+Trigger it from Airflow's UI, whose form asks for the params; or test it with
+``airflow dags test milvusdm_m2m -c '{"source_milvus_path": "/data/milvus", "dest_host": "milvus"}'``.
+For a schedule, copy this file and give ``schedule`` and ``defaults``.
+"""
+
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag(
+    "milvusdm_m2m",
+    description="Migrate collections of a Milvus 1.x data directory to Milvus 2.x",
+    doc_md=__doc__,
+)
