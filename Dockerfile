@@ -1,0 +1,15 @@
+# Airflow with the provider and its DAGs, for docker-compose.yaml.
+
+FROM apache/airflow:3.3.2-python3.11
+
+USER root
+RUN install --directory --owner=airflow --group=root --mode=0775 /milvus1x /opt/airflow/auth
+USER airflow
+
+# What the image lacks comes in the lock's versions; what it has stays as it is.
+COPY --chown=airflow:root . /tmp/project
+RUN sed -nE 's/^((faiss-cpu|h5py|milvus-lite|pymilvus)==[^ ]+).*/\1/p' /tmp/project/requirements.lock > /tmp/constraints.txt \
+    && pip install --no-cache-dir --constraint /tmp/constraints.txt \
+        "apache-airflow==${AIRFLOW_VERSION}" "/tmp/project[lite,mysql]" \
+    && milvusdm dags /opt/airflow/dags \
+    && rm -r /tmp/project /tmp/constraints.txt

@@ -1,0 +1,110 @@
+# Nothing is written outside this folder but the package caches of pip and uv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PYTHONS ?= 3.11 3.12 3.13
+UV := .venv/bin/uv
+
+# uv must be able to write its cache: the user's own, or one in this folder where there is no such home.
+export UV_CACHE_DIR ?= $(shell cache="$${XDG_CACHE_HOME:-$${HOME:-/nonexistent}/.cache}/uv"; \
+	mkdir -p "$$cache" 2>/dev/null && test -w "$$cache" && echo "$$cache" || echo '$(CURDIR)/.cache/uv')
+# It uses the machine's own Pythons and fetches none, and trusts whom the machine trusts.
+export UV_PYTHON_DOWNLOADS := never
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
+
+.PHONY: help
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: .venv/installed ## Install the package (editable) and all it needs into .venv
+
+.PHONY: demo
+demo: install ## Migrate a small sample into a Milvus Lite file in build/demo, and search it
+	@bash dev/demo.sh
+
+.PHONY: lint
+lint: install ## Check style, types and which way imports point
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.PHONY: test
+test: test-tools ## Run the tests
+	.venv/bin/pytest
+
+.PHONY: test-long
+test-long: test-tools ## Run the tests that take minutes or more
+	.venv/bin/pytest -m long
+
+.PHONY: test-matrix
+test-matrix: install ## Run the unit tests on each Python of 3.11, 3.12 and 3.13 that is there
+	@for version in $(PYTHONS); do \
+		python=$$($(UV) python find --system "$$version" 2>/dev/null) || { echo "== Python $$version: not found"; continue; }; \
+		echo "== Python $$version: $$python"; \
+		$(UV) venv --quiet --clear --python "$$python" ".venv-$$version"; \
+		$(UV) pip sync --quiet --python ".venv-$$version" --require-hashes requirements.lock; \
+		$(UV) pip install --quiet --python ".venv-$$version" --no-deps --no-build-isolation --editable .; \
+		".venv-$$version/bin/python" -m pytest tests/unit; \
+	done
+
+.PHONY: test-tools
+test-tools: install .venv/mysql-installed .venv-milvus/installed ## Install what tests need besides: MariaDB, mysqlclient, a Milvus 2.3.5 server
+
+.PHONY: build
+build: install ## Build the sdist, and from it the wheel, into dist
+	rm -rf dist
+	.venv/bin/python -m build --no-isolation
+
+.PHONY: lock
+lock: COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+lock: .venv/uv-installed ## Write the requirements*.lock; UPGRADE=1 takes the newest versions
+	$(COMPILE) pyproject.toml --extra faiss --extra lite --group dev --output-file requirements.lock
+	echo uv | $(COMPILE) - --constraint requirements.lock --output-file requirements-uv.lock
+	echo setuptools | $(COMPILE) - pyproject.toml --extra mysql --constraint requirements.lock \
+		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \
+		--output-file requirements-mysql.lock
+	echo milvus==2.3.5 | $(COMPILE) - --output-file requirements-milvus-server.lock
+
+.env: ## Make up the passwords of docker-compose.yaml, once
+	@umask 077; while read -r line; do \
+		if [[ $$line =~ ^[A-Z_]+=$$ ]]; then line+=$$(head -c 32 /dev/urandom | base64 | tr '+/' '-_'); fi; \
+		echo "$$line"; \
+	done < .env.example > $@
+
+.PHONY: clean
+clean: ## Remove all that make made, .env apart
+	rm -rf .cache .venv .venv-* build dist
+
+.venv/uv-installed: requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv/lock-installed: requirements.lock .venv/uv-installed
+	$(UV) pip sync --quiet --python .venv --require-hashes $<
+	@touch $@
+
+.venv/installed: pyproject.toml .venv/lock-installed
+	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: system-packages
+system-packages: .venv/lock-installed
+	@bash dev/system_packages.sh
+
+.venv/mysql-installed: requirements-mysql.lock .venv/lock-installed | system-packages
+	$(UV) pip install --quiet --python .venv --require-hashes --no-build-isolation-package mysqlclient -r requirements.lock -r $<
+	@touch $@
+
+.venv-milvus/installed: requirements-milvus-server.lock .venv/uv-installed
+	$(UV) venv --quiet --clear --python .venv .venv-milvus
+	$(UV) pip install --quiet --python .venv-milvus --require-hashes -r $<
+	@touch $@

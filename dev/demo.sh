@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Writes a small Milvus 1.x directory, migrates it into a Milvus Lite file, and searches that.
+set -euo pipefail
+demo=$PWD/build/demo
+rm -rf "$demo"
+mkdir -p "$demo"
+
+.venv/bin/milvusdm sample "$demo/milvus"
+cat >"$demo/M2M.yaml" <<YAML
+M2M:
+  milvus_version: 1.x
+  source_milvus_path: $demo/milvus
+  source_collection:
+    articles:
+    products:
+  dest_uri: $demo/milvus_lite.db
+  mode: skip
+YAML
+.venv/bin/milvusdm --yaml "$demo/M2M.yaml" --log "$demo/airflow.log"
+.venv/bin/python dev/demo_search.py "$demo/milvus_lite.db"
