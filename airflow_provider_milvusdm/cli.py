@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MilvusdmError as error:
         print(f"milvusdm: {error}", file=sys.stderr)
         return UNUSABLE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +91,7 @@ def _run_yaml(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         console.print("Interrupted. Run it again to go on.")
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the terminal gets one line
         traceback.print_exc()
         console.print(f"milvusdm: {type(error).__name__}: {error}. The log has the whole story.", markup=False)
         return FAILED
@@ -113,7 +116,7 @@ def _show(job: Job, report: Report | None, console: Console) -> bool:
     from airflow_provider_milvusdm.report import render
 
     if report is None:
-        console.print(f"{job.kind} FAILED before it could report: the log says why.")
+        console.print(f"{job.kind} FAILED before it came to any collection: see above, and the log.")
         return False
     console.print(render(report), markup=False, highlight=False)
-    return bool(report.collections) and not report.failed
+    return not report.failed

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS
 
-ALL = "*"
 FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 
 Selection = dict[str, list[str] | None]
@@ -18,8 +18,12 @@ Selection = dict[str, list[str] | None]
 
 OptionalText = Annotated[str | None, WithJsonSchema({"type": ["null", "string"]})]
 OptionalPort = Annotated[
-    int | None, Field(ge=1, le=65535), WithJsonSchema({"type": ["null", "integer"], "minimum": 1, "maximum": 65535})
+    int | None,
+    Field(ge=1, le=65535),
+    BeforeValidator(lambda port: int(port) if isinstance(port, str) and port.isdecimal() else port),
+    WithJsonSchema({"type": ["null", "integer"], "minimum": 1, "maximum": 65535}),
 ]
+"""MilvusDM took it in quotes, too."""
 
 
 def parse_selection(value: Any) -> Any:
@@ -30,7 +34,7 @@ def parse_selection(value: Any) -> Any:
     if isinstance(value, str):
         return {value: None} if value else value
     if isinstance(value, list | tuple):
-        return {name: None for name in value}
+        return dict.fromkeys(value) if all(isinstance(name, str) for name in value) else value
     if isinstance(value, Mapping):
         return {name: [tags] if isinstance(tags, str) else tags or None for name, tags in value.items()}
     return value
@@ -52,7 +56,7 @@ class Migration(BaseModel):
         BeforeValidator(parse_selection),
         WithJsonSchema({"type": "object", "minProperties": 1}),
     ] = Field(
-        default={ALL: None},
+        default={ALL_COLLECTIONS: None},
         min_length=1,
         title="Collections",
         description='{"news": null} is a collection, {"news": ["2021", "_default"]} some of its partitions, '
@@ -124,12 +128,14 @@ class Migration(BaseModel):
         default="id",
         pattern=FIELD_NAME,
         title="Primary key field",
+        description="Name of the field for the ids.",
         json_schema_extra={"section": "Target"},
     )
     vector_field: str = Field(
         default="embedding",
         pattern=FIELD_NAME,
         title="Vector field",
+        description="Name of the field for the vectors.",
         json_schema_extra={"section": "Target"},
     )
     create_index: bool = Field(
@@ -142,6 +148,12 @@ class Migration(BaseModel):
         default="error",
         title="If an id stands on several rows of a partition",
         description="error: the collection is refused and the ids are named.",
+        json_schema_extra={"section": "Rows"},
+    )
+    unflushed_log: Literal["error", "ignore"] = Field(
+        default="error",
+        title="Rows that only the 1.x server's log holds",
+        description="error: a collection that has such rows is refused. ignore: they are left behind, and counted.",
         json_schema_extra={"section": "Rows"},
     )
     verify: Literal["counts", "sample"] = Field(
@@ -179,14 +191,16 @@ def _faults(error: ValidationError) -> Iterable[str]:
     for fault in error.errors():
         name = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            yield f"{name}: there is no such param{nearest(name, Migration.model_fields)}"
+            yield f"{name}: there is no such param{_hint(name)}"
         elif fault["type"] == "missing":
             yield f"{name}: required"
         else:
             yield f"{name}: {fault['msg']}, found {fault['input']!r}"
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint at the known name that ``name`` may have been meant to be."""
-    close = difflib.get_close_matches(name, list(names), n=1)
+def _hint(name: str) -> str:
+    """What ``name`` may have been meant to be."""
+    if name == "mysql_parameter":
+        return "; make an Airflow connection of it and give its id as mysql_conn_id"
+    close = difflib.get_close_matches(name, Migration.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -21,7 +21,12 @@ class MilvusdmError(Exception):
     ) -> None:
         text = what if where is None else f"{what}: {where}"
         facts = [f"{word} {fact}" for word, fact in (("expected", expected), ("found", found)) if fact is not None]
-        super().__init__(". ".join(part for part in (text, ", ".join(facts), cure) if part))
+        sentences = [_sentence(part) for part in (text, ", ".join(facts)) if part]
+        super().__init__(" ".join([*sentences, cure]).strip())
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 class ConfigurationError(MilvusdmError, ValueError):

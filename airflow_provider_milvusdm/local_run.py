@@ -16,6 +16,8 @@ from airflow_provider_milvusdm.report import Report
 from airflow_provider_milvusdm.yaml_file import Job
 
 MYSQL_CONN_ID = "milvusdm_mysql"
+KEPT_SETTINGS = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__SECRETS__", "AIRFLOW__CORE__MAX_MAP_LENGTH")
+"""Of the user's own Airflow. Others name its database, its DAGs, its executor, its log server."""
 
 
 def templates() -> Path:
@@ -31,6 +33,8 @@ def private_airflow() -> Iterator[None]:
     It must be entered before anything imports Airflow, whose configuration is read then.
     """
     with tempfile.TemporaryDirectory(prefix="milvusdm-airflow-") as home:
+        for name in [name for name in os.environ if name.startswith("AIRFLOW") and not name.startswith(KEPT_SETTINGS)]:
+            del os.environ[name]
         os.environ |= {
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__DAGS_FOLDER": str(templates()),
@@ -73,8 +77,6 @@ def _report(dag_run: Any) -> Report | None:
     from airflow_provider_milvusdm.operators.base import REPORT
 
     with create_session() as session:
-        query = XComModel.get_many(
-            run_id=dag_run.run_id, key=REPORT, task_ids="report", dag_ids=dag_run.dag_id
-        )
+        query = XComModel.get_many(run_id=dag_run.run_id, key=REPORT, task_ids="report", dag_ids=dag_run.dag_id)
         found = session.execute(query.with_only_columns(XComModel.value)).scalar()
     return None if found is None else from_json(Report, json.loads(found) if isinstance(found, str) else found)

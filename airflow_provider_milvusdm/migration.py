@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param, TaskGroup
+from airflow.sdk import DAG, Param, TaskGroup, XComArg
 
 from airflow_provider_milvusdm.config import Migration, read_migration
 from airflow_provider_milvusdm.exceptions import MilvusdmError
@@ -45,11 +45,12 @@ def value(name: str) -> str:
 
 
 def refuse_bad_params(context: Context) -> None:
-    """Tell all faults of a run's params at once, before its first step."""
+    """Tell all faults of a run's params at once, before its first step; other params of the DAG are its own."""
     from airflow.sdk.exceptions import AirflowFailException
 
+    own = set(context["dag"].params) - set(Migration.model_fields)
     try:
-        read_migration(context["params"])
+        read_migration({name: value for name, value in context["params"].items() if name not in own})
     except MilvusdmError as error:
         raise AirflowFailException(str(error)) from None
 
@@ -64,7 +65,9 @@ def milvus1x_to_milvus() -> None:
         mysql_conn_id=text("mysql_conn_id"),
         catalog_path=text("catalog_path"),
         tables_path=text("tables_path"),
+        wal_path=text("wal_path"),
         unit_mib=text("unit_mib"),
+        unflushed_log=text("unflushed_log"),
         pre_execute=refuse_bad_params,
     )
     resolve = Milvus1xSegmentOperator.partial(task_id="resolve_ids", map_index_template=MAP_INDEX).expand(
@@ -74,7 +77,7 @@ def milvus1x_to_milvus() -> None:
         task_id="plan",
         groups=inspect.output,
         resolved=resolve.output,
-        faults=resolve.output[FAULT],
+        faults=XComArg(resolve, FAULT),
         rename=value("rename"),
         id_field=text("id_field"),
         vector_field=text("vector_field"),
@@ -90,14 +93,14 @@ def milvus1x_to_milvus() -> None:
     units = MilvusUnitsOperator(
         task_id="units", collections=plan.output, created=create.output, trigger_rule="all_done"
     )
-    load = MilvusLoadOperator.partial(
-        task_id="load_partitions", map_index_template=MAP_INDEX, **target
-    ).expand(unit=units.output)
+    load = MilvusLoadOperator.partial(task_id="load_partitions", map_index_template=MAP_INDEX, **target).expand(
+        unit=units.output
+    )
     verify = MilvusVerifyOperator.partial(
         task_id="verify_counts",
         created=create.output,
         loaded=load.output,
-        faults=[create.output[FAULT], load.output[FAULT]],
+        faults=[XComArg(create, FAULT), XComArg(load, FAULT)],
         verify=text("verify"),
         create_index=value("create_index"),
         map_index_template=MAP_INDEX,
@@ -105,7 +108,11 @@ def milvus1x_to_milvus() -> None:
         **target,
     ).expand(collection=plan.output)
     MilvusReportOperator(
-        task_id="report", collections=plan.output, reports=verify.output[REPORT], trigger_rule="all_done"
+        task_id="report",
+        collections=plan.output,
+        reports=XComArg(verify, REPORT),
+        faults=XComArg(verify, FAULT),
+        trigger_rule="all_done",
     )
 
 
@@ -139,7 +146,7 @@ def migration_dag(dag_id: str, *, schedule: Any = None, defaults: Mapping[str, A
     :param defaults: defaults of the params.
     :param dag: further arguments of the DAG.
     """
-    arguments = {
+    arguments: dict[str, Any] = {
         "catchup": False,
         "max_active_runs": 1,
         "default_args": RETRIES,

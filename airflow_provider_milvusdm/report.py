@@ -56,19 +56,22 @@ def render(report: Report, width: int = 150) -> str:
     """The report as text: a table of partitions, and below it what was mapped, noted and found wrong."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("collection", "partition", "target", title="Milvus migration")
+    table = Table(title="Milvus migration")
+    for heading in ("collection", "partition", "target"):
+        table.add_column(heading, overflow="fold")
     for heading in ("live", "deleted", "loaded", "before", "counted", "rows/s"):
-        table.add_column(heading, justify="right")
-    table.add_column("status")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
     for collection in report.collections:
         for row in _rows(collection):
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # as text: a tag may look like Rich's markup
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(table)
     for collection in report.collections:
         for line in _remarks(collection):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(Text(line), soft_wrap=True)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 

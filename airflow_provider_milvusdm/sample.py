@@ -59,7 +59,7 @@ class _Sample:
     def articles(self) -> None:
         """Float vectors by L2, three partitions, one of them with a tag that Milvus 2.x does not take."""
         self._table("articles", 64, IVF_FLAT, '{"nlist":128}', L2)
-        self._segment("articles", 64, range(0, 2000), [INDEX, BACKUP], deleted=[7, 3, 1999])
+        self._segment("articles", 64, range(2000), [INDEX, BACKUP], deleted=[7, 3, 1999])
         self._segment("articles", 64, range(2000, 2500), [TO_INDEX])
         self._table("articles_p1", 64, IVF_FLAT, '{"nlist":128}', L2, "articles", "2021-03 news")
         self._segment("articles_p1", 64, range(10_000, 10_400), [RAW], deleted=[0])

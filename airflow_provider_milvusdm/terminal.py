@@ -15,6 +15,7 @@ from pluggy import HookimplMarker
 from rich.console import Console
 from rich.status import Status
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.targets.milvus_writer import progress
 
 hookimpl = HookimplMarker("airflow")
@@ -37,7 +38,7 @@ class Display(logging.Handler):
         from airflow.sdk.listener import get_listener_manager
 
         before = signal.signal(signal.SIGINT, self._interrupt)
-        get_listener_manager().add_listener(self)
+        get_listener_manager().add_listener(self)  # type: ignore[no-untyped-call]
         progress.addHandler(self)
         try:
             with self.status:
@@ -61,14 +62,17 @@ class Display(logging.Handler):
 
     @hookimpl
     def on_task_instance_failed(self, previous_state: Any, task_instance: Any, error: Any) -> None:
-        self._ended("FAILED", task_instance)
+        self._stop_if_interrupted()
+        how = "retry" if task_instance.state == "up_for_retry" else "FAILED"
+        reason, _, _ = str(error).partition("\n")
+        self._ended(how, task_instance, f": {reason}")
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
         self._ended("skipped", task_instance)
 
-    def _ended(self, how: str, task_instance: Any) -> None:
-        self.console.print(f"{how:8}{_name(task_instance)}", markup=False, highlight=False)
+    def _ended(self, how: str, task_instance: Any, reason: str = "") -> None:
+        self.console.print(f"{how:8}{_name(task_instance)}{reason}", markup=False, highlight=False)
         self._stop_if_interrupted()
 
     def _interrupt(self, *_: Any) -> None:
@@ -87,11 +91,18 @@ def _name(task_instance: Any) -> str:
 
 
 def redirect_output(log: Path) -> Console:
-    """Send all output of this process to ``log``, for good, and return a console that writes to the terminal."""
+    """Send all output of this process to ``log``, for good, and return a console that writes to the terminal.
+
+    Raises ConfigurationError.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    console = Console(file=os.fdopen(os.dup(1), "w"), soft_wrap=True)
-    with log.open("ab") as file:
+    try:
+        file = log.open("ab")
+    except OSError as error:
+        raise ConfigurationError(f"the log can't be written: {error.strerror}", where=log) from None
+    with file:
+        console = Console(file=os.fdopen(os.dup(1), "w"), soft_wrap=True)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     return console

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+ALL_COLLECTIONS = "*"
 DEFAULT_PARTITION = "_default"
 
 
@@ -85,10 +86,11 @@ class PartitionSpec:
 
 @dataclass(frozen=True)
 class SourceRef:
-    """Enough to open a source again in another task: its kind in the registry and where it is."""
+    """Enough to open a source again in another task: its kind in the registry, where it is, and how to read it."""
 
     kind: str
     path: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class PartitionGroup:
     """All partitions of the collection were asked for, not named ones."""
     unit_bytes: int = 0
     error: str = ""
+    notes: tuple[str, ...] = ()
+    """What the report has to say of the collection."""
 
     @property
     def label(self) -> str:
@@ -232,6 +236,7 @@ class CollectionPlan:
     """Target partition of each tag."""
     units: tuple[LoadUnit, ...] = ()
     error: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -242,7 +247,8 @@ class CollectionPlan:
         """Digest of all rows asked for, and where they go: what an interrupted migration is known by."""
         digest = hashlib.blake2b(self.target.name.encode(), digest_size=16)
         for partition in sorted(self.partitions, key=lambda partition: partition.tag):
-            digest.update(f"{partition.tag}\0{partition.fingerprint}\0".encode())
+            name = self.partition_names[partition.tag]
+            digest.update(f"{partition.tag}\0{name}\0{partition.fingerprint}\0".encode())
         return digest.hexdigest()
 
 

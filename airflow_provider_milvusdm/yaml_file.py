@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_milvusdm.config import nearest, read_migration
+import yaml
+
+from airflow_provider_milvusdm.config import read_migration
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 
 DAGS = {"M2M": "milvusdm_m2m"}
@@ -30,33 +33,60 @@ class Job:
 
 
 def read_yaml(path: Path) -> list[Job]:
-    """The jobs of a YAML file, checked. Raises ConfigurationError."""
+    """The jobs of a YAML file, checked. Raises ConfigurationError; its text quotes no value, for it may be a secret."""
     content = _load(path)
     if not isinstance(content, dict) or not content:
         raise ConfigurationError(
-            "a YAML file of no job", where=path, expected=f"one of {', '.join(DAGS)} with its parameters", found=content
+            "a YAML file of no job",
+            where=path,
+            expected=f"{' or '.join(DAGS)} with its parameters",
+            found=type(content).__name__,
         )
     return [_job(path, str(kind), values) for kind, values in content.items()]
 
 
 def _load(path: Path) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            return yaml.load(file, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    except ConfigurationError:
+        raise
     except OSError as error:
         raise ConfigurationError(f"the YAML file can't be read: {error.strerror}", where=path) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError("not a YAML file", where=path, found=" ".join(str(error).split())) from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigurationError(
+            "not a YAML file",
+            where=path,
+            found=f"a fault in line {mark.line + 1}, column {mark.column + 1}" if mark else type(error).__name__,
+            cure="Put text with special characters in quotes.",
+        ) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, where YAML for Python takes the last and drops the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        repeated = [key for key, count in keys.items() if count > 1]
+        if repeated:
+            raise ConfigurationError(
+                "a name is there twice",
+                where=f"{node.start_mark.name}, from line {node.start_mark.line + 1}",
+                expected="each name once",
+                found=", ".join(repeated),
+                cure="Put both lists under one name, or each job into a file of its own.",
+            )
+        return super().construct_mapping(node, deep)
 
 
 def _job(path: Path, kind: str, values: Any) -> Job:
     if kind not in DAGS:
-        raise ConfigurationError(
-            f"no such job{nearest(kind, DAGS)}", where=path, expected=f"one of {', '.join(DAGS)}", found=kind
-        )
+        raise ConfigurationError("no such job", where=path, expected=" or ".join(DAGS), found=kind)
     if not isinstance(values, dict):
-        raise ConfigurationError(f"job {kind} has no parameters", where=path, found=values)
+        raise ConfigurationError(
+            f"job {kind} has no parameters", where=path, expected="names and values", found=type(values).__name__
+        )
     params = {str(name): value for name, value in values.items() if value is not None and name not in WITHOUT_MEANING}
     mysql = _mysql(path, params.pop("mysql_parameter", None))
     return Job(kind, read_migration(params).model_dump(mode="json", exclude_unset=True), mysql)
@@ -66,9 +96,19 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
     """``mysql_parameter`` without its empty values: all empty means SQLite."""
     if not parameter:
         return {}
-    unknown = sorted(set(parameter) - set(MYSQL_PARAMETER)) if isinstance(parameter, dict) else [str(type(parameter))]
-    if unknown:
+    if not isinstance(parameter, dict):
+        bad = [type(parameter).__name__]
+    else:
+        bad = [str(name) for name, value in parameter.items() if not _is_mysql(name, value)]
+    if bad:
         raise ConfigurationError(
-            "mysql_parameter", where=path, expected=", ".join(MYSQL_PARAMETER), found=", ".join(unknown)
+            "mysql_parameter",
+            where=path,
+            expected=f"text or a number for {', '.join(MYSQL_PARAMETER)}",
+            found=", ".join(bad),
         )
     return {name: value for name, value in parameter.items() if value not in (None, "")}
+
+
+def _is_mysql(name: Any, value: Any) -> bool:
+    return name in MYSQL_PARAMETER and isinstance(value, str | int | None)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+LITE_WAIT_SECONDS = 600
 EXTRAS = ("token", "server_name", "server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
 
 
@@ -43,10 +51,23 @@ class MilvusHook(BaseHook):
         self.host, self.port, self.uri = host, port, uri
 
     def get_conn(self) -> MilvusClient:
-        """A client, which its caller closes."""
+        """A client with a connection of its own; :meth:`client` closes it too."""
         from pymilvus import MilvusClient
 
-        return MilvusClient(**self.client_arguments())
+        return MilvusClient(dedicated=True, **self.client_arguments())
+
+    @contextmanager
+    def client(self) -> Iterator[MilvusClient]:
+        """A client for the block. One process at a time has a Milvus Lite file: others wait here."""
+        arguments = self.client_arguments()
+        lite = _is_file(arguments["uri"])
+        client = self._wait_for_file(arguments["uri"]) if lite else self.get_conn()
+        try:
+            yield client
+        finally:
+            client.close()
+            if lite:
+                _release(arguments["uri"])
 
     def client_arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets."""
@@ -65,12 +86,23 @@ class MilvusHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for its version, for the connection form's Test button."""
         try:
-            client = self.get_conn()
-            version = client.get_server_version()
-            client.close()
-        except Exception as error:
+            with self.client() as client:
+                version = client.get_server_version()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the form shows it
             return False, f"{type(error).__name__}: {error}"
         return True, f"Milvus {version}"
+
+    def _wait_for_file(self, uri: str) -> MilvusClient:
+        from pymilvus.exceptions import ConnectionConfigException
+
+        _check_file(uri)
+        for _ in range(LITE_WAIT_SECONDS):
+            try:
+                return self.get_conn()
+            except ConnectionConfigException:
+                self.log.info("Milvus Lite file %s is open in another process: waiting", uri)
+                time.sleep(1)
+        return self.get_conn()
 
     def _connection(self) -> Any:
         """The connection; None where only the default is missing and this hook was told where to go."""
@@ -95,3 +127,25 @@ class MilvusHook(BaseHook):
 
 def _is_file(uri: str) -> bool:
     return "://" not in uri
+
+
+def _check_file(uri: str) -> None:
+    if find_spec("milvus_lite") is None:
+        raise ConfigurationError(
+            "Milvus Lite is not installed", where=uri, cure="pip install 'airflow-provider-milvusdm[lite]'."
+        )
+    path = Path(uri).absolute()
+    if path.suffix != ".db" or not path.parent.is_dir() or path.is_file():
+        raise ConfigurationError(
+            "not a place for Milvus Lite 3.2 or later",
+            where=path,
+            expected="a name that ends in .db, in a folder that exists, and no file of an older Milvus Lite",
+            cure="Or give http(s)://host:port for a server.",
+        )
+
+
+def _release(uri: str) -> None:
+    """Let other processes open the file: closing the client leaves it locked until this one ends."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(uri)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
@@ -22,8 +22,8 @@ REPORT = "report"
 class MigrationOperator(BaseOperator):
     """A step of a migration.
 
-    An error of this package fails the task at once, for no retry can mend it, and is left in XCom under ``fault``
-    so that the steps behind can name it; any other error is retried.
+    An error of this package, or a connection that Airflow doesn't know, fails the task at once, for no retry can
+    mend it; any other error is retried. Each is left in XCom under ``fault`` so that the steps behind can name it.
     """
 
     @abstractmethod
@@ -43,10 +43,17 @@ class MigrationOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         try:
             return self.step(context)
-        except MilvusdmError as error:
-            fault = {"collection": self.collection_name, "fault": str(error)}
-            context["ti"].xcom_push(key=FAULT, value=fault)
+        except (MilvusdmError, AirflowNotFoundException) as error:
+            self._leave_fault(context, str(error))
             raise AirflowFailException(str(error)) from None
+        except AirflowSkipException:
+            raise
+        except Exception as error:
+            self._leave_fault(context, f"{type(error).__name__}: {error}")
+            raise
+
+    def _leave_fault(self, context: Context, fault: str) -> None:
+        context["ti"].xcom_push(key=FAULT, value={"collection": self.collection_name, "fault": fault})
 
 
 class MilvusOperator(MigrationOperator):

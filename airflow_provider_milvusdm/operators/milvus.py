@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
@@ -92,7 +94,9 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
 
         plan = from_json(CollectionPlan, self.collection)
-        with closing(self.hook.get_conn()) as client:
+        if plan.error:
+            raise AirflowSkipException(plan.error)
+        with self.hook.client() as client:
             created = create_collection(client, plan, self.mode, create_index=parse_text(self.create_index))
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         manifest: dict[str, Any] = to_json(created)
@@ -148,7 +152,7 @@ class MilvusLoadOperator(MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 
         unit = from_json(LoadUnit, self.unit)
-        with closing(self.hook.get_conn()) as client:
+        with self.hook.client() as client:
             loaded = load_unit(client, unit, context["task_state_store"])
         self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
         manifest: dict[str, Any] = to_json(loaded)
@@ -216,7 +220,7 @@ class MilvusVerifyOperator(MilvusOperator):
         created = [from_json(CreatedCollection, one) for one in self._of_collection(self.created, "name")]
         loads = [from_json(Loaded, one) for one in self._of_collection(self.loaded, "collection")]
         faults = [fault["fault"] for some in self.faults for fault in self._of_collection(some, "collection")]
-        with closing(self.hook.get_conn()) as client:
+        with self.hook.client() if created else nullcontext() as client:  # else there is nothing to ask it
             return verify_collection(
                 client,
                 plan,
@@ -236,35 +240,37 @@ class MilvusReportOperator(MigrationOperator):
 
     :param collections: what :class:`MilvusPlanOperator` returned.
     :param reports: what the verify tasks left under ``report``.
+    :param faults: what those that failed before they had a report left under ``fault``.
     """
 
-    template_fields: Sequence[str] = ("collections", "reports")
+    template_fields: Sequence[str] = ("collections", "reports", "faults")
 
-    def __init__(self, *, collections: Any, reports: Any, **kwargs: Any) -> None:
+    def __init__(self, *, collections: Any, reports: Any, faults: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.collections, self.reports = collections, reports
+        self.collections, self.reports, self.faults = collections, reports, faults
 
     def step(self, context: Context) -> dict[str, Any]:
         report = self._report()
+        if not report.collections:
+            raise VerificationError("nothing was migrated", cure="The logs of the first failed steps say why.")
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
         self.log.info("\n%s", render(report))
-        if report.failed or not report.collections:
+        if report.failed:
             raise VerificationError(
                 f"{len(report.failed)} of {len(report.collections)} collections failed",
-                found=", ".join(report.failed) or "no collection: see the log of the inspect step",
+                found=", ".join(report.failed),
             )
         return manifest
 
     def _report(self) -> Report:
         """Reports in the order asked for; a collection without one failed before it could be verified."""
-        found = {report["collection"]: report for report in all_values(self.reports)}
+        found = {report["collection"]: from_json(CollectionReport, report) for report in all_values(self.reports)}
+        faults = {fault["collection"]: fault["fault"] for fault in all_values(self.faults)}
         plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
-        return Report(
-            tuple(
-                from_json(CollectionReport, found[plan.name])
-                if plan.name in found
-                else CollectionReport(plan.name, plan.target.name, faults=(plan.error or "not verified",))
-                for plan in plans
-            )
-        )
+        return Report(tuple(found.get(plan.name) or _not_verified(plan, faults) for plan in plans))
+
+
+def _not_verified(plan: CollectionPlan, faults: Mapping[str, str]) -> CollectionReport:
+    fault = plan.error or faults.get(plan.name) or "not verified: see the log of verify_counts"
+    return CollectionReport(plan.name, plan.target.name, faults=(fault,))

@@ -29,7 +29,10 @@ class Milvus1xInspectOperator(MigrationOperator):
     :param mysql_conn_id: connection to MySQL, where the catalog was kept there.
     :param catalog_path: the SQLite file, where it isn't ``db/meta.sqlite``.
     :param tables_path: the folder of segments, where it isn't ``db/tables``.
+    :param wal_path: the folder of the log, where it isn't ``wal``.
     :param unit_mib: size of a load unit.
+    :param unflushed_log: ``error`` refuses a collection of which the log holds rows that no segment has, ``ignore``
+        leaves them behind.
     """
 
     template_fields: Sequence[str] = (
@@ -38,7 +41,9 @@ class Milvus1xInspectOperator(MigrationOperator):
         "mysql_conn_id",
         "catalog_path",
         "tables_path",
+        "wal_path",
         "unit_mib",
+        "unflushed_log",
     )
 
     def __init__(
@@ -49,7 +54,9 @@ class Milvus1xInspectOperator(MigrationOperator):
         mysql_conn_id: str | None = None,
         catalog_path: str | None = None,
         tables_path: str | None = None,
+        wal_path: str | None = None,
         unit_mib: int | str = 256,
+        unflushed_log: str = "error",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,7 +65,9 @@ class Milvus1xInspectOperator(MigrationOperator):
         self.mysql_conn_id = mysql_conn_id
         self.catalog_path = catalog_path
         self.tables_path = tables_path
+        self.wal_path = wal_path
         self.unit_mib = unit_mib
+        self.unflushed_log = unflushed_log
 
     def step(self, context: Context) -> list[dict[str, Any]]:
         from airflow.sdk.configuration import conf
@@ -69,9 +78,11 @@ class Milvus1xInspectOperator(MigrationOperator):
         groups = inspect_catalog(
             self._catalog(path),
             Path(self.tables_path or path / "db" / "tables"),
+            Path(self.wal_path or path / "wal"),
             parse_selection(parse_text(self.source_collection)),
             unit_bytes=int(self.unit_mib) << 20,
             most_tasks=conf.getint("core", "max_map_length"),
+            unflushed_log=self.unflushed_log,
         )
         for group in groups:
             found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
@@ -116,7 +127,10 @@ class Milvus1xSegmentOperator(MigrationOperator):
         resolved = resolve_group(from_json(PartitionGroup, self.partitions))
         for partition in resolved.partitions:
             self.log.info(
-                "%s/%s: %d live rows, %d deleted", resolved.name, partition.tag, partition.live_rows,
+                "%s/%s: %d live rows, %d deleted",
+                resolved.name,
+                partition.tag,
+                partition.live_rows,
                 partition.deleted_rows,
             )
         manifest: dict[str, Any] = to_json(resolved)

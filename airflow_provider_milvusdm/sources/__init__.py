@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_provider_milvusdm.exceptions import SourceError
 from airflow_provider_milvusdm.vectors import Source, SourceRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _milvus1x(path: str) -> Source:
+@contextmanager
+def refuse_unreadable() -> Iterator[None]:
+    """What the worker's user may not read, no retry mends."""
+    try:
+        yield
+    except PermissionError as error:
+        raise SourceError(
+            "no permission to read the source",
+            where=error.filename,
+            cure="Let the user that this task runs as read it; it is never written.",
+        ) from None
+
+
+def _milvus1x(ref: SourceRef) -> Source:
     from airflow_provider_milvusdm.sources.milvus1x_segment import Milvus1xSource
 
-    return Milvus1xSource(path)
+    return Milvus1xSource(ref.path)
 
 
-SOURCES: dict[str, Callable[[str], Source]] = {"milvus1x": _milvus1x}
+def _hdf5(ref: SourceRef) -> Source:
+    from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Source
+
+    return Hdf5Source(ref.path, ref.options)
+
+
+def _faiss(ref: SourceRef) -> Source:
+    from airflow_provider_milvusdm.sources.faiss_segment import FaissSource
+
+    return FaissSource(ref.path, ref.options)
+
+
+SOURCES: dict[str, Callable[[SourceRef], Source]] = {"milvus1x": _milvus1x, "hdf5": _hdf5, "faiss": _faiss}
 
 
 def open_source(ref: SourceRef) -> Source:
     """Open the source that a manifest names."""
-    return SOURCES[ref.kind](ref.path)
+    return SOURCES[ref.kind](ref)

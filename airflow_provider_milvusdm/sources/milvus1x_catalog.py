@@ -10,18 +10,19 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from airflow_provider_milvusdm.exceptions import (
     DamagedSourceError,
-    MilvusdmError,
     SourceNotFoundError,
     UnsupportedSourceError,
 )
+from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
     CollectionSpec,
@@ -30,7 +31,9 @@ from airflow_provider_milvusdm.vectors import (
     SegmentSpec,
 )
 
-STATE_NORMAL = 0
+STATES = {0: "NORMAL", 1: "TO_DELETE"}
+STATE_DROPPED = 1
+LARGEST_DIMENSION = 32768
 METRICS = {
     1: Metric.L2,
     2: Metric.IP,
@@ -57,7 +60,9 @@ INDEXES = {
 FILE_TYPES_WITH_ROWS = {1: "RAW", 2: "TO_INDEX", 3: "INDEX", 7: "BACKUP"}
 FILE_TYPES_WITHOUT_ROWS = {0: "NEW", 4: "TO_DELETE", 5: "NEW_MERGE", 6: "NEW_INDEX"}
 FLAG_IDS_BY_SERVER = 1
-VERSIONS = re.compile(r"(0\.(7|8|9|10)|1\.[01])(\.\d+)*$")
+VERSIONS = re.compile(r"(0\.(7|8|9|10)|1\.[01])(\.\d+)*")
+RESTORE = "Restore the catalog from a backup."
+COPY_WAL = "Copy meta.sqlite-wal beside meta.sqlite, where a stopped server leaves most of it"
 
 COLUMNS = {
     "Tables": (
@@ -71,6 +76,7 @@ COLUMNS = {
         "owner_table",
         "partition_tag",
         "version",
+        "flush_lsn",
     ),
     "TableFiles": ("table_id", "segment_id", "file_type", "row_count"),
     "Fields": ("collection_id",),
@@ -84,6 +90,8 @@ TEXT_COLUMNS = {
     "segment_id",
     "collection_id",
 }
+NAMES = {"table_id", "owner_table", "collection_id"}
+"""What says whose row it is: a fault in it is the whole catalog's, one in another column that collection's."""
 ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": ""}
 
 Row = Mapping[str, Any]
@@ -116,14 +124,21 @@ class Catalog:
                 found=f"collections {', '.join(sorted(self.collections)) or 'none'}",
                 cure="Correct source_collection.",
             )
+        self._check(row, "Tables")
+        self._known(STATES, row, "state")
         self._refuse_other_formats(row)
         return self._spec(row)
 
     def partition(self, collection: str, tag: str) -> PartitionSpec:
         """The partition ``tag`` (``_default`` for the rows outside any) with the segments that hold rows."""
+        rows = [row for row in self.partitions.get(collection, []) if row["partition_tag"] == tag]
+        for row in rows:
+            self._check(row, "Tables")
+            self._known(STATES, row, "state")
+        if len(rows) + (tag == DEFAULT_PARTITION) > 1:
+            self._refuse_tags(collection, [tag])
         if tag == DEFAULT_PARTITION:
             return PartitionSpec(tag, self._segments(collection))
-        rows = [row for row in self.partitions.get(collection, []) if row["partition_tag"] == tag]
         if not rows:
             raise SourceNotFoundError(
                 f"no partition {tag!r} in collection {collection!r}",
@@ -135,20 +150,35 @@ class Catalog:
 
     def tags(self, collection: str) -> list[str]:
         """All partition tags of a collection, ``_default`` first."""
-        tags = [row["partition_tag"] for row in self.partitions.get(collection, [])]
-        repeated = sorted({tag for tag in tags if tags.count(tag) > 1 or tag in ("", DEFAULT_PARTITION)})
-        if repeated:
-            raise DamagedSourceError(
-                f"partition tags of collection {collection!r} are empty, reserved or there twice",
-                where=self.origin,
-                found=repeated,
-                cure="Restore the catalog from a backup.",
-            )
-        return [DEFAULT_PARTITION, *tags]
+        rows = self.partitions.get(collection, [])
+        for row in rows:
+            self._check(row, "Tables")
+        counts = Counter(row["partition_tag"] for row in rows)
+        bad = sorted(tag for tag, count in counts.items() if count > 1 or tag in ("", DEFAULT_PARTITION))
+        if bad:
+            self._refuse_tags(collection, bad)
+        return [DEFAULT_PARTITION, *counts]
+
+    def flushed_lsns(self, collection: str) -> dict[str, int]:
+        """By tag: the last log position whose operations are in the segments."""
+        own = self.collections[collection]["flush_lsn"]
+        rows = self.partitions.get(collection, [])
+        for row in rows:
+            self._check(row, "Tables")
+        return {DEFAULT_PARTITION: own} | {row["partition_tag"]: max(own, row["flush_lsn"]) for row in rows}
+
+    def _refuse_tags(self, collection: str, tags: list[str]) -> NoReturn:
+        raise DamagedSourceError(
+            f"partition tags of collection {collection!r} are empty, reserved or there twice",
+            where=f"{self.origin}, table Tables",
+            expected="each tag once",
+            found=", ".join(map(repr, tags)),
+            cure=RESTORE,
+        )
 
     def _refuse_other_formats(self, row: Row) -> None:
         name, version = row["table_id"], row["version"]
-        if not VERSIONS.match(version):
+        if not VERSIONS.fullmatch(version):
             raise UnsupportedSourceError(
                 f"collection {name!r} is of another version of Milvus",
                 where=self.origin,
@@ -167,13 +197,13 @@ class Catalog:
         name = row["table_id"]
         metric = self._known(METRICS, row, "metric_type")
         dimension = row["dimension"]
-        if dimension < 1 or (metric.is_binary and dimension % 8):
+        if not 1 <= dimension <= LARGEST_DIMENSION or (metric.is_binary and dimension % 8):
             raise DamagedSourceError(
                 f"collection {name!r} has an impossible dimension",
                 where=f"{self.origin}, table Tables",
-                expected="a multiple of 8" if metric.is_binary else "at least 1",
+                expected=f"1 to {LARGEST_DIMENSION}" + (", a multiple of 8" if metric.is_binary else ""),
                 found=dimension,
-                cure="Restore the catalog from a backup.",
+                cure=RESTORE,
             )
         return CollectionSpec(
             name=name,
@@ -185,17 +215,20 @@ class Catalog:
         )
 
     def _index_params(self, row: Row) -> dict[str, int]:
+        """The whole numbers among the params: a 1.x server kept whatever else its client sent along."""
         try:
             params = json.loads(row["index_params"] or "{}")
-            return {str(key): int(value) for key, value in params.items()}
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, RecursionError):
+            params = None
+        if not isinstance(params, dict):
             raise DamagedSourceError(
                 f"index_params of collection {row['table_id']!r}",
                 where=f"{self.origin}, table Tables",
-                expected="a JSON object of whole numbers",
+                expected="a JSON object",
                 found=repr(row["index_params"]),
-                cure="Restore the catalog from a backup.",
-            ) from None
+                cure=RESTORE,
+            )
+        return {name: value for name, value in params.items() if type(value) is int}
 
     def _known(self, names: Mapping[int, Known], row: Row, column: str) -> Known:
         if row[column] in names:
@@ -205,13 +238,19 @@ class Catalog:
             where=self.origin,
             expected=f"one of {', '.join(map(str, names))}",
             found=row[column],
-            cure="Restore the catalog from a backup.",
+            cure=RESTORE,
         )
+
+    def _check(self, row: Row, table: str) -> None:
+        """Refuse a row with a value of the wrong type."""
+        for column in COLUMNS[table]:
+            _check_type(row, column, table, self.origin)
 
     def _segments(self, table_id: str) -> tuple[SegmentSpec, ...]:
         """Segments that hold rows; one whose index and raw file are both listed counts once."""
         counts: dict[str, int] = {}
         for row in self.files.get(table_id, []):
+            self._check(row, "TableFiles")
             self._known(FILE_TYPES_WITH_ROWS | FILE_TYPES_WITHOUT_ROWS, row, "file_type")
             if row["file_type"] not in FILE_TYPES_WITH_ROWS:
                 continue
@@ -222,7 +261,7 @@ class Catalog:
                     where=f"{self.origin}, table TableFiles",
                     expected=counts[name],
                     found=rows,
-                    cure="Restore the catalog from a backup.",
+                    cure=RESTORE,
                 )
         return tuple(SegmentSpec(name, rows) for name, rows in counts.items())
 
@@ -232,20 +271,21 @@ def read_catalog(connection: Any, origin: str) -> Catalog:
     tables = _read_table(connection, "Tables", origin)
     files = _read_table(connection, "TableFiles", origin)
     fields = _read_table(connection, "Fields", origin, optional=True)
-    normal = [row for row in tables if row["state"] == STATE_NORMAL]
+    kept = [row for row in tables if row["state"] != STATE_DROPPED]
     return Catalog(
         origin=origin,
-        collections={row["table_id"]: row for row in normal if not row["owner_table"]},
-        partitions=_group(normal, "owner_table"),
+        collections={row["table_id"]: row for row in kept if not row["owner_table"]},
+        partitions=_group(kept, "owner_table"),
         files=_group(files, "table_id"),
         with_attributes=frozenset(row["collection_id"] for row in fields),
     )
 
 
+@refuse_unreadable()
 def read_sqlite_catalog(path: Path) -> Catalog:
     """Read ``meta.sqlite`` and the rows still in its ``-wal`` from a copy: the source is not even locked.
 
-    Raises SourceNotFoundError, DamagedSourceError, UnsupportedSourceError.
+    Raises SourceError.
     """
     if not path.is_file():
         raise SourceNotFoundError(
@@ -255,7 +295,27 @@ def read_sqlite_catalog(path: Path) -> Catalog:
             "mysql_conn_id (mysql_parameter in YAML), one kept elsewhere catalog_path.",
         )
     with _copy(path) as copy, closing(sqlite3.connect(copy)) as connection:
-        return read_catalog(connection, str(path))
+        connection.text_factory = bytes  # decoded later, strictly
+        try:
+            _check_file(connection)
+            return read_catalog(connection, str(path))
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged schema's names, or SQLite's words on them
+            raise DamagedSourceError(
+                "the catalog can't be read",
+                where=path,
+                expected="an SQLite database",
+                found=str(error),
+                cure=f"Restore it from a backup. {COPY_WAL}.",
+            ) from None
+
+
+def _check_file(connection: sqlite3.Connection) -> None:
+    """Refuse a damaged file: SQLite itself may read on in it and show fewer rows."""
+    [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
+    if verdict != b"ok":
+        raise sqlite3.DatabaseError(verdict.decode("utf-8", "replace"))
+    if not connection.execute("SELECT 1 FROM sqlite_master").fetchall():
+        raise sqlite3.DatabaseError("an empty one")
 
 
 @contextmanager
@@ -263,9 +323,10 @@ def _copy(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="milvus1x-catalog-") as folder:
         copy = Path(folder) / "meta.sqlite"
         shutil.copyfile(path, copy)
-        wal = path.with_name(path.name + "-wal")
-        if wal.is_file():
-            shutil.copyfile(wal, copy.with_name("meta.sqlite-wal"))
+        for suffix in ("-wal", "-journal"):
+            log = path.with_name(path.name + suffix)
+            if log.is_file():
+                shutil.copyfile(log, copy.with_name(copy.name + suffix))
         yield copy
 
 
@@ -281,46 +342,47 @@ def _read_table(connection: Any, table: str, origin: str, *, optional: bool = Fa
                 where=origin,
                 expected=f"columns {', '.join(missing)}",
                 found=f"columns {', '.join(present)}" if present else "no such table",
-                cure="0.6 and earlier and 0.11 keep another format: only 0.7 to 0.10, 1.0 and 1.1 are read.",
+                cure="0.6 and earlier and 0.11 keep another format: only 0.7 to 0.10, 1.0 and 1.1 are read. "
+                f"If it was one of these: {COPY_WAL}.",
             )
-        cursor.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table}{ORDER[table]}")
-        return [_checked(dict(zip(COLUMNS[table], row, strict=True)), table, origin) for row in cursor.fetchall()]
+        cursor.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table}{ORDER[table]}")  # noqa: S608
+        rows = [_decoded(dict(zip(COLUMNS[table], row, strict=True))) for row in cursor.fetchall()]
+    for row in rows:
+        for column in NAMES & row.keys():
+            _check_type(row, column, table, origin)
+    return rows
 
 
 def _columns(cursor: Any, table: str, origin: str) -> list[str]:
     """Columns of ``table``, none where there is no such table."""
     try:
-        cursor.execute(f"SELECT * FROM {table} LIMIT 0")
-    except MilvusdmError:
-        raise
+        cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608
     except Exception as error:
         if re.search(r"no such table|doesn't exist", str(error)):
             return []
-        if not isinstance(error, sqlite3.DatabaseError):
-            raise
-        raise DamagedSourceError(
-            "the catalog can't be read",
-            where=origin,
-            expected="an SQLite database",
-            found=str(error),
-            cure="Restore meta.sqlite (with its -wal) from a backup.",
-        ) from None
+        raise
     return [column[0] for column in cursor.description]
 
 
-def _checked(row: dict[str, Any], table: str, origin: str) -> dict[str, Any]:
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with bytes as text, but where they are no UTF-8."""
     for column, value in row.items():
         if isinstance(value, bytes | bytearray):
-            row[column] = value = bytes(value).decode("utf-8", "replace")
-        if not isinstance(value, str if column in TEXT_COLUMNS else int):
-            raise DamagedSourceError(
-                f"column {column} of a row in table {table}",
-                where=origin,
-                expected="text" if column in TEXT_COLUMNS else "a whole number",
-                found=repr(value),
-                cure="Restore the catalog from a backup.",
-            )
+            with suppress(UnicodeDecodeError):
+                row[column] = bytes(value).decode()
     return row
+
+
+def _check_type(row: Row, column: str, table: str, origin: str) -> None:
+    if isinstance(row[column], str if column in TEXT_COLUMNS else int):
+        return
+    raise DamagedSourceError(
+        f"column {column} of a row in table {table}",
+        where=origin,
+        expected="text in UTF-8" if column in TEXT_COLUMNS else "a whole number",
+        found=repr(row[column]),
+        cure=RESTORE,
+    )
 
 
 def _group(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:

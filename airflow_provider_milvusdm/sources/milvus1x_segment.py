@@ -8,6 +8,8 @@ tail. Source: the server's code, ``core/src/codecs/default/DefaultVectorsFormat.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch
 HEADER = np.dtype("<u8")
 ID = np.dtype("<i8")
 OFFSET = np.dtype("<i4")
+NAME = re.compile(r"[!-.0-~]{1,250}/[!-.0-~]{1,250}")
+"""Printable ASCII without a slash: 1.x made these names of digits, and of collections' names."""
 CURE = "Restore the segment's folder from a backup, or leave its collection out of source_collection."
 
 
@@ -31,18 +35,24 @@ class Milvus1xSource:
 
     def segment(self, collection: CollectionSpec, name: str) -> Milvus1xSegment:
         """Open segment ``<table_id>/<segment_id>``; its files are checked against each other."""
-        folder = self.tables.joinpath(*name.split("/"))
-        if len(name.split("/")) != 2 or folder.resolve().parent.parent != self.tables.resolve():
+        folder = self.tables / name
+        if not NAME.fullmatch(name) or not self._holds(folder):
             raise DamagedSourceError(
                 f"segment {name!r} is outside the tables folder",
                 where=self.tables,
                 expected="<table_id>/<segment_id>",
-                found=folder.resolve(),
+                found=repr(name),
                 cure="The catalog was tampered with or is damaged: restore it from a backup.",
             )
         if not folder.is_dir():
-            raise SourceNotFoundError("a segment's folder is gone", where=folder, cure=CURE)
+            raise SourceNotFoundError(
+                "a segment's folder is gone", where=folder, expected="a folder", found="none", cure=CURE
+            )
         return Milvus1xSegment(folder, collection)
+
+    def _holds(self, folder: Path) -> bool:
+        """Whether it is two below the tables folder, links followed."""
+        return Path(os.path.realpath(folder)).parent.parent == Path(os.path.realpath(self.tables))
 
 
 class Milvus1xSegment:
@@ -72,8 +82,8 @@ class Milvus1xSegment:
 
     def fingerprint(self) -> bytes:
         digest = hashlib.blake2b(self.stored_rows.to_bytes(8, "little"), digest_size=16)
-        digest.update(_map(self._uid, ID, 0, self.stored_rows))
-        digest.update(np.packbits(self._deleted))
+        digest.update(_map(self._uid, ID, 0, self.stored_rows).data)
+        digest.update(np.packbits(self._deleted).data)
         return digest.digest()
 
     def _check_vectors(self, collection: CollectionSpec) -> None:
@@ -95,8 +105,8 @@ class Milvus1xSegment:
             raise DamagedSourceError(
                 "a deletion names a row that is not there",
                 where=path,
-                expected=f"offsets 0 to {self.stored_rows - 1}",
-                found=int(outside[0]),
+                expected=f"offsets from 0, below {self.stored_rows}",
+                found=f"{outside.size} others, the first {outside[0]}",
                 cure=CURE,
             )
         deleted = np.zeros(self.stored_rows, dtype=np.bool_)
@@ -106,11 +116,11 @@ class Milvus1xSegment:
 
 def _payload_bytes(path: Path, item_bytes: int) -> int:
     """Bytes behind the header, after checking that they are there and make whole items."""
-    try:
-        size = path.stat().st_size
-        header = path.open("rb").read(HEADER.itemsize)
-    except FileNotFoundError:
-        raise SourceNotFoundError("a segment's file is gone", where=path, cure=CURE) from None
+    if not path.is_file():
+        raise SourceNotFoundError("a segment's file is gone", where=path, expected="a file", found="none", cure=CURE)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(HEADER.itemsize)
     if len(header) < HEADER.itemsize:
         raise DamagedSourceError(
             "a segment's file is cut", where=path, expected="a header of 8 bytes", found=f"{size} bytes", cure=CURE

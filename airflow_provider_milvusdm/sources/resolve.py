@@ -6,14 +6,14 @@ Whatever is wrong with the rows of a source is found here, before the target is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, RefusedRowsError, SourceError
-from airflow_provider_milvusdm.sources import open_source
-from airflow_provider_milvusdm.sources.units import cut_units
+from airflow_provider_milvusdm.sources import open_source, refuse_unreadable
+from airflow_provider_milvusdm.sources.units import cut_units, unit_rows
 from airflow_provider_milvusdm.vectors import (
     CollectionSpec,
     LoadUnit,
@@ -34,32 +34,31 @@ UNREADABLE_ID = 2**63 - 1
 """A Milvus 2.x server stores and counts a row with this id and never returns it."""
 
 
+@refuse_unreadable()
 def resolve_group(group: PartitionGroup) -> ResolvedGroup:
     """Resolve all partitions of a group, or raise one error that names every fault found."""
     if group.collection is None:
         raise SourceError(group.error)
     source = open_source(group.source)
-    resolved, slices, faults = [], [], []
-    for spec in group.partitions:
-        try:
-            partition = _Partition(source, group.collection, spec)
-            resolved.append(partition.resolve())
-            slices += partition.slices
-        except SourceError as fault:
-            faults.append(fault)
+    partitions = [_Partition(source, group.collection, spec) for spec in group.partitions]
+    resolved = tuple(partition.resolve() for partition in partitions)
+    faults = [fault for partition in partitions for fault in partition.faults]
     if faults:
-        raise _joined(group, faults)
-    capacity = max(group.unit_bytes // group.collection.vector_bytes, 1)
+        raise _joined(group.name, faults)
+    slices = [piece for partition in partitions for piece in partition.slices]
+    live, stored = sum(one.live_rows for one in resolved), sum(piece.stored_rows for piece in slices)
+    capacity = unit_rows(group.unit_bytes, group.collection.vector_bytes, live, stored)
     units = (LoadUnit(group.source, group.collection, unit) for unit in cut_units(slices, capacity))
-    return ResolvedGroup(group.name, tuple(resolved), tuple(units))
+    return ResolvedGroup(group.name, resolved, tuple(units))
 
 
-def _joined(group: PartitionGroup, faults: list[SourceError]) -> SourceError:
+def _joined(name: str, faults: Sequence[SourceError]) -> SourceError:
     if len(faults) == 1:
         return faults[0]
-    return SourceError(f"{len(faults)} partitions of collection {group.name!r} can't be migrated:\n" + "\n".join(
-        f"- {fault}" for fault in faults
-    ))
+    listed = [f"- {fault}" for fault in faults[:EXAMPLES]]
+    if len(faults) > EXAMPLES:
+        listed.append(f"- and {len(faults) - EXAMPLES} more")
+    return SourceError(f"{len(faults)} faults in collection {name!r}:\n" + "\n".join(listed))
 
 
 class _Partition:
@@ -68,17 +67,27 @@ class _Partition:
     def __init__(self, source: Source, collection: CollectionSpec, spec: PartitionSpec) -> None:
         self.source, self.collection, self.spec = source, collection, spec
         self.slices: list[Slice] = []
+        self.faults: list[SourceError] = []
+        self.deleted_rows = 0
+        self.digest = hashlib.blake2b(spec.tag.encode(), digest_size=16)
 
     def resolve(self) -> ResolvedPartition:
-        deleted = 0
-        digest = hashlib.blake2b(self.spec.tag.encode(), digest_size=16)
-        for segment_spec, segment in self._segments():
-            self._check(segment_spec, segment)
-            self.slices.append(Slice(self.spec.tag, segment_spec.name, 0, segment.stored_rows))
-            deleted += segment.deleted_rows
-            digest.update(segment.fingerprint())
-        self._check_ids()
-        return ResolvedPartition(self.spec.tag, self.spec.live_rows, deleted, digest.hexdigest())
+        """The partition; worth nothing where there are ``faults`` afterwards."""
+        for spec in self.spec.segments:
+            try:
+                self._resolve_segment(spec)
+            except SourceError as fault:
+                self.faults.append(fault)
+        if not self.faults:
+            self.faults += self._id_faults()
+        return ResolvedPartition(self.spec.tag, self.spec.live_rows, self.deleted_rows, self.digest.hexdigest())
+
+    def _resolve_segment(self, spec: SegmentSpec) -> None:
+        segment = self.source.segment(self.collection, spec.name)
+        self._check(spec, segment)
+        self.slices.append(Slice(self.spec.tag, spec.name, 0, segment.stored_rows))
+        self.deleted_rows += segment.deleted_rows
+        self.digest.update(segment.fingerprint())
 
     def _segments(self) -> Iterator[tuple[SegmentSpec, Segment]]:
         for spec in self.spec.segments:
@@ -115,12 +124,12 @@ class _Partition:
                 cure="Delete these rows in the 1.x server, or leave the partition out of source_collection.",
             )
 
-    def _check_ids(self) -> None:
+    def _id_faults(self) -> Iterator[SourceError]:
         ids = self._ids()
         ids.sort()
         repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
         if repeated.size:
-            raise RefusedRowsError(
+            yield RefusedRowsError(
                 f"{repeated.size} ids stand on more than one row in partition {self.spec.tag!r} "
                 f"of collection {self.collection.name!r}",
                 where=f"id {repeated[0]} in segments {', '.join(self._segments_with(repeated[0]))}",
@@ -129,9 +138,12 @@ class _Partition:
                 cure="Delete all rows but one of each in the 1.x server. (duplicate_ids: error)",
             )
         if ids.size and ids[-1] == UNREADABLE_ID:
-            raise RefusedRowsError(
-                f"id {UNREADABLE_ID} in partition {self.spec.tag!r} of collection {self.collection.name!r}",
-                expected="ids up to 2^63 - 2: a Milvus 2.x server never returns that one",
+            yield RefusedRowsError(
+                f"an id that Milvus 2.x can't return in partition {self.spec.tag!r} "
+                f"of collection {self.collection.name!r}",
+                where=f"segments {', '.join(self._segments_with(ids[-1]))}",
+                expected="ids up to 2^63 - 2: a Milvus 2.x server stores the last one and never returns it",
+                found=f"id {UNREADABLE_ID}",
                 cure="Give the row another id in the 1.x server.",
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from airflow_provider_milvusdm.vectors import PartitionSpec, Slice
 
@@ -13,8 +14,9 @@ def group_sizes(partitions: Sequence[int], limit: int) -> list[int]:
 
     One a partition where they fit; else shared out in proportion, at least one a collection.
     """
-    if sum(partitions) <= limit:
-        return [max(count, 1) for count in partitions]
+    groups = [max(count, 1) for count in partitions]
+    if sum(groups) <= limit:
+        return groups
     spare = limit - len(partitions)
     return [max(min(count, 1 + spare * count // sum(partitions)), 1) for count in partitions]
 
@@ -22,7 +24,7 @@ def group_sizes(partitions: Sequence[int], limit: int) -> list[int]:
 def split_evenly(partitions: Sequence[PartitionSpec], groups: int) -> list[tuple[PartitionSpec, ...]]:
     """Split into ``groups`` runs of nearly the same length, in order."""
     bounds = [len(partitions) * number // groups for number in range(groups + 1)]
-    return [tuple(partitions[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [tuple(partitions[start:stop]) for start, stop in pairwise(bounds)]
 
 
 def unit_bytes_within(total_bytes: int, groups: int, limit: int, wanted: int) -> int:
@@ -31,6 +33,17 @@ def unit_bytes_within(total_bytes: int, groups: int, limit: int, wanted: int) ->
     Each group ends with one unit that may be small, so the others get what is left of the limit.
     """
     return max(wanted, -(-total_bytes // max(limit - groups, 1)))
+
+
+def unit_rows(unit_bytes: int, vector_bytes: int, live_rows: int, stored_rows: int) -> int:
+    """Stored rows of a load unit whose live ones take about ``unit_bytes``.
+
+    Rounded up, and more where many are deleted: so that there are no more units than the live rows alone need, which
+    is what :func:`unit_bytes_within` reckons with.
+    """
+    rows = max(-(-unit_bytes // vector_bytes), 1)
+    units = max(-(-live_rows // rows), 1)
+    return max(rows, -(-stored_rows // units))
 
 
 def cut_units(slices: Iterable[Slice], capacity: int) -> Iterator[tuple[Slice, ...]]:

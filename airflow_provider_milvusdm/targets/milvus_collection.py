@@ -92,7 +92,9 @@ class _Creation:
             self.client.drop_collection(self.target.name)
             return self._create("overwritten")
         if existing.mark and existing.mark.is_loading:
-            return self._resume(existing, existing.mark)
+            self._refuse_other_source(existing.mark)
+            if mode != "overwrite":
+                return self._resume(existing, existing.mark)
         if mode == "skip":
             return self._skip(existing)
         self._check_schema(existing)
@@ -105,16 +107,19 @@ class _Creation:
         self._create_partitions(frozenset({DEFAULT_PARTITION}))
         return CreatedCollection(self.plan.name, action, before)
 
+    def _refuse_other_source(self, mark: Mark) -> None:
+        if mark.source == self.plan.fingerprint:
+            return
+        raise TargetError(
+            f"collection {self.target.name!r} of the target is half loaded, from another source or selection",
+            expected="a finished collection, or one left by an interrupted run of the same migration",
+            found=f"its mark names source {mark.source}, this run's is {self.plan.fingerprint}",
+            cure="Finish that migration with the same source_collection, or load anew: mode overwrite with "
+            "the whole collection, or drop it, or rename.",
+        )
+
     def _resume(self, existing: Existing, mark: Mark) -> CreatedCollection:
         """Go on with what an earlier run of the same source left half loaded."""
-        if mark.source != self.plan.fingerprint:
-            raise TargetError(
-                f"collection {self.target.name!r} of the target is half loaded, from another source or selection",
-                expected="a finished collection, or one left by an interrupted run of the same migration",
-                found=f"its mark names source {mark.source}, this run's is {self.plan.fingerprint}",
-                cure="Finish that migration with the same source_collection, or load anew: mode overwrite with "
-                "the whole collection, or drop it, or rename.",
-            )
         self._check_schema(existing)
         self._create_partitions(existing.partitions)
         return CreatedCollection(self.plan.name, "resumed", mark.before, upsert=True)

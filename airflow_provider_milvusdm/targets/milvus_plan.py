@@ -57,7 +57,9 @@ def _plan(
     except ConfigurationError as error:
         return CollectionPlan(name, target, error=str(error))
     units = tuple(unit for group in found for unit in group.units)
-    return CollectionPlan(name, target, first.collection, first.whole, partitions, partition_names, units)
+    return CollectionPlan(
+        name, target, first.collection, first.whole, partitions, partition_names, units, notes=first.notes
+    )
 
 
 def _tags(groups: Sequence[PartitionGroup], name: str) -> list[str]:
@@ -70,14 +72,16 @@ def _not_resolved(name: str, missing: Sequence[str]) -> str:
 
 def _partition_names(name: str, tags: Sequence[str], rename: Mapping[str, str]) -> dict[str, str]:
     """Target partitions by tag; ``_default`` is always there, so nothing else may be mapped to it."""
-    mapped = target_names([DEFAULT_PARTITION, *(tag for tag in tags if tag != DEFAULT_PARTITION)], rename,
-                          "partition", f"{name}/")
+    mapped = target_names(
+        [DEFAULT_PARTITION, *(tag for tag in tags if tag != DEFAULT_PARTITION)], rename, "partition", f"{name}/"
+    )
     return {tag: mapped[tag] for tag in tags}
 
 
 def _check_rename(rename: Mapping[str, str], tags: Mapping[str, Sequence[str]]) -> None:
     known = {*tags, *(f"{name}/{tag}" for name, of_name in tags.items() for tag in of_name)}
-    unknown = sorted(set(rename) - known)
+    unreadable = tuple(f"{name}/" for name, of_name in tags.items() if not of_name)
+    unknown = sorted(name for name in set(rename) - known if not name.startswith(unreadable))
     if unknown:
         raise ConfigurationError(
             "rename names what is not migrated",

@@ -6,16 +6,17 @@ reference, and ``core/src/index`` of Milvus 1.x for what its indexes were.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.vectors import CollectionSpec, Metric
 
 NAME_LENGTH = 255
-GRAPH = ("HNSW", {"M": 16, "efConstruction": 200}, "the nearest graph index that Milvus 2.x has")
+GRAPHS = ("RNSG", "SPTAG_KDT", "SPTAG_BKT", "ANNOY")
+"""Indexes of Milvus 1.x whose nearest is HNSW; their params mean nothing to it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def target_names(names: Iterable[str], rename: Mapping[str, str], what: str, whe
     """
     mapped: dict[str, str] = {}
     for name in names:
-        target = rename.get(where + name) or target_name(name)
+        target = rename.get(where + name, target_name(name))
         _check_name(target, name, what, where)
         other = next((known for known, taken in mapped.items() if taken == target), None)
         if other is not None:
@@ -54,7 +55,7 @@ def target_names(names: Iterable[str], rename: Mapping[str, str], what: str, whe
                 where=where.rstrip("/") or None,
                 expected="a name for each",
                 found=repr(target),
-                cure=f'Rename one: rename: {{"{where}{name}": "another_name"}}.',
+                cure=f"Rename one: {_example(where + name)}.",
             )
         mapped[name] = target
     return mapped
@@ -68,8 +69,12 @@ def _check_name(target: str, name: str, what: str, where: str) -> None:
         where=where.rstrip("/") or None,
         expected=f"letters, digits and underscores, no digit first, at most {NAME_LENGTH} characters",
         found=repr(target),
-        cure=f'Rename it: rename: {{"{where}{name}": "another_name"}}.',
+        cure=f"Rename it: {_example(where + name)}.",
     )
+
+
+def _example(name: str) -> str:
+    return "rename: " + json.dumps({name: "another_name"}, ensure_ascii=False)
 
 
 def target_metric(metric: Metric) -> tuple[Metric, tuple[str, ...]]:
@@ -90,6 +95,8 @@ def target_index(collection: CollectionSpec, supported: frozenset[str] | None = 
         index_type, params, reason = "FLAT", {}, f"{index_type} is not in this target"
     if reason:
         notes += (f"index {collection.index_type} became {index_type}: {reason}",)
+    if collection.index_type not in GRAPHS:
+        notes += tuple(_changed(collection.index_params, params))
     return IndexSpec(index_type, metric, params, notes)
 
 
@@ -108,8 +115,8 @@ def _nearest(collection: CollectionSpec, metric: Metric) -> tuple[str, dict[str,
         return _product_quantizer(collection)
     if source == "HNSW":
         return "HNSW", _hnsw(collection), ""
-    if source in ("RNSG", "SPTAG_KDT", "SPTAG_BKT", "ANNOY"):
-        return GRAPH[0], dict(GRAPH[1]), GRAPH[2]
+    if source in GRAPHS:
+        return "HNSW", _hnsw(collection), "the nearest graph index that Milvus 2.x has"
     return "FLAT", {}, "a binary index on float vectors"
 
 
@@ -128,7 +135,7 @@ def _nlist(collection: CollectionSpec) -> dict[str, int]:
 
 
 def _hnsw(collection: CollectionSpec) -> dict[str, int]:
-    params = collection.index_params
+    params = collection.index_params if collection.index_type == "HNSW" else {}
     return {
         "M": _within(4, params.get("M", 16), 64),
         "efConstruction": _within(8, params.get("efConstruction", 200), 512),
@@ -142,11 +149,12 @@ def _product_quantizer(collection: CollectionSpec) -> tuple[str, dict[str, int],
     return "IVF_PQ", _nlist(collection) | {"m": m, "nbits": 8}, ""
 
 
+def _changed(source: Mapping[str, int], target: Mapping[str, int]) -> Iterator[str]:
+    """A note on each param that the source has otherwise, or not at all."""
+    for name in sorted(set(target) - {"nbits"}):
+        if source.get(name) != target[name]:
+            yield f"index param {name} became {target[name]}: the source has {source.get(name, 'none')}"
+
+
 def _within(low: int, value: int, high: int) -> int:
     return min(max(value, low), high)
-
-
-def index_differences(wanted: IndexSpec, description: Mapping[str, Any]) -> str:
-    """Why an existing index can't serve rows that were compared by ``wanted.metric``; empty when it can."""
-    found = description.get("metric_type")
-    return "" if found in (None, wanted.metric) else f"metric {found} instead of {wanted.metric}"

@@ -11,13 +11,12 @@ from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection,
 def address_units(plans: Sequence[CollectionPlan], created: Sequence[CreatedCollection]) -> list[LoadUnit]:
     """Load units with target names, without the partitions that are left as they are."""
     made = {collection.name: collection for collection in created}
-    return [
-        unit for plan in plans if plan.name in made for unit in collection_units(plan, made[plan.name])
-    ]
+    return [unit for plan in plans if plan.name in made for unit in collection_units(plan, made[plan.name])]
 
 
 def collection_units(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:
     """Load units of one collection."""
+    migration = plan.fingerprint
     for unit in plan.units:
         slices = tuple(
             replace(piece, partition=plan.partition_names[piece.partition])
@@ -25,6 +24,4 @@ def collection_units(plan: CollectionPlan, created: CreatedCollection) -> Iterat
             if plan.partition_names[piece.partition] in created.before
         )
         if slices:
-            yield replace(
-                unit, slices=slices, target=plan.target, migration=plan.fingerprint, upsert=created.upsert
-            )
+            yield replace(unit, slices=slices, target=plan.target, migration=migration, upsert=created.upsert)

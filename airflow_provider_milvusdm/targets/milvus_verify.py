@@ -96,7 +96,7 @@ class _Verification:
         notes = [f"exists: skipped, though the counts of {', '.join(unequal)} differ"] if unequal else []
         if any(part.counted is None for part in partitions):
             notes.append("exists: skipped, and not loaded, so it could not be counted")
-        return replace(self._report(partitions), status=SKIPPED, notes=tuple(notes))
+        return replace(self._report(partitions), status=SKIPPED, notes=self.plan.notes + tuple(notes))
 
     def _report(self, partitions: tuple[PartitionReport, ...]) -> CollectionReport:
         rows, seconds = sum(self._loaded().values()), sum(load.seconds for load in self.loads)
@@ -111,7 +111,7 @@ class _Verification:
             target_index=self._target_index(),
             partitions=partitions,
             rows_per_second=round(rows / seconds) if rows and seconds else None,
-            notes=self.index.notes + self._left_alone(),
+            notes=self.plan.notes + self.index.notes + self._left_alone(),
         )
 
     def _left_alone(self) -> tuple[str, ...]:

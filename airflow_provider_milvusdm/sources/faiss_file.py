@@ -1,0 +1,99 @@
+"""A Faiss index file, mapped into memory: what faiss reads of it are views of the mapping, where it can.
+
+faiss believes the sizes that a file states, but for one bound on what a vector of bytes may take. Source:
+``faiss/impl/index_read.cpp``, ``zerocopy_io.h`` and ``invlists/OnDiskInvertedLists.cpp``.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError, UnsupportedSourceError
+
+BINARY = b"IB"
+"""All marks of binary indexes begin so, and no other does."""
+WITHOUT_LOOKUP = {b"IxM2": b"IxMp", b"IBM2": b"IBMp"}
+"""Marks of an IDMap2 and of an IDMap: the same bytes follow, and of the first faiss makes a table of all ids."""
+TABLES = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE
+"""Made for searching alone."""
+SPARE_BYTES = 256 << 20
+"""A list of lists may say more than it holds."""
+CURE = "Restore the file from a backup, or write the index again."
+
+
+class FaissFile:
+    """An index file and the index in it; the index lives as long as this object does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = _size(path)
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._bytes = np.frombuffer(self._map, np.uint8)
+        with refuse_damage(path), _bounded(self.size):
+            self.index = self._read()
+        if self.index is None:
+            raise UnsupportedSourceError("no index in the file", where=path, found="the mark of a missing one")
+
+    def forget_pages(self) -> None:
+        """Give back the memory of what was read, which the system keeps for the next reader if it can."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+    def _read(self) -> Any:
+        mark = self._map[:4]
+        self._map[:4] = WITHOUT_LOOKUP.get(mark, mark)  # in this process's copy of the page
+        read = faiss.read_index_binary if mark.startswith(BINARY) else faiss.read_index
+        try:
+            # Of lists in a file of their own, this combination says that it can't: and so opens no other file.
+            reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(self._bytes), self.size)  # type: ignore[attr-defined]
+            return read(reader, faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR | TABLES)
+        except RuntimeError as error:
+            if "IO_FLAG_ONDISK_SAME_DIR" not in str(error):
+                raise
+        # This one leaves the lists' file closed, too: OnDiskLists opens it.
+        return read(str(self.path), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP | TABLES)
+
+
+@contextmanager
+def refuse_damage(path: Path) -> Iterator[None]:
+    """faiss throws one kind of exception for all that it doesn't like, and runs out of memory over absurd sizes."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).rpartition("Error: ")[2].strip() or type(error).__name__
+        if "not recognized" in reason:
+            raise UnsupportedSourceError(
+                "not a Faiss index, or of a kind that is not read", where=path, expected="a known mark", found=reason
+            ) from None
+        raise DamagedSourceError(
+            "a damaged Faiss index", where=path, expected="what faiss can read", found=reason, cure=CURE
+        ) from None
+
+
+@contextmanager
+def _bounded(size: int) -> Iterator[None]:
+    """No vector of bytes in a file is larger than the file."""
+    before = faiss.get_deserialization_vector_byte_limit()
+    faiss.set_deserialization_vector_byte_limit(size + SPARE_BYTES)
+    try:
+        yield
+    finally:
+        faiss.set_deserialization_vector_byte_limit(before)
+
+
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise SourceNotFoundError("no Faiss index file", where=path, expected="a file", found="none")
+    size = path.stat().st_size
+    if size < 4:
+        raise DamagedSourceError(
+            "a damaged Faiss index", where=path, expected="a mark of 4 bytes at least", found=f"{size} bytes", cure=CURE
+        )
+    return size

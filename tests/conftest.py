@@ -1,0 +1,73 @@
+"""Fixtures over the real parts that the tests run against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_home import airflow_env, migrate_database
+from tests.mariadb_server import MySqlAddress, mariadb
+from tests.servers import milvus_server
+from tests.targets import drop_all_collections
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The directory a real Milvus 0.9.1 server left, with `expected.json`; read-only."""
+    folder = os.environ.get("MILVUSDM_REAL_DATA")
+    if not folder:
+        pytest.skip("MILVUSDM_REAL_DATA is not set: it names the folder that holds milvus-0.9.1")
+    path = Path(folder) / "milvus-0.9.1"
+    if not path.is_dir():
+        pytest.skip(f"{path} does not exist: MILVUSDM_REAL_DATA names the folder that holds milvus-0.9.1")
+    return path
+
+
+@pytest.fixture(scope="session")
+def milvus_server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Milvus 2.3.5, one for the whole session."""
+    with milvus_server(tmp_path_factory.mktemp("milvus-server")) as address:
+        yield address.uri
+
+
+@pytest.fixture
+def empty_milvus_server_uri(milvus_server_uri: str) -> str:
+    """The same, without the collections of earlier tests."""
+    drop_all_collections(milvus_server_uri)
+    return milvus_server_uri
+
+
+@pytest.fixture
+def milvus_lite_uri(tmp_path: Path) -> str:
+    """A Milvus Lite file that isn't there yet."""
+    return str(tmp_path / "lite.db")
+
+
+@pytest.fixture(params=["lite", "server"])
+def target_uri(request: pytest.FixtureRequest) -> str:
+    """Each kind of target in turn, empty."""
+    fixtures = {"lite": "milvus_lite_uri", "server": "empty_milvus_server_uri"}
+    uri: str = request.getfixturevalue(fixtures[request.param])
+    return uri
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MySqlAddress]:
+    """A real MariaDB, one for the whole session."""
+    with mariadb() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated Airflow database for each test to copy."""
+    return migrate_database(tmp_path_factory.mktemp("airflow-database"))
+
+
+@pytest.fixture
+def airflow_home(tmp_path: Path, airflow_database: Path) -> Callable[[Path], dict[str, str]]:
+    """Makes the environment of a new Airflow home with the DAGs of a folder: `airflow_home(dags_folder)`."""
+    return lambda dags_folder: airflow_env(tmp_path / "airflow", dags_folder, airflow_database)

@@ -1,0 +1,98 @@
+"""Real Milvus 2.x servers for tests, each on free ports, gone when the block ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.processes import StartError, free_ports, running, wait_for_start
+from tests.targets import answers
+
+_REPOSITORY = Path(__file__).parents[1]
+_PORT_OPTIONS = (
+    "--proxy-port",
+    "--proxy-internal-port",
+    "--root-coord-port",
+    "--query-coord-port",
+    "--query-node-port",
+    "--index-coord-port",
+    "--index-node-port",
+    "--data-coord-port",
+    "--data-node-port",
+    "--etcd-port",
+)
+
+
+@dataclass(frozen=True)
+class MilvusAddress:
+    host: str
+    port: int
+    uri: str
+
+
+def milvus_server_binary() -> Path:
+    """`milvus-server` of PyPI's package `milvus`, a real Milvus 2.3.5."""
+    named = os.environ.get("MILVUS_SERVER_BIN")
+    binary = Path(named) if named else _REPOSITORY / ".venv-milvus" / "bin" / "milvus-server"
+    if not binary.is_file():
+        raise StartError(f"{binary} is missing: 'make test' makes it, or MILVUS_SERVER_BIN names another")
+    return binary
+
+
+@contextmanager
+def milvus_server(
+    folder: Path, *options: str, scheme: str = "http", **client_arguments: Any
+) -> Iterator[MilvusAddress]:
+    """A standalone server with its data below `folder`, where a later start finds it again (in a minute).
+
+    `options` are milvus-server's; `scheme` and `client_arguments` are what a client then needs to connect:
+    `token="root:Milvus"` with `"--authorization-enabled", "true"`; `scheme="https"` with `"--tls-mode", "1"`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    etcd_peer, *free = free_ports(len(_PORT_OPTIONS) + 1)
+    ports = dict(zip(_PORT_OPTIONS, free, strict=True))
+    port = ports["--proxy-port"]
+    address = MilvusAddress("127.0.0.1", port, f"{scheme}://127.0.0.1:{port}")
+    etcd_config = _write_etcd_config(folder, ports["--etcd-port"], etcd_peer)
+    command: list[str | Path] = [milvus_server_binary(), "--data", folder, *options]
+    command += [f"{option}={number}" for option, number in ports.items()]
+    log, parts = folder / "milvus-server.log", folder / "logs"
+    logs = [log, parts / "milvus-stdout.log", parts / "milvus-stderr.log"]
+    try:
+        with running(command, log=log, env=os.environ | {"ETCD_CONFIG_PATH": str(etcd_config)}) as process:
+            wait_for_start([process], lambda: answers(address.uri, **client_arguments), 120, logs)
+            yield address
+    finally:
+        # 250 MB of programs, unpacked anew at each start.
+        shutil.rmtree(folder / "bin", ignore_errors=True)
+
+
+def _write_etcd_config(folder: Path, port: int, peer_port: int) -> Path:
+    """Without it the etcd inside Milvus takes ports 2379 and 2380, and a machine can have one server only."""
+    client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+    config = folder / "etcd.yaml"
+    config.write_text(
+        f"listen-client-urls: {client}\nadvertise-client-urls: {client}\nlisten-peer-urls: {peer}\n"
+        f"initial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
+    )
+    return config
+
+
+@contextmanager
+def milvus_lite_server(folder: Path) -> Iterator[MilvusAddress]:
+    """A Milvus Lite file below `folder`, served to many processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    [port] = free_ports(1)
+    address = MilvusAddress("127.0.0.1", port, f"http://127.0.0.1:{port}")
+    command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder / "served.db")]
+    command += ["--host", address.host, "--port", str(port)]
+    log = folder / "milvus-lite.log"
+    with running(command, log=log) as process:
+        wait_for_start([process], lambda: answers(address.uri), 60, [log])
+        yield address

@@ -1,0 +1,19 @@
+"""Fixtures of the unit tests: a directory to fill, and an Airflow home that is nobody's."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.milvus1x_directory import Milvus1xDirectory
+
+_home = tempfile.TemporaryDirectory(prefix="milvusdm-unit-tests-")
+os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Milvus1xDirectory:
+    return Milvus1xDirectory(tmp_path / "milvus")

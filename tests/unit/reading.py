@@ -1,0 +1,77 @@
+"""A 1.x directory through the package's reader, as the first two steps of the chain take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvusdm.config import parse_selection
+from airflow_provider_milvusdm.exceptions import SourceError
+from airflow_provider_milvusdm.sources import open_source
+from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_sqlite_catalog
+from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, ResolvedGroup
+
+Rows = list[tuple[int, bytes]]
+
+
+def catalog_of(path: Path) -> Catalog:
+    return read_sqlite_catalog(path / "db" / "meta.sqlite")
+
+
+def inspect(path: Path, selection: Any = "*", **options: Any) -> list[PartitionGroup]:
+    return inspect_catalog(
+        catalog_of(path),
+        path / "db" / "tables",
+        path / "wal",
+        parse_selection(selection),
+        **{"unit_bytes": 256 << 20, "most_tasks": 1024} | options,
+    )
+
+
+def resolve(path: Path, selection: Any = "*", **options: Any) -> list[ResolvedGroup]:
+    return [resolve_group(group) for group in inspect(path, selection, **options)]
+
+
+def errors(groups: Iterable[PartitionGroup]) -> dict[str, str]:
+    """By collection; empty text where it can be read."""
+    return {group.name: group.error for group in groups}
+
+
+def refused(path: Path, selection: Any = "*", *, as_a: type[SourceError] = SourceError) -> str:
+    """What resolve says of a directory with one group, which it must refuse."""
+    [group] = inspect(path, selection)
+    with pytest.raises(as_a) as fault:
+        resolve_group(group)
+    return str(fault.value)
+
+
+def read_rows(units: Iterable[LoadUnit]) -> dict[tuple[str, str], Rows]:
+    """The live rows of load units, by collection and partition, as a load task reads them."""
+    rows: dict[tuple[str, str], Rows] = {}
+    for unit in units:
+        source = open_source(unit.source)
+        for piece in unit.slices:
+            batch = source.segment(unit.collection, piece.segment).read(piece.start, piece.stop)
+            vectors = [vector.tobytes() for vector in batch.vectors]
+            rows.setdefault((unit.collection.name, piece.partition), []).extend(
+                zip(batch.ids.tolist(), vectors, strict=True)
+            )
+    return rows
+
+
+def read_partition(path: Path, collection: str, tag: str = "_default", **options: Any) -> Rows:
+    units = [unit for group in resolve(path, {collection: [tag]}, **options) for unit in group.units]
+    return read_rows(units).get((collection, tag), [])
+
+
+def assert_in_order(text: str, parts: Sequence[str]) -> None:
+    """Each part stands in the text, in this order."""
+    position = 0
+    for part in parts:
+        assert part in text[position:], f"{part!r} is not behind the others in: {text}"
+        position = text.index(part, position) + len(part)

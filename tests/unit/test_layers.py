@@ -1,0 +1,77 @@
+"""What each layer loads when it is imported, seen from a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"airflow", "faiss", "h5py", "numpy", "pydantic", "pymilvus", "rich", "yaml"}
+
+
+def modules(layer: str) -> list[str]:
+    """All modules of a folder of the package."""
+    paths = sorted((ROOT / "airflow_provider_milvusdm" / layer).glob("*.py"))
+    names = [path.stem for path in paths if path.stem != "__init__"]
+    assert names
+    return [f"airflow_provider_milvusdm.{layer}.{name}" for name in names]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages in memory after running `code` in a new process."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.split(".")[0] for name in json.loads(result.stdout.splitlines()[-1])}
+
+
+def imports(names: list[str]) -> str:
+    return "\n".join(f"import {name}" for name in names)
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    assert not loaded_by("import airflow_provider_milvusdm") & HEAVY
+
+
+def test_provider_info_loads_nothing() -> None:
+    code = "from airflow_provider_milvusdm.get_provider_info import get_provider_info; get_provider_info()"
+    assert not loaded_by(code) & HEAVY
+
+
+def test_sources_know_neither_airflow_nor_pymilvus() -> None:
+    assert not loaded_by(imports(modules("sources"))) & {"airflow", "pymilvus"}
+
+
+def test_what_sources_stand_on_knows_neither_airflow_nor_pymilvus() -> None:
+    names = [f"airflow_provider_milvusdm.{name}" for name in ("config", "exceptions", "manifest", "report", "vectors")]
+    assert not loaded_by(imports(names)) & {"airflow", "pymilvus"}
+
+
+def test_targets_know_no_airflow() -> None:
+    assert "airflow" not in loaded_by(imports(modules("targets")))
+
+
+def test_the_command_line_starts_without_airflow() -> None:
+    assert not loaded_by("import airflow_provider_milvusdm.cli") & {"airflow", "numpy", "pymilvus"}
+
+
+@pytest.mark.parametrize("dag", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.stem)
+def test_a_dag_file_is_parsed_without_what_takes_long_to_load(dag: Path) -> None:
+    found = loaded_by(f"import runpy; assert runpy.run_path({str(dag)!r})['dag'].tasks")
+    assert "airflow" in found
+    assert not found & {"faiss", "h5py", "numpy", "pymilvus"}
+
+
+@pytest.mark.parametrize("layer", ["hooks", "operators"])
+def test_hooks_and_operators_are_imported_without_what_takes_long_to_load(layer: str) -> None:
+    assert not loaded_by(imports(modules(layer))) & {"faiss", "h5py", "numpy", "pymilvus"}

@@ -1,0 +1,83 @@
+"""Manifests as JSON and back; errors that pass between processes."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceError
+from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.report import CollectionReport, PartitionReport, Report
+from airflow_provider_milvusdm.targets.milvus_writer import Loaded
+from airflow_provider_milvusdm.vectors import (
+    CollectionPlan,
+    CollectionSpec,
+    CreatedCollection,
+    LoadUnit,
+    Metric,
+    PartitionGroup,
+    PartitionSpec,
+    ResolvedGroup,
+    ResolvedPartition,
+    SegmentSpec,
+    Slice,
+    SourceRef,
+    TargetCollection,
+)
+
+SOURCE = SourceRef("milvus1x", "/data/新/tables")
+NEWS = CollectionSpec("news", 16, Metric.TANIMOTO, "IVF_PQ", {"m": 16, "nlist": 2**60}, generated_ids=True)
+TARGET = TargetCollection("articles", "key", "vector")
+UNIT = LoadUnit(SOURCE, NEWS, (Slice("x", "news/1", 0, 10), Slice("y", "p/2", 5, 2**40)), TARGET, "abc", upsert=True)
+PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        PartitionGroup("news", SOURCE, NEWS, (PartitionSpec("x", (SegmentSpec("news/1", 3),)),), False, 1 << 28),
+        PartitionGroup("news", SOURCE, error="it is gone"),
+        ResolvedGroup("news", (PARTITION,), (UNIT,)),
+        CollectionPlan("news", TARGET, NEWS, True, (PARTITION,), {PARTITION.tag: "_2021"}, (UNIT,), notes=("a", "b")),
+        CreatedCollection("news", "resumed", {"_default": 0, "x": 7}, upsert=True),
+        Loaded("news", {"x": 3}, 1.5),
+        Report((CollectionReport("news", partitions=(PartitionReport("x", "y", 1, 2),), faults=("a",)),)),
+    ],
+    ids=lambda manifest: type(manifest).__name__,
+)
+def test_a_manifest_comes_back_from_json_as_it_was(manifest: Any) -> None:
+    text = json.dumps(to_json(manifest), allow_nan=False)
+    assert from_json(type(manifest), json.loads(text)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('{"news": null}', {"news": None}),
+        ("[]", []),
+        ("true", True),
+        ('"news"', "news"),
+        ("news", "news"),
+        ("", ""),
+        ({"news": None}, {"news": None}),
+        (False, False),
+        (None, None),
+    ],
+)
+def test_an_argument_may_come_as_a_value_or_as_what_a_template_makes_of_it(value: Any, expected: Any) -> None:
+    assert parse_text(value) == expected
+
+
+def test_an_error_says_what_where_expected_found_and_the_cure() -> None:
+    error = DamagedSourceError("a file is cut", where="/a/b", expected="8 bytes", found=0, cure="Restore it.")
+    assert str(error) == "A file is cut: /a/b. Expected 8 bytes, found 0. Restore it."
+    assert str(SourceError("it is gone")) == "It is gone."
+
+
+def test_an_error_outlives_its_process() -> None:
+    error = DamagedSourceError("a file is cut", where="/a/b", expected="8 bytes", found=0, cure="Restore it.")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+    assert str(SourceError(str(error))) == str(error)

@@ -1,0 +1,155 @@
+"""The chain as Airflow sees it: its shape, its params, its serialized form."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.exceptions import ParamValidationError
+from airflow.sdk import DAG, Param, XComArg
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.serialization.serialized_objects import DagSerialization
+
+from airflow_provider_milvusdm.config import Migration, read_migration
+from airflow_provider_milvusdm.migration import migration_dag, migration_params, milvus1x_to_milvus_group
+
+ROOT = Path(__file__).parents[2]
+CHAIN = {
+    "inspect_source": ("all_success", set()),
+    "resolve_ids": ("all_success", {"inspect_source"}),
+    "plan": ("all_done", {"inspect_source", "resolve_ids"}),
+    "create_collection": ("all_success", {"plan"}),
+    "units": ("all_done", {"plan", "create_collection"}),
+    "load_partitions": ("all_success", {"units"}),
+    "verify_counts": ("all_done", {"plan", "create_collection", "load_partitions"}),
+    "report": ("all_done", {"plan", "verify_counts"}),
+}
+MAPPED = {
+    "resolve_ids": ("partitions", "inspect_source"),
+    "create_collection": ("collection", "plan"),
+    "load_partitions": ("unit", "units"),
+    "verify_counts": ("collection", "plan"),
+}
+
+
+@pytest.fixture(scope="module")
+def dag() -> DAG:
+    template: DAG = runpy.run_path(str(ROOT / "dags" / "milvusdm_m2m.py"))["dag"]
+    return template
+
+
+def test_the_chain_has_the_designs_tasks_edges_and_trigger_rules(dag: DAG) -> None:
+    assert {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in dag.tasks} == CHAIN
+
+
+def test_each_mapped_step_is_mapped_over_the_step_that_knows_all_that_was_asked_for(dag: DAG) -> None:
+    mapped = {task.task_id: task for task in dag.tasks if isinstance(task, MappedOperator)}
+    assert set(mapped) == set(MAPPED)
+    for task_id, (argument, upstream) in MAPPED.items():
+        [(name, values)] = mapped[task_id].expand_input.value.items()
+        assert name == argument
+        assert isinstance(values, XComArg)
+        assert [task.task_id for task, _ in values.iter_references()] == [upstream]
+
+
+def test_mapped_tasks_have_readable_indexes_and_every_task_is_retried(dag: DAG) -> None:
+    for task in dag.tasks:
+        assert task.retries == 3
+        assert bool(task.map_index_template) == (task.task_id in MAPPED)
+
+
+def test_a_run_at_a_time_and_none_for_the_past(dag: DAG) -> None:
+    assert (dag.dag_id, dag.max_active_runs, dag.catchup, dag.schedule) == ("milvusdm_m2m", 1, False, None)
+
+
+def test_every_field_of_a_template_is_a_templated_one(dag: DAG) -> None:
+    for task in dag.tasks:
+        arguments = task.partial_kwargs if isinstance(task, MappedOperator) else vars(task)
+        templated = {name for name, value in arguments.items() if isinstance(value, str) and "params." in value}
+        assert templated <= set(task.template_fields), task.task_id
+
+
+def test_every_param_reaches_a_task(dag: DAG) -> None:
+    used = json.dumps(DagSerialization.to_dict(dag))
+    unused = {name for name in Migration.model_fields if f"params.{name} " not in used}
+    assert unused == {"duplicate_ids"}, "checked by the first task, and so far of one value"
+
+
+def test_each_param_is_typed_described_and_has_a_default_or_is_required(dag: DAG) -> None:
+    assert set(dag.params) == set(Migration.model_fields)
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        assert param.schema["type"], name
+        assert param.schema["title"], name
+        assert param.description, name
+        if name == "source_milvus_path":
+            with pytest.raises(ParamValidationError, match="No value passed and Param has no default value"):
+                param.resolve()
+        else:
+            param.resolve()
+
+
+def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
+    choices = {name: dag.params.get_param(name).schema.get("enum") for name in ("mode", "verify", "unflushed_log")}
+    assert choices == {
+        "mode": ["skip", "append", "overwrite"],
+        "verify": ["counts", "sample"],
+        "unflushed_log": ["error", "ignore"],
+    }
+    bad = {"mode": "x", "dest_port": 0, "unit_mib": 0, "source_collection": {}, "source_milvus_path": "", "rename": 5}
+    for name, value in bad.items():
+        with pytest.raises(ParamValidationError):
+            dag.params.get_param(name).resolve(value)
+
+
+def test_what_the_form_sends_is_taken(dag: DAG) -> None:
+    sent = {name: dag.params.get_param(name).value for name in dag.params if name != "source_milvus_path"}
+    read_migration({**sent, "source_milvus_path": "/data"})
+
+
+def test_no_param_takes_a_secret(dag: DAG) -> None:
+    assert not [name for name in dag.params if "password" in name or "token" in name or "mysql_parameter" in name]
+
+
+def test_given_defaults_take_the_models_place() -> None:
+    params = migration_params(source_milvus_path="/data", mode="append", create_index=False)
+    assert [params[name].value for name in ("source_milvus_path", "mode", "create_index", "verify")] == [
+        "/data",
+        "append",
+        False,
+        "sample",
+    ]
+    with pytest.raises(TypeError, match="unknown params modes"):
+        migration_params(modes="append")
+
+
+def test_a_scheduled_dag_needs_its_source_and_is_serialized() -> None:
+    with pytest.raises(ValueError, match="required params without default values"):
+        migration_dag("nightly", schedule="@daily")
+    dag = migration_dag("nightly", schedule="@daily", defaults={"source_milvus_path": "/data"}, tags=["mine"])
+    dag.validate()
+    serialized = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    again = DagSerialization.from_dict(serialized)
+    assert set(again.task_dict) == set(CHAIN)
+    assert again.tags == {"mine"}
+    assert again.params["source_milvus_path"] == "/data"
+    assert "@daily" in json.dumps(serialized) or "0 0 * * *" in json.dumps(serialized)
+
+
+def test_the_template_is_serialized(dag: DAG) -> None:
+    serialized = DagSerialization.to_dict(dag)
+    assert set(DagSerialization.from_dict(json.loads(json.dumps(serialized))).task_dict) == set(CHAIN)
+
+
+def test_the_chain_is_a_task_group_for_a_dag_of_ones_own() -> None:
+    params: dict[str, Any] = {**migration_params(source_milvus_path="/data"), "mine": Param(1, type="integer")}
+    with DAG("own", schedule=None, params=params) as dag:
+        milvus1x_to_milvus_group("move")
+    assert {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in dag.tasks} == {
+        f"move.{task_id}": (rule, {f"move.{upstream}" for upstream in upstreams})
+        for task_id, (rule, upstreams) in CHAIN.items()
+    }
+    DagSerialization.to_dict(dag)

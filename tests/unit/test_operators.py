@@ -1,0 +1,123 @@
+"""The steps of the chain that need no target, as Airflow runs them: JSON in, JSON out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_milvusdm.manifest import from_json, to_json
+from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
+from airflow_provider_milvusdm.operators.milvus import MilvusPlanOperator, MilvusReportOperator, MilvusUnitsOperator
+from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+from airflow_provider_milvusdm.report import CollectionReport
+from airflow_provider_milvusdm.vectors import CreatedCollection, LoadUnit
+from tests.milvus1x_directory import Milvus1xDirectory
+from tests.unit.reading import read_rows
+
+
+class TaskInstance:
+    """Keeps what a step leaves in XCom."""
+
+    def __init__(self) -> None:
+        self.xcom: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = json.loads(json.dumps(value))
+
+
+def run(operator: MigrationOperator) -> Any:
+    return json.loads(json.dumps(operator.execute({"ti": TaskInstance()})))  # type: ignore[typeddict-item]
+
+
+def fault_of(operator: MigrationOperator, error: type[Exception] = AirflowFailException) -> dict[str, Any]:
+    """What a step that fails leaves for those behind it."""
+    instance = TaskInstance()
+    with pytest.raises(error):
+        operator.execute({"ti": instance})  # type: ignore[typeddict-item]
+    return dict(instance.xcom[FAULT])
+
+
+@pytest.fixture
+def source(directory: Milvus1xDirectory) -> Path:
+    """Collections `news`, two partitions of 3 and 2 rows, and `broken`, whose segment is gone."""
+    news = directory.collection("news", dimension=4)
+    directory.segment(news, [1, 2, 3], np.ones((3, 4)))
+    directory.segment(directory.partition(news, "2021"), [1, 2], np.ones((2, 4)))
+    broken = directory.collection("broken", dimension=4)
+    directory.segment(broken, [1], np.ones((1, 4)), write_folder=False)
+    return directory.write()
+
+
+@pytest.mark.parametrize(
+    "selection", [{"news": None}, '{"news": null}', "news", ["news"], {"news": ["_default", "2021"]}]
+)
+def test_the_steps_hand_on_json_from_the_source_to_the_units(source: Path, selection: Any) -> None:
+    groups = run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection=selection))
+    resolving = [Milvus1xSegmentOperator(task_id="r", partitions=group) for group in groups]
+    assert [operator.label for operator in resolving] == ["news/_default", "news/2021"]
+    resolved = [run(operator) for operator in resolving]
+    plans = run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved, rename='{"news": "articles"}'))
+    assert [plan["target"]["name"] for plan in plans] == ["articles"]
+    created = to_json(CreatedCollection("news", "created", {"_default": 0, "_2021": 0}))
+    units = [
+        from_json(LoadUnit, unit)
+        for unit in run(MilvusUnitsOperator(task_id="u", collections=plans, created=[created]))
+    ]
+    assert {where: len(rows) for where, rows in read_rows(units).items()} == {
+        ("news", "_default"): 3,
+        ("news", "_2021"): 2,
+    }
+
+
+def test_places_may_be_given_one_by_one(source: Path, tmp_path: Path) -> None:
+    catalog = (source / "db" / "meta.sqlite").rename(tmp_path / "meta")
+    tables = (source / "db" / "tables").rename(tmp_path / "segments")
+    groups = run(
+        Milvus1xInspectOperator(
+            task_id="i",
+            source_milvus_path=str(source),
+            catalog_path=str(catalog),
+            tables_path=str(tables),
+            unit_mib="1",
+        )
+    )
+    assert {group["source"]["path"] for group in groups} == {str(tables)}
+    assert {group["unit_bytes"] for group in groups} == {1 << 20}
+
+
+def test_a_fault_fails_the_task_at_once_and_is_left_for_the_steps_behind(source: Path) -> None:
+    [group] = run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="broken"))
+    fault = fault_of(Milvus1xSegmentOperator(task_id="r", partitions=group))
+    assert fault["collection"] == "broken"
+    assert "folder is gone" in fault["fault"]
+    [plan] = run(MilvusPlanOperator(task_id="p", groups=[group], resolved=[], faults=[fault]))
+    assert plan["error"] == fault["fault"]
+
+
+def test_a_missing_source_fails_at_once() -> None:
+    assert (
+        "No Milvus 1.x catalog: /nowhere"
+        in fault_of(Milvus1xInspectOperator(task_id="i", source_milvus_path="/nowhere"))["fault"]
+    )
+
+
+def test_a_report_with_a_failed_collection_fails_the_run(source: Path) -> None:
+    groups = run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source)))
+    resolved = [
+        run(Milvus1xSegmentOperator(task_id="r", partitions=group)) for group in groups if group["name"] == "news"
+    ]
+    plans = run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved))
+    verified = to_json(CollectionReport("news", "news", status="verified"))
+    fault = fault_of(MilvusReportOperator(task_id="t", collections=plans, reports=[verified]))
+    assert "1 of 2 collections failed" in fault["fault"]
+    assert len(run(MilvusReportOperator(task_id="t", collections=plans[:1], reports=[verified]))["collections"]) == 1
+
+
+@pytest.mark.parametrize(("xcoms", "values"), [(None, []), ([], []), ([None, 1, None], [1]), ((1, 2), [1, 2])])
+def test_what_upstream_tasks_left_is_a_list_without_gaps(xcoms: Any, values: list[Any]) -> None:
+    assert all_values(xcoms) == values

@@ -1,0 +1,90 @@
+"""The report as text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_milvusdm.report import (
+    FAILED,
+    SKIPPED,
+    VERIFIED,
+    CollectionReport,
+    PartitionReport,
+    Report,
+    render,
+)
+
+NEWS = CollectionReport(
+    "news",
+    "articles",
+    status=VERIFIED,
+    action="created",
+    metric="TANIMOTO",
+    target_metric="JACCARD",
+    index="ANNOY(n_trees=8)",
+    target_index="HNSW",
+    partitions=(
+        PartitionReport("_default", "_default", live=2497, deleted=31, loaded=2496, before=17, counted=2514),
+        PartitionReport("2021-03 news", "_2021_03_news", live=399, deleted=0, loaded=399),
+    ),
+    sampled=1024,
+    rows_per_second=81234,
+    notes=("index ANNOY became HNSW",),
+)
+BROKEN = CollectionReport("broken", "broken", faults=("segment 7 is gone", "another fault"))
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the table."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+
+
+def test_the_table_shows_each_partition_with_its_numbers() -> None:
+    assert cells(render(Report((NEWS, BROKEN)))) == [
+        ["news", "_default", "articles/_default", "2497", "31", "2496", "17", "2514", "81234", VERIFIED],
+        ["", "2021-03 news", "articles/_2021_03_news", "399", "0", "399", "0", "?", "", ""],
+        ["broken", "", "broken", "", "", "", "", "", "", FAILED],
+    ]
+
+
+def test_what_was_mapped_noted_and_found_wrong_stands_below() -> None:
+    lines = render(Report((NEWS, BROKEN))).splitlines()
+    assert lines[-4:] == [
+        "news -> articles: created; metric TANIMOTO -> JACCARD; index ANNOY(n_trees=8) -> HNSW; 1024 rows read back",
+        "  note: index ANNOY became HNSW",
+        "broken FAILED: segment 7 is gone",
+        "broken FAILED: another fault",
+    ]
+
+
+@pytest.mark.parametrize("name", ["[red]x", "[/x]", "a [bold]b", ":smile:", "新闻", "\\[x]"])
+def test_names_are_shown_as_they_are(name: str) -> None:
+    partition = PartitionReport(name, "p", live=1, deleted=0)
+    report = replace(NEWS, collection=name, partitions=(partition,), notes=(f"of {name}",), faults=(f"in {name}",))
+    text = render(Report((report,)))
+    assert cells(text)[0][:2] == [name, name]
+    assert f"  note: of {name}" in text
+    assert f"{name} FAILED: in {name}" in text
+
+
+def test_long_names_are_folded_and_leave_the_numbers_whole() -> None:
+    number = 123_456_789_012
+    partition = PartitionReport("p" * 255, "q" * 255, number, number, number, number, number)
+    table = cells(render(Report((replace(NEWS, collection="c" * 255, partitions=(partition,)),))))
+    assert table[0][3:9] == [str(number)] * 5 + ["81234"]
+    assert "".join(row[0] for row in table) == "c" * 255
+    assert "".join(row[1] for row in table) == "p" * 255
+    assert "".join(row[2] for row in table) == "articles/" + "q" * 255
+
+
+def test_a_long_fault_is_one_line() -> None:
+    report = Report((replace(BROKEN, faults=("x " * 500,)),))
+    assert render(report).splitlines()[-1].strip() == ("broken FAILED: " + "x " * 500).strip()
+
+
+def test_the_failed_collections_are_named() -> None:
+    skipped = replace(NEWS, collection="old", status=SKIPPED)
+    assert Report((NEWS, BROKEN, skipped)).failed == ["broken"]
+    assert Report().failed == []

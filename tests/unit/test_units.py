@@ -1,0 +1,114 @@
+"""Segments divided into load units, partitions into groups: exactly, and within Airflow's limits."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_milvusdm.sources.units import cut_units, group_sizes, split_evenly, unit_bytes_within, unit_rows
+from airflow_provider_milvusdm.vectors import PartitionSpec, Slice
+
+COUNTS = st.lists(st.integers(0, 5000), min_size=1, max_size=20)
+SEGMENTS = st.lists(st.integers(0, 300), max_size=20)
+
+
+def slices_of(rows: list[int]) -> list[Slice]:
+    return [Slice(f"p{number % 3}", f"t/{number}", 0, count) for number, count in enumerate(rows)]
+
+
+@given(rows=SEGMENTS, capacity=st.integers(1, 400))
+def test_units_hold_each_row_once_in_order_and_are_full(rows: list[int], capacity: int) -> None:
+    units = list(cut_units(slices_of(rows), capacity))
+    pieces = [piece for unit in units for piece in unit]
+    assert [(piece.partition, piece.segment, row) for piece in pieces for row in range(piece.start, piece.stop)] == [
+        (piece.partition, piece.segment, row) for piece in slices_of(rows) for row in range(piece.stop)
+    ]
+    assert all(piece.stored_rows > 0 for piece in pieces)
+    sizes = [sum(piece.stored_rows for piece in unit) for unit in units]
+    assert all(size == capacity for size in sizes[:-1])
+    assert all(0 < size <= capacity for size in sizes[-1:])
+
+
+def test_a_large_segment_is_split_and_small_ones_are_grouped() -> None:
+    assert list(cut_units(slices_of([3, 1, 5]), 4)) == [
+        (Slice("p0", "t/0", 0, 3), Slice("p1", "t/1", 0, 1)),
+        (Slice("p2", "t/2", 0, 4),),
+        (Slice("p2", "t/2", 4, 5),),
+    ]
+
+
+@given(partitions=COUNTS, more=st.integers(0, 20_000))
+def test_groups_stay_within_the_limit_and_each_collection_has_one(partitions: list[int], more: int) -> None:
+    limit = len(partitions) + more
+    sizes = group_sizes(partitions, limit)
+    assert sum(sizes) <= limit
+    assert all(1 <= size <= max(count, 1) for size, count in zip(sizes, partitions, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("partitions", "limit", "expected"),
+    [
+        ([1, 3], 4, [1, 3]),
+        ([0, 0, 0, 10], 13, [1, 1, 1, 10]),
+        ([0, 0, 0, 10], 12, [1, 1, 1, 9]),
+        ([4096], 512, [512]),
+        ([10, 10], 2, [1, 1]),
+        ([30, 10], 10, [7, 3]),
+    ],
+)
+def test_groups_are_shared_out_in_proportion(partitions: list[int], limit: int, expected: list[int]) -> None:
+    assert group_sizes(partitions, limit) == expected
+
+
+@given(partitions=st.integers(0, 200), groups=st.integers(1, 200))
+def test_partitions_are_split_evenly_in_order(partitions: int, groups: int) -> None:
+    specs = [PartitionSpec(str(number)) for number in range(partitions)]
+    split = split_evenly(specs, groups)
+    assert [spec for group in split for spec in group] == specs
+    assert len(split) == groups
+    assert max(map(len, split)) - min(map(len, split)) <= 1
+
+
+@given(
+    groups=st.lists(st.tuples(SEGMENTS, st.floats(0, 1)), min_size=1, max_size=20),
+    vector_bytes=st.integers(1, 300),
+    wanted=st.integers(1, 1000),
+    more=st.integers(1, 50),
+)
+def test_a_run_has_no_more_units_than_its_limit_however_many_rows_are_deleted(
+    groups: list[tuple[list[int], float]], vector_bytes: int, wanted: int, more: int
+) -> None:
+    limit = 2 * len(groups) + more
+    live = [round(sum(rows) * share) for rows, share in groups]
+    unit_bytes = unit_bytes_within(sum(live) * vector_bytes, len(groups), limit, wanted)
+    assert unit_bytes >= wanted
+    units = 0
+    for (rows, _), live_rows in zip(groups, live, strict=True):
+        capacity = unit_rows(unit_bytes, vector_bytes, live_rows, sum(rows))
+        units += len(list(cut_units(slices_of(rows), capacity)))
+    assert units <= limit
+
+
+@pytest.mark.parametrize(
+    ("unit_bytes", "vector_bytes", "live", "stored", "expected"),
+    [
+        (256, 16, 1000, 1000, 16),
+        (250, 16, 1000, 1000, 16),
+        (1, 16, 10, 10, 1),
+        (256, 16, 100, 1000, 143),
+        (256, 16, 0, 1000, 1000),
+        (256, 16, 0, 0, 16),
+    ],
+)
+def test_a_unit_has_rows_for_its_bytes_and_more_where_rows_are_deleted(
+    unit_bytes: int, vector_bytes: int, live: int, stored: int, expected: int
+) -> None:
+    assert unit_rows(unit_bytes, vector_bytes, live, stored) == expected
+
+
+def test_units_follow_one_another_without_a_gap() -> None:
+    pieces = [piece for unit in cut_units([Slice("p", "t/1", 0, 1000)], 7) for piece in unit]
+    assert all(before.stop == after.start for before, after in pairwise(pieces))

@@ -1,0 +1,212 @@
+"""MilvusDM's YAML files become jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.yaml_file import Job, read_yaml
+
+MILVUSDM_OWN = """\
+M2M:
+  milvus_version: 0.10.5
+  source_milvus_path: '/data/milvus'
+  mysql_parameter:
+    host: '127.0.0.1'
+    user: 'root'
+    port: 3306
+    password: 's3cret'
+    database: 'milvus'
+  source_collection: # specify the 'partition_1' and 'partition_2' partitions of the 'test' collection
+    test:
+      - 'partition_1'
+      - 'partition_2'
+  dest_host: '127.0.0.1'
+  dest_port: 19530
+  mode: 'append' # 'skip/append/overwrite'
+"""
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "M2M.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def job_with(write: Write, lines: str) -> Job:
+    [job] = read_yaml(write("M2M:\n  source_milvus_path: /data/milvus\n" + lines))
+    return job
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigurationError) as fault:
+        read_yaml(path)
+    assert "s3cret" not in str(fault.value)
+    return str(fault.value)
+
+
+def test_milvusdms_own_file_is_taken_unchanged(write: Write) -> None:
+    [job] = read_yaml(write(MILVUSDM_OWN))
+    assert (job.kind, job.dag_id) == ("M2M", "milvusdm_m2m")
+    assert job.params == {
+        "source_milvus_path": "/data/milvus",
+        "source_collection": {"test": ["partition_1", "partition_2"]},
+        "dest_host": "127.0.0.1",
+        "dest_port": 19530,
+        "mode": "append",
+    }
+    assert job.mysql == {
+        "host": "127.0.0.1",
+        "user": "root",
+        "port": 3306,
+        "password": "s3cret",
+        "database": "milvus",
+    }
+
+
+def test_a_password_is_shown_nowhere(write: Write) -> None:
+    [job] = read_yaml(write(MILVUSDM_OWN))
+    assert "s3cret" not in f"{job} {job!r} {job.params}"
+
+
+@pytest.mark.parametrize("key", ["milvus_version", "milvus-version"])
+@pytest.mark.parametrize("value", ["2.0.0", "0.10.5", "1.1", "2", "", "[any, thing]", "v2.x"])
+def test_the_version_is_accepted_and_means_nothing(write: Write, key: str, value: str) -> None:
+    assert job_with(write, f"  {key}: {value}\n").params == {"source_milvus_path": "/data/milvus"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  source_collection:\n    test:\n", {"test": None}),
+        ("  source_collection:\n    test: []\n", {"test": None}),
+        ("  source_collection:\n    test:\n      - 'a'\n      - b\n", {"test": ["a", "b"]}),
+        ("  source_collection:\n    test: a\n", {"test": ["a"]}),
+        ("  source_collection:\n    test:\n    more:\n      - '2021'\n", {"test": None, "more": ["2021"]}),
+        ("  source_collection: test\n", {"test": None}),
+        ("  source_collection: [test, more]\n", {"test": None, "more": None}),
+        ("  source_collection: '*'\n", {"*": None}),
+        ("  source_collection:\n    '*':\n    test: [新闻]\n", {"*": None, "test": ["新闻"]}),
+    ],
+)
+def test_each_spelling_of_the_collections(write: Write, text: str, expected: dict[str, Any]) -> None:
+    assert job_with(write, text).params["source_collection"] == expected
+
+
+@pytest.mark.parametrize("text", ["", "  source_collection:\n", "  mode:\n  dest_port:\n"])
+def test_an_empty_param_has_its_default(write: Write, text: str) -> None:
+    assert job_with(write, text).params == {"source_milvus_path": "/data/milvus"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("  mysql_parameter:\n", {}),
+        ("  mysql_parameter: ''\n", {}),
+        ("  mysql_parameter: {}\n", {}),
+        ("  mysql_parameter:\n    host:\n    user: ''\n    port:\n    password:\n    database: ''\n", {}),
+        ("  mysql_parameter: {host: db, password: 0}\n", {"host": "db", "password": 0}),
+        ("  mysql_parameter: {host: db, port: '3306'}\n", {"host": "db", "port": "3306"}),
+    ],
+)
+def test_mysql_parameter_without_its_empty_values(write: Write, text: str, expected: dict[str, Any]) -> None:
+    job = job_with(write, text)
+    assert job.mysql == expected
+    assert "mysql_parameter" not in job.params
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("mysql://root:s3cret@db/milvus", "found str"),
+        ("[root, s3cret]", "found list"),
+        ("{hosts: db, password: s3cret}", "found hosts"),
+        ("{host: db, password: [s3cret]}", "found password"),
+        ("{host: {s3cret: 1}}", "found host"),
+        ("{1: s3cret, ~: s3cret}", "found 1, None"),
+    ],
+)
+def test_a_bad_mysql_parameter_is_refused_without_its_values(write: Write, value: str, found: str) -> None:
+    text = refusal(write(f"M2M:\n  source_milvus_path: /data\n  mysql_parameter: {value}\n"))
+    assert "ysql_parameter" in text
+    assert found in text
+    assert "host, port, user, password, database" in text
+
+
+def test_a_quoted_port_is_taken(write: Write) -> None:
+    assert job_with(write, "  dest_host: db\n  dest_port: '19530'\n").params["dest_port"] == 19530
+
+
+def test_our_own_params_are_taken(write: Write) -> None:
+    job = job_with(write, "  dest_uri: lite.db\n  rename: {test: articles}\n  verify: counts\n  create_index: false\n")
+    assert job.params == {
+        "source_milvus_path": "/data/milvus",
+        "dest_uri": "lite.db",
+        "rename": {"test": "articles"},
+        "verify": "counts",
+        "create_index": False,
+    }
+
+
+def test_all_faults_of_a_job_are_told_at_once(write: Write) -> None:
+    text = refusal(write("M2M:\n  dest_prot: 19530\n  mode: replace\n  source_collection: {test: [2021-03-01]}\n"))
+    assert text.count("\n- ") == 4
+    for part in ("source_milvus_path: required", "dest_prot: there is no such param; did you mean dest_port?", "mode:"):
+        assert f"- {part}" in text
+    assert "- source_collection.test.0: " in text
+
+
+def test_a_misspelt_password_is_not_told(write: Write) -> None:
+    refusal(write("M2M:\n  source_milvus_path: /data\n  mysql_paramter: {password: s3cret}\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ["of no job", "M2M.yaml", "Expected M2M with its parameters, found NoneType"]),
+        ("- M2M: {password: s3cret}", ["of no job", "found list"]),
+        ("s3cret", ["of no job", "found str"]),
+        ("{}", ["of no job", "found dict"]),
+        ("X2Y: {password: s3cret}", ["o such job", "Expected M2M", "found X2Y"]),
+        ("m2m: {}", ["o such job", "Expected M2M", "found m2m"]),
+        ("1: {}", ["o such job", "found 1"]),
+        ("M2M:", ["ob M2M has no parameters", "found NoneType"]),
+        ("M2M: s3cret", ["ob M2M has no parameters", "found str"]),
+        ("M2M: [s3cret]", ["ob M2M has no parameters", "found list"]),
+        ("M2M: {password: 's3cret}", ["ot a YAML file", "ound a fault in line 1", "quotes"]),
+        ("M2M:\n  password: *s3cret\n", ["ot a YAML file", "ound a fault in line 2, column 13"]),
+        ("M2M:\n  password: !s3cret x\n", ["ot a YAML file", "ound a fault in line 2"]),
+        ("M2M:\n\tmode: skip\n", ["ot a YAML file", "ound a fault in line 2"]),
+        ("M2M: {a: 2021-99-99}", ["ot a YAML file", "quotes"]),
+        ("M2M: {? [a] : b}", ["ot a YAML file", "ound a fault in line 1"]),
+        ("M2M: {}\n---\nM2M: {}\n", ["ot a YAML file", "ound a fault in line 2"]),
+        ("M2M: {mode: skip}\nM2M: {mode: append}\n", ["name is there twice", "M2M.yaml", "found M2M"]),
+        ("M2M:\n  source_collection:\n    test: [a]\n    test: [b]\n", ["name is there twice", "found test"]),
+    ],
+)
+def test_what_is_no_job_is_refused(write: Write, content: str, parts: list[str]) -> None:
+    text = refusal(write(content))
+    assert all(part in text for part in parts), text
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "M2M.yaml")
+    assert "M2M.yaml" in refusal(tmp_path / "M2M.yaml")
+    assert "directory" in refusal(tmp_path)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "M2M.yaml"
+    path.write_bytes("M2M: {a: é}".encode("latin-1"))
+    assert "ot a YAML file" in refusal(path)
