@@ -13,7 +13,9 @@ from typing import Any
 
 from pluggy import HookimplMarker
 from rich.console import Console
-from rich.status import Status
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.targets.milvus_writer import progress
@@ -28,32 +30,37 @@ class Display(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self.console = console
-        self.status = Status("starting", console=console)
+        self.spinner = Spinner("dots", Text("starting"))
         self.interrupted = False
         self.rows = 0
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the run inside the block; Ctrl-C ends it with KeyboardInterrupt."""
+        """Show the run inside the block; Ctrl-C, or being told to terminate, ends it with KeyboardInterrupt."""
         from airflow.sdk.listener import get_listener_manager
 
-        before = signal.signal(signal.SIGINT, self._interrupt)
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         get_listener_manager().add_listener(self)  # type: ignore[no-untyped-call]
         progress.addHandler(self)
+        progress.setLevel(logging.INFO)
+        # Rich would take standard output, and with it Airflow's log, to the terminal.
+        live = Live(self.spinner, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
         try:
-            with self.status:
+            with live:
                 yield
         finally:
             progress.removeHandler(self)
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.rows += getattr(record, "rows", 0)
-        self.status.update(f"load_partitions: {self.rows:,} rows")
+        self._at_work(f"load_partitions: {self.rows:,} rows")
 
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
-        self.status.update(_name(task_instance))
+        signal.signal(signal.SIGTERM, self._interrupt)  # each task takes it for itself, and would go on
+        self._at_work(_name(task_instance))
         self._stop_if_interrupted()
 
     @hookimpl
@@ -70,6 +77,9 @@ class Display(logging.Handler):
     @hookimpl
     def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
         self._ended("skipped", task_instance)
+
+    def _at_work(self, text: str) -> None:
+        self.spinner.update(text=Text(text))
 
     def _ended(self, how: str, task_instance: Any, reason: str = "") -> None:
         self.console.print(f"{how:8}{_name(task_instance)}{reason}", markup=False, highlight=False)
@@ -102,7 +112,7 @@ def redirect_output(log: Path) -> Console:
     except OSError as error:
         raise ConfigurationError(f"the log can't be written: {error.strerror}", where=log) from None
     with file:
-        console = Console(file=os.fdopen(os.dup(1), "w"), soft_wrap=True)
+        console = Console(file=os.fdopen(os.dup(1), "w", errors="replace"), soft_wrap=True)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     return console

@@ -50,15 +50,18 @@ class FaissFile:
         mark = self._map[:4]
         self._map[:4] = WITHOUT_LOOKUP.get(mark, mark)  # in this process's copy of the page
         read = faiss.read_index_binary if mark.startswith(BINARY) else faiss.read_index
+        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(self._bytes), self.size)  # type: ignore[attr-defined]
         try:
             # Of lists in a file of their own, this combination says that it can't: and so opens no other file.
-            reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(self._bytes), self.size)  # type: ignore[attr-defined]
-            return read(reader, faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR | TABLES)
+            index = read(reader, faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR | TABLES)
         except RuntimeError as error:
             if "IO_FLAG_ONDISK_SAME_DIR" not in str(error):
                 raise
-        # This one leaves the lists' file closed, too: OnDiskLists opens it.
-        return read(str(self.path), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP | TABLES)
+            # This one leaves the lists' file closed, too: OnDiskLists opens it.
+            return read(str(self.path), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP | TABLES)
+        if reader.rp_ > self.size:  # it takes a part of an id at the end of a file for the whole
+            raise _damaged(self.path, f"{reader.rp_} bytes", f"{self.size}")
+        return index
 
 
 @contextmanager
@@ -72,9 +75,7 @@ def refuse_damage(path: Path) -> Iterator[None]:
             raise UnsupportedSourceError(
                 "not a Faiss index, or of a kind that is not read", where=path, expected="a known mark", found=reason
             ) from None
-        raise DamagedSourceError(
-            "a damaged Faiss index", where=path, expected="what faiss can read", found=reason, cure=CURE
-        ) from None
+        raise _damaged(path, "what faiss can read", reason) from None
 
 
 @contextmanager
@@ -93,7 +94,9 @@ def _size(path: Path) -> int:
         raise SourceNotFoundError("no Faiss index file", where=path, expected="a file", found="none")
     size = path.stat().st_size
     if size < 4:
-        raise DamagedSourceError(
-            "a damaged Faiss index", where=path, expected="a mark of 4 bytes at least", found=f"{size} bytes", cure=CURE
-        )
+        raise _damaged(path, "a mark of 4 bytes at least", f"{size} bytes")
     return size
+
+
+def _damaged(path: Path, expected: str, found: str) -> DamagedSourceError:
+    return DamagedSourceError("a damaged Faiss index", where=path, expected=expected, found=found, cure=CURE)

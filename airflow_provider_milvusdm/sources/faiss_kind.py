@@ -64,6 +64,6 @@ def index_type(index: Any) -> tuple[str, dict[str, int]]:
 def _ivf_type(index: Any) -> tuple[str, dict[str, int]]:
     if isinstance(index, faiss.IndexIVFPQ):
         return "IVF_PQ", {"nlist": index.nlist, "m": index.pq.M}
-    if isinstance(index, faiss.IndexIVFScalarQuantizer):
+    if isinstance(index, faiss.IndexIVFScalarQuantizer) and index.sq.qtype == faiss.ScalarQuantizer.QT_8bit:
         return "IVF_SQ8", {"nlist": index.nlist}
     return "IVF_FLAT", {"nlist": index.nlist}

@@ -10,30 +10,19 @@ from typing import Any, Protocol
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, UnsupportedSourceError
 from airflow_provider_milvusdm.sources.faiss_file import CURE, FaissFile
-from airflow_provider_milvusdm.sources.faiss_lists import open_lists, pieces
+from airflow_provider_milvusdm.sources.faiss_storage import Labels, ListRows, StoredRows, Vectors
 from airflow_provider_milvusdm.sources.faiss_transform import reverse
 
-Labels = npt.NDArray[np.int64]
-Vectors = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
-
 STORED: tuple[Any, ...] = (faiss.IndexFlat, faiss.IndexBinaryFlat)
-CODES: tuple[Any, ...] = (
-    faiss.IndexPQ,
-    faiss.IndexScalarQuantizer,
-    faiss.IndexAdditiveQuantizer,
-    faiss.IndexLSH,
-    faiss.IndexRaBitQ,
-)
+CODES: tuple[Any, ...] = (faiss.IndexPQ, faiss.IndexScalarQuantizer, faiss.IndexAdditiveQuantizer)
 LISTS: tuple[Any, ...] = (faiss.IndexIVFFlat, faiss.IndexBinaryIVF)
 LISTS_OF_CODES: tuple[Any, ...] = (
     faiss.IndexIVFPQ,
     faiss.IndexIVFScalarQuantizer,
     faiss.IndexIVFAdditiveQuantizer,
-    faiss.IndexIVFRaBitQ,
 )
 OTHERWISE = ("IndexIVFFlatDedup", "IndexIVFFlatPanorama", "IndexIVFPQR")
 """Subclasses of the above that keep their rows in another manner."""
@@ -61,7 +50,7 @@ class Rows(Protocol):
 def open_rows(file: FaissFile, index: Any) -> Rows:
     """The rows of an index or of a part of one; refused when its kind is not read."""
     rows = _open(file, index)
-    if rows.count != index.ntotal or rows.dimension != index.d:
+    if (rows.count, rows.dimension) != (index.ntotal, index.d) or rows.count < 0 or rows.dimension < 1:
         raise DamagedSourceError(
             f"parts of a Faiss index are at odds: {type(index).__name__}",
             where=file.path,
@@ -75,9 +64,9 @@ def open_rows(file: FaissFile, index: Any) -> Rows:
 def _open(file: FaissFile, index: Any) -> Rows:
     if type(index).__name__ not in OTHERWISE:
         if isinstance(index, STORED):
-            return StoredRows(index)
+            return StoredRows(file, index)
         if isinstance(index, CODES):
-            return StoredRows(index, lossy=True)
+            return StoredRows(file, index, lossy=True)
         if isinstance(index, LISTS):
             return ListRows(file, index)
         if isinstance(index, LISTS_OF_CODES):
@@ -94,7 +83,7 @@ def _open(file: FaissFile, index: Any) -> Rows:
         "a Faiss index of a kind that is not read",
         where=file.path,
         expected="Flat, IVF-Flat, HNSW-Flat or another graph of flat vectors, IDMap, PreTransform or RefineFlat around "
-        "them, binary Flat, IVF or HNSW; or, with allow_lossy, PQ, SQ, LSH, RaBitQ or additive quantizers",
+        "them, binary Flat, IVF or HNSW; or, with allow_lossy, PQ, SQ or additive quantizers",
         found=type(index).__name__,
         cure="Write the original vectors to an HDF5 file and load that.",
     )
@@ -110,78 +99,6 @@ def _part(file: FaissFile, index: Any, part: Any) -> Any:
             cure="Write the index with its storage.",
         )
     return faiss.downcast_IndexBinary(part) if isinstance(part, faiss.IndexBinary) else faiss.downcast_index(part)
-
-
-def _loss(index: Any) -> str:
-    name, width = type(index).__name__, index.code_size
-    return f"{name} keeps codes of {width} bytes a row: vectors are reconstructed from them, near the originals"
-
-
-class StoredRows:
-    """Vectors, or codes of them, one after another; a row's label is its number."""
-
-    has_ids = False
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, index: Any, *, lossy: bool = False) -> None:
-        self._index = index
-        self.count, self.dimension = index.ntotal, index.d
-        self.losses: tuple[str, ...] = (_loss(index),) if lossy else ()
-
-    def labels(self, start: int, stop: int) -> Labels:
-        return np.arange(start, stop, dtype=np.int64)
-
-    def vectors(self, start: int, stop: int) -> Vectors:
-        rows: Vectors = self._index.reconstruct_n(start, stop - start)
-        return rows
-
-
-class ListRows:
-    """The rows of an IVF index, list by list."""
-
-    has_ids = True
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, file: FaissFile, index: Any, *, lossy: bool = False) -> None:
-        self._index, self._lists = index, open_lists(file.path, index)
-        self.count, self.dimension = int(self._lists.sizes.sum()), index.d
-        self.losses: tuple[str, ...] = (_loss(index),) if lossy else ()
-        self._check_width(file)
-
-    def labels(self, start: int, stop: int) -> Labels:
-        parts = [self._lists.ids(*piece) for piece in pieces(self._lists.sizes, start, stop)]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
-
-    def vectors(self, start: int, stop: int) -> Vectors:
-        width = self._index.code_size
-        found = list(pieces(self._lists.sizes, start, stop))
-        parts = [self._lists.codes(*piece) for piece in found]
-        codes = np.concatenate(parts) if parts else np.empty((0, width), np.uint8)
-        if isinstance(self._index, faiss.IndexBinaryIVF):
-            return codes
-        if not self.losses:
-            return codes.view(np.float32)
-        return self._decode(codes, np.repeat([number for number, _, _ in found], [len(part) for part in parts]))
-
-    def _check_width(self, file: FaissFile) -> None:
-        """The codes are as wide as the vectors, where they are the vectors."""
-        width = self.dimension // 8 if isinstance(self._index, faiss.IndexBinaryIVF) else self.dimension * 4
-        if not self.losses and self._index.code_size != width:
-            raise DamagedSourceError(
-                "rows of a Faiss index don't fit its dimension",
-                where=file.path,
-                expected=f"{width} bytes a row",
-                found=f"{self._index.code_size}",
-                cure=CURE,
-            )
-
-    def _decode(self, codes: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """What the codes of these lists stand for."""
-        vectors = np.empty((len(codes), self.dimension), np.float32)
-        numbers = numbers.astype(np.int64)
-        pointers = (faiss.swig_ptr(array) for array in (codes, numbers, vectors))
-        self._index.decode_vectors(len(codes), *pointers)
-        return vectors
 
 
 class MappedRows:

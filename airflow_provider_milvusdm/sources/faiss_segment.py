@@ -74,7 +74,9 @@ class FaissSegment:
         return isinstance(self.file.index, faiss.IndexBinary)
 
     def ids(self) -> npt.NDArray[np.int64]:
-        return self._ids(0, self.stored_rows)
+        ids = self._ids(0, self.stored_rows)
+        self.file.forget_pages()
+        return ids
 
     def read(self, start: int, stop: int) -> VectorBatch:
         with refuse_damage(self.file.path):

@@ -78,8 +78,8 @@ def _inverse(path: Path, matrix: Rows, kind: str) -> Rows:
             cure="Write the original vectors to an HDF5 file and load that.",
         )
     tall = len(matrix) >= matrix.shape[1]
-    inverse: Rows = np.linalg.solve(square, matrix.T) if tall else np.linalg.solve(square, matrix).T
-    return inverse
+    inverse = np.linalg.solve(square, matrix.T) if tall else np.linalg.solve(square, matrix).T
+    return inverse.astype(np.float64, copy=False)
 
 
 def _reverse_remap(path: Path, step: Any, kind: str) -> Reversal:

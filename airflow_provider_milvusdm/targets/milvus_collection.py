@@ -154,9 +154,7 @@ class _Creation:
         self._create_partitions(existing.partitions - set(there) | {DEFAULT_PARTITION})
         return CreatedCollection(self.plan.name, "overwritten", before)
 
-    def _mark_and_create(
-        self, action: str, before: Mapping[str, int], existing: frozenset[str]
-    ) -> CreatedCollection:
+    def _mark_and_create(self, action: str, before: Mapping[str, int], existing: frozenset[str]) -> CreatedCollection:
         set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
         self._create_partitions(existing)
         return CreatedCollection(self.plan.name, action, before)

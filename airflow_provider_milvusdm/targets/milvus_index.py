@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec, target_index
 from airflow_provider_milvusdm.vectors import CollectionSpec, TargetCollection
@@ -25,6 +26,13 @@ def has_index(client: MilvusClient, target: TargetCollection) -> bool:
     return bool(client.list_indexes(target.name, field_name=target.vector_field))
 
 
+def is_loaded(client: MilvusClient, target: TargetCollection, partition: str = "") -> bool:
+    """Whether the collection is in memory, or that partition of it."""
+    from pymilvus.client.types import LoadState
+
+    return bool(client.get_load_state(target.name, partition_name=partition)["state"] == LoadState.Loaded)
+
+
 def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec) -> None:
     """Build the index (where there is none) and load the collection."""
     if not has_index(client, target):
@@ -40,23 +48,29 @@ def make_searchable(client: MilvusClient, target: TargetCollection, index: Index
 
 
 @contextmanager
-def searchable(
-    client: MilvusClient, target: TargetCollection, index: IndexSpec, *, keep: bool
-) -> Iterator[None]:
+def searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, *, keep: bool) -> Iterator[None]:
     """Have the collection indexed and loaded, for good (``keep``) or only inside the block.
 
-    Milvus counts and reads nothing from a collection without an index, so where the user wants none
-    a FLAT one, which costs nothing to build, stands in for it.
+    A server counts and reads nothing from a collection without an index, so where the user wants none a FLAT one,
+    which costs nothing to build, stands in for it. A TargetError is a refusal: it leaves the collection as it was.
     """
-    borrowed = not keep and not has_index(client, target)
-    if borrowed:
-        flat = "BIN_FLAT" if index.metric.is_binary else "FLAT"
-        index = IndexSpec(flat, index.metric)
-    make_searchable(client, target, index)
+    indexed, loaded = has_index(client, target), is_loaded(client, target)
+    if not keep and not indexed:
+        index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
+    if keep or indexed or not loaded:
+        make_searchable(client, target, index)
     try:
         yield
+    except TargetError:
+        keep = False
+        raise
     finally:
-        if borrowed:
+        if not keep and not loaded:
             client.release_collection(target.name)
-            for name in client.list_indexes(target.name, field_name=target.vector_field):
-                client.drop_index(target.name, name)
+        if not keep and not indexed:
+            _drop_index(client, target)
+
+
+def _drop_index(client: MilvusClient, target: TargetCollection) -> None:
+    for name in client.list_indexes(target.name, field_name=target.vector_field):
+        client.drop_index(target.name, name)

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.vectors import TargetCollection
 
 LOWEST_ID = -(2**63)
-IDS_A_QUERY = 4096
+IDS_A_QUERY = 16384
+VECTORS_A_QUERY = 256
+"""A server sends at most 64 MiB: this many vectors of 32,768 dimensions, its limit, are 32 MiB."""
 
 
 def is_lite(client: MilvusClient) -> bool:
     """Whether this is Milvus Lite (a local file), which lacks some of Milvus and differs in some."""
-    return client.get_server_version().startswith("milvus_lite")
+    return str(client.get_server_version()).startswith("milvus_lite")
 
 
 def count_rows(client: MilvusClient, collection: str, partition: str) -> int:
@@ -45,12 +47,10 @@ def filter_ids(field: str, ids: Iterable[int]) -> str:
     return f"{found} or {field} < {LOWEST_ID + 1}" if LOWEST_ID in ids else found
 
 
-def existing_ids(
-    client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]
-) -> list[int]:
+def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
     """Those of ``ids`` that the partition holds."""
     found: list[int] = []
-    for some in _chunks(ids):
+    for some in _chunks(ids, IDS_A_QUERY):
         rows = client.query(
             target.name,
             filter=filter_ids(target.id_field, some),
@@ -67,7 +67,7 @@ def read_vectors(
 ) -> dict[int, bytes]:
     """The bytes of the vectors with these ids, as far as the partition holds them."""
     vectors: dict[int, bytes] = {}
-    for some in _chunks(ids, 64):
+    for some in _chunks(ids, VECTORS_A_QUERY):
         rows = client.query(
             target.name,
             filter=filter_ids(target.id_field, some),
@@ -86,6 +86,6 @@ def vector_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else np.asarray(value, dtype="<f4").tobytes()
 
 
-def _chunks(ids: Sequence[int], most: int = IDS_A_QUERY) -> Iterator[Sequence[int]]:
+def _chunks(ids: Sequence[int], most: int) -> Iterator[Sequence[int]]:
     for start in range(0, len(ids), most):
         yield ids[start : start + most]

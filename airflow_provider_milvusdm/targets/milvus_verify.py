@@ -12,7 +12,7 @@ import numpy as np
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport, PartitionReport
 from airflow_provider_milvusdm.sources import open_source
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
-from airflow_provider_milvusdm.targets.milvus_index import index_for, searchable
+from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import set_mark
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, read_vectors
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
@@ -23,6 +23,8 @@ from airflow_provider_milvusdm.vectors import (
     CollectionSpec,
     CreatedCollection,
     ResolvedPartition,
+    Segment,
+    ranges,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ VERIFY = ("counts", "sample")
 SAMPLED_ROWS = 1024
 """Rows read back of a collection, shared among its partitions."""
 SAMPLED_WINDOW = 64
-"""Stored rows looked at for a live one."""
+"""Stored rows looked at for a live one, at a time."""
 
 
 def verify_collection(
@@ -144,12 +146,9 @@ class _Verification:
         )
 
     def _count(self, partition: str) -> int | None:
-        from pymilvus.client.types import LoadState
-
         if not self.client.has_partition(self.target.name, partition):
             return 0
-        state = self.client.get_load_state(self.target.name)["state"]
-        if state != LoadState.Loaded and not is_lite(self.client):
+        if not is_lite(self.client) and not is_loaded(self.client, self.target, partition):
             return None
         return count_rows(self.client, self.target.name, partition)
 
@@ -189,7 +188,7 @@ class _Verification:
         return compared, faults
 
     def _sample(self, partition: ResolvedPartition) -> dict[int, bytes]:
-        """Ids and vectors of some live rows, the same ones each time."""
+        """Ids and vectors of some live rows, the same ones each time; at least one of a partition that has any."""
         pieces = [
             (unit, piece) for unit in self.plan.units for piece in unit.slices if piece.partition == partition.tag
         ]
@@ -202,9 +201,18 @@ class _Verification:
             if share:
                 segment = open_source(unit.source).segment(unit.collection, piece.segment)
                 for start in random.integers(piece.start, piece.stop, share).tolist():
-                    batch = segment.read(start, min(start + SAMPLED_WINDOW, piece.stop))
-                    if len(batch):
-                        sample[int(batch.ids[0])] = batch.vectors[0].tobytes()
+                    sample |= _first_live(segment, start, min(start + SAMPLED_WINDOW, piece.stop))
+        for unit, piece in pieces:
+            if not sample:
+                segment = open_source(unit.source).segment(unit.collection, piece.segment)
+                sample = _first_live(segment, piece.start, piece.stop)
         return sample
 
 
+def _first_live(segment: Segment, start: int, stop: int) -> dict[int, bytes]:
+    """Id and vector of the first live row among the stored ones, if there is one."""
+    for first, last in ranges(start, stop, SAMPLED_WINDOW):
+        batch = segment.read(first, last)
+        if len(batch):
+            return {int(batch.ids[0]): batch.vectors[0].tobytes()}
+    return {}

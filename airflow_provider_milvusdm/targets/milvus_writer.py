@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 BATCH_BYTES = 8 << 20
-"""Vectors in one insert; a server takes 64 MiB a request."""
+"""Ids and vectors in one insert; a server takes 64 MiB a request."""
+BATCH_ROWS = 65536
+"""Rows in one insert: short vectors weigh little, the Python objects of their rows some hundred bytes each."""
+ID_BYTES = 8
 STRIDE_BATCHES = 8
 """Batches between two checkpoints."""
 CHECKPOINT = "checkpoint"
@@ -97,7 +100,7 @@ def _marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollecti
             f"collection {target.name if target else unit.collection.name!r} of the target is not the one that "
             "was made for this load",
             expected=f"a mark with source {unit.migration}",
-            found="no such collection" if existing is None else f"mark {mark}",
+            found=f"a mark with source {mark.source}" if mark else "no mark" if existing else "no such collection",
             cure="It was dropped or made anew by something else: clear create_collection and what follows, "
             "or start a new run.",
         )
@@ -115,7 +118,7 @@ def _last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Chec
 
 
 def _batch_rows(unit: LoadUnit) -> int:
-    return max(BATCH_BYTES // unit.collection.vector_bytes, 1)
+    return min(max(BATCH_BYTES // (unit.collection.vector_bytes + ID_BYTES), 1), BATCH_ROWS)
 
 
 def _batches(unit: LoadUnit, done: int) -> Iterator[tuple[int, str, VectorBatch]]:
@@ -136,7 +139,8 @@ class _Writer:
     """Inserts and upserts batches.
 
     Milvus Lite keeps what isn't flushed by id alone: a row of one partition would displace another's with the
-    same id, so it's flushed between partitions.
+    same id, so it's flushed before each partition. Before the first one, too: a load that was killed may have
+    left rows of another.
     """
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
@@ -145,9 +149,9 @@ class _Writer:
         self.partition = ""
 
     def write(self, partition: str, batch: VectorBatch, *, upsert: bool) -> None:
-        if self.partition not in ("", partition):
+        if self.partition != partition:
             self.flush()
-        self.partition = partition
+            self.partition = partition
         if not len(batch):
             return
         call = self.client.upsert if upsert else self.client.insert

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,17 @@ def assert_in_order(text: str, parts: Sequence[str]) -> None:
     for part in parts:
         assert part in text[position:], f"{part!r} is not behind the others in: {text}"
         position = text.index(part, position) + len(part)
+
+
+@contextmanager
+def without_permissions(folder: Path) -> Iterator[None]:
+    """Nobody but root may look into the folder, and the block isn't root."""
+    mode, user = folder.stat().st_mode, os.geteuid()
+    folder.chmod(0)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(mode)

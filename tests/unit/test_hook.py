@@ -44,7 +44,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any], **argum
             {
                 "uri": "https://milvus:19531",
                 "token": "key",
-                "ca_pem_path": "/ca.pem",
+                "server_pem_path": "/ca.pem",
                 "server_name": "milvus",
                 **NOBODY,
             },

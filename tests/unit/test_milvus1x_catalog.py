@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from tests.milvus1x_rows import (
     TO_INDEX,
 )
 from tests.tree_checksum import tree_checksum
-from tests.unit.reading import assert_in_order, catalog_of, errors, inspect, read_partition
+from tests.unit.reading import assert_in_order, catalog_of, errors, inspect, read_partition, without_permissions
 
 ROW = [[1.0, 2.0, 3.0, 4.0]]
 
@@ -74,20 +73,6 @@ def hide_last_row(path: Path, table: str) -> None:
     assert content[header + 3 : header + 5] == rows.to_bytes(2, "big")
     content[header + 3 : header + 5] = (rows - 1).to_bytes(2, "big")
     path.write_bytes(content)
-
-
-@contextmanager
-def without_permissions(folder: Path) -> Iterator[None]:
-    """Nobody but root may look into the folder, and the block isn't root."""
-    mode, user = folder.stat().st_mode, os.geteuid()
-    folder.chmod(0)
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-        folder.chmod(mode)
 
 
 @pytest.mark.parametrize("leave_in_wal", [True, False])
@@ -148,6 +133,20 @@ def test_a_collection_is_described(directory: Milvus1xDirectory) -> None:
         "faces", 16, Metric.JACCARD, "BIN_IVF_FLAT", {"nlist": 16}, generated_ids=True
     )
     assert catalog.collection("news") == CollectionSpec("news", 3, Metric.IP, "HNSW", {"M": 16, "efConstruction": 200})
+
+
+def test_metrics_and_indexes_are_known_by_1xs_numbers(directory: Milvus1xDirectory) -> None:
+    metrics = ["L2", "IP", "HAMMING", "JACCARD", "TANIMOTO", "SUBSTRUCTURE", "SUPERSTRUCTURE"]
+    indexes = ["FLAT", "IVF_FLAT", "IVF_SQ8", "RNSG", "IVF_SQ8H", "IVF_PQ"]
+    indexes += ["SPTAG_KDT", "SPTAG_BKT", "BIN_FLAT", "BIN_IVF_FLAT", "HNSW", "ANNOY"]
+    for number, _ in enumerate(metrics, 1):
+        directory.collection(f"m{number}", dimension=8, metric=number)
+    for number, _ in enumerate(indexes, 1):
+        directory.collection(f"i{number}", dimension=8, engine=number)
+    catalog = catalog_of(directory.write())
+    found = [catalog.collection(name) for name in catalog.names()]
+    assert [collection.metric for collection in found[:7]] == metrics
+    assert [collection.index_type for collection in found[7:]] == indexes
 
 
 @pytest.mark.parametrize(
@@ -321,10 +320,11 @@ def test_an_impossible_dimension_refuses_its_collection_alone(
     directory: Milvus1xDirectory, metric: int, dimension: int, expected: str
 ) -> None:
     directory.collection("news", dimension=dimension, metric=metric)
-    directory.collection("other", dimension=32768)
+    directory.collection("smallest", dimension=1)
+    directory.collection("largest", dimension=32768)
     found = errors(inspect(directory.write()))
-    assert found["other"] == ""
-    assert_in_order(found["news"], ["'news' has an impossible dimension", f"Expected {expected}", f"found {dimension}"])
+    assert found["smallest"] == found["largest"] == ""
+    assert_in_order(found["news"], ["'news' has an impossible dimension", f"Expected {expected}, found {dimension}."])
 
 
 @pytest.mark.parametrize("params", ["{", "[]", "null", '"x"', "1", '{"nlist":', "nlist=16", "[" * 100_000])
@@ -386,6 +386,16 @@ def test_a_partition_without_a_readable_tag_refuses_its_collection_alone(news: M
     found = errors(inspect(news.path))
     assert found["other"] == ""
     assert_in_order(found["news"], ["olumn partition_tag", "Expected text in UTF-8"])
+
+
+@pytest.mark.parametrize("tags", [None, ["_default"]])
+def test_a_partition_without_a_log_position_refuses_its_collection_alone(
+    news: Milvus1xDirectory, tags: list[str] | None
+) -> None:
+    edit(news, "UPDATE Tables SET flush_lsn = NULL WHERE partition_tag = 'x'")
+    found = errors(inspect(news.path, {"news": tags, "other": None}))
+    assert found["other"] == ""
+    assert_in_order(found["news"], ["olumn flush_lsn", "Expected a whole number, found None"])
 
 
 @pytest.mark.parametrize(

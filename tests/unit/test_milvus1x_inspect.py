@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceNotFoundError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
+from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
 from tests.milvus1x_directory import Milvus1xDirectory
-from tests.unit.reading import assert_in_order, errors, inspect
+from tests.unit.reading import assert_in_order, catalog_of, errors, inspect, without_permissions
 
 ROW = [[1.0, 2.0, 3.0, 4.0]]
 
@@ -92,6 +93,14 @@ def test_a_missing_tables_folder_is_refused(three: Milvus1xDirectory) -> None:
     with pytest.raises(SourceNotFoundError) as fault:
         inspect(three.path)
     assert_in_order(str(fault.value), ["o tables folder", str(three.tables_folder), "tables_path"])
+
+
+def test_a_tables_folder_that_may_not_be_looked_into_is_refused(three: Milvus1xDirectory) -> None:
+    catalog = catalog_of(three.path)
+    with without_permissions(three.path), pytest.raises(SourceError, match="No permission to read the source"):
+        inspect_catalog(
+            catalog, three.tables_folder, three.path / "wal", {"a": None}, unit_bytes=1 << 20, most_tasks=1024
+        )
 
 
 def test_no_step_gets_more_tasks_than_a_run_may_map(directory: Milvus1xDirectory) -> None:

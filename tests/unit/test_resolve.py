@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.sources.resolve import resolve_group
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import BACKUP, HAMMING, INDEX, TO_INDEX
 from tests.milvus1x_segment import Damage
-from tests.unit.reading import assert_in_order, inspect, read_rows, refused, resolve
+from tests.unit.reading import assert_in_order, inspect, read_rows, refused, resolve, without_permissions
 
 FLOATS = np.arange(40, dtype=np.float32).reshape(10, 4)
 LARGEST = 2**63 - 1
@@ -69,7 +69,7 @@ def test_vectors_that_are_not_finite_are_refused_with_their_ids(directory: Milvu
             "2 vectors of collection 'news'",
             "'_default', segment news/7",
             "Expected finite",
-            "found ids 103, 108",
+            "found ids 103, 108.",
             "Delete",
         ],
     )
@@ -106,9 +106,9 @@ def test_an_id_on_several_rows_of_a_partition_is_refused(directory: Milvus1xDire
         refused(directory.write(), as_a=RefusedRowsError),
         [
             "2 ids stand on more than one row in partition '_default' of collection 'news'",
-            "id 1 in segments news/7, news/8",
+            "id 1 in segments news/7, news/8.",
             "Expected one row an id",
-            "found ids 1, 5",
+            "found ids 1, 5.",
             "Delete",
         ],
     )
@@ -171,6 +171,7 @@ def test_all_faults_of_a_group_come_in_one_message(directory: Milvus1xDirectory)
         resolve_group(group)
     text = str(fault.value)
     assert_in_order(text, ["6 faults in collection 'news'", "news/1", "news/2", "news/3", "'x'", "'y'", "'y'"])
+    assert len(text.splitlines()) == 7
 
 
 def test_of_very_many_faults_the_first_are_named_and_all_counted(directory: Milvus1xDirectory) -> None:
@@ -180,6 +181,16 @@ def test_of_very_many_faults_the_first_are_named_and_all_counted(directory: Milv
     text = refused(directory.write())
     assert_in_order(text, ["50 faults", "and 30 more"])
     assert text.count("folder is gone") == 20
+
+
+def test_a_segment_that_may_not_be_read_is_refused(directory: Milvus1xDirectory) -> None:
+    directory.segment(directory.collection("news", dimension=4), [1], FLOATS[:1])
+    [group] = inspect(directory.write())
+    with without_permissions(directory.tables_folder), pytest.raises(SourceError) as fault:
+        resolve_group(group)
+    assert_in_order(
+        str(fault.value), ["No permission to read the source", str(directory.tables_folder), "Let the user"]
+    )
 
 
 def test_a_collection_refused_by_inspect_is_refused_with_its_error(directory: Milvus1xDirectory) -> None:

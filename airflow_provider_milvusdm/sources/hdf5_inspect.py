@@ -1,0 +1,182 @@
+"""Inspect HDF5 files: one collection, one partition, a segment a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from airflow_provider_milvusdm.exceptions import (
+    ConfigurationError,
+    DamagedSourceError,
+    SourceError,
+    SourceNotFoundError,
+)
+from airflow_provider_milvusdm.sources import refuse_unreadable
+from airflow_provider_milvusdm.sources.hdf5_metric import choose_metric
+from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options, Hdf5Segment
+from airflow_provider_milvusdm.sources.hdf5_vectors import VectorLayout, kind_of
+from airflow_provider_milvusdm.sources.row_numbers import check_row_numbers
+from airflow_provider_milvusdm.sources.units import unit_bytes_within
+from airflow_provider_milvusdm.vectors import (
+    DEFAULT_PARTITION,
+    CollectionSpec,
+    Metric,
+    PartitionGroup,
+    PartitionSpec,
+    SegmentSpec,
+    SourceRef,
+)
+
+SUFFIXES = (".h5", ".hdf5")
+EXAMPLES = 20
+
+
+@refuse_unreadable()
+def list_hdf5(data_dir: Path) -> list[Path]:
+    """The HDF5 files of a folder, by name, in order."""
+    if not data_dir.is_dir():
+        raise SourceNotFoundError("no folder of HDF5 files", where=data_dir, expected="a folder", found="none")
+    files = sorted(path for path in data_dir.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise SourceNotFoundError(
+            "no HDF5 file in the folder", where=data_dir, expected=" or ".join(f"*{suffix}" for suffix in SUFFIXES)
+        )
+    return files
+
+
+@refuse_unreadable()
+def inspect_hdf5(
+    paths: Sequence[Path],
+    *,
+    name: str,
+    partition: str = DEFAULT_PARTITION,
+    dimension: int | None = None,
+    metric: Metric | None = None,
+    options: Hdf5Options | None = None,
+    id_offset: int = 0,
+    unit_bytes: int,
+    most_tasks: int,
+) -> list[PartitionGroup]:
+    """The one group to resolve: collection ``name`` with all rows of the files, in their order.
+
+    ``dimension`` and ``metric`` are checked against the data; without a metric, the files' attribute ``distance``
+    proposes one. ``options.ids`` of the group's source is what the ids are: ``dataset``, ``row_number`` or ``auto``.
+    """
+    paths = [path.absolute() for path in paths]
+    _check_paths(paths)
+    options = options or Hdf5Options()
+    files = _look_at_all(paths, options)
+    first, rows = files[0], sum(file.rows for file in files)
+    _check_alike(files)
+    _check_dimension(first, dimension)
+    if not first.has_ids:
+        check_row_numbers(id_offset, rows)
+    chosen, metric_note = choose_metric(metric, [file.distance for file in files], first.layout.is_binary)
+    collection = CollectionSpec(name, first.layout.dimension, chosen)
+    found = replace(options, ids="dataset") if first.has_ids else options
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    segments = tuple(_segments(files, folder, first.has_ids, id_offset))
+    notes = [metric_note, *(file.layout.note for file in files), _ids_note(options, first.has_ids, id_offset)]
+    return [
+        PartitionGroup(
+            name=name,
+            source=SourceRef("hdf5", str(folder), found.as_manifest()),
+            collection=collection,
+            partitions=(PartitionSpec(partition, segments),),
+            unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, most_tasks, unit_bytes),
+            notes=tuple(note for note in dict.fromkeys(notes) if note),
+        )
+    ]
+
+
+def _check_paths(paths: Sequence[Path]) -> None:
+    if not paths:
+        raise ConfigurationError("no HDF5 file is named", expected="one at least")
+    real = [path.resolve() for path in paths]
+    twice = [str(path) for path in dict.fromkeys(real) if real.count(path) > 1]
+    if twice:
+        raise ConfigurationError(
+            "a file is named twice", expected="each once", found=", ".join(twice), cure="Name it once."
+        )
+
+
+@dataclass(frozen=True)
+class _File:
+    """What inspecting finds of a file."""
+
+    path: Path
+    rows: int
+    layout: VectorLayout
+    has_ids: bool
+    distance: str
+
+    @classmethod
+    def look(cls, path: Path, options: Hdf5Options) -> Self:
+        segment = Hdf5Segment(path, options)
+        with closing(segment):
+            return cls(path, segment.stored_rows, segment.layout, segment.has_ids, segment.distance)
+
+
+def _look_at_all(paths: Iterable[Path], options: Hdf5Options) -> list[_File]:
+    """Every file looked at; all that can't be read are told at once."""
+    files, faults = [], []
+    for path in paths:
+        try:
+            files.append(_File.look(path, options))
+        except SourceError as fault:
+            faults.append(fault)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        more = [f"- and {len(faults) - EXAMPLES} more"] if len(faults) > EXAMPLES else []
+        listed = [f"- {fault}" for fault in faults[:EXAMPLES]]
+        raise SourceError(f"{len(faults)} files can't be read:\n" + "\n".join(listed + more))
+    return files
+
+
+def _check_alike(files: Sequence[_File]) -> None:
+    """All files have the same kind of vectors, and all have ids or none has."""
+    first = files[0]
+    for other in files[1:]:
+        kinds = (kind_of(first.layout), kind_of(other.layout))
+        ids = ("ids" if first.has_ids else "no ids", "ids" if other.has_ids else "no ids")
+        for expected, found in (kinds, ids):
+            if expected != found:
+                raise DamagedSourceError(
+                    "files that don't belong together",
+                    where=other.path,
+                    expected=f"{expected}, as in {first.path}",
+                    found=found,
+                    cure="Load them into collections of their own.",
+                )
+
+
+def _check_dimension(file: _File, dimension: int | None) -> None:
+    if dimension not in (None, file.layout.dimension):
+        raise ConfigurationError(
+            "the dimension is not that of the vectors",
+            where=file.path,
+            expected=f"dimension {dimension}, as collection_parameter says",
+            found=kind_of(file.layout),
+            cure="Correct or leave out the dimension; that of binary vectors counts bits.",
+        )
+
+
+def _segments(files: Sequence[_File], folder: Path, has_ids: bool, first_id: int) -> Iterator[SegmentSpec]:
+    for file in files:
+        name = str(file.path.relative_to(folder))
+        yield SegmentSpec(name if has_ids else f"{name}@{first_id}", file.rows)
+        first_id += file.rows
+
+
+def _ids_note(options: Hdf5Options, has_ids: bool, id_offset: int) -> str:
+    if has_ids:
+        kept = " (they are kept: auto is for rows without ids)" if options.ids == "auto" else ""
+        return f"ids: those of dataset {options.ids_dataset!r}{kept}" if kept else ""
+    missing = f"no dataset {options.ids_dataset!r}" if options.ids_dataset else "no ids dataset was asked for"
+    made = "the target makes them" if options.ids == "auto" else f"rows are numbered from {id_offset}"
+    return f"ids: {missing}: {made}"

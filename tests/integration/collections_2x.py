@@ -1,0 +1,135 @@
+"""Milvus 2.x collections made and read by the tests themselves, with nothing of the package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+
+Rows: TypeAlias = Mapping[int, bytes]
+"""Vectors by id."""
+Partitions: TypeAlias = Mapping[str, Rows]
+
+
+def make_collection(
+    client: MilvusClient,
+    name: str,
+    partitions: Partitions,
+    *,
+    dimension: int = 8,
+    metric: str | None = None,
+    loaded: bool = False,
+) -> None:
+    """A collection of float vectors as a user made it; `metric` gives it an index, `loaded` loads it too."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
+    client.create_collection(name, schema=schema)
+    for partition, rows in partitions.items():
+        if partition != "_default":
+            client.create_partition(name, partition)
+        insert(client, name, partition, rows)
+    if metric or loaded:
+        create_index(client, name, metric or "L2")
+    if loaded:
+        client.load_collection(name)
+
+
+def insert(client: MilvusClient, collection: str, partition: str, rows: Rows) -> None:
+    """Insert, and flush: Milvus Lite keeps unflushed rows of all partitions by id alone."""
+    data = [{"id": row_id, "embedding": np.frombuffer(vector, "<f4")} for row_id, vector in rows.items()]
+    if data:
+        client.insert(collection, data, partition_name=partition)
+        if is_lite(client):
+            client.flush(collection)
+
+
+def create_index(client: MilvusClient, collection: str, metric: str, field: str = "embedding") -> None:
+    params = client.prepare_index_params()
+    params.add_index(field, index_type="FLAT", metric_type=metric)
+    client.create_index(collection, params)
+
+
+def stored(client: MilvusClient, collection: str, **fields: str) -> dict[str, dict[int, bytes]]:
+    """Every row of every partition of a loaded collection, each counted and served once."""
+    return {
+        partition: _stored(client, collection, partition, **fields) for partition in client.list_partitions(collection)
+    }
+
+
+def stored_in_all(client: MilvusClient, collections: Sequence[str]) -> dict[str, dict[str, dict[int, bytes]]]:
+    """The same of many collections, that are indexed and loaded for it."""
+    load_all(client, collections)
+    return {name: stored(client, name) for name in collections}
+
+
+def load_all(client: MilvusClient, collections: Sequence[str]) -> None:
+    """Index and load many collections side by side, for that takes seconds."""
+
+    def load(name: str) -> None:
+        if not client.list_indexes(name):
+            create_index(client, name, "L2")
+        client.load_collection(name)
+
+    with ThreadPoolExecutor(32) as threads:
+        list(threads.map(load, collections))
+
+
+def mark(client: MilvusClient, collection: str) -> Any:
+    """The mark that a migration leaves on a collection."""
+    return json.loads(client.describe_collection(collection)["properties"]["milvusdm.migration"])
+
+
+def is_lite(client: MilvusClient) -> bool:
+    return str(client.get_server_version()).startswith("milvus_lite")
+
+
+def _stored(
+    client: MilvusClient,
+    collection: str,
+    partition: str,
+    *,
+    id_field: str = "id",
+    vector_field: str = "embedding",
+) -> dict[int, bytes]:
+    pages = client.query_iterator(
+        collection,
+        batch_size=4096,
+        filter="",
+        output_fields=[id_field, vector_field],
+        partition_names=[partition],
+        consistency_level="Strong",
+    )
+    rows: dict[int, bytes] = {}
+    while page := pages.next():
+        for row in page:
+            assert row[id_field] not in rows, f"{collection}/{partition} serves {row[id_field]} twice"
+            rows[row[id_field]] = _bytes(row[vector_field])
+    pages.close()
+    assert _count(client, collection, partition) == len(rows), f"{collection}/{partition} hides rows"
+    return rows
+
+
+def _count(client: MilvusClient, collection: str, partition: str) -> int:
+    """Milvus Lite's `count(*)` takes no notice of partitions, a server's statistics of deletions."""
+    if is_lite(client):
+        return int(client.get_partition_stats(collection, partition)["row_count"])
+    [found] = client.query(
+        collection,
+        filter="",
+        output_fields=["count(*)"],
+        partition_names=[partition],
+        consistency_level="Strong",
+    )
+    return int(found["count(*)"])
+
+
+def _bytes(vector: Any) -> bytes:
+    """A binary vector comes as a list of one bytes object, a float vector as floats."""
+    if isinstance(vector[0], bytes):
+        return vector[0]
+    return np.asarray(vector, "<f4").tobytes()

@@ -1,0 +1,36 @@
+"""Clients of each kind of target, and an Airflow home that is nobody's."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from pymilvus import MilvusClient
+
+from tests.targets import milvus_client
+
+_home = tempfile.TemporaryDirectory(prefix="milvusdm-integration-tests-")
+os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
+
+
+@pytest.fixture
+def client(target_uri: str) -> Iterator[MilvusClient]:
+    """A client of an empty target, of each kind in turn."""
+    with milvus_client(target_uri) as client:
+        yield client
+
+
+@pytest.fixture
+def server_client(empty_milvus_server_uri: str) -> Iterator[MilvusClient]:
+    """A client of an empty server, for what Milvus Lite can't."""
+    with milvus_client(empty_milvus_server_uri) as client:
+        yield client
+
+
+@pytest.fixture
+def lite_client(milvus_lite_uri: str) -> Iterator[MilvusClient]:
+    """A client of an empty Milvus Lite file."""
+    with milvus_client(milvus_lite_uri) as client:
+        yield client

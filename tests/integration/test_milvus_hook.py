@@ -1,0 +1,199 @@
+"""Airflow connections to real targets: which are reached, and what is said of the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.hooks.milvus import MilvusHook
+from tests.certificates import SERVER_NAME, Certificates, write_certificates
+from tests.integration.collections_2x import make_collection
+from tests.servers import MilvusAddress, milvus_server
+from tests.targets import milvus_client
+
+Connect = Callable[..., None]
+NOWHERE = 1
+"""A port that nobody listens on."""
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Makes Airflow's connection `target`, or the default one, of the fields given."""
+
+    def connect(conn_id: str = "target", **fields: Any) -> None:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({"conn_type": "milvus"} | fields))
+
+    return connect
+
+
+def collections(hook: MilvusHook) -> list[str]:
+    with hook.client() as client:
+        found: list[str] = client.list_collections()
+    return found
+
+
+@pytest.fixture
+def server(empty_milvus_server_uri: str) -> MilvusAddress:
+    """A server with a collection `there`."""
+    with milvus_client(empty_milvus_server_uri) as client:
+        make_collection(client, "there", {})
+    url = urlsplit(empty_milvus_server_uri)
+    return MilvusAddress(str(url.hostname), int(url.port or 0), empty_milvus_server_uri)
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments"),
+    [
+        (["host", "port"], []),
+        (["uri"], []),
+        ([], ["host", "port"]),
+        (["host"], ["port"]),
+        (["port"], ["host"]),
+        (["uri"], ["host", "port"]),
+        ([], ["uri"]),
+    ],
+)
+def test_a_server_is_reached_by_the_connection_or_what_takes_its_place(connect, server, fields, arguments):
+    known = {"host": server.host, "port": server.port, "uri": server.uri}
+    elsewhere = {"host": "nowhere.invalid", "port": NOWHERE, "uri": f"http://127.0.0.1:{NOWHERE}"}
+    found = {name: (known if name in fields else elsewhere)[name] for name in ("host", "port")}
+    connect(**found, extra={"uri": (known if "host" not in arguments else elsewhere)["uri"]} if "uri" in fields else {})
+    assert collections(MilvusHook("target", **{name: known[name] for name in arguments})) == ["there"]
+
+
+def test_the_default_connection_may_be_missing_where_the_host_is_given(server):
+    assert collections(MilvusHook(host=server.host, port=server.port)) == ["there"]
+
+
+def test_another_connection_that_is_missing_is_an_error(server):
+    with pytest.raises(AirflowNotFoundException, match="absent"):
+        collections(MilvusHook("absent", host=server.host, port=server.port))
+
+
+def test_a_port_alone_does_not_take_the_place_of_a_uri(connect, server):
+    connect(extra={"uri": server.uri})
+    with pytest.raises(ConfigurationError, match="ort alone can't take the place of the uri of connection target"):
+        collections(MilvusHook("target", port=NOWHERE))
+
+
+def test_the_test_button_tells_the_version(connect, server):
+    connect(host=server.host, port=server.port)
+    assert MilvusHook("target").test_connection() == (True, "Milvus v2.3.5-lite")
+
+
+def test_the_test_button_tells_what_is_wrong(connect):
+    connect(host="127.0.0.1", port=NOWHERE)
+    worked, message = MilvusHook("target").test_connection()
+    assert not worked
+    assert f"Fail connecting to server on 127.0.0.1:{NOWHERE}" in message
+
+
+@pytest.mark.parametrize("switch", ["false", "False", "0", ""])
+def test_a_connection_written_as_a_uri_can_switch_tls_off(monkeypatch, server, switch):
+    monkeypatch.setenv("AIRFLOW_CONN_TARGET", f"milvus://{server.host}:{server.port}?secure={switch}")
+    assert collections(MilvusHook("target")) == ["there"]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return write_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Of another authority."""
+    return write_certificates(tmp_path_factory.mktemp("other-certificates"))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[MilvusAddress]:
+    """A server with TLS that wants a password."""
+    options = {
+        "--authorization-enabled": "true",
+        "--tls-mode": "1",
+        "--server-pem-path": str(certificates.server),
+        "--server-key-path": str(certificates.server_key),
+        "--ca-pem-path": str(certificates.authority),
+    }
+    with milvus_server(
+        tmp_path_factory.mktemp("guarded-server"),
+        *(word for option in options.items() for word in option),
+        scheme="https",
+        token="root:Milvus",
+        server_pem_path=str(certificates.authority),
+        server_name=SERVER_NAME,
+    ) as address:
+        yield address
+
+
+Dial = Callable[..., None]
+
+
+@pytest.fixture
+def dial(connect: Connect, guarded: MilvusAddress, certificates: Certificates) -> Dial:
+    """Makes the connection to the guarded server, right but for what is given."""
+
+    def dial(*, login: str = "root", password: str = "Milvus", **extra: Any) -> None:
+        right = {"secure": True, "ca_pem_path": str(certificates.authority), "server_name": SERVER_NAME}
+        connect(host=guarded.host, port=guarded.port, login=login, password=password, extra=right | extra)
+
+    return dial
+
+
+def test_tls_with_its_authority_and_a_user_is_reached(dial):
+    dial()
+    assert collections(MilvusHook("target")) == []
+
+
+def test_a_token_stands_in_for_user_and_password(dial):
+    dial(login="", password="", token="root:Milvus")
+    assert collections(MilvusHook("target")) == []
+
+
+def test_a_uri_with_tls_is_reached(dial, guarded):
+    dial(secure=False, uri=guarded.uri)
+    assert collections(MilvusHook("target")) == []
+
+
+@pytest.mark.parametrize("name", ["server_pem_path", "ca_pem_path"])
+def test_the_authority_may_stand_in_either_field_beside_a_client_certificate(dial, certificates, name):
+    client = {"client_pem_path": str(certificates.client), "client_key_path": str(certificates.client_key)}
+    dial(**{"ca_pem_path": "", name: str(certificates.authority)}, **client)
+    assert collections(MilvusHook("target")) == []
+
+
+@pytest.mark.parametrize(("login", "password"), [("root", "wrong"), ("nobody", "Milvus"), ("", "")])
+def test_a_wrong_user_or_password_is_refused(dial, login, password):
+    dial(login=login, password=password)
+    worked, message = MilvusHook("target").test_connection()
+    assert not worked
+    assert "illegal connection params" in message
+
+
+@pytest.mark.parametrize("wrong", ["authority", "client's authority", "server name", "no authority", "no TLS"])
+def test_a_server_that_can_not_prove_who_it_is_is_refused(dial, certificates, others, wrong):
+    client = {"client_pem_path": str(certificates.client), "client_key_path": str(certificates.client_key)}
+    dial(
+        **{
+            "authority": {"ca_pem_path": str(others.authority)},
+            "client's authority": {"ca_pem_path": str(others.authority)} | client,
+            "server name": {"server_name": "other.test"},
+            "no authority": {"ca_pem_path": ""},
+            "no TLS": {"secure": False},
+        }[wrong]
+    )
+    worked, message = MilvusHook("target").test_connection()
+    assert not worked
+    assert "Fail connecting to server" in message
+
+
+def test_a_certificate_that_is_not_there_is_told_by_its_field(dial, tmp_path):
+    dial(ca_pem_path=str(tmp_path / "ca.pem"))
+    with pytest.raises(ConfigurationError, match="pem_path of the connection names no file"):
+        collections(MilvusHook("target"))

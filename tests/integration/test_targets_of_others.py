@@ -1,0 +1,155 @@
+"""A target that isn't the one this migration made: half loaded by another, made anew, dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+from pymilvus import MilvusClient
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.targets.milvus_units import address_units
+from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
+from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
+from tests.chain import Chain
+from tests.integration.collections_2x import load_all, make_collection, mark, stored
+from tests.integration.directories import write_directory
+from tests.integration.killed import load
+
+PARTITIONS = {"_default": range(20), "a": range(20)}
+
+
+class Migration:
+    """A collection created, and the units to load into it."""
+
+    def __init__(self, client: MilvusClient, path: Path, *, seed: int = 1, ids: range = range(20)) -> None:
+        self.client = client
+        self.directory = write_directory(path, {"news": dict.fromkeys(PARTITIONS, ids)}, seed=seed)
+        self.chain = Chain(self.directory.path, client)
+        self.plans: list[CollectionPlan] = self.chain.plan()
+
+    def create(self, mode: str = "skip") -> list[LoadUnit]:
+        created, faults = self.chain.create(self.plans, mode)
+        assert not faults
+        return address_units(self.plans, created)
+
+    def expected(self) -> dict[str, dict[int, bytes]]:
+        return {tag: self.directory.live("news", tag) for tag in PARTITIONS}
+
+
+@pytest.fixture
+def migration(client: MilvusClient, tmp_path: Path) -> Migration:
+    return Migration(client, tmp_path / "milvus")
+
+
+@pytest.mark.parametrize(
+    ("mode", "selection"),
+    [
+        ("skip", "news"),
+        ("append", "news"),
+        ("append", {"news": ["a"]}),
+        ("overwrite", {"news": ["a"]}),
+        ("overwrite", {"news": ["_default", "a"]}),
+    ],
+)
+def test_a_collection_that_another_source_left_half_loaded_is_refused(client, tmp_path, migration, mode, selection):
+    migration.create()
+    before = client.describe_collection("news")
+    other = Migration(client, tmp_path / "other", ids=range(100, 120))
+    created, faults = other.chain.create(other.chain.plan(selection), mode)
+    assert created == []
+    [fault] = faults["news"]
+    assert "ollection 'news' of the target is half loaded, from another source or selection" in fault
+    assert f"its mark names source {migration.plans[0].fingerprint}" in fault
+    assert "mode overwrite with the whole collection, or drop it, or rename." in fault
+    assert client.describe_collection("news") == before
+
+
+def test_overwrite_of_the_whole_collection_takes_it_from_another_source(client, tmp_path, migration):
+    load_unit(client, migration.create()[0], Checkpoints())
+    other = Migration(client, tmp_path / "other", ids=range(100, 120))
+    for unit in other.create("overwrite"):
+        load_unit(client, unit, Checkpoints())
+    assert mark(client, "news")["source"] == other.plans[0].fingerprint
+    load_all(client, ["news"])
+    assert stored(client, "news") == other.expected()
+
+
+class Checkpoints(dict[str, Any]):
+    """A checkpoint store: `get` is a dictionary's own."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+@pytest.mark.parametrize("moment", [0, 5], ids=["finished", "killed"])
+def test_checkpoints_for_a_target_made_anew_since_are_thrown_away(client, migration, moment):
+    stores = [Checkpoints(), Checkpoints()]
+    for unit, store in zip(migration.create(), stores, strict=True):
+        load(client, unit, store, moment)
+        assert store
+    for unit, store in zip(migration.create("overwrite"), stores, strict=True):
+        assert sum(load_unit(client, unit, store).rows.values()) == 20
+    load_all(client, ["news"])
+    assert stored(client, "news") == migration.expected()
+
+
+def test_a_checkpoint_for_other_rows_is_thrown_away(client, migration):
+    first, second = migration.create()
+    store = Checkpoints()
+    load_unit(client, first, store)
+    load_unit(client, second, store)
+    load_all(client, ["news"])
+    assert stored(client, "news") == migration.expected()
+
+
+def drop(client: MilvusClient, path: Path) -> None:
+    client.drop_collection("news")
+
+
+def make_by_hand(client: MilvusClient, path: Path) -> None:
+    client.drop_collection("news")
+    make_collection(client, "news", {"a": {}})
+
+
+def make_by_another_migration(client: MilvusClient, path: Path) -> None:
+    client.drop_collection("news")
+    Migration(client, path / "other", ids=range(7)).create()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (drop, "found no such collection"),
+        (make_by_hand, "found no mark"),
+        (make_by_another_migration, "found a mark with source"),
+    ],
+)
+def test_a_load_into_what_was_made_anew_by_something_else_is_refused(client, tmp_path, migration, change, found):
+    units = migration.create()
+    store = Checkpoints()
+    load(client, units[0], store, 5)
+    change(client, tmp_path)
+    with pytest.raises(TargetError) as error:
+        load_unit(client, units[0], store)
+    assert "'news' of the target is not the one that was made for this load" in str(error.value)
+    assert f"xpected a mark with source {migration.plans[0].fingerprint}" in str(error.value)
+    assert found in str(error.value)
+    assert "clear create_collection and what follows, or start a new run." in str(error.value)
+
+
+def test_a_finished_unit_that_is_cleared_changes_nothing(client, migration):
+    """With its checkpoint it writes nothing; without it, its rows take their own places."""
+    created, _ = migration.chain.create(migration.plans)
+    loads = migration.chain.load(migration.plans, created)
+    report = verify_collection(client, migration.plans[0], created[0], loads)
+    assert (report.status, mark(client, "news")["state"]) == (VERIFIED, "complete")
+    assert migration.chain.load(migration.plans, created) == [replace(load, seconds=ANY) for load in loads]
+    migration.chain.stores.clear()
+    migration.chain.load(migration.plans, created)
+    assert stored(client, "news") == migration.expected()
