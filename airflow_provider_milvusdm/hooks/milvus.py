@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 LITE_WAIT_SECONDS = 600
-EXTRAS = ("token", "server_name", "server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
+EXTRAS = ("token", "server_name")
+CERTIFICATES = ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
 
 
 class MilvusHook(BaseHook):
@@ -54,7 +55,9 @@ class MilvusHook(BaseHook):
         """A client with a connection of its own; :meth:`client` closes it too."""
         from pymilvus import MilvusClient
 
-        return MilvusClient(dedicated=True, **self.client_arguments())
+        arguments = self.client_arguments()
+        _check_certificates(arguments)
+        return MilvusClient(dedicated=True, **arguments)
 
     @contextmanager
     def client(self) -> Iterator[MilvusClient]:
@@ -74,14 +77,16 @@ class MilvusHook(BaseHook):
         connection = self._connection()
         extra = connection.extra_dejson if connection else {}
         uri = self._uri(connection, extra)
-        arguments: dict[str, Any] = {name: extra[name] for name in EXTRAS if extra.get(name)}
-        if connection and not _is_file(uri):
-            arguments |= {
-                "user": connection.login or "",
-                "password": connection.password or "",
-                "db_name": connection.schema or "",
-            }
-        return arguments | {"uri": uri}
+        if connection is None or _is_file(uri):
+            return {"uri": uri}
+        return {
+            "uri": uri,
+            "user": connection.login or "",
+            "password": connection.password or "",
+            "db_name": connection.schema or "",
+            **{name: extra[name] for name in EXTRAS if extra.get(name)},
+            **_certificates(extra),
+        }
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for its version, for the connection form's Test button."""
@@ -96,13 +101,12 @@ class MilvusHook(BaseHook):
         from pymilvus.exceptions import ConnectionConfigException
 
         _check_file(uri)
-        for _ in range(LITE_WAIT_SECONDS):
+        while True:
             try:
                 return self.get_conn()
             except ConnectionConfigException:
-                self.log.info("Milvus Lite file %s is open in another process: waiting", uri)
-                time.sleep(1)
-        return self.get_conn()
+                self.log.info("Milvus Lite file %s is open in another process: waiting for it", uri)
+                _wait_until_free(uri)
 
     def _connection(self) -> Any:
         """The connection; None where only the default is missing and this hook was told where to go."""
@@ -119,10 +123,20 @@ class MilvusHook(BaseHook):
         if self.uri:
             return self.uri
         if extra.get("uri") and not self.host:
+            self._refuse_port_alone(extra["uri"])
             return str(extra["uri"])
         host = self.host or (connection.host if connection else None) or "localhost"
         port = self.port or (connection.port if connection else None) or 19530
-        return f"{'https' if extra.get('secure') else 'http'}://{host}:{port}"
+        return f"{'https' if _is_true(extra.get('secure')) else 'http'}://{host}:{port}"
+
+    def _refuse_port_alone(self, uri: str) -> None:
+        if self.port:
+            raise ConfigurationError(
+                f"a port alone can't take the place of the uri of connection {self.milvus_conn_id}",
+                expected="a host too, or neither",
+                found=f"port {self.port}, uri {uri}",
+                cure="Set dest_host beside dest_port, or correct the connection.",
+            )
 
 
 def _is_file(uri: str) -> bool:
@@ -144,8 +158,49 @@ def _check_file(uri: str) -> None:
         )
 
 
+def _certificates(extra: dict[str, Any]) -> dict[str, str]:
+    """Paths of PEM files under the names by which pymilvus uses them.
+
+    It sends a client's certificate only where ``ca_pem_path`` is given too, and without one trusts
+    ``server_pem_path`` alone, which may hold an authority's certificate as well.
+    """
+    paths = {name: str(extra[name]) for name in ("client_pem_path", "client_key_path") if extra.get(name)}
+    trusted = extra.get("ca_pem_path") or extra.get("server_pem_path")
+    if trusted:
+        paths["ca_pem_path" if paths else "server_pem_path"] = str(trusted)
+    return paths
+
+
+def _check_certificates(arguments: dict[str, Any]) -> None:
+    for name, path in arguments.items():
+        if name in CERTIFICATES and not Path(path).is_file():
+            raise ConfigurationError(
+                f"{name} of the connection names no file", where=path, cure="Correct it, as this worker sees it."
+            )
+
+
+def _is_true(value: Any) -> bool:
+    """A switch of a connection's extra: text where the connection is written as a URI."""
+    return value is True or str(value).strip().lower() in ("true", "1", "yes", "on")
+
+
+def _wait_until_free(uri: str) -> None:
+    """Return once no other process has the Milvus Lite file open; what else may be wrong with it is raised."""
+    from milvus_lite import DataDirLockedError, MilvusLite
+
+    deadline = time.monotonic() + LITE_WAIT_SECONDS
+    while True:
+        try:
+            MilvusLite(uri).close()
+            return
+        except DataDirLockedError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(1)
+
+
 def _release(uri: str) -> None:
     """Let other processes open the file: closing the client leaves it locked until this one ends."""
-    from milvus_lite.server_manager import server_manager_instance
+    from milvus_lite import server_manager_instance
 
     server_manager_instance.release_server(uri)

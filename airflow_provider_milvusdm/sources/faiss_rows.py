@@ -155,10 +155,11 @@ class ReversedRows:
         return self._rows.labels(start, stop)
 
     def vectors(self, start: int, stop: int) -> Vectors:
-        rows = self._rows.vectors(start, stop).astype(np.float64)
-        for reversal in reversed(self._reversals):
-            rows = reversal.turn_back(rows)
-        return np.ascontiguousarray(rows, np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are found by whoever looks for them
+            rows = self._rows.vectors(start, stop).astype(np.float64)
+            for reversal in reversed(self._reversals):
+                rows = reversal.turn_back(rows)
+            return np.ascontiguousarray(rows, np.float32)
 
     def _check_chain(self, file: FaissFile, index: Any, steps: list[Any]) -> None:
         found = [index.d, *(size for step in steps for size in (step.d_in, step.d_out)), self._rows.dimension]

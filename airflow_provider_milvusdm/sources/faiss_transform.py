@@ -101,7 +101,8 @@ def _reverse_remap(path: Path, step: Any, kind: str) -> Reversal:
 def _array(path: Path, vector: Any, size: int) -> Rows:
     if vector.size() < size:
         raise _damaged(path, f"{size} numbers in a step", f"{vector.size()}")
-    return faiss.vector_to_array(vector)[:size].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaN is found by what the numbers are for
+        return faiss.vector_to_array(vector)[:size].astype(np.float64)
 
 
 def _damaged(path: Path, expected: str, found: str) -> DamagedSourceError:

@@ -20,6 +20,8 @@ from tests.targets import milvus_client
 Connect = Callable[..., None]
 NOWHERE = 1
 """A port that nobody listens on."""
+AWAY = {"host": "nowhere.invalid", "port": NOWHERE}
+AWAY_URI = f"http://127.0.0.1:{NOWHERE}"
 
 
 @pytest.fixture
@@ -48,23 +50,30 @@ def server(empty_milvus_server_uri: str) -> MilvusAddress:
 
 
 @pytest.mark.parametrize(
-    ("fields", "arguments"),
+    "reach",
     [
-        (["host", "port"], []),
-        (["uri"], []),
-        ([], ["host", "port"]),
-        (["host"], ["port"]),
-        (["port"], ["host"]),
-        (["uri"], ["host", "port"]),
-        ([], ["uri"]),
+        lambda server: ({"host": server.host, "port": server.port}, {}),
+        lambda server: (AWAY | {"extra": {"uri": server.uri}}, {}),
+        lambda server: (AWAY, {"host": server.host, "port": server.port}),
+        lambda server: (AWAY | {"host": server.host}, {"port": server.port}),
+        lambda server: (AWAY | {"port": server.port}, {"host": server.host}),
+        lambda server: ({"extra": {"uri": AWAY_URI}}, {"host": server.host, "port": server.port}),
+        lambda server: (AWAY | {"extra": {"uri": AWAY_URI}}, {"uri": server.uri}),
+    ],
+    ids=[
+        "connection: host, port",
+        "connection: uri",
+        "arguments: host, port",
+        "connection: host; arguments: port",
+        "connection: port; arguments: host",
+        "arguments: host, port instead of a uri",
+        "arguments: uri instead of a uri",
     ],
 )
-def test_a_server_is_reached_by_the_connection_or_what_takes_its_place(connect, server, fields, arguments):
-    known = {"host": server.host, "port": server.port, "uri": server.uri}
-    elsewhere = {"host": "nowhere.invalid", "port": NOWHERE, "uri": f"http://127.0.0.1:{NOWHERE}"}
-    found = {name: (known if name in fields else elsewhere)[name] for name in ("host", "port")}
-    connect(**found, extra={"uri": (known if "host" not in arguments else elsewhere)["uri"]} if "uri" in fields else {})
-    assert collections(MilvusHook("target", **{name: known[name] for name in arguments})) == ["there"]
+def test_a_server_is_reached_by_the_connection_or_by_what_takes_its_place(connect, server, reach):
+    fields, arguments = reach(server)
+    connect(**fields)
+    assert collections(MilvusHook("target", **arguments)) == ["there"]
 
 
 def test_the_default_connection_may_be_missing_where_the_host_is_given(server):

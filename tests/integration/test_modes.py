@@ -94,6 +94,13 @@ def test_skip_says_that_what_is_not_loaded_could_not_be_counted(server_client, t
     assert "exists: skipped, and not loaded, so it could not be counted" in report.notes
 
 
+def test_skip_counts_the_partitions_that_are_loaded(server_client, tmp_path):
+    existing = Existing(server_client, tmp_path, loaded=True)
+    server_client.release_partitions("news", ["a"])
+    report = existing.migrate(existing.source({"_default": [1], "a": [1]}), "news", "skip")
+    assert (report.status, numbers(report)) == (SKIPPED, {"_default": (1, 0, 0, 30), "a": (1, 0, 0, None)})
+
+
 def test_skip_adds_the_named_partitions_that_are_missing_alone(existing):
     directory = existing.source({"_default": [1], "a": [2], "c": range(5)})
     report = existing.migrate(directory, {"news": ["a", "c"]}, "skip")

@@ -16,7 +16,7 @@ ROWS, DIMENSION = 600_000, 128
 
 def test_a_packed_file_is_read_in_less_memory_than_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    part = np.random.default_rng(1).integers(-3, 3, (ROWS // 20, DIMENSION)).astype(np.float32)
+    part = np.random.default_rng(1).integers(0, 2, (ROWS // 20, DIMENSION)).astype(np.float32)
     with h5py.File(path, "w") as file:
         storage = {"compression": "gzip", "compression_opts": 1}
         dataset = file.create_dataset("embeddings", (ROWS, DIMENSION), np.float32, **storage)
@@ -24,5 +24,4 @@ def test_a_packed_file_is_read_in_less_memory_than_it_holds(tmp_path: Path) -> N
             dataset[start : start + len(part)] = part
     rows, peak = read_elsewhere(inspect(path))
     assert rows == ROWS
-    print(peak>>20)
     assert peak < 200 << 20

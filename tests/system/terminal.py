@@ -1,0 +1,131 @@
+"""The command `milvusdm` as a user runs it, and what it leaves on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MILVUSDM = (sys.executable, "-c", "import sys; from airflow_provider_milvusdm.cli import main; sys.exit(main())")
+"""The console script's own two lines; it isn't installed in every environment that the tests run in."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The rows of the report's table."""
+        return [
+            [cell.strip() for cell in line.strip("│").split("│")] for line in self.stdout.splitlines() if "│" in line
+        ]
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Status by collection."""
+        return {row[0]: row[-1] for row in self.rows if row[0]}
+
+
+class Terminal:
+    """A folder to run commands in, on a machine that has an Airflow of its own with quite other settings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(parents=True)
+        self.own_airflow = folder / "own-airflow"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return os.environ | {
+            "TMPDIR": str(self.temporary),
+            "AIRFLOW_HOME": str(self.own_airflow),
+            "AIRFLOW__CORE__EXECUTOR": "no.such.Executor",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.own_airflow / "dags"),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": "[]",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.own_airflow}/own.db",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_SCHEMA": "own",
+        }
+
+    @property
+    def private_homes(self) -> list[Path]:
+        """Airflow homes that a run left behind."""
+        return list(self.temporary.glob("milvusdm-airflow-*"))
+
+    def write_yaml(self, **params: Any) -> Path:
+        """A YAML file of one M2M job."""
+        path = self.folder / "M2M.yaml"
+        path.write_text(yaml.safe_dump({"M2M": params}, allow_unicode=True, sort_keys=False))
+        return path
+
+    def migrate(self, **params: Any) -> Ended:
+        """Run `milvusdm --yaml` with these params."""
+        return self.milvusdm("--yaml", self.write_yaml(**params))
+
+    def milvusdm(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Ended:
+        command = [*MILVUSDM, *map(str, arguments)]
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.env | dict(env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Ended(result.returncode, result.stdout, result.stderr)
+
+    def on_screen(self, *arguments: str | Path) -> str:
+        """All that is written to a screen, where it isn't a file or a pipe that it runs into."""
+        ours, its = pty.openpty()
+        with os.fdopen(ours, "rb", buffering=0) as screen:
+            command = [*MILVUSDM, *map(str, arguments)]
+            process = subprocess.Popen(command, cwd=self.folder, env=self.env, stdin=its, stdout=its, stderr=its)
+            os.close(its)
+            with process:
+                return b"".join(_read_screen(screen)).decode()
+
+    @contextmanager
+    def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Run it in a process group of its own, as a shell does, with pipes for what it prints."""
+        process = subprocess.Popen(
+            [*MILVUSDM, *map(str, arguments)],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def _read_screen(screen: FileIO) -> Iterator[bytes]:
+    """Until it's closed: Linux says so with an error."""
+    with suppress(OSError):
+        while some := screen.read(4096):
+            yield some
+
+
+def connection(**fields: Any) -> str:
+    """An Airflow connection as its environment variable holds it."""
+    return json.dumps(fields)

@@ -1,0 +1,126 @@
+"""DAGs that a user writes with what the package offers: the whole chain as a task group, and single operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_home import dags_test
+from tests.airflow_runs import read_xcom
+from tests.integration.collections_2x import stored
+from tests.integration.directories import write_directory
+from tests.milvus1x_directory import Milvus1xDirectory
+from tests.system.dags import write_dag
+from tests.targets import milvus_client
+
+WITH_GROUP = """
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_milvusdm.migration import migration_params, milvus1x_to_milvus_group
+
+
+@task
+def announce(params):
+    return params["team"]
+
+
+@task
+def search():
+    return "searched"
+
+
+params = migration_params(mode="append", unit_mib=64) | {"team": Param("nobody", type="string")}
+with DAG("with_group", params=params) as dag:
+    announce() >> milvus1x_to_milvus_group() >> search()
+"""
+
+BY_HAND = """
+from airflow.sdk import DAG, XComArg
+
+from airflow_provider_milvusdm.operators.milvus import (
+    MilvusCreateCollectionOperator,
+    MilvusLoadOperator,
+    MilvusPlanOperator,
+    MilvusReportOperator,
+    MilvusUnitsOperator,
+    MilvusVerifyOperator,
+)
+from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+
+with DAG("by_hand") as dag:
+    inspect = Milvus1xInspectOperator(
+        task_id="inspect", source_milvus_path="{source}", source_collection={{"news": ["2021-03 news"]}}
+    )
+    resolve = Milvus1xSegmentOperator.partial(task_id="resolve").expand(partitions=inspect.output)
+    plan = MilvusPlanOperator(
+        task_id="plan",
+        groups=inspect.output,
+        resolved=resolve.output,
+        rename={{"news": "articles", "news/2021-03 news": "march"}},
+        vector_field="vector",
+    )
+    create = MilvusCreateCollectionOperator.partial(
+        task_id="create", dest_uri="{target}", mode="overwrite", create_index=False
+    ).expand(collection=plan.output)
+    units = MilvusUnitsOperator(task_id="units", collections=plan.output, created=create.output)
+    load = MilvusLoadOperator.partial(task_id="load", dest_uri="{target}").expand(unit=units.output)
+    verify = MilvusVerifyOperator.partial(
+        task_id="verify",
+        dest_uri="{target}",
+        created=create.output,
+        loaded=load.output,
+        verify="counts",
+        create_index=False,
+    ).expand(collection=plan.output)
+    MilvusReportOperator(task_id="tell", collections=plan.output, reports=XComArg(verify, "report"))
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Milvus1xDirectory:
+    return write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "2021-03 news": range(50)}})
+
+
+def test_the_chain_is_one_group_among_a_users_own_tasks_and_params(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, tmp_path: Path, airflow_home: Callable[[Path], dict[str, str]]
+) -> None:
+    env = airflow_home(write_dag(tmp_path / "dags", "with_group", WITH_GROUP))
+    conf = {"source_milvus_path": str(directory.path), "dest_uri": milvus_lite_uri, "team": "search"}
+    ended = dags_test(env, "with_group", conf)
+
+    assert ended.run is not None, ended.output
+    assert ended.state == "success", ended.output
+    assert set(ended.run.states.values()) == {"success"}
+    assert read_xcom(env, ended.run, "announce") == "search"
+    assert read_xcom(env, ended.run, "search") == "searched"
+    assert [one["status"] for one in read_xcom(env, ended.run, "milvus1x_to_milvus.report")["collections"]] == [
+        "verified"
+    ]
+    with milvus_client(milvus_lite_uri) as client:
+        client.load_collection("news")
+        assert stored(client, "news") == {
+            "_default": directory.live("news"),
+            "_2021_03_news": directory.live("news", "2021-03 news"),
+        }
+
+
+def test_single_operators_take_plain_arguments(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, tmp_path: Path, airflow_home: Callable[[Path], dict[str, str]]
+) -> None:
+    text = BY_HAND.format(source=directory.path, target=milvus_lite_uri)
+    ended = dags_test(airflow_home(write_dag(tmp_path / "dags", "by_hand", text)), "by_hand", {})
+
+    assert ended.state == "success", ended.output
+    with milvus_client(milvus_lite_uri) as client:
+        assert client.list_collections() == ["articles"]
+        assert client.list_indexes("articles") == []
+        params = client.prepare_index_params()
+        params.add_index("vector", index_type="FLAT", metric_type="L2")
+        client.create_index("articles", params)
+        client.load_collection("articles")
+        assert stored(client, "articles", vector_field="vector") == {
+            "_default": {},
+            "march": directory.live("news", "2021-03 news"),
+        }

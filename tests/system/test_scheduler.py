@@ -1,0 +1,149 @@
+"""Runs under a real scheduler: triggered, scheduled, in parallel, and with tasks cleared afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_home import airflow_env
+from tests.airflow_runs import ENDED, DagRun, read_run, read_runs, read_task_logs, read_xcom
+from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.integration.collections_2x import stored
+from tests.integration.directories import write_directory
+from tests.milvus1x_directory import Milvus1xDirectory
+from tests.processes import wait_until
+from tests.system.dags import TEMPLATES, write_dag
+from tests.targets import drop_all_collections, milvus_client
+
+DAG_ID = "milvusdm_m2m"
+TAG = "2021-03 news"
+NIGHTLY = """
+from datetime import datetime
+
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag(
+    "nightly",
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1),
+    defaults={{"source_milvus_path": "{source}", "dest_uri": "{target}", "unit_mib": 1}},
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scheduler")
+
+
+@pytest.fixture(scope="module")
+def airflow(folder: Path, airflow_database: Path) -> Iterator[StandaloneAirflow]:
+    dags = Path(shutil.copytree(TEMPLATES, folder / "dags"))
+    with standalone_airflow(airflow_env(folder / "airflow", dags, airflow_database)) as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def directory(folder: Path) -> Milvus1xDirectory:
+    return write_directory(folder / "milvus", {"news": {"_default": range(3000), TAG: range(500)}}, dimension=64)
+
+
+@dataclass(frozen=True)
+class Migrated:
+    run: DagRun
+    uri: str
+
+
+@pytest.fixture(scope="module")
+def migrated(airflow: StandaloneAirflow, directory: Milvus1xDirectory, milvus_server_uri: str) -> Migrated:
+    """A triggered run into the server; the tests below clear tasks of it, and leave it complete."""
+    drop_all_collections(milvus_server_uri)
+    run_id = airflow.trigger(DAG_ID, {"source_milvus_path": str(directory.path), "dest_uri": milvus_server_uri})
+    return Migrated(airflow.wait_for_run(DAG_ID, run_id), milvus_server_uri)
+
+
+def assert_complete(directory: Milvus1xDirectory, uri: str) -> None:
+    """Every row is there, and once."""
+    with milvus_client(uri) as client:
+        assert stored(client, "news") == {
+            "_default": directory.live("news"),
+            "_2021_03_news": directory.live("news", TAG),
+        }
+
+
+def cleared(airflow: StandaloneAirflow, run: DagRun, *tasks: str | tuple[str, int], downstream: bool = False) -> DagRun:
+    """The run after these tasks were cleared and it ended again."""
+    airflow.clear(run, *tasks, downstream=downstream)
+    return airflow.wait_for_run(run.dag_id, run.run_id)
+
+
+def loads(run: DagRun) -> dict[int, int]:
+    """How often each load task was tried."""
+    return {task.map_index: task.try_number for task in run.tasks if task.task_id == "load_partitions"}
+
+
+def test_a_triggered_run_migrates_with_map_indexes_to_read(migrated: Migrated, directory: Milvus1xDirectory) -> None:
+    assert migrated.run.state == "success"
+    assert_complete(directory, migrated.uri)
+    labels = {(task.task_id, task.rendered_map_index) for task in migrated.run.tasks}
+    assert ("resolve_ids", f"news/{TAG}") in labels
+    assert ("create_collection", "news") in labels
+    assert ("verify_counts", "news") in labels
+    units = sorted(label or "" for task_id, label in labels if task_id == "load_partitions")
+    assert [label.split(":")[0] for label in units] == ["news/_2021_03_news", "news/_default"]
+
+
+def test_a_load_task_cleared_after_a_good_run_doubles_nothing(
+    airflow: StandaloneAirflow, migrated: Migrated, directory: Milvus1xDirectory
+) -> None:
+    tries = loads(read_run(airflow.env, DAG_ID, migrated.run.run_id))
+    run = cleared(airflow, migrated.run, ("load_partitions", 0))
+    assert run.state == "success"
+    assert loads(run) == tries | {0: tries[0] + 1}
+    assert_complete(directory, migrated.uri)
+
+    run = cleared(airflow, run, "verify_counts", downstream=True)
+    assert run.state == "success"
+
+
+def test_a_target_made_anew_is_refused_by_load_and_filled_again_from_create_on(
+    airflow: StandaloneAirflow, migrated: Migrated, directory: Milvus1xDirectory
+) -> None:
+    drop_all_collections(migrated.uri)
+    tries = loads(read_run(airflow.env, DAG_ID, migrated.run.run_id))
+    failed = cleared(airflow, migrated.run, ("load_partitions", 1))
+    assert failed.states["load_partitions", 1] == "failed"
+    assert loads(failed) == tries | {1: tries[1] + 1}
+    log = read_task_logs(airflow.env, failed)
+    assert "Collection 'news' of the target is not the one that was made for this load" in log
+    assert "clear create_collection and what follows" in log
+
+    run = cleared(airflow, failed, "create_collection", downstream=True)
+    assert run.state == "success"
+    assert_complete(directory, migrated.uri)
+    [report] = read_xcom(airflow.env, run, "report", key="report")["collections"]
+    assert sum(partition["loaded"] for partition in report["partitions"]) == 3500
+
+
+def test_a_scheduled_dag_runs_by_itself_and_its_loads_share_one_milvus_lite_file(
+    airflow: StandaloneAirflow, folder: Path
+) -> None:
+    directory = write_directory(folder / "nightly", {"news": {"_default": range(16_000)}}, dimension=64)
+    target = folder / "nightly.db"
+    write_dag(folder / "dags", "nightly", NIGHTLY.format(source=directory.path, target=target))
+
+    def ended() -> bool:
+        return bool(runs := read_runs(airflow.env, "nightly")) and runs[0].state in ENDED
+
+    wait_until(ended, 240, lambda: f"{read_runs(airflow.env, 'nightly')}\n{airflow.tails()}")
+    run = read_runs(airflow.env, "nightly")[0]
+    assert run.run_id.startswith("scheduled__")
+    assert run.state == "success", read_task_logs(airflow.env, run)
+    assert len(loads(run)) == 4
+    with milvus_client(str(target)) as client:
+        client.load_collection("news")
+        assert stored(client, "news") == {"_default": directory.live("news")}
