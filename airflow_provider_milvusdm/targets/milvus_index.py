@@ -55,22 +55,28 @@ def searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec,
     which costs nothing to build, stands in for it. A TargetError is a refusal: it leaves the collection as it was.
     """
     indexed, loaded = has_index(client, target), is_loaded(client, target)
-    if not keep and not indexed:
+    if loaded and not keep:
+        yield
+        return
+    if not indexed and not keep:
         index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
-    if keep or indexed or not loaded:
-        make_searchable(client, target, index)
+    make_searchable(client, target, index)
     try:
         yield
     except TargetError:
         keep = False
         raise
     finally:
-        if not keep and not loaded:
-            client.release_collection(target.name)
-        if not keep and not indexed:
-            _drop_index(client, target)
+        if not keep:
+            _take_back(client, target, indexed=indexed, loaded=loaded)
 
 
-def _drop_index(client: MilvusClient, target: TargetCollection) -> None:
-    for name in client.list_indexes(target.name, field_name=target.vector_field):
-        client.drop_index(target.name, name)
+def _take_back(client: MilvusClient, target: TargetCollection, *, indexed: bool, loaded: bool) -> None:
+    """Leave the collection as it was before."""
+    if not (indexed and loaded):
+        client.release_collection(target.name)
+    if not indexed:
+        for name in client.list_indexes(target.name, field_name=target.vector_field):
+            client.drop_index(target.name, name)
+        if loaded:  # without an index: Milvus Lite alone has that
+            client.load_collection(target.name)

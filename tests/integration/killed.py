@@ -60,6 +60,13 @@ class FusedClient:
         return call
 
 
+class Checkpoints(dict[str, Any]):
+    """A checkpoint store: `get` is a dictionary's own."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
 class FusedStore:
     """A checkpoint store over `values`, which outlive it."""
 

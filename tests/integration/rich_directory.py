@@ -120,7 +120,7 @@ def _add_products(directory: Milvus1xDirectory) -> None:
     first = 1_614_924_431_171_826_000
     ids = range(first, first + 500)
     directory.segment(products, ids, random_vectors(500, 20, 4), deleted=range(499, 400, -2))
-    largest = np.finfo(np.float32).max
+    largest = float(np.finfo(np.float32).max)
     directory.segment(products, [1, 2], [[largest, 0, 0, 0], [0, 0, 0, -largest]])
 
 

@@ -72,7 +72,9 @@ def rows(client: MilvusClient, unit: LoadUnit, checkpoints: dict[str, Any], mome
     return dict(loaded.rows) if loaded else None
 
 
-def test_a_unit_killed_at_any_moment_is_finished_by_a_retry_after_the_others(client, many):
+def test_a_unit_killed_at_any_moment_is_finished_by_a_retry_after_the_others(
+    client: MilvusClient, many: Migrations
+) -> None:
     killed = 0
     for moment, units in enumerate(many.create(), 1):
         checkpoints: dict[str, Any] = {}
@@ -86,7 +88,7 @@ def test_a_unit_killed_at_any_moment_is_finished_by_a_retry_after_the_others(cli
     many.check_stored()
 
 
-def test_a_new_run_goes_on_without_the_checkpoints_of_the_killed_one(client, many):
+def test_a_new_run_goes_on_without_the_checkpoints_of_the_killed_one(client: MilvusClient, many: Migrations) -> None:
     killed = sum(load(client, units[1], {}, moment) is None for moment, units in enumerate(many.create(), 1))
     assert 12 <= killed < MOMENTS
     for units in many.create():
@@ -94,7 +96,7 @@ def test_a_new_run_goes_on_without_the_checkpoints_of_the_killed_one(client, man
     many.check_stored()
 
 
-def test_a_unit_killed_again_and_again_comes_to_its_end(client, one):
+def test_a_unit_killed_again_and_again_comes_to_its_end(client: MilvusClient, one: Migrations) -> None:
     for unit, expected in zip(one.create()[0], UNITS, strict=True):
         checkpoints: dict[str, Any] = {}
         attempts = [rows(client, unit, checkpoints, moment) for moment in (3, 5, 7, 8, 9, 10, 0)]
@@ -103,7 +105,7 @@ def test_a_unit_killed_again_and_again_comes_to_its_end(client, one):
     one.check_stored()
 
 
-def test_a_run_that_goes_on_can_be_killed_too(client, one):
+def test_a_run_that_goes_on_can_be_killed_too(client: MilvusClient, one: Migrations) -> None:
     load(client, one.create()[0][1], {}, moment=13)
     for unit, expected in zip(one.create()[0], UNITS, strict=True):
         checkpoints: dict[str, Any] = {}
@@ -112,7 +114,9 @@ def test_a_run_that_goes_on_can_be_killed_too(client, one):
     one.check_stored()
 
 
-def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(client, one):
+def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(
+    client: MilvusClient, one: Migrations
+) -> None:
     load(client, one.create()[0][1], {}, moment=9)
     assert mark(client, "c00")["state"] == "loading"
     report = one.chain.run("*", "append")["c00"]
@@ -122,7 +126,7 @@ def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(cl
     one.check_stored()
 
 
-def test_overwrite_starts_a_half_loaded_collection_anew(client, one):
+def test_overwrite_starts_a_half_loaded_collection_anew(client: MilvusClient, one: Migrations) -> None:
     load(client, one.create()[0][1], {}, moment=9)
     first = mark(client, "c00")
     [created], _ = one.chain.create(one.plans, "overwrite")
@@ -131,7 +135,7 @@ def test_overwrite_starts_a_half_loaded_collection_anew(client, one):
     assert client.get_collection_stats("c00")["row_count"] == 0
 
 
-def test_an_append_goes_on_and_counts_the_rows_from_before_once(client, tmp_path):
+def test_an_append_goes_on_and_counts_the_rows_from_before_once(client: MilvusClient, tmp_path: Path) -> None:
     there = {"_default": random_rows(range(100, 120), 1), "a": {}, "b": random_rows([50], 2)}
     make_collection(client, "news", there)
     directory = write_directory(tmp_path / "milvus", {"news": PARTITIONS})
@@ -162,7 +166,9 @@ OTHER = {"_default": random_rows(range(100, 110), 1), "a": random_rows(range(5),
     ],
     indirect=["target_uri"],
 )
-def test_a_creation_killed_at_any_moment_is_repeated(client, tmp_path, mode, tags, kept, loaded):
+def test_a_creation_killed_at_any_moment_is_repeated(
+    client: MilvusClient, tmp_path: Path, mode: str, tags: list[str] | None, kept: list[str] | None, loaded: list[str]
+) -> None:
     names = [f"c{number:02}" for number in range(14)]
     directory = write_directory(tmp_path / "milvus", {name: PARTITIONS | {"c": range(3), "d": []} for name in names})
     if kept is not None:

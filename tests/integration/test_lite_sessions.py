@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -14,19 +14,12 @@ from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from tests.chain import Chain
 from tests.integration.collections_2x import make_collection, stored
 from tests.integration.directories import random_rows, write_directory
-from tests.integration.killed import load
+from tests.integration.killed import Checkpoints, load
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.targets import milvus_client
 
 THERE = {"_default": random_rows(range(100, 130), 1), "a": random_rows(range(100, 130), 2)}
 PARTITIONS = {"_default": range(30), "a": range(30), "b": range(30)}
-
-
-class Checkpoints(dict[str, Any]):
-    """A checkpoint store: `get` is a dictionary's own."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
 
 
 def migrate_in_sessions(
@@ -50,7 +43,7 @@ def migrate_in_sessions(
 
 
 @pytest.fixture
-def directory(tmp_path) -> Milvus1xDirectory:
+def directory(tmp_path: Path) -> Milvus1xDirectory:
     return write_directory(tmp_path / "milvus", {"news": PARTITIONS})
 
 
@@ -59,7 +52,15 @@ def directory(tmp_path) -> Milvus1xDirectory:
 @pytest.mark.parametrize(
     ("mode", "metric", "kept"), [("skip", None, False), ("append", "L2", True), ("append", None, True)]
 )
-def test_steps_in_sessions_of_their_own(milvus_lite_uri, directory, mode, metric, kept, create_index, kill):
+def test_steps_in_sessions_of_their_own(
+    milvus_lite_uri: str,
+    directory: Milvus1xDirectory,
+    mode: str,
+    metric: str | None,
+    kept: bool,
+    create_index: bool,
+    kill: int,
+) -> None:
     before = THERE if kept else {}
     if kept:
         with milvus_client(milvus_lite_uri) as client:
@@ -72,7 +73,9 @@ def test_steps_in_sessions_of_their_own(milvus_lite_uri, directory, mode, metric
         assert stored(client, "news") == {tag: before.get(tag, {}) | directory.live("news", tag) for tag in PARTITIONS}
 
 
-def test_a_second_migration_replaces_the_first_in_sessions_of_its_own(milvus_lite_uri, directory):
+def test_a_second_migration_replaces_the_first_in_sessions_of_its_own(
+    milvus_lite_uri: str, directory: Milvus1xDirectory
+) -> None:
     for mode in ("skip", "overwrite"):
         assert migrate_in_sessions(milvus_lite_uri, directory, mode, kill=5).status == VERIFIED
     with milvus_client(milvus_lite_uri) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from tests.servers import MilvusAddress, milvus_server
 from tests.targets import milvus_client
 
 Connect = Callable[..., None]
+Dial = Callable[..., None]
 NOWHERE = 1
 """A port that nobody listens on."""
 AWAY = {"host": "nowhere.invalid", "port": NOWHERE}
@@ -26,10 +28,10 @@ AWAY_URI = f"http://127.0.0.1:{NOWHERE}"
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
-    """Makes Airflow's connection `target`, or the default one, of the fields given."""
+    """Makes Airflow's connection `target` of the fields given."""
 
-    def connect(conn_id: str = "target", **fields: Any) -> None:
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({"conn_type": "milvus"} | fields))
+    def connect(**fields: Any) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps({"conn_type": "milvus"} | fields))
 
     return connect
 
@@ -70,33 +72,35 @@ def server(empty_milvus_server_uri: str) -> MilvusAddress:
         "arguments: uri instead of a uri",
     ],
 )
-def test_a_server_is_reached_by_the_connection_or_by_what_takes_its_place(connect, server, reach):
+def test_a_server_is_reached_by_the_connection_or_by_what_takes_its_place(
+    connect: Connect, server: MilvusAddress, reach: Any
+) -> None:
     fields, arguments = reach(server)
     connect(**fields)
     assert collections(MilvusHook("target", **arguments)) == ["there"]
 
 
-def test_the_default_connection_may_be_missing_where_the_host_is_given(server):
+def test_the_default_connection_may_be_missing_where_the_host_is_given(server: MilvusAddress) -> None:
     assert collections(MilvusHook(host=server.host, port=server.port)) == ["there"]
 
 
-def test_another_connection_that_is_missing_is_an_error(server):
+def test_another_connection_that_is_missing_is_an_error(server: MilvusAddress) -> None:
     with pytest.raises(AirflowNotFoundException, match="absent"):
         collections(MilvusHook("absent", host=server.host, port=server.port))
 
 
-def test_a_port_alone_does_not_take_the_place_of_a_uri(connect, server):
+def test_a_port_alone_does_not_take_the_place_of_a_uri(connect: Connect, server: MilvusAddress) -> None:
     connect(extra={"uri": server.uri})
     with pytest.raises(ConfigurationError, match="ort alone can't take the place of the uri of connection target"):
         collections(MilvusHook("target", port=NOWHERE))
 
 
-def test_the_test_button_tells_the_version(connect, server):
+def test_the_test_button_tells_the_version(connect: Connect, server: MilvusAddress) -> None:
     connect(host=server.host, port=server.port)
     assert MilvusHook("target").test_connection() == (True, "Milvus v2.3.5-lite")
 
 
-def test_the_test_button_tells_what_is_wrong(connect):
+def test_the_test_button_tells_what_is_wrong(connect: Connect) -> None:
     connect(host="127.0.0.1", port=NOWHERE)
     worked, message = MilvusHook("target").test_connection()
     assert not worked
@@ -104,7 +108,9 @@ def test_the_test_button_tells_what_is_wrong(connect):
 
 
 @pytest.mark.parametrize("switch", ["false", "False", "0", ""])
-def test_a_connection_written_as_a_uri_can_switch_tls_off(monkeypatch, server, switch):
+def test_a_connection_written_as_a_uri_can_switch_tls_off(
+    monkeypatch: pytest.MonkeyPatch, server: MilvusAddress, switch: str
+) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_TARGET", f"milvus://{server.host}:{server.port}?secure={switch}")
     assert collections(MilvusHook("target")) == ["there"]
 
@@ -141,9 +147,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
         yield address
 
 
-Dial = Callable[..., None]
-
-
 @pytest.fixture
 def dial(connect: Connect, guarded: MilvusAddress, certificates: Certificates) -> Dial:
     """Makes the connection to the guarded server, right but for what is given."""
@@ -155,30 +158,32 @@ def dial(connect: Connect, guarded: MilvusAddress, certificates: Certificates) -
     return dial
 
 
-def test_tls_with_its_authority_and_a_user_is_reached(dial):
+def test_tls_with_its_authority_and_a_user_is_reached(dial: Dial) -> None:
     dial()
     assert collections(MilvusHook("target")) == []
 
 
-def test_a_token_stands_in_for_user_and_password(dial):
+def test_a_token_stands_in_for_user_and_password(dial: Dial) -> None:
     dial(login="", password="", token="root:Milvus")
     assert collections(MilvusHook("target")) == []
 
 
-def test_a_uri_with_tls_is_reached(dial, guarded):
+def test_a_uri_with_tls_is_reached(dial: Dial, guarded: MilvusAddress) -> None:
     dial(secure=False, uri=guarded.uri)
     assert collections(MilvusHook("target")) == []
 
 
 @pytest.mark.parametrize("name", ["server_pem_path", "ca_pem_path"])
-def test_the_authority_may_stand_in_either_field_beside_a_client_certificate(dial, certificates, name):
+def test_the_authority_may_stand_in_either_field_beside_a_client_certificate(
+    dial: Dial, certificates: Certificates, name: str
+) -> None:
     client = {"client_pem_path": str(certificates.client), "client_key_path": str(certificates.client_key)}
     dial(**{"ca_pem_path": "", name: str(certificates.authority)}, **client)
     assert collections(MilvusHook("target")) == []
 
 
 @pytest.mark.parametrize(("login", "password"), [("root", "wrong"), ("nobody", "Milvus"), ("", "")])
-def test_a_wrong_user_or_password_is_refused(dial, login, password):
+def test_a_wrong_user_or_password_is_refused(dial: Dial, login: str, password: str) -> None:
     dial(login=login, password=password)
     worked, message = MilvusHook("target").test_connection()
     assert not worked
@@ -186,23 +191,24 @@ def test_a_wrong_user_or_password_is_refused(dial, login, password):
 
 
 @pytest.mark.parametrize("wrong", ["authority", "client's authority", "server name", "no authority", "no TLS"])
-def test_a_server_that_can_not_prove_who_it_is_is_refused(dial, certificates, others, wrong):
+def test_a_server_that_can_not_prove_who_it_is_is_refused(
+    dial: Dial, certificates: Certificates, others: Certificates, wrong: str
+) -> None:
     client = {"client_pem_path": str(certificates.client), "client_key_path": str(certificates.client_key)}
-    dial(
-        **{
-            "authority": {"ca_pem_path": str(others.authority)},
-            "client's authority": {"ca_pem_path": str(others.authority)} | client,
-            "server name": {"server_name": "other.test"},
-            "no authority": {"ca_pem_path": ""},
-            "no TLS": {"secure": False},
-        }[wrong]
-    )
+    extra: dict[str, dict[str, Any]] = {
+        "authority": {"ca_pem_path": str(others.authority)},
+        "client's authority": {"ca_pem_path": str(others.authority)} | client,
+        "server name": {"server_name": "other.test"},
+        "no authority": {"ca_pem_path": ""},
+        "no TLS": {"secure": False},
+    }
+    dial(**extra[wrong])
     worked, message = MilvusHook("target").test_connection()
     assert not worked
     assert "Fail connecting to server" in message
 
 
-def test_a_certificate_that_is_not_there_is_told_by_its_field(dial, tmp_path):
+def test_a_certificate_that_is_not_there_is_told_by_its_field(dial: Dial, tmp_path: Path) -> None:
     dial(ca_pem_path=str(tmp_path / "ca.pem"))
     with pytest.raises(ConfigurationError, match="pem_path of the connection names no file"):
         collections(MilvusHook("target"))

@@ -33,7 +33,7 @@ def collections(hook: MilvusHook) -> list[str]:
 
 
 @pytest.mark.parametrize("by", ["uri", "connection"])
-def test_a_file_is_made_and_opened_again(milvus_lite_uri, monkeypatch, by):
+def test_a_file_is_made_and_opened_again(milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     connection = {"conn_type": "milvus", "login": "root", "extra": {"uri": milvus_lite_uri, "token": "of a server"}}
     monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps(connection))
     hook = MilvusHook(uri=milvus_lite_uri) if by == "uri" else MilvusHook("target")
@@ -43,14 +43,14 @@ def test_a_file_is_made_and_opened_again(milvus_lite_uri, monkeypatch, by):
     assert hook.test_connection()[1].startswith("Milvus milvus_lite-3.")
 
 
-def test_a_path_may_be_relative(tmp_path, monkeypatch):
+def test_a_path_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert collections(MilvusHook(uri="lite.db")) == []
     with milvus_client(str(tmp_path / "lite.db")) as client:
         assert client.list_collections() == []
 
 
-def test_a_file_is_free_for_others_after_the_block(milvus_lite_uri):
+def test_a_file_is_free_for_others_after_the_block(milvus_lite_uri: str) -> None:
     with pytest.raises(KeyError), MilvusHook(uri=milvus_lite_uri).client():
         raise KeyError
     other = subprocess.run(
@@ -59,7 +59,9 @@ def test_a_file_is_free_for_others_after_the_block(milvus_lite_uri):
     assert (other.returncode, other.stdout) == (0, "open\n"), other.stderr
 
 
-def test_a_second_process_waits_for_the_file_and_then_finds_all_that_the_first_wrote(milvus_lite_uri, caplog):
+def test_a_second_process_waits_for_the_file_and_then_finds_all_that_the_first_wrote(
+    milvus_lite_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
     command = [sys.executable, "-c", HOLD, milvus_lite_uri]
     found: list[list[str]] = []
     waiting = threading.Thread(target=lambda: found.append(collections(MilvusHook(uri=milvus_lite_uri))))
@@ -76,7 +78,7 @@ def test_a_second_process_waits_for_the_file_and_then_finds_all_that_the_first_w
 
 
 @pytest.mark.parametrize("place", ["lite", "lite.sqlite", "no/folder/lite.db", "old.db", "data"])
-def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place):
+def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place: str) -> None:
     (tmp_path / "old.db").write_bytes(b"SQLite format 3\0")
     (tmp_path / "data").mkdir()
     before = sorted(tmp_path.rglob("*"))
@@ -87,7 +89,7 @@ def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_else_is_wrong_with_a_file_is_told_at_once(tmp_path: Path):
+def test_what_else_is_wrong_with_a_file_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "lite.db").mkdir()
     (tmp_path / "lite.db" / "collections").write_bytes(b"")
     with pytest.raises(FileExistsError, match="collections"):

@@ -13,7 +13,7 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus_collection import MODES
 from tests.chain import Chain
-from tests.integration.collections_2x import create_index, make_collection, stored
+from tests.integration.collections_2x import make_collection, stored, stored_in_all
 from tests.integration.directories import random_rows, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 
@@ -45,10 +45,8 @@ class Existing:
         self.client.load_collection("news")
         return stored(self.client, "news")
 
-    def check_neighbour(self) -> None:
-        create_index(self.client, "neighbour", "L2")
-        self.client.load_collection("neighbour")
-        assert stored(self.client, "neighbour") == NEIGHBOUR
+    def stored_with_neighbour(self) -> dict[str, dict[str, dict[int, bytes]]]:
+        return stored_in_all(self.client, ["news", "neighbour"])
 
 
 @pytest.fixture
@@ -68,7 +66,9 @@ def numbers(report: CollectionReport) -> dict[str, tuple[int, int, int, int | No
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_collection_that_is_not_there_is_created_in_every_mode(client, tmp_path, mode):
+def test_a_collection_that_is_not_there_is_created_in_every_mode(
+    client: MilvusClient, tmp_path: Path, mode: str
+) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(3), "a": [7]}})
     chain = Chain(directory.path, client)
     plans = chain.plan()
@@ -78,7 +78,7 @@ def test_a_collection_that_is_not_there_is_created_in_every_mode(client, tmp_pat
 
 
 @pytest.mark.parametrize("selection", ["news", {"news": ["_default", "a"]}])
-def test_skip_leaves_what_exists_and_says_how_it_compares(existing_loaded, selection):
+def test_skip_leaves_what_exists_and_says_how_it_compares(existing_loaded: Existing, selection: Any) -> None:
     directory = existing_loaded.source({"_default": range(1000, 1030), "a": range(2000, 2007)})
     report = existing_loaded.migrate(directory, selection, "skip")
     assert (report.status, report.action) == (SKIPPED, "skipped")
@@ -87,21 +87,21 @@ def test_skip_leaves_what_exists_and_says_how_it_compares(existing_loaded, selec
     assert existing_loaded.stored() == THERE
 
 
-def test_skip_says_that_what_is_not_loaded_could_not_be_counted(server_client, tmp_path):
+def test_skip_says_that_what_is_not_loaded_could_not_be_counted(server_client: MilvusClient, tmp_path: Path) -> None:
     existing = Existing(server_client, tmp_path)
     report = existing.migrate(existing.source({"_default": [1]}), "news", "skip")
     assert (report.status, numbers(report)) == (SKIPPED, {"_default": (1, 0, 0, None)})
     assert "exists: skipped, and not loaded, so it could not be counted" in report.notes
 
 
-def test_skip_counts_the_partitions_that_are_loaded(server_client, tmp_path):
+def test_skip_counts_the_partitions_that_are_loaded(server_client: MilvusClient, tmp_path: Path) -> None:
     existing = Existing(server_client, tmp_path, loaded=True)
     server_client.release_partitions("news", ["a"])
     report = existing.migrate(existing.source({"_default": [1], "a": [1]}), "news", "skip")
     assert (report.status, numbers(report)) == (SKIPPED, {"_default": (1, 0, 0, 30), "a": (1, 0, 0, None)})
 
 
-def test_skip_adds_the_named_partitions_that_are_missing_alone(existing):
+def test_skip_adds_the_named_partitions_that_are_missing_alone(existing: Existing) -> None:
     directory = existing.source({"_default": [1], "a": [2], "c": range(5)})
     report = existing.migrate(directory, {"news": ["a", "c"]}, "skip")
     assert (report.status, report.action) == (VERIFIED, "added")
@@ -110,7 +110,7 @@ def test_skip_adds_the_named_partitions_that_are_missing_alone(existing):
     assert existing.stored() == THERE | {"c": directory.live("news", "c")}
 
 
-def test_append_adds_other_ids_to_every_partition(existing_loaded):
+def test_append_adds_other_ids_to_every_partition(existing_loaded: Existing) -> None:
     directory = existing_loaded.source({"_default": range(30, 50), "a": [*range(130, 140), 0], "c": [5]})
     report = existing_loaded.migrate(directory, "news", "append")
     assert (report.status, report.action) == (VERIFIED, "appended")
@@ -123,7 +123,7 @@ def test_append_adds_other_ids_to_every_partition(existing_loaded):
     }
 
 
-def test_append_adds_to_the_named_partitions_alone(existing):
+def test_append_adds_to_the_named_partitions_alone(existing: Existing) -> None:
     directory = existing.source({"_default": [1], "a": [1], "b": [1, 2]})
     report = existing.migrate(directory, {"news": ["a", "b"]}, "append")
     assert (report.status, report.action) == (VERIFIED, "appended")
@@ -134,7 +134,7 @@ def test_append_adds_to_the_named_partitions_alone(existing):
     }
 
 
-def test_append_of_an_id_that_is_there_is_refused_before_anything_is_written(existing):
+def test_append_of_an_id_that_is_there_is_refused_before_anything_is_written(existing: Existing) -> None:
     directory = existing.source({"_default": range(40, 50), "a": [*range(200, 300), 129, 100], "c": [1]})
     before = existing.client.get_load_state("news")
     report = existing.migrate(directory, "news", "append")
@@ -149,32 +149,47 @@ def test_append_of_an_id_that_is_there_is_refused_before_anything_is_written(exi
     assert existing.stored() == THERE
 
 
-def test_overwrite_drops_the_collection_and_all_that_is_in_it(existing_loaded):
-    directory = existing_loaded.source({"_default": range(10, 15), "c": [1]})
-    report = existing_loaded.migrate(directory, "news", "overwrite")
+def test_a_refused_append_leaves_no_index_behind(client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(client, "news", THERE)
+    before = client.get_load_state("news")
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": [3]}})
+    assert "are in the target already" in Chain(directory.path, client).run("news", "append")["news"].faults[0]
+    assert (client.list_indexes("news"), client.get_load_state("news")) == ([], before)
+    assert stored_in_all(client, ["news"]) == {"news": THERE}
+
+
+def test_overwrite_drops_the_collection_and_all_that_is_in_it(existing: Existing) -> None:
+    directory = existing.source({"_default": range(10, 15), "c": [1]})
+    report = existing.migrate(directory, "news", "overwrite")
     assert (report.status, report.action) == (VERIFIED, "overwritten")
     assert numbers(report) == {"_default": (5, 5, 0, 5), "c": (1, 1, 0, 1)}
-    assert existing_loaded.stored() == {"_default": directory.live("news"), "c": directory.live("news", "c")}
-    existing_loaded.check_neighbour()
+    assert existing.stored_with_neighbour() == {
+        "news": {tag: directory.live("news", tag) for tag in ("_default", "c")},
+        "neighbour": NEIGHBOUR,
+    }
 
 
-def test_overwrite_drops_the_rows_of_the_named_partitions_alone(existing_loaded):
+def test_overwrite_drops_the_rows_of_the_named_partitions_alone(existing_loaded: Existing) -> None:
     directory = existing_loaded.source({"_default": [1], "a": range(110, 160), "c": [5]})
     report = existing_loaded.migrate(directory, {"news": ["a", "c"]}, "overwrite")
     assert (report.status, report.action) == (VERIFIED, "overwritten")
     assert numbers(report) == {"a": (50, 50, 0, 50), "c": (1, 1, 0, 1)}
-    assert existing_loaded.stored() == THERE | {tag: directory.live("news", tag) for tag in ("a", "c")}
-    existing_loaded.check_neighbour()
+    assert existing_loaded.stored_with_neighbour() == {
+        "news": THERE | {tag: directory.live("news", tag) for tag in ("a", "c")},
+        "neighbour": NEIGHBOUR,
+    }
 
 
-def test_overwrite_of_partitions_needs_no_loaded_collection(existing):
+def test_overwrite_of_partitions_needs_no_loaded_collection(existing: Existing) -> None:
     directory = existing.source({"a": [1, 100]})
     report = existing.migrate(directory, {"news": ["a"]}, "overwrite")
     assert (report.status, report.action) == (VERIFIED, "overwritten")
     assert existing.stored() == THERE | {"a": directory.live("news", "a")}
 
 
-def test_overwrite_of_the_default_partition_alone_empties_it_on_a_server(server_client, tmp_path):
+def test_overwrite_of_the_default_partition_alone_empties_it_on_a_server(
+    server_client: MilvusClient, tmp_path: Path
+) -> None:
     lowest, many = -(2**63), random_rows([-(2**63), *range(20_000)], 5)
     make_collection(server_client, "news", {"_default": many, "a": random_rows([lowest, 1, 2], 6)})
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [lowest, 3], "a": [9]}})
@@ -187,7 +202,9 @@ def test_overwrite_of_the_default_partition_alone_empties_it_on_a_server(server_
     }
 
 
-def test_overwrite_of_the_default_partition_alone_is_refused_by_milvus_lite(lite_client, tmp_path):
+def test_overwrite_of_the_default_partition_alone_is_refused_by_milvus_lite(
+    lite_client: MilvusClient, tmp_path: Path
+) -> None:
     existing = Existing(lite_client, tmp_path)
     directory = existing.source({"_default": [1], "a": [2]})
     report = existing.migrate(directory, {"news": ["a", "_default"]}, "overwrite")
@@ -198,7 +215,9 @@ def test_overwrite_of_the_default_partition_alone_is_refused_by_milvus_lite(lite
 
 
 @pytest.mark.parametrize(("mode", "action"), [("skip", "skipped"), ("append", "refused"), ("overwrite", "overwritten")])
-def test_a_second_run_finds_what_the_first_one_finished(lite_client, tmp_path, mode, action):
+def test_a_second_run_finds_what_the_first_one_finished(
+    lite_client: MilvusClient, tmp_path: Path, mode: str, action: str
+) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20), "a": range(20)}})
     assert Chain(directory.path, lite_client).run()["news"].status == VERIFIED
     report = Chain(directory.path, lite_client).run("news", mode)["news"]

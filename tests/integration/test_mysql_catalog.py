@@ -12,6 +12,7 @@ from typing import Any
 import MySQLdb
 import pytest
 from airflow.providers.mysql.hooks.mysql import MySqlHook
+from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, UnsupportedSourceError
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
@@ -77,13 +78,13 @@ def rich(tmp_path: Path, database: Any, connect: Connect) -> Milvus1xDirectory:
     return directory
 
 
-def test_the_catalog_is_the_same_in_both(rich):
+def test_the_catalog_is_the_same_in_both(rich: Milvus1xDirectory) -> None:
     sqlite = read_sqlite_catalog(rich.catalog_path)
     assert len(sqlite.collections) == 9
     assert mysql_catalog(sqlite.origin) == sqlite
 
 
-def test_the_catalog_of_a_real_server_is_the_same_in_both(real_data, database, connect):
+def test_the_catalog_of_a_real_server_is_the_same_in_both(real_data: Path, database: Any, connect: Connect) -> None:
     path = real_data / "milvus" / "db" / "meta.sqlite"
     copy_catalog_to_mysql(path, database)
     sqlite = read_sqlite_catalog(path)
@@ -91,11 +92,13 @@ def test_the_catalog_of_a_real_server_is_the_same_in_both(real_data, database, c
     assert mysql_catalog(sqlite.origin) == sqlite
 
 
-def test_a_task_finds_the_same_partitions_in_both(rich):
+def test_a_task_finds_the_same_partitions_in_both(rich: Milvus1xDirectory) -> None:
     assert inspect(rich.path, mysql_conn_id="catalog") == inspect(rich.path)
 
 
-def test_a_directory_without_a_catalog_of_its_own_arrives(lite_client, tmp_path, database, connect):
+def test_a_directory_without_a_catalog_of_its_own_arrives(
+    lite_client: MilvusClient, tmp_path: Path, database: Any, connect: Connect
+) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(9), "新闻": [-1, 2]}})
     directory.write_mysql(database)
     directory.catalog_path.unlink()
@@ -111,7 +114,9 @@ def test_a_directory_without_a_catalog_of_its_own_arrives(lite_client, tmp_path,
         ({"schema": "nowhere"}, "database 'nowhere'"),
     ],
 )
-def test_a_connection_that_mysql_refuses_is_told_with_its_cure(tmp_path, connect, changed, found):
+def test_a_connection_that_mysql_refuses_is_told_with_its_cure(
+    tmp_path: Path, connect: Connect, changed: dict[str, Any], found: str
+) -> None:
     connect(**changed)
     with pytest.raises(ConfigurationError) as error:
         inspect(tmp_path, mysql_conn_id="catalog")
@@ -120,12 +125,12 @@ def test_a_connection_that_mysql_refuses_is_told_with_its_cure(tmp_path, connect
     assert "Correct the connection's login, password and schema" in str(error.value)
 
 
-def test_a_server_that_is_away_is_left_to_a_retry(tmp_path, connect):
+def test_a_server_that_is_away_is_left_to_a_retry(tmp_path: Path, connect: Connect) -> None:
     connect(port=1)
     with pytest.raises(MySQLdb.OperationalError):
         inspect(tmp_path, mysql_conn_id="catalog")
 
 
-def test_a_database_that_holds_no_catalog_is_refused(tmp_path, database, connect):
+def test_a_database_that_holds_no_catalog_is_refused(tmp_path: Path, database: Any, connect: Connect) -> None:
     with pytest.raises(UnsupportedSourceError, match=r"able Tables is not that of a Milvus 1\.x catalog"):
         inspect(tmp_path, mysql_conn_id="catalog")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from airflow_provider_milvusdm.report import VERIFIED
 from tests.chain import Chain
 from tests.integration.side_by_side import migrate
@@ -10,7 +12,7 @@ from tests.targets import milvus_client
 from tests.tree_checksum import tree_checksum
 
 
-def test_a_real_directory_arrives_as_its_checksums_say(target_uri, real_data):
+def test_a_real_directory_arrives_as_its_checksums_say(target_uri: str, real_data: Path) -> None:
     source, expected = real_data / SOURCE, expected_collections(real_data)
     before = tree_checksum(source)
     with milvus_client(target_uri) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
 from tests.chain import Chain
 from tests.integration.collections_2x import load_all, make_collection, mark, stored
 from tests.integration.directories import write_directory
-from tests.integration.killed import load
+from tests.integration.killed import Checkpoints, load
 
 PARTITIONS = {"_default": range(20), "a": range(20)}
 
@@ -57,7 +58,9 @@ def migration(client: MilvusClient, tmp_path: Path) -> Migration:
         ("overwrite", {"news": ["_default", "a"]}),
     ],
 )
-def test_a_collection_that_another_source_left_half_loaded_is_refused(client, tmp_path, migration, mode, selection):
+def test_a_collection_that_another_source_left_half_loaded_is_refused(
+    client: MilvusClient, tmp_path: Path, migration: Migration, mode: str, selection: Any
+) -> None:
     migration.create()
     before = client.describe_collection("news")
     other = Migration(client, tmp_path / "other", ids=range(100, 120))
@@ -70,7 +73,9 @@ def test_a_collection_that_another_source_left_half_loaded_is_refused(client, tm
     assert client.describe_collection("news") == before
 
 
-def test_overwrite_of_the_whole_collection_takes_it_from_another_source(client, tmp_path, migration):
+def test_overwrite_of_the_whole_collection_takes_it_from_another_source(
+    client: MilvusClient, tmp_path: Path, migration: Migration
+) -> None:
     load_unit(client, migration.create()[0], Checkpoints())
     other = Migration(client, tmp_path / "other", ids=range(100, 120))
     for unit in other.create("overwrite"):
@@ -80,15 +85,10 @@ def test_overwrite_of_the_whole_collection_takes_it_from_another_source(client, 
     assert stored(client, "news") == other.expected()
 
 
-class Checkpoints(dict[str, Any]):
-    """A checkpoint store: `get` is a dictionary's own."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-
 @pytest.mark.parametrize("moment", [0, 5], ids=["finished", "killed"])
-def test_checkpoints_for_a_target_made_anew_since_are_thrown_away(client, migration, moment):
+def test_checkpoints_for_a_target_made_anew_since_are_thrown_away(
+    client: MilvusClient, migration: Migration, moment: int
+) -> None:
     stores = [Checkpoints(), Checkpoints()]
     for unit, store in zip(migration.create(), stores, strict=True):
         load(client, unit, store, moment)
@@ -99,7 +99,7 @@ def test_checkpoints_for_a_target_made_anew_since_are_thrown_away(client, migrat
     assert stored(client, "news") == migration.expected()
 
 
-def test_a_checkpoint_for_other_rows_is_thrown_away(client, migration):
+def test_a_checkpoint_for_other_rows_is_thrown_away(client: MilvusClient, migration: Migration) -> None:
     first, second = migration.create()
     store = Checkpoints()
     load_unit(client, first, store)
@@ -130,7 +130,9 @@ def make_by_another_migration(client: MilvusClient, path: Path) -> None:
         (make_by_another_migration, "found a mark with source"),
     ],
 )
-def test_a_load_into_what_was_made_anew_by_something_else_is_refused(client, tmp_path, migration, change, found):
+def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
+    client: MilvusClient, tmp_path: Path, migration: Migration, change: Callable[[MilvusClient, Path], None], found: str
+) -> None:
     units = migration.create()
     store = Checkpoints()
     load(client, units[0], store, 5)
@@ -143,7 +145,7 @@ def test_a_load_into_what_was_made_anew_by_something_else_is_refused(client, tmp
     assert "clear create_collection and what follows, or start a new run." in str(error.value)
 
 
-def test_a_finished_unit_that_is_cleared_changes_nothing(client, migration):
+def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, migration: Migration) -> None:
     """With its checkpoint it writes nothing; without it, its rows take their own places."""
     created, _ = migration.chain.create(migration.plans)
     loads = migration.chain.load(migration.plans, created)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ UNFIT: dict[str, tuple[list[dict[str, Any]], str]] = {
 
 
 @pytest.fixture
-def refusal(client: MilvusClient, tmp_path) -> Callable[..., str]:
+def refusal(client: MilvusClient, tmp_path: Path) -> Callable[..., str]:
     """Plans `news` of a source against the collection of that name in the target; the fault of its creation."""
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1], "a": [2]}})
     chain = Chain(directory.path, client)
@@ -56,7 +57,9 @@ def refusal(client: MilvusClient, tmp_path) -> Callable[..., str]:
 
 
 @pytest.mark.parametrize(("fields", "difference"), UNFIT.values(), ids=UNFIT.keys())
-def test_another_schema(client, refusal, fields, difference):
+def test_another_schema(
+    client: MilvusClient, refusal: Callable[..., str], fields: list[dict[str, Any]], difference: str
+) -> None:
     schema = client.create_schema(enable_dynamic_field=False)
     for field in fields:
         schema.add_field(**field)
@@ -71,17 +74,19 @@ def test_another_schema(client, refusal, fields, difference):
 @pytest.mark.parametrize(
     ("mode", "selection"), [("append", "news"), ("overwrite", {"news": ["a"]}), ("skip", {"news": ["a"]})]
 )
-def test_every_mode_that_keeps_a_collection_checks_it(client, refusal, mode, selection):
+def test_every_mode_that_keeps_a_collection_checks_it(
+    client: MilvusClient, refusal: Callable[..., str], mode: str, selection: Any
+) -> None:
     make_collection(client, "news", {}, dimension=16)
     assert "embedding has dimension 16" in refusal(mode, selection)
 
 
-def test_another_metric(client, refusal):
+def test_another_metric(client: MilvusClient, refusal: Callable[..., str]) -> None:
     make_collection(client, "news", {}, metric="IP")
     assert "its index compares by IP, the source by L2" in refusal("append")
 
 
-def test_another_kind_of_vector(server_client, tmp_path):
+def test_another_kind_of_vector(server_client: MilvusClient, tmp_path: Path) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1]}}, dimension=16)
     schema = server_client.create_schema()
     schema.add_field(**ID)
@@ -92,7 +97,7 @@ def test_another_kind_of_vector(server_client, tmp_path):
     assert "embedding is not a FLOAT_VECTOR" in faults["news"][0]
 
 
-def test_fields_that_want_no_value_and_names_of_fields_are_no_hindrance(client, tmp_path):
+def test_fields_that_want_no_value_and_names_of_fields_are_no_hindrance(client: MilvusClient, tmp_path: Path) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1, 2]}})
     schema = client.create_schema(enable_dynamic_field=True)
     schema.add_field("key", DataType.INT64, is_primary=True)

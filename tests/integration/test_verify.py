@@ -47,7 +47,9 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
     return write_directory(tmp_path / "milvus", {"news": PARTITIONS})
 
 
-def test_rows_lost_added_and_changed_behind_its_back_are_found(client, directory):
+def test_rows_lost_added_and_changed_behind_its_back_are_found(
+    client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
     loaded = Loaded(client, directory)
     client.delete("news", ids=[110], partition_name="lost")
     insert(client, "news", "extra", random_rows([999], 7))
@@ -65,7 +67,7 @@ def test_rows_lost_added_and_changed_behind_its_back_are_found(client, directory
     assert mark(client, "news")["state"] == "loading"
 
 
-def test_a_zero_that_lost_its_sign_is_found(lite_client, tmp_path):
+def test_a_zero_that_lost_its_sign_is_found(lite_client: MilvusClient, tmp_path: Path) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     directory.segment(directory.collection("news", dimension=2), [7], [[-0.0, 1]])
     directory.write()
@@ -76,7 +78,7 @@ def test_a_zero_that_lost_its_sign_is_found(lite_client, tmp_path):
     assert "1 of 1 sampled rows are missing or differ in the target: ids 7" in fault
 
 
-def test_a_partition_with_few_live_rows_is_sampled_too(lite_client, tmp_path):
+def test_a_partition_with_few_live_rows_is_sampled_too(lite_client: MilvusClient, tmp_path: Path) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     news = directory.collection("news", dimension=8)
     directory.segment(news, range(9000), random_vectors(9000, 1), deleted=[*range(4500), *range(4501, 9000)])
@@ -85,12 +87,12 @@ def test_a_partition_with_few_live_rows_is_sampled_too(lite_client, tmp_path):
     assert (report.status, report.sampled) == (VERIFIED, 1)
 
 
-def test_counting_alone_reads_no_rows_back(lite_client, directory):
+def test_counting_alone_reads_no_rows_back(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
     report = Loaded(lite_client, directory).verify(verify="counts")
     assert (report.status, report.sampled) == (VERIFIED, 0)
 
 
-def test_a_unit_that_was_not_loaded_is_a_fault(lite_client, directory):
+def test_a_unit_that_was_not_loaded_is_a_fault(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
     loaded = Loaded(lite_client, directory)
     del loaded.loads[1:]
     report = loaded.verify(faults=["the disk is full"])
@@ -98,7 +100,9 @@ def test_a_unit_that_was_not_loaded_is_a_fault(lite_client, directory):
     assert mark(lite_client, "news")["state"] == "loading"
 
 
-def test_without_an_index_rows_are_counted_and_compared_all_the_same(client, directory):
+def test_without_an_index_rows_are_counted_and_compared_all_the_same(
+    client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
     report = Loaded(client, directory).verify(create_index=False)
     assert (report.status, report.sampled, report.target_index) == (VERIFIED, 80, "none")
     assert client.list_indexes("news") == []
@@ -106,7 +110,9 @@ def test_without_an_index_rows_are_counted_and_compared_all_the_same(client, dir
         assert client.get_load_state("news")["state"].name == "NotLoad"
 
 
-def test_a_collection_that_was_indexed_and_not_loaded_stays_so_without_create_index(server_client, directory):
+def test_a_collection_that_was_indexed_and_not_loaded_stays_so_without_create_index(
+    server_client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
     make_collection(server_client, "news", {"_default": random_rows([1000], 1)}, metric="L2")
     report = Loaded(server_client, directory, {"news": ["lost"]}).verify(create_index=False)
     assert (report.status, report.target_index) == (VERIFIED, "FLAT")
@@ -114,7 +120,7 @@ def test_a_collection_that_was_indexed_and_not_loaded_stays_so_without_create_in
     assert server_client.get_load_state("news")["state"].name == "NotLoad"
 
 
-def test_a_damaged_collection_leaves_those_beside_it_alone(client, tmp_path):
+def test_a_damaged_collection_leaves_those_beside_it_alone(client: MilvusClient, tmp_path: Path) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     before, damaged, behind = (directory.collection(name, dimension=8) for name in ("before", "damaged", "behind"))
     for collection in (before, behind):
@@ -132,7 +138,7 @@ def test_a_damaged_collection_leaves_those_beside_it_alone(client, tmp_path):
     assert sorted(client.list_collections()) == ["before", "behind"]
 
 
-def test_empty_collections_alone_are_made_and_verified(client, tmp_path):
+def test_empty_collections_alone_are_made_and_verified(client: MilvusClient, tmp_path: Path) -> None:
     directory = write_directory(tmp_path / "milvus", {"nothing": {"_default": []}, "parts": {"_default": [], "a": []}})
     reports = migrate(Chain(directory.path, client))
     assert [report.status for report in reports.values()] == [VERIFIED, VERIFIED]

@@ -76,14 +76,14 @@ each_collection = pytest.mark.parametrize(
 
 
 @each_collection
-def test_every_live_row_arrives_in_its_partition_and_no_other(migrated, name):
+def test_every_live_row_arrives_in_its_partition_and_no_other(migrated: Migrated, name: str) -> None:
     assert stored(migrated.client, target_name(name)) == {
         partition: migrated.directory.live(name, tag) for tag, partition in PARTITIONS[name].items()
     }
 
 
 @each_collection
-def test_the_report_counts_what_was_read_loaded_and_counted(migrated, name):
+def test_the_report_counts_what_was_read_loaded_and_counted(migrated: Migrated, name: str) -> None:
     report = migrated.reports[name]
     assert (report.status, report.action, report.faults) == (VERIFIED, "created", ())
     assert {part.partition: part.target for part in report.partitions} == PARTITIONS[name]
@@ -93,13 +93,13 @@ def test_the_report_counts_what_was_read_loaded_and_counted(migrated, name):
 
 
 @each_target
-def test_the_source_stays_as_it_was(migrated):
+def test_the_source_stays_as_it_was(migrated: Migrated) -> None:
     before, after = migrated.checksums
     assert before == after
 
 
 @each_target
-def test_nothing_else_is_made(migrated):
+def test_nothing_else_is_made(migrated: Migrated) -> None:
     assert sorted(migrated.client.list_collections()) == sorted(map(target_name, migrated.reports))
     assert "gone" not in migrated.reports
 
@@ -118,7 +118,7 @@ INDEXES = {
 
 
 @each_collection
-def test_the_index_is_carried_over_as_mapped(migrated, name):
+def test_the_index_is_carried_over_as_mapped(migrated: Migrated, name: str) -> None:
     index = migrated.client.describe_index(target_name(name), "embedding")
     report = migrated.reports[name]
     assert (index["index_type"], index["metric_type"]) == INDEXES[name]
@@ -134,7 +134,7 @@ def test_the_index_is_carried_over_as_mapped(migrated, name):
     ],
     indirect=["migrated"],
 )
-def test_what_milvus_2_has_not_is_noted(migrated, name, note):
+def test_what_milvus_2_has_not_is_noted(migrated: Migrated, name: str, note: str) -> None:
     assert note in migrated.reports[name].notes
 
 
@@ -149,7 +149,7 @@ def test_what_milvus_2_has_not_is_noted(migrated, name, note):
     ],
     indirect=["migrated"],
 )
-def test_a_stored_vector_is_found_at_once(migrated, name, step):
+def test_a_stored_vector_is_found_at_once(migrated: Migrated, name: str, step: int) -> None:
     rows = dict(list(migrated.directory.live(name).items())[::step])
     found = migrated.client.search(
         target_name(name),
@@ -164,7 +164,7 @@ def floats(vector: bytes) -> list[float]:
     return list(struct.unpack(f"<{len(vector) // 4}f", vector))
 
 
-def test_units_are_cut_inside_segments_and_hold_several(tmp_path: Path, lite_client: MilvusClient):
+def test_units_are_cut_inside_segments_and_hold_several(tmp_path: Path, lite_client: MilvusClient) -> None:
     directory = write_rich_directory(tmp_path / "milvus")
     [plan] = Chain(directory.path, lite_client, unit_bytes=UNIT_BYTES).plan("news", {"news/新闻": "xinwen"})
     assert max(unit.stored_rows for unit in plan.units) == UNIT_BYTES // 32
@@ -172,7 +172,9 @@ def test_units_are_cut_inside_segments_and_hold_several(tmp_path: Path, lite_cli
     assert any(len(unit.slices) > 1 for unit in plan.units)
 
 
-def test_binary_vectors_are_refused_by_milvus_lite_before_anything_is_made(tmp_path: Path, lite_client: MilvusClient):
+def test_binary_vectors_are_refused_by_milvus_lite_before_anything_is_made(
+    tmp_path: Path, lite_client: MilvusClient
+) -> None:
     directory = write_rich_directory(tmp_path / "milvus")
     reports = Chain(directory.path, lite_client).run(list(BINARY))
     for name, report in reports.items():

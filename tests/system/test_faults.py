@@ -137,7 +137,7 @@ def test_airflow_is_told_all_bad_params_at_once(templates_env: dict[str, str]) -
     ended = refused(templates_env, source_milvus_path="/data/milvus", **bad)
 
     assert "source_colection: there is no such param; did you mean source_collection?" in ended.output
-    assert "dest_uri" in ended.output
+    assert "dest_uri and dest_host or dest_port are both set" in ended.output
 
 
 def test_the_command_line_is_told_all_bad_params_at_once_before_airflow_starts(terminal: Terminal) -> None:
@@ -153,7 +153,7 @@ def test_the_command_line_is_told_all_bad_params_at_once_before_airflow_starts(t
     assert ended.stdout == ""
     assert "did you mean source_collection?" in ended.stderr
     assert "mode: " in ended.stderr
-    assert "dest_uri and dest_host" in ended.stderr
+    assert "dest_uri and dest_host or dest_port are both set" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert list(terminal.temporary.iterdir()) == []
 

@@ -84,7 +84,7 @@ def test_its_sample_goes_into_milvus_lite_and_a_second_time_is_left_as_it_is(env
     (folder / "M2M.yaml").write_text("M2M:\n  source_milvus_path: milvus\n  dest_uri: lite.db\n")
     report = environment.run("milvusdm", "--yaml", "M2M.yaml")
 
-    assert report.count("verified") == 2
+    assert report.count("│ verified") == 2
     with milvus_client(str(folder / "lite.db")) as client:
         counts = {}
         for name in client.list_collections():
@@ -94,7 +94,8 @@ def test_its_sample_goes_into_milvus_lite_and_a_second_time_is_left_as_it_is(env
 
     (folder / "again.yaml").write_text("M2M:\n  source_milvus_path: milvus\n")
     target = connection(conn_type="milvus", extra={"uri": "lite.db"})
-    assert environment.run("milvusdm", "--yaml", "again.yaml", AIRFLOW_CONN_MILVUS_DEFAULT=target).count("skipped") == 2
+    report = environment.run("milvusdm", "--yaml", "again.yaml", AIRFLOW_CONN_MILVUS_DEFAULT=target)
+    assert report.count("│ skipped") == 2
 
 
 def test_airflow_lists_the_provider_its_connection_type_and_the_copied_dags(environment: Environment) -> None:

@@ -1,0 +1,36 @@
+"""Rows of a target asked for by id: partition by partition, and the lowest id too, which 2.3 can't name."""
+
+from __future__ import annotations
+
+import pytest
+from pymilvus import MilvusClient
+
+from airflow_provider_milvusdm.targets import milvus_rows
+from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, read_vectors
+from airflow_provider_milvusdm.vectors import TargetCollection
+from tests.integration.collections_2x import make_collection
+from tests.integration.directories import random_rows
+
+LOWEST, HIGHEST = -(2**63), 2**63 - 2
+THERE = {"_default": random_rows([LOWEST, LOWEST + 1, -1, 0, 5, HIGHEST], 1), "a": random_rows([0, 7], 2), "b": {}}
+NEWS = TargetCollection("news")
+ASKED: list[list[int]] = [
+    [],
+    [LOWEST],
+    [LOWEST + 1],
+    [LOWEST, 0, 7],
+    [0, LOWEST + 2, 9],
+    [HIGHEST, 5, -1, LOWEST + 1, LOWEST, 7],
+]
+
+
+def test_rows_are_found_by_id_and_partition(client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(milvus_rows, "IDS_A_QUERY", 2)
+    monkeypatch.setattr(milvus_rows, "VECTORS_A_QUERY", 2)
+    make_collection(client, "news", THERE, loaded=True)
+    for partition, rows in THERE.items():
+        assert count_rows(client, "news", partition) == len(rows)
+        for asked in ASKED:
+            expected = {row_id: rows[row_id] for row_id in asked if row_id in rows}
+            assert sorted(existing_ids(client, NEWS, partition, asked)) == sorted(expected)
+            assert read_vectors(client, NEWS, partition, asked) == expected
