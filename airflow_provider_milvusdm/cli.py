@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from airflow_provider_milvusdm import __version__
 from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
 
@@ -40,10 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("milvusdm", description="Migrate Milvus 1.x to Milvus 2.x.")
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--yaml", type=Path, metavar="FILE", help="run the job of a MilvusDM YAML file")
+    parser.add_argument("--yaml", type=Path, metavar="FILE", help="run the jobs of a MilvusDM YAML file")
     parser.add_argument("--log", type=Path, metavar="FILE", help="where Airflow's log goes (default: a new file)")
-    parser.set_defaults(run=_run_yaml, parser=parser)
+    parser.set_defaults(run=_run_yaml, parser=parser, dry_run=False)
     commands = parser.add_subparsers(title="commands")
+    validate = commands.add_parser("validate", help="do everything but touch the target, and say what would be done")
+    validate.add_argument("--yaml", type=Path, metavar="FILE", required=True)
+    validate.add_argument("--log", type=Path, metavar="FILE")
+    validate.set_defaults(dry_run=True)
     sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory to try it on")
     sample.add_argument("folder", type=Path, metavar="DIR")
     sample.set_defaults(run=_write_sample)
@@ -64,13 +70,16 @@ def _write_sample(options: argparse.Namespace) -> int:
 def _copy_dags(options: argparse.Namespace) -> int:
     from airflow_provider_milvusdm.local_run import templates
 
+    if options.folder.exists() and not options.folder.is_dir():
+        raise ConfigurationError("not a folder", where=options.folder, cure="Name another one.")
     options.folder.mkdir(parents=True, exist_ok=True)
-    for template in sorted(templates().glob("*.py")):
-        target = options.folder / template.name
+    copies = {template: options.folder / template.name for template in sorted(templates().glob("*.py"))}
+    for template, target in copies.items():
         if target.exists() and target.read_bytes() != template.read_bytes():
             raise ConfigurationError(
                 "a DAG file of this name is there and differs", where=target, cure="Move it away, or take another DIR."
             )
+    for template, target in copies.items():
         shutil.copyfile(template, target)
         print(target)
     return OK
@@ -82,10 +91,10 @@ def _run_yaml(options: argparse.Namespace) -> int:
 
     if options.yaml is None:
         options.parser.error("--yaml FILE or a command is required")
-    jobs = read_yaml(options.yaml)
+    jobs = [job.as_dry_run() if options.dry_run else job for job in read_yaml(options.yaml)]
     log = options.log or _new_log()
     console = redirect_output(log)
-    console.print(f"Airflow's log: {log}", highlight=False)
+    console.print(Text(f"Airflow's log: {log}"))
     try:
         return _run(jobs, console)
     except KeyboardInterrupt:
@@ -93,7 +102,7 @@ def _run_yaml(options: argparse.Namespace) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - whatever it is, the terminal gets one line
         traceback.print_exc()
-        console.print(f"milvusdm: {type(error).__name__}: {error}. The log has the whole story.", markup=False)
+        console.print(Text(f"milvusdm: {type(error).__name__}: {error}. The log has the whole story."))
         return FAILED
 
 
@@ -118,5 +127,5 @@ def _show(job: Job, report: Report | None, console: Console) -> bool:
     if report is None:
         console.print(f"{job.kind} FAILED before it came to any collection: see above, and the log.")
         return False
-    console.print(render(report), markup=False, highlight=False)
+    console.print(Text(render(report)), soft_wrap=True)
     return not report.failed

@@ -11,7 +11,9 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-provider-milvusdm",
         "name": "MilvusDM",
         "description": "Migrate Milvus 1.x to Milvus 2.x: exact, resumable, verified.",
-        "integrations": [{"integration-name": "Milvus", "external-doc-url": "https://milvus.io/", "tags": ["software"]}],
+        "integrations": [
+            {"integration-name": "Milvus", "external-doc-url": "https://milvus.io/", "tags": ["software"]}
+        ],
         "hooks": [
             {"integration-name": "Milvus", "python-modules": ["airflow_provider_milvusdm.hooks.milvus"]},
         ],
@@ -20,10 +22,28 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "Milvus",
                 "python-modules": [
                     "airflow_provider_milvusdm.operators.milvus1x",
+                    "airflow_provider_milvusdm.operators.files",
+                    "airflow_provider_milvusdm.operators.segment",
                     "airflow_provider_milvusdm.operators.milvus",
+                    "airflow_provider_milvusdm.operators.hdf5",
                 ],
             },
         ],
+        "config": {
+            "milvusdm": {
+                "description": "Migrations as YAML files.",
+                "options": {
+                    "config_dir": {
+                        "description": "Folder of MilvusDM's YAML files, of each of which a DAG is made; "
+                        "MILVUSDM_CONFIG_DIR takes its place.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/opt/airflow/migrations",
+                        "default": "",
+                    }
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "milvus",

@@ -1,4 +1,4 @@
-"""The chain of a migration: as tasks, as one task group, and as a DAG.
+"""The chain of each job: as tasks, as one task group, and as a DAG.
 
 inspect source → resolve IDs → plan → create collection → units → load partitions → verify counts → report
 
@@ -8,15 +8,18 @@ asked for, not over those that got so far: so one collection's fault leaves the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param, TaskGroup, XComArg
 
-from airflow_provider_milvusdm.config import Migration, read_migration
+from airflow_provider_milvusdm.config import Params, read_params
 from airflow_provider_milvusdm.exceptions import MilvusdmError
-from airflow_provider_milvusdm.operators.base import FAULT, REPORT
+from airflow_provider_milvusdm.jobs import F2M, H2M, M2H, M2M
+from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator
+from airflow_provider_milvusdm.operators.files import FaissInspectOperator, FilesInspectOperator, Hdf5InspectOperator
+from airflow_provider_milvusdm.operators.hdf5 import Hdf5ExportOperator, Hdf5UnitsOperator, Hdf5VerifyOperator
 from airflow_provider_milvusdm.operators.milvus import (
     MilvusCreateCollectionOperator,
     MilvusLoadOperator,
@@ -26,9 +29,11 @@ from airflow_provider_milvusdm.operators.milvus import (
     MilvusVerifyOperator,
 )
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+from airflow_provider_milvusdm.operators.segment import SegmentOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True}
 MAP_INDEX = "{{ task.label }}"
@@ -44,21 +49,24 @@ def value(name: str) -> str:
     return f"{{{{ params.{name} | tojson }}}}"
 
 
-def refuse_bad_params(context: Context) -> None:
+def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
     """Tell all faults of a run's params at once, before its first step; other params of the DAG are its own."""
-    from airflow.sdk.exceptions import AirflowFailException
 
-    own = set(context["dag"].params) - set(Migration.model_fields)
-    try:
-        read_migration({name: value for name, value in context["params"].items() if name not in own})
-    except MilvusdmError as error:
-        raise AirflowFailException(str(error)) from None
+    def refuse(context: Context) -> None:
+        from airflow.sdk.exceptions import AirflowFailException
+
+        own = set(context["dag"].params) - set(job.model_fields)
+        try:
+            read_params(job, {name: value for name, value in context["params"].items() if name not in own})
+        except MilvusdmError as error:
+            raise AirflowFailException(str(error)) from None
+
+    return refuse
 
 
-def milvus1x_to_milvus() -> None:
-    """The whole chain from Milvus 1.x to Milvus 2.x, driven by the DAG's params."""
-    target = {name: text(name) for name in ("milvus_conn_id", "dest_host", "dest_port", "dest_uri")}
-    inspect = Milvus1xInspectOperator(
+def inspect_milvus1x(job: type[Params]) -> Milvus1xInspectOperator:
+    """The first step of a job that reads Milvus 1.x."""
+    return Milvus1xInspectOperator(
         task_id="inspect_source",
         source_milvus_path=text("source_milvus_path"),
         source_collection=value("source_collection"),
@@ -68,26 +76,102 @@ def milvus1x_to_milvus() -> None:
         wal_path=text("wal_path"),
         unit_mib=text("unit_mib"),
         unflushed_log=text("unflushed_log"),
-        pre_execute=refuse_bad_params,
+        pre_execute=refuse_bad_params(job),
     )
-    resolve = Milvus1xSegmentOperator.partial(task_id="resolve_ids", map_index_template=MAP_INDEX).expand(
-        partitions=inspect.output
+
+
+def inspect_files(operator: type[FilesInspectOperator], job: type[Params], **options: str) -> FilesInspectOperator:
+    """The first step of a job whose files become one collection."""
+    return operator(
+        task_id="inspect_source",
+        data_path=value("data_path"),
+        dest_collection_name=text("dest_collection_name"),
+        dest_partition_name=text("dest_partition_name"),
+        collection_parameter=value("collection_parameter"),
+        id_offset=text("id_offset"),
+        unit_mib=text("unit_mib"),
+        pre_execute=refuse_bad_params(job),
+        **options,
     )
-    plan = MilvusPlanOperator(
+
+
+def milvus1x_to_milvus() -> None:
+    """M2M, driven by the DAG's params."""
+    to_milvus(inspect_milvus1x(M2M), rename=value("rename"))
+
+
+def hdf5_to_milvus() -> None:
+    """H2M, driven by the DAG's params."""
+    options = {name: text(name) for name in ("data_dir", "embeddings", "ids_dataset", "ids")}
+    to_milvus(inspect_files(Hdf5InspectOperator, H2M, **options))
+
+
+def faiss_to_milvus() -> None:
+    """F2M, driven by the DAG's params."""
+    to_milvus(inspect_files(FaissInspectOperator, F2M, allow_lossy=value("allow_lossy")))
+
+
+def milvus1x_to_hdf5() -> None:
+    """M2H, driven by the DAG's params."""
+    inspect = inspect_milvus1x(M2H)
+    plan = resolve_and_plan(inspect, rename=value("rename"))
+    units = Hdf5UnitsOperator(
+        task_id="units",
+        collections=plan.output,
+        data_dir=text("data_dir"),
+        run="{{ run_id }}",
+        plan_only=value("dry_run"),
+    )
+    export = Hdf5ExportOperator.partial(task_id="export_partitions", map_index_template=MAP_INDEX).expand(
+        unit=units.output
+    )
+    verify = Hdf5VerifyOperator.partial(
+        task_id="verify_counts",
+        exported=export.output,
+        faults=[XComArg(export, FAULT)],
+        plan_only=value("dry_run"),
+        map_index_template=MAP_INDEX,
+        trigger_rule="all_done",
+    ).expand(collection=plan.output)
+    report(plan, verify)
+
+
+def resolve_and_plan(inspect: MigrationOperator, **names: str) -> MilvusPlanOperator:
+    """The steps of every job after its source was inspected."""
+    operator = Milvus1xSegmentOperator if isinstance(inspect, Milvus1xInspectOperator) else SegmentOperator
+    resolve = operator.partial(task_id="resolve_ids", map_index_template=MAP_INDEX).expand(partitions=inspect.output)
+    return MilvusPlanOperator(
         task_id="plan",
         groups=inspect.output,
         resolved=resolve.output,
         faults=XComArg(resolve, FAULT),
-        rename=value("rename"),
-        id_field=text("id_field"),
-        vector_field=text("vector_field"),
+        trigger_rule="all_done",
+        **names,
+    )
+
+
+def report(plan: MilvusPlanOperator, verify: MappedOperator) -> MilvusReportOperator:
+    """The last step of every job."""
+    return MilvusReportOperator(
+        task_id="report",
+        collections=plan.output,
+        reports=XComArg(verify, REPORT),
+        faults=XComArg(verify, FAULT),
         trigger_rule="all_done",
     )
+
+
+def to_milvus(inspect: MigrationOperator, **names: str) -> None:
+    """The chain into Milvus 2.x, from any source."""
+    target = {name: text(name) for name in ("milvus_conn_id", "dest_host", "dest_port", "dest_uri")}
+    settings = {"create_index": value("create_index"), "target": value("target")}
+    plan = resolve_and_plan(inspect, id_field=text("id_field"), vector_field=text("vector_field"), **names)
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection",
         mode=text("mode"),
-        create_index=value("create_index"),
+        plan_only=value("dry_run"),
         map_index_template=MAP_INDEX,
+        **settings,
         **target,
     ).expand(collection=plan.output)
     units = MilvusUnitsOperator(
@@ -102,30 +186,32 @@ def milvus1x_to_milvus() -> None:
         loaded=load.output,
         faults=[XComArg(create, FAULT), XComArg(load, FAULT)],
         verify=text("verify"),
-        create_index=value("create_index"),
         map_index_template=MAP_INDEX,
         trigger_rule="all_done",
+        **settings,
         **target,
     ).expand(collection=plan.output)
-    MilvusReportOperator(
-        task_id="report",
-        collections=plan.output,
-        reports=XComArg(verify, REPORT),
-        faults=XComArg(verify, FAULT),
-        trigger_rule="all_done",
-    )
+    report(plan, verify)
 
 
-def milvus1x_to_milvus_group(group_id: str = "milvus1x_to_milvus") -> TaskGroup:
-    """The chain as a task group for a DAG of your own, whose params are :func:`migration_params`."""
+CHAINS: dict[type[Params], Callable[[], None]] = {
+    M2M: milvus1x_to_milvus,
+    H2M: hdf5_to_milvus,
+    F2M: faiss_to_milvus,
+    M2H: milvus1x_to_hdf5,
+}
+
+
+def migration_group(group_id: str, job: type[Params] = M2M) -> TaskGroup:
+    """A job's chain as a task group for a DAG of your own, whose params are :func:`migration_params`."""
     with TaskGroup(group_id) as group:
-        milvus1x_to_milvus()
+        CHAINS[job]()
     return group
 
 
-def migration_params(**defaults: Any) -> dict[str, Param]:
-    """DAG params of a migration: typed, described, with the model's defaults or those given."""
-    properties = Migration.model_json_schema()["properties"]
+def migration_params(job: type[Params] = M2M, **defaults: Any) -> dict[str, Param]:
+    """DAG params of a job: typed, described, with the model's defaults or those given."""
+    properties = job.model_json_schema()["properties"]
     unknown = sorted(set(defaults) - set(properties))
     if unknown:
         raise TypeError(f"migration_params() got unknown params {', '.join(unknown)}")
@@ -139,20 +225,28 @@ def _param(schema: Mapping[str, Any], default: Any) -> Param:
     return Param(schema["default"] if default is None else default, **fields)
 
 
-def migration_dag(dag_id: str, *, schedule: Any = None, defaults: Mapping[str, Any] | None = None, **dag: Any) -> DAG:
-    """A DAG of the chain.
+def migration_dag(
+    dag_id: str,
+    job: type[Params] = M2M,
+    *,
+    schedule: Any = None,
+    defaults: Mapping[str, Any] | None = None,
+    **dag: Any,
+) -> DAG:
+    """A DAG of a job's chain.
 
-    :param schedule: any of Airflow's; a scheduled DAG needs ``defaults`` for ``source_milvus_path``.
+    :param job: ``M2M``, ``H2M``, ``F2M`` or ``M2H`` of :mod:`airflow_provider_milvusdm.jobs`.
+    :param schedule: any of Airflow's; a scheduled DAG needs ``defaults`` for the params that have none.
     :param defaults: defaults of the params.
-    :param dag: further arguments of the DAG.
+    :param dag: further arguments of the DAG; its own ``params`` come beside the job's.
     """
     arguments: dict[str, Any] = {
         "catchup": False,
         "max_active_runs": 1,
         "default_args": RETRIES,
         "tags": ["milvus", "migration"],
-        "params": migration_params(**(defaults or {})),
     } | dag
+    arguments["params"] = migration_params(job, **(defaults or {})) | dag.get("params", {})
     with DAG(dag_id, schedule=schedule, **arguments) as made:
-        milvus1x_to_milvus()
+        CHAINS[job]()
     return made

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-VERIFIED, SKIPPED, FAILED = "verified", "skipped", "failed"
+VERIFIED, SKIPPED, PLANNED, FAILED = "verified", "skipped", "planned", "failed"
 
 
 @dataclass(frozen=True)

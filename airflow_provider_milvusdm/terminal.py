@@ -82,7 +82,7 @@ class Display(logging.Handler):
         self.spinner.update(text=Text(text))
 
     def _ended(self, how: str, task_instance: Any, reason: str = "") -> None:
-        self.console.print(f"{how:8}{_name(task_instance)}{reason}", markup=False, highlight=False)
+        self.console.print(Text(f"{how:8}{_name(task_instance)}{reason}"))
         self._stop_if_interrupted()
 
     def _interrupt(self, *_: Any) -> None:

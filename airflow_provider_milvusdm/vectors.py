@@ -140,6 +140,8 @@ class TargetCollection:
     name: str
     id_field: str = "id"
     vector_field: str = "embedding"
+    auto_id: bool = False
+    """The target makes the ids: the rows of the source have none."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,7 @@ class CollectionPlan:
 
     name: str
     target: TargetCollection
+    source: SourceRef | None = None
     collection: CollectionSpec | None = None
     whole: bool = True
     partitions: tuple[ResolvedPartition, ...] = ()
@@ -243,6 +246,10 @@ class CollectionPlan:
         return self.name
 
     @property
+    def live_rows(self) -> int:
+        return sum(partition.live_rows for partition in self.partitions)
+
+    @property
     def fingerprint(self) -> str:
         """Digest of all rows asked for, and where they go: what an interrupted migration is known by."""
         digest = hashlib.blake2b(self.target.name.encode(), digest_size=16)
@@ -254,10 +261,11 @@ class CollectionPlan:
 
 @dataclass(frozen=True)
 class CreatedCollection:
-    """What the create step did: ``action``, and the rows that each partition to load held before."""
+    """What the create step did (or, ``planned``, would do), and the rows that each partition to load held before."""
 
     name: str
     action: str
     before: Mapping[str, int] = field(default_factory=dict)
     """By target partition; the partitions that are not in it are left as they are."""
     upsert: bool = False
+    planned: bool = False

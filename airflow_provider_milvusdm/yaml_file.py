@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import create_model
 
-from airflow_provider_milvusdm.config import read_migration
+from airflow_provider_milvusdm.config import Params, read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.jobs import JOBS, ScheduleParams
 
-DAGS = {"M2M": "milvusdm_m2m"}
 WITHOUT_MEANING = ("milvus_version", "milvus-version")
 """Accepted as MilvusDM accepted them; the catalog says which version it is."""
 MYSQL_PARAMETER = ("host", "port", "user", "password", "database")
@@ -21,15 +23,23 @@ MYSQL_PARAMETER = ("host", "port", "user", "password", "database")
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a YAML file. ``mysql`` holds a password, so it isn't shown and is no param."""
+    """One job of a YAML file. ``mysql`` holds a password, so it isn't shown and is no param.
+
+    ``schedule``: what a DAG made of the file is given besides.
+    """
 
     kind: str
     params: Mapping[str, Any]
     mysql: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    schedule: ScheduleParams = field(default_factory=lambda: ScheduleParams())
+
+    def as_dry_run(self) -> Job:
+        """The same job, which touches no target."""
+        return replace(self, params={**self.params, "dry_run": True})
 
     @property
     def dag_id(self) -> str:
-        return DAGS[self.kind]
+        return f"milvusdm_{self.kind.lower()}"
 
 
 def read_yaml(path: Path) -> list[Job]:
@@ -39,7 +49,7 @@ def read_yaml(path: Path) -> list[Job]:
         raise ConfigurationError(
             "a YAML file of no job",
             where=path,
-            expected=f"{' or '.join(DAGS)} with its parameters",
+            expected=f"{' or '.join(JOBS)} with its parameters",
             found=type(content).__name__,
         )
     return [_job(path, str(kind), values) for kind, values in content.items()]
@@ -81,15 +91,24 @@ class _Loader(yaml.SafeLoader):
 
 
 def _job(path: Path, kind: str, values: Any) -> Job:
-    if kind not in DAGS:
-        raise ConfigurationError("no such job", where=path, expected=" or ".join(DAGS), found=kind)
+    if kind not in JOBS:
+        raise ConfigurationError("no such job", where=path, expected=" or ".join(JOBS), found=kind)
     if not isinstance(values, dict):
         raise ConfigurationError(
             f"job {kind} has no parameters", where=path, expected="names and values", found=type(values).__name__
         )
     params = {str(name): value for name, value in values.items() if value is not None and name not in WITHOUT_MEANING}
-    mysql = _mysql(path, params.pop("mysql_parameter", None))
-    return Job(kind, read_migration(params).model_dump(mode="json", exclude_unset=True), mysql)
+    own = set(JOBS[kind].model_fields)
+    mysql = _mysql(path, params.pop("mysql_parameter", None)) if "mysql_conn_id" in own else {}
+    read = read_params(_with_schedule(JOBS[kind]), params, where=path)
+    schedule = ScheduleParams(**read.model_dump(include=set(ScheduleParams.model_fields), exclude_unset=True))
+    return Job(kind, read.model_dump(mode="json", include=own, exclude_unset=True), mysql, schedule)
+
+
+@cache
+def _with_schedule(job: type[Params]) -> type[Params]:
+    """The params of a job and of its schedule, for their faults to be told together."""
+    return create_model(f"{job.__name__}WithSchedule", __base__=(job, ScheduleParams))
 
 
 def _mysql(path: Path, parameter: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 from pymilvus import MilvusClient
 
 client = MilvusClient(sys.argv[1])
+client.load_collection("articles")
 row = client.query("articles", filter="id in [10042]", output_fields=["embedding"])[0]
 print("The articles nearest to article 10042:")
 for hit in client.search("articles", data=[row["embedding"]], limit=5)[0]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from airflow_provider_milvusdm.exceptions import MilvusdmError
+from airflow_provider_milvusdm.exceptions import MilvusdmError, VerificationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
+from airflow_provider_milvusdm.manifest import from_json, to_json
+from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
+from airflow_provider_milvusdm.vectors import CollectionPlan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,10 +93,68 @@ class MilvusOperator(MigrationOperator):
         )
 
 
+class CollectionOperator(MigrationOperator):
+    """A step for one collection.
+
+    :param collection: one of the plans of the plan step.
+    """
+
+    template_fields: Sequence[str] = ("collection",)
+
+    def __init__(self, *, collection: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collection = collection
+
+    @property
+    def label(self) -> str:
+        return self.collection_name
+
+    @property
+    def collection_name(self) -> str:
+        return str(self.collection["name"])
+
+
+class CollectionVerifyOperator(CollectionOperator):
+    """Verify one collection, and fail when it is not what was read.
+
+    :param faults: what the tasks that failed left under ``fault``.
+    """
+
+    template_fields: Sequence[str] = (*CollectionOperator.template_fields, "faults")
+
+    def __init__(self, *, faults: Sequence[Any] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.faults = faults
+
+    @abstractmethod
+    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
+        """Verify and report; faults are reported, not raised."""
+
+    def step(self, context: Context) -> dict[str, Any]:
+        faults = [fault["fault"] for some in self.faults for fault in self.of_collection(some)]
+        report = self.report(from_json(CollectionPlan, self.collection), faults)
+        manifest: dict[str, Any] = to_json(report)
+        context["ti"].xcom_push(key=REPORT, value=manifest)
+        self.log.info("\n%s", render(Report((report,))))
+        if report.status == FAILED:
+            raise VerificationError(f"collection {report.collection!r} failed:\n" + "\n".join(report.faults))
+        return manifest
+
+    def of_collection(self, xcoms: Any) -> list[Any]:
+        """Those of the manifests that are about this collection."""
+        return [value for value in all_values(xcoms) if value["collection"] == self.collection_name]
+
+
 def all_values(xcoms: Any) -> list[Any]:
     """The values that a (mapped) upstream task left, those that failed or were skipped left out."""
-    if xcoms is None:
-        return []
-    if isinstance(xcoms, Sequence):
-        xcoms = xcoms[:]
-    return [value for value in xcoms if value is not None] if isinstance(xcoms, Iterable) else [xcoms]
+    if xcoms is None or isinstance(xcoms, Mapping):
+        return [xcoms] if xcoms else []
+    return [value for value in xcoms[:] if value is not None]
+
+
+def faults_by_collection(xcoms: Any) -> dict[str, str]:
+    """What tasks that failed left under ``fault``, all of one collection together."""
+    faults: dict[str, list[str]] = {}
+    for fault in all_values(xcoms):
+        faults.setdefault(fault["collection"], []).append(fault["fault"])
+    return {name: "\n".join(texts) for name, texts in faults.items()}

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_provider_milvusdm.config import read_params
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
-from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator, MilvusOperator, all_values
-from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
+from airflow_provider_milvusdm.operators.base import (
+    REPORT,
+    CollectionOperator,
+    CollectionVerifyOperator,
+    MigrationOperator,
+    MilvusOperator,
+    all_values,
+    faults_by_collection,
+)
+from airflow_provider_milvusdm.report import CollectionReport, Report, render
+from airflow_provider_milvusdm.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.vectors import (
     CollectionPlan,
     CreatedCollection,
@@ -22,6 +32,11 @@ from airflow_provider_milvusdm.vectors import (
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+def settings_of(target: Mapping[str, Any] | str | None, collection: str) -> CollectionSettings:
+    """The settings of one collection, from the operators' argument ``target``."""
+    return read_params(TargetSettings, parse_text(target) or {}).of(collection)
 
 
 class MilvusPlanOperator(MigrationOperator):
@@ -58,7 +73,7 @@ class MilvusPlanOperator(MigrationOperator):
         plans = plan_collections(
             [from_json(PartitionGroup, group) for group in all_values(self.groups)],
             [from_json(ResolvedGroup, group) for group in all_values(self.resolved)],
-            {fault["collection"]: fault["fault"] for fault in all_values(self.faults)},
+            faults_by_collection(self.faults),
             rename=parse_text(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,
@@ -66,29 +81,36 @@ class MilvusPlanOperator(MigrationOperator):
         return [to_json(plan) for plan in plans]
 
 
-class MilvusCreateCollectionOperator(MilvusOperator):
+class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     """Make the target of one collection ready, or refuse before anything is touched.
 
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
     :param mode: ``skip``, ``append`` or ``overwrite``: acts only where the target exists.
     :param create_index: leave the collection indexed and loaded.
+    :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
+    :param plan_only: touch nothing, say what would be done.
     """
 
-    template_fields: Sequence[str] = (*MilvusOperator.template_fields, "collection", "mode", "create_index")
+    template_fields: Sequence[str] = (
+        *MilvusOperator.template_fields,
+        *CollectionOperator.template_fields,
+        "mode",
+        "create_index",
+        "target",
+        "plan_only",
+    )
 
     def __init__(
-        self, *, collection: dict[str, Any], mode: str = "skip", create_index: bool | str = True, **kwargs: Any
+        self,
+        *,
+        mode: str = "skip",
+        create_index: bool | str = True,
+        target: Mapping[str, Any] | str | None = None,
+        plan_only: bool | str = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.collection, self.mode, self.create_index = collection, mode, create_index
-
-    @property
-    def label(self) -> str:
-        return self.collection_name
-
-    @property
-    def collection_name(self) -> str:
-        return str(self.collection["name"])
+        self.mode, self.create_index, self.target, self.plan_only = mode, create_index, target, plan_only
 
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
@@ -96,8 +118,16 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         plan = from_json(CollectionPlan, self.collection)
         if plan.error:
             raise AirflowSkipException(plan.error)
+        settings = settings_of(self.target, plan.name)
         with self.hook.client() as client:
-            created = create_collection(client, plan, self.mode, create_index=parse_text(self.create_index))
+            created = create_collection(
+                client,
+                plan,
+                self.mode,
+                settings,
+                create_index=parse_text(self.create_index),
+                dry_run=parse_text(self.plan_only),
+            )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         manifest: dict[str, Any] = to_json(created)
         return manifest
@@ -159,7 +189,7 @@ class MilvusLoadOperator(MilvusOperator):
         return manifest
 
 
-class MilvusVerifyOperator(MilvusOperator):
+class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     """Index, load, count and compare one collection; fails when it is not what was read.
 
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
@@ -168,58 +198,39 @@ class MilvusVerifyOperator(MilvusOperator):
     :param faults: what the create and load tasks that failed left under ``fault``.
     :param verify: ``counts``, or ``sample``: rows are read back and compared bit for bit, too.
     :param create_index: leave the collection indexed and loaded.
+    :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
     """
 
     template_fields: Sequence[str] = (
         *MilvusOperator.template_fields,
-        "collection",
+        *CollectionVerifyOperator.template_fields,
         "created",
         "loaded",
-        "faults",
         "verify",
         "create_index",
+        "target",
     )
 
     def __init__(
         self,
         *,
-        collection: dict[str, Any],
         created: Any,
         loaded: Any,
-        faults: Sequence[Any] = (),
         verify: str = "sample",
         create_index: bool | str = True,
+        target: Mapping[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.collection, self.created, self.loaded, self.faults = collection, created, loaded, faults
-        self.verify, self.create_index = verify, create_index
+        self.created, self.loaded = created, loaded
+        self.verify, self.create_index, self.target = verify, create_index, target
 
-    @property
-    def label(self) -> str:
-        return self.collection_name
-
-    @property
-    def collection_name(self) -> str:
-        return str(self.collection["name"])
-
-    def step(self, context: Context) -> dict[str, Any]:
-        report = self._report()
-        manifest: dict[str, Any] = to_json(report)
-        context["ti"].xcom_push(key=REPORT, value=manifest)
-        self.log.info("\n%s", render(Report((report,))))
-        if report.status == FAILED:
-            raise VerificationError(f"collection {report.collection!r} failed:\n" + "\n".join(report.faults))
-        return manifest
-
-    def _report(self) -> CollectionReport:
+    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 
-        plan = from_json(CollectionPlan, self.collection)
-        created = [from_json(CreatedCollection, one) for one in self._of_collection(self.created, "name")]
-        loads = [from_json(Loaded, one) for one in self._of_collection(self.loaded, "collection")]
-        faults = [fault["fault"] for some in self.faults for fault in self._of_collection(some, "collection")]
+        created = [from_json(CreatedCollection, one) for one in all_values(self.created) if one["name"] == plan.name]
+        loads = [from_json(Loaded, one) for one in self.of_collection(self.loaded)]
         with self.hook.client() if created else nullcontext() as client:  # else there is nothing to ask it
             return verify_collection(
                 client,
@@ -227,12 +238,10 @@ class MilvusVerifyOperator(MilvusOperator):
                 created[0] if created else None,
                 loads,
                 faults,
+                settings=settings_of(self.target, plan.name),
                 verify=self.verify,
                 create_index=parse_text(self.create_index),
             )
-
-    def _of_collection(self, xcoms: Any, key: str) -> list[Any]:
-        return [value for value in all_values(xcoms) if value[key] == self.collection_name]
 
 
 class MilvusReportOperator(MigrationOperator):
@@ -266,7 +275,7 @@ class MilvusReportOperator(MigrationOperator):
     def _report(self) -> Report:
         """Reports in the order asked for; a collection without one failed before it could be verified."""
         found = {report["collection"]: from_json(CollectionReport, report) for report in all_values(self.reports)}
-        faults = {fault["collection"]: fault["fault"] for fault in all_values(self.faults)}
+        faults = faults_by_collection(self.faults)
         plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
         return Report(tuple(found.get(plan.name) or _not_verified(plan, faults) for plan in plans))
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config import parse_selection
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifest import parse_text, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.operators.segment import SegmentOperator
 from airflow_provider_milvusdm.vectors import PartitionGroup
 
 if TYPE_CHECKING:
@@ -98,43 +99,8 @@ class Milvus1xInspectOperator(MigrationOperator):
             return read_catalog(connection, f"MySQL connection {self.mysql_conn_id}")
 
 
-class Milvus1xSegmentOperator(MigrationOperator):
-    """Resolve the live ids and the load units of some partitions of a collection.
-
-    Every segment is opened and checked, every id read and every vector looked at: what Milvus 2.x can't hold, and
-    what is damaged, fails here.
-
-    :param partitions: one of the groups that :class:`Milvus1xInspectOperator` found.
-    """
-
-    template_fields: Sequence[str] = ("partitions",)
-
-    def __init__(self, *, partitions: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.partitions = partitions
-
-    @property
-    def label(self) -> str:
-        return from_json(PartitionGroup, self.partitions).label
-
-    @property
-    def collection_name(self) -> str:
-        return str(self.partitions["name"])
-
-    def step(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_milvusdm.sources.resolve import resolve_group
-
-        resolved = resolve_group(from_json(PartitionGroup, self.partitions))
-        for partition in resolved.partitions:
-            self.log.info(
-                "%s/%s: %d live rows, %d deleted",
-                resolved.name,
-                partition.tag,
-                partition.live_rows,
-                partition.deleted_rows,
-            )
-        manifest: dict[str, Any] = to_json(resolved)
-        return manifest
+class Milvus1xSegmentOperator(SegmentOperator):
+    """Resolve the live ids and the load units of some partitions of a Milvus 1.x collection."""
 
 
 def _rows(group: PartitionGroup) -> int:

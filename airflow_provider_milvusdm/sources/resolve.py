@@ -97,7 +97,7 @@ class _Partition:
         live = segment.stored_rows - segment.deleted_rows
         if live != spec.live_rows:
             raise DamagedSourceError(
-                "a segment does not hold the rows that the catalog says",
+                "a segment does not hold the rows that it was said to",
                 where=f"collection {self.collection.name!r}, segment {spec.name}",
                 expected=f"row_count {spec.live_rows}",
                 found=f"{segment.stored_rows} ids, {segment.deleted_rows} deleted: {live} live rows",
@@ -119,9 +119,9 @@ class _Partition:
             raise RefusedRowsError(
                 f"{count} vectors of collection {self.collection.name!r} hold NaN or infinity",
                 where=f"partition {self.spec.tag!r}, segment {spec.name}",
-                expected="finite numbers: Milvus 2.x refuses others",
+                expected="finite float32 numbers: Milvus 2.x refuses others",
                 found=f"ids {_examples(bad, count)}",
-                cure="Delete these rows in the 1.x server, or leave the partition out of source_collection.",
+                cure="Delete these rows in the source, or leave their partition or file out.",
             )
 
     def _id_faults(self) -> Iterator[SourceError]:
@@ -135,7 +135,7 @@ class _Partition:
                 where=f"id {repeated[0]} in segments {', '.join(self._segments_with(repeated[0]))}",
                 expected="one row an id: it is the primary key in Milvus 2.x, which serves one row of each",
                 found=f"ids {_examples(repeated, repeated.size)}",
-                cure="Delete all rows but one of each in the 1.x server. (duplicate_ids: error)",
+                cure="Delete all rows but one of each in the source. (duplicate_ids: error)",
             )
         if ids.size and ids[-1] == UNREADABLE_ID:
             yield RefusedRowsError(
@@ -144,7 +144,7 @@ class _Partition:
                 where=f"segments {', '.join(self._segments_with(ids[-1]))}",
                 expected="ids up to 2^63 - 2: a Milvus 2.x server stores the last one and never returns it",
                 found=f"id {UNREADABLE_ID}",
-                cure="Give the row another id in the 1.x server.",
+                cure="Give the row another id in the source.",
             )
 
     def _ids(self) -> npt.NDArray[np.int64]:

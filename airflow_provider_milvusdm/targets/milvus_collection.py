@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.sources import open_source
+from airflow_provider_milvusdm.sources.read import read_slices, rows_within
+from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus_index import index_for, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, read_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, is_lite
@@ -17,14 +19,12 @@ from airflow_provider_milvusdm.vectors import (
     CollectionSpec,
     CreatedCollection,
     TargetCollection,
-    ranges,
 )
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 MODES = ("skip", "append", "overwrite")
-IDS_A_BATCH = 65536
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,26 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
 
 
 def create_collection(
-    client: MilvusClient, plan: CollectionPlan, mode: str, *, create_index: bool = True
+    client: MilvusClient,
+    plan: CollectionPlan,
+    mode: str,
+    settings: CollectionSettings | None = None,
+    *,
+    create_index: bool = True,
+    dry_run: bool = False,
 ) -> CreatedCollection:
     """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
 
     ``mode`` (``skip``, ``append``, ``overwrite``) acts only where the collection, or the partitions that were
     named, exist. A collection that an earlier run of the same source left half loaded is gone on with, unless
-    ``mode`` is ``overwrite``.
+    ``mode`` is ``overwrite``. A dry run only says what would be done.
     """
     if plan.collection is None:
         raise TargetError(plan.error)
     _refuse_binary_in_lite(client, plan.collection)
-    return _Creation(client, plan, plan.collection, create_index).run(mode)
+    creation = _Creation(client, plan, plan.collection, settings or CollectionSettings(), create_index)
+    action = creation.decide(mode)
+    return CreatedCollection(plan.name, action, planned=True) if dry_run else creation.do(action)
 
 
 def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
@@ -78,34 +86,72 @@ class _Creation:
     """One collection being created."""
 
     def __init__(
-        self, client: MilvusClient, plan: CollectionPlan, collection: CollectionSpec, create_index: bool
+        self,
+        client: MilvusClient,
+        plan: CollectionPlan,
+        collection: CollectionSpec,
+        settings: CollectionSettings,
+        create_index: bool,
     ) -> None:
-        self.client, self.plan, self.collection, self.create_index = client, plan, collection, create_index
+        self.client, self.plan, self.collection = client, plan, collection
+        self.settings, self.create_index = settings, create_index
         self.target = plan.target
+        self.index = index_for(client, collection, settings)
         self.wanted = [plan.partition_names[partition.tag] for partition in plan.partitions]
+        self.existing = find_existing(client, self.target.name)
 
-    def run(self, mode: str) -> CreatedCollection:
-        existing = find_existing(self.client, self.target.name)
+    def decide(self, mode: str) -> str:
+        """What is to be done, or a refusal; nothing is touched."""
+        if self.index.metric != self.collection.metric and not self.collection.metric.is_binary:
+            check_unit_length(self.plan, self.index.metric)
+        existing = self.existing
         if existing is None:
-            return self._create("created")
+            return "created"
         if mode == "overwrite" and self.plan.whole:
-            self.client.drop_collection(self.target.name)
-            return self._create("overwritten")
+            return "overwritten"
         if existing.mark and existing.mark.is_loading:
             self._refuse_other_source(existing.mark)
             if mode != "overwrite":
-                return self._resume(existing, existing.mark)
-        if mode == "skip":
-            return self._skip(existing)
+                return self._resumed(existing)
+        if mode == "skip" and (self.plan.whole or existing.partitions.issuperset(self.wanted)):
+            return "skipped"
         self._check_schema(existing)
-        return self._append(existing) if mode == "append" else self._overwrite_partitions(existing)
+        if mode == "overwrite":
+            self._refuse_emptying_in_lite()
+        return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
+
+    def do(self, action: str) -> CreatedCollection:
+        """Do it."""
+        if action == "overwritten":
+            self.client.drop_collection(self.target.name)
+        if self.existing is None or action == "overwritten":
+            return self._create(action)
+        if action == "resumed":
+            return self._resume(self.existing)
+        if action == "skipped":
+            return CreatedCollection(self.plan.name, action)
+        if action == "added":
+            missing = [name for name in self.wanted if name not in self.existing.partitions]
+            return self._mark_and_create(action, dict.fromkeys(missing, 0), self.existing.partitions)
+        return self._append(self.existing) if action == "appended" else self._replace_partitions(self.existing)
 
     def _create(self, action: str) -> CreatedCollection:
         before = dict.fromkeys(self.wanted, 0)
         mark = new_mark(self.plan.fingerprint, before)
-        self.client.create_collection(self.target.name, schema=self._schema(), properties=mark.properties())
+        self.client.create_collection(
+            self.target.name, schema=self._schema(), **self._settings(), properties=self._properties(mark)
+        )
         self._create_partitions(frozenset({DEFAULT_PARTITION}))
         return CreatedCollection(self.plan.name, action, before)
+
+    def _settings(self) -> dict[str, Any]:
+        """Arguments of ``create_collection``, those that the user gave."""
+        given = {"num_shards": self.settings.shards, "consistency_level": self.settings.consistency_level}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _properties(self, mark: Mark) -> dict[str, str]:
+        mmap = {} if self.settings.mmap is None else {"mmap.enabled": str(self.settings.mmap).lower()}
+        return mark.properties() | mmap
 
     def _refuse_other_source(self, mark: Mark) -> None:
         if mark.source == self.plan.fingerprint:
@@ -118,18 +164,22 @@ class _Creation:
             "the whole collection, or drop it, or rename.",
         )
 
-    def _resume(self, existing: Existing, mark: Mark) -> CreatedCollection:
-        """Go on with what an earlier run of the same source left half loaded."""
+    def _resumed(self, existing: Existing) -> str:
         self._check_schema(existing)
-        self._create_partitions(existing.partitions)
-        return CreatedCollection(self.plan.name, "resumed", mark.before, upsert=True)
+        if self.target.auto_id:
+            raise TargetError(
+                f"collection {self.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
+                expected="ids that say which rows are there already",
+                found="none, so that no retry can be exact",
+                cure="Load it anew: mode overwrite, or drop it.",
+            )
+        return "resumed"
 
-    def _skip(self, existing: Existing) -> CreatedCollection:
-        missing = [] if self.plan.whole else [name for name in self.wanted if name not in existing.partitions]
-        if not missing:
-            return CreatedCollection(self.plan.name, "skipped")
-        self._check_schema(existing)
-        return self._mark_and_create("added", dict.fromkeys(missing, 0), existing.partitions)
+    def _resume(self, existing: Existing) -> CreatedCollection:
+        """Go on with what an earlier run of the same source left half loaded."""
+        self._create_partitions(existing.partitions)
+        before = existing.mark.before if existing.mark else {}
+        return CreatedCollection(self.plan.name, "resumed", before, upsert=True)
 
     def _append(self, existing: Existing) -> CreatedCollection:
         there = [name for name in self.wanted if name in existing.partitions]
@@ -139,14 +189,16 @@ class _Creation:
                 self._check_none_there(partition, ids)
         return self._mark_and_create("appended", dict.fromkeys(self.wanted, 0) | before, existing.partitions)
 
-    def _overwrite_partitions(self, existing: Existing) -> CreatedCollection:
-        there = [name for name in self.wanted if name in existing.partitions]
-        if DEFAULT_PARTITION in there and is_lite(self.client):
+    def _refuse_emptying_in_lite(self) -> None:
+        if DEFAULT_PARTITION in self.wanted and is_lite(self.client):
             raise TargetError(
                 f"partition {DEFAULT_PARTITION} of collection {self.target.name!r} can't be emptied alone",
                 found="Milvus Lite, whose delete takes no notice of partitions",
                 cure="Overwrite the whole collection, or use a Milvus 2.x server.",
             )
+
+    def _replace_partitions(self, existing: Existing) -> CreatedCollection:
+        there = [name for name in self.wanted if name in existing.partitions]
         before = dict.fromkeys(self.wanted, 0)
         set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
         for name in there:
@@ -176,19 +228,14 @@ class _Creation:
         self.client.drop_partition(self.target.name, name)
 
     def _searchable(self) -> Any:
-        index = index_for(self.client, self.collection)
-        return searchable(self.client, self.target, index, keep=self.create_index)
+        return searchable(self.client, self.target, self.index, self.settings, keep=self.create_index)
 
     def _source_ids(self, partitions: set[str]) -> Iterator[tuple[str, list[int]]]:
-        """Live ids that would go to ``partitions``, in batches."""
-        for unit in self.plan.units:
-            source = open_source(unit.source)
-            for piece in unit.slices:
-                partition = self.plan.partition_names[piece.partition]
-                if partition in partitions:
-                    segment = source.segment(unit.collection, piece.segment)
-                    for start, stop in ranges(piece.start, piece.stop, IDS_A_BATCH):
-                        yield partition, segment.read(start, stop).ids.tolist()
+        """Live ids that would go to ``partitions``, in batches; none where the target makes them."""
+        for unit in () if self.target.auto_id else self.plan.units:
+            pieces = [piece for piece in unit.slices if self.plan.partition_names[piece.partition] in partitions]
+            for _, tag, batch in read_slices(unit.source, unit.collection, pieces, rows_within(unit.collection)):
+                yield self.plan.partition_names[tag], batch.ids.tolist()
 
     def _check_none_there(self, partition: str, ids: list[int]) -> None:
         found = sorted(existing_ids(self.client, self.target, partition, ids))
@@ -204,7 +251,9 @@ class _Creation:
     def _schema(self) -> Any:
         from pymilvus import DataType
 
-        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema = self.client.create_schema(
+            auto_id=self.target.auto_id, enable_dynamic_field=bool(self.settings.dynamic_field)
+        )
         schema.add_field(self.target.id_field, DataType.INT64, is_primary=True)
         schema.add_field(self.target.vector_field, self._vector_type(), dim=self.collection.dimension)
         return schema
@@ -228,7 +277,7 @@ class _Creation:
             )
 
     def _metric_difference(self) -> list[str]:
-        wanted = index_for(self.client, self.collection).metric
+        wanted = self.index.metric
         for name in self.client.list_indexes(self.target.name, field_name=self.target.vector_field):
             found = self.client.describe_index(self.target.name, name).get("metric_type", wanted)
             if found != wanted:
@@ -245,8 +294,8 @@ def differences(existing: Existing, target: TargetCollection, vector_type: Any, 
     found = []
     if not key.get("is_primary") or key.get("type") != DataType.INT64:
         found.append(f"{target.id_field} is not an INT64 primary key")
-    if existing.auto_id:
-        found.append("its ids are made by the target (auto_id)")
+    if existing.auto_id != target.auto_id:
+        found.append(f"its ids are {'' if existing.auto_id else 'not '}made by the target (auto_id)")
     if vector.get("type") != vector_type:
         found.append(f"{target.vector_field} is not a {vector_type.name}")
     elif vector.get("params", {}).get("dim") != dimension:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec, target_index
-from airflow_provider_milvusdm.vectors import CollectionSpec, TargetCollection
+from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, TargetCollection
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -17,9 +19,37 @@ if TYPE_CHECKING:
 LITE_INDEXES = frozenset({"FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
 
 
-def index_for(client: MilvusClient, collection: CollectionSpec) -> IndexSpec:
-    """The index that this target gets for this collection."""
-    return target_index(collection, LITE_INDEXES if is_lite(client) else None)
+def index_for(
+    client: MilvusClient, collection: CollectionSpec, settings: CollectionSettings | None = None
+) -> IndexSpec:
+    """The index that this target gets for this collection: the user's, else the source's or the nearest."""
+    supported = LITE_INDEXES if is_lite(client) else None
+    index = target_index(collection, supported)
+    if settings is None:
+        return index
+    if supported is not None and settings.index_type not in (None, *supported):
+        raise ConfigurationError(
+            f"Milvus Lite has no index {settings.index_type}",
+            expected=", ".join(sorted(supported)),
+            found=f"target: index_type {settings.index_type}",
+            cure="Take one of these, or a Milvus 2.x server.",
+        )
+    if settings.index_type or settings.index_params is not None:
+        index = replace(index, index_type=settings.index_type or index.index_type, params=settings.index_params or {})
+    return replace(index, metric=_metric(collection, settings) or index.metric)
+
+
+def _metric(collection: CollectionSpec, settings: CollectionSettings) -> Metric | None:
+    """The metric that the user wants instead of the source's."""
+    wanted = settings.metric_type
+    if wanted and wanted != collection.metric and (wanted.is_binary or collection.metric.is_binary):
+        raise ConfigurationError(
+            f"collection {collection.name!r} can't be compared by {wanted}",
+            expected=f"{collection.metric}, or for float vectors of unit length L2, IP or COSINE",
+            found=f"target: metric_type {wanted}",
+            cure="Leave out metric_type in target.",
+        )
+    return wanted
 
 
 def has_index(client: MilvusClient, target: TargetCollection) -> bool:
@@ -33,7 +63,7 @@ def is_loaded(client: MilvusClient, target: TargetCollection, partition: str = "
     return bool(client.get_load_state(target.name, partition_name=partition)["state"] == LoadState.Loaded)
 
 
-def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec) -> None:
+def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, replicas: int = 1) -> None:
     """Build the index (where there is none) and load the collection."""
     if not has_index(client, target):
         params = client.prepare_index_params()
@@ -44,11 +74,18 @@ def make_searchable(client: MilvusClient, target: TargetCollection, index: Index
             params=dict(index.params),
         )
         client.create_index(target.name, params)
-    client.load_collection(target.name)
+    client.load_collection(target.name, **({"replica_number": replicas} if replicas > 1 else {}))
 
 
 @contextmanager
-def searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, *, keep: bool) -> Iterator[None]:
+def searchable(
+    client: MilvusClient,
+    target: TargetCollection,
+    index: IndexSpec,
+    settings: CollectionSettings,
+    *,
+    keep: bool,
+) -> Iterator[None]:
     """Have the collection indexed and loaded, for good (``keep``) or only inside the block.
 
     A server counts and reads nothing from a collection without an index, so where the user wants none a FLAT one,
@@ -60,7 +97,7 @@ def searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec,
         return
     if not indexed and not keep:
         index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
-    make_searchable(client, target, index)
+    make_searchable(client, target, index, settings.replicas or 1)
     try:
         yield
     except TargetError:
@@ -69,6 +106,8 @@ def searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec,
     finally:
         if not keep:
             _take_back(client, target, indexed=indexed, loaded=loaded)
+        elif settings.load is False and not loaded:
+            client.release_collection(target.name)
 
 
 def _take_back(client: MilvusClient, target: TargetCollection, *, indexed: bool, loaded: bool) -> None:

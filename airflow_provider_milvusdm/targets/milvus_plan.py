@@ -32,10 +32,9 @@ def plan_collections(
     tags = {name: _tags(groups, name) for name in dict.fromkeys(group.name for group in groups)}
     _check_rename(rename, tags)
     names = target_names(tags, rename, "collection")
-    return [
-        _plan(name, TargetCollection(names[name], id_field, vector_field), groups, resolved, faults, rename)
-        for name in tags
-    ]
+    made = {group.name for group in groups if group.source.options.get("ids") == "auto"}
+    targets = {name: TargetCollection(names[name], id_field, vector_field, name in made) for name in tags}
+    return [_plan(name, target, groups, resolved, faults, rename) for name, target in targets.items()]
 
 
 def _plan(
@@ -58,7 +57,15 @@ def _plan(
         return CollectionPlan(name, target, error=str(error))
     units = tuple(unit for group in found for unit in group.units)
     return CollectionPlan(
-        name, target, first.collection, first.whole, partitions, partition_names, units, notes=first.notes
+        name=name,
+        target=target,
+        source=first.source,
+        collection=first.collection,
+        whole=first.whole,
+        partitions=partitions,
+        partition_names=partition_names,
+        units=units,
+        notes=first.notes,
     )
 
 

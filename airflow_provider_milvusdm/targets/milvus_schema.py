@@ -25,7 +25,7 @@ class IndexSpec:
 
     index_type: str
     metric: Metric
-    params: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport, PartitionReport
+from airflow_provider_milvusdm.report import FAILED, PLANNED, SKIPPED, VERIFIED, CollectionReport, PartitionReport
 from airflow_provider_milvusdm.sources import open_source
+from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
+from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
 from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import set_mark
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, read_vectors
@@ -44,6 +46,7 @@ def verify_collection(
     loads: Sequence[Loaded],
     faults: Sequence[str] = (),
     *,
+    settings: CollectionSettings | None = None,
     verify: str = "sample",
     create_index: bool = True,
 ) -> CollectionReport:
@@ -59,9 +62,10 @@ def verify_collection(
     if len(loads) < units:
         found = (f"{units - len(loads)} of {units} load units were not loaded", *faults)
         return CollectionReport(plan.name, plan.target.name, action=created.action, faults=found)
-    if created.action == "skipped":
-        return _Verification(client, plan, plan.collection, created, loads).skipped()
-    return _Verification(client, plan, plan.collection, created, loads).run(verify, create_index)
+    verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
+    if created.planned:
+        return verification.planned()
+    return verification.skipped() if created.action == "skipped" else verification.run(verify, create_index)
 
 
 class _Verification:
@@ -74,22 +78,38 @@ class _Verification:
         collection: CollectionSpec,
         created: CreatedCollection,
         loads: Sequence[Loaded],
+        settings: CollectionSettings,
     ) -> None:
         self.client, self.plan, self.collection, self.created, self.loads = client, plan, collection, created, loads
-        self.target = plan.target
-        self.index = index_for(client, collection)
+        self.settings, self.target = settings, plan.target
+        self.index = index_for(client, collection, settings)
 
     def run(self, verify: str, create_index: bool) -> CollectionReport:
         self.client.flush(self.target.name)
-        with searchable(self.client, self.target, self.index, keep=create_index):
+        with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = tuple(self._partition(partition) for partition in self.plan.partitions)
             faults = [fault for partition in partitions for fault in self._count_faults(partition)]
-            sampled, different = self._compare_sample() if verify == "sample" else (0, [])
+            sampled, different = self._compare_sample() if verify == "sample" and not self.target.auto_id else (0, [])
         faults += different
         if not faults:
             self._complete()
         report = replace(self._report(partitions), sampled=sampled, faults=tuple(faults))
         return report if faults else replace(report, status=VERIFIED)
+
+    def planned(self) -> CollectionReport:
+        """What a run would do, and what it would take; the target is not touched."""
+        partitions = tuple(
+            PartitionReport(part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows)
+            for part in self.plan.partitions
+        )
+        estimate = estimate_target(self.client, self.collection, self.index, self.plan.live_rows)
+        return replace(
+            self._report(partitions),
+            status=PLANNED,
+            action=f"would be {self.created.action}",
+            target_index=str(self.index),
+            notes=(*self.plan.notes, *self.index.notes, *estimate),
+        )
 
     def skipped(self) -> CollectionReport:
         """Leave an existing collection as it is and say how it compares."""
@@ -119,11 +139,13 @@ class _Verification:
     def _left_alone(self) -> tuple[str, ...]:
         """A note for partitions that exist and were skipped while others of the collection were loaded."""
         names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
-        if not names or self.created.action == "skipped":
+        if not names or self.created.planned or self.created.action == "skipped":
             return ()
         return (f"partitions that exist already were skipped: {', '.join(names)}",)
 
     def _target_index(self) -> str:
+        if self.created.planned:
+            return ""
         names = self.client.list_indexes(self.target.name, field_name=self.target.vector_field)
         return str(self.client.describe_index(self.target.name, names[0])["index_type"]) if names else "none"
 

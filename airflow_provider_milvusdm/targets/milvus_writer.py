@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.sources import open_source
+from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
-from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch, ranges
+from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -74,10 +73,12 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     target, mark = _marked_target(client, unit)
     last = _last_checkpoint(unit, mark, store)
     in_doubt = last.intended if mark.is_loading and not unit.upsert else unit.stored_rows
+    _refuse_doubt_without_ids(target, last, in_doubt)
     stride = STRIDE_BATCHES * _batch_rows(unit)
     writer = _Writer(client, target)
     done, noted, rows = last.done, last.done, dict(last.rows)
-    for end, partition, batch in _batches(unit, done):
+    batches = read_slices(unit.source, unit.collection, unit.slices, _batch_rows(unit), done)
+    for end, partition, batch in batches:
         if end > noted:
             noted = max(done + stride, end)
             store.set(CHECKPOINT, asdict(replace(last, done=done, intended=max(noted, in_doubt), rows=rows)))
@@ -117,22 +118,18 @@ def _last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Chec
     return last if (last.unit, last.incarnation) == (fresh.unit, fresh.incarnation) else fresh
 
 
+def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_doubt: int) -> None:
+    if target.auto_id and last.done < in_doubt:
+        raise TargetError(
+            f"an earlier attempt to load into collection {target.name!r} ended in doubt",
+            expected="ids that say which rows are there already",
+            found=f"ids made by the target (ids: auto), and up to {in_doubt - last.done} rows that may be there",
+            cure="No retry can be exact: load it anew with mode overwrite.",
+        )
+
+
 def _batch_rows(unit: LoadUnit) -> int:
     return min(max(BATCH_BYTES // (unit.collection.vector_bytes + ID_BYTES), 1), BATCH_ROWS)
-
-
-def _batches(unit: LoadUnit, done: int) -> Iterator[tuple[int, str, VectorBatch]]:
-    """Target partition and live rows, batch by batch, each with the stored rows of the unit up to its end."""
-    source = open_source(unit.source)
-    position = 0
-    for piece in unit.slices:
-        start = piece.start + min(max(done - position, 0), piece.stored_rows)
-        position += piece.stored_rows
-        if start == piece.stop:
-            continue
-        segment = source.segment(unit.collection, piece.segment)
-        for first, stop in ranges(start, piece.stop, _batch_rows(unit)):
-            yield position - (piece.stop - stop), piece.partition, segment.read(first, stop)
 
 
 class _Writer:
@@ -167,6 +164,8 @@ class _Writer:
 
 def _rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]]:
     vectors = batch.vectors if batch.vectors.dtype != "u1" else [row.tobytes() for row in batch.vectors]
+    if target.auto_id:
+        return [{target.vector_field: vector} for vector in vectors]
     return [
         {target.id_field: row_id, target.vector_field: vector}
         for row_id, vector in zip(batch.ids.tolist(), vectors, strict=True)

@@ -1,0 +1,101 @@
+"""Steps that write HDF5 files and read them back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, all_values
+from airflow_provider_milvusdm.report import CollectionReport
+from airflow_provider_milvusdm.vectors import CollectionPlan
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class Hdf5UnitsOperator(MigrationOperator):
+    """The partitions to export, each with its file; mapped over by :class:`Hdf5ExportOperator`.
+
+    :param collections: what the plan step returned.
+    :param data_dir: where the files go: ``<data_dir>/<run>/<collection>/<partition>.h5``.
+    :param run: name of the run.
+    :param plan_only: export nothing.
+    """
+
+    template_fields: Sequence[str] = ("collections", "data_dir", "run", "plan_only")
+
+    def __init__(
+        self,
+        *,
+        collections: Any,
+        data_dir: str,
+        run: str = "{{ run_id }}",
+        plan_only: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.collections, self.data_dir, self.run, self.plan_only = collections, data_dir, run, plan_only
+
+    def step(self, context: Context) -> list[dict[str, Any]]:
+        from airflow_provider_milvusdm.targets.hdf5 import export_units
+
+        folder = Path(self.data_dir).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", self.run)
+        plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
+        if parse_text(self.plan_only):
+            return []
+        self.log.info("files go to %s", folder)
+        return [to_json(unit) for unit in export_units(plans, folder)]
+
+
+class Hdf5ExportOperator(MigrationOperator):
+    """Write one partition into its file.
+
+    :param unit: one of the units of :class:`Hdf5UnitsOperator`.
+    """
+
+    template_fields: Sequence[str] = ("unit",)
+
+    def __init__(self, *, unit: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.unit = unit
+
+    @property
+    def label(self) -> str:
+        return f"{self.collection_name}/{self.unit['partition']}"
+
+    @property
+    def collection_name(self) -> str:
+        return str(self.unit["collection"]["name"])
+
+    def step(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_milvusdm.targets.hdf5 import ExportUnit, export_partition
+
+        exported = export_partition(from_json(ExportUnit, self.unit))
+        self.log.info("%s: %d rows in %.1f s", exported.path, exported.rows, exported.seconds)
+        manifest: dict[str, Any] = to_json(exported)
+        return manifest
+
+
+class Hdf5VerifyOperator(CollectionVerifyOperator):
+    """Read a collection's files back and compare every byte with what was written.
+
+    :param exported: what the export tasks returned.
+    :param plan_only: nothing was exported; say what would have been.
+    """
+
+    template_fields: Sequence[str] = (*CollectionVerifyOperator.template_fields, "exported", "plan_only")
+
+    def __init__(self, *, exported: Any, plan_only: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.exported, self.plan_only = exported, plan_only
+
+    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
+        from airflow_provider_milvusdm.targets.hdf5 import Exported, planned_export, verify_export
+
+        if parse_text(self.plan_only):
+            return planned_export(plan)
+        exported = [from_json(Exported, one) for one in self.of_collection(self.exported)]
+        return verify_export(plan, exported, faults)

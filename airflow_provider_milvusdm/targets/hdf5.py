@@ -1,0 +1,242 @@
+"""Write partitions into HDF5 files of MilvusDM's layout: datasets ``embeddings`` and ``ids``, a row an entry.
+
+A file is written under a temporary name and renamed when it is whole and on disk: one that is there is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport, PartitionReport
+from airflow_provider_milvusdm.sources.read import read_slices, rows_within
+from airflow_provider_milvusdm.vectors import (
+    DEFAULT_PARTITION,
+    CollectionPlan,
+    CollectionSpec,
+    Slice,
+    SourceRef,
+    VectorBatch,
+    ranges,
+)
+
+BATCH_BYTES = 8 << 20
+ID_BYTES = 8
+CHUNK_BYTES = 1 << 20
+DISTANCES = {"L2": "euclidean", "IP": "ip", "HAMMING": "hamming", "JACCARD": "jaccard"}
+"""The attribute ``distance``, as the files of ann-benchmarks have it."""
+
+
+@dataclass(frozen=True)
+class ExportUnit:
+    """What one export task takes: a partition, and the file that it goes to."""
+
+    source: SourceRef
+    collection: CollectionSpec
+    partition: str
+    path: str
+    live_rows: int
+    slices: tuple[Slice, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.collection.name}/{self.partition}"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written: its rows, and the digest of their ids and vectors."""
+
+    collection: str
+    partition: str
+    path: str
+    rows: int
+    digest: str
+    seconds: float
+
+
+def export_units(plans: Iterable[CollectionPlan], folder: Path) -> list[ExportUnit]:
+    """Each partition of the collections that were resolved, with its file ``folder/<collection>/<partition>.h5``."""
+    return [unit for plan in plans for unit in _collection_units(plan, folder)]
+
+
+def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit]:
+    if plan.collection is None or plan.source is None:
+        return
+    for partition in plan.partitions:
+        path = folder / plan.target.name / f"{plan.partition_names[partition.tag]}.h5"
+        slices = tuple(piece for unit in plan.units for piece in unit.slices if piece.partition == partition.tag)
+        yield ExportUnit(plan.source, plan.collection, partition.tag, str(path), partition.live_rows, slices)
+
+
+def export_partition(unit: ExportUnit) -> Exported:
+    """Write a partition's file, and beside it the YAML of a job that loads it."""
+    started, path = time.monotonic(), Path(unit.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".h5.partial")
+    rows, digest = _write(partial, unit)
+    if rows != unit.live_rows:
+        raise TargetError(
+            f"partition {unit.label} changed while it was read",
+            where=partial,
+            expected=f"{unit.live_rows} live rows, as they were resolved",
+            found=rows,
+            cure="Stop the 1.x server and run again.",
+        )
+    partial.replace(path)
+    path.with_suffix(".yaml").write_text(load_yaml(unit), encoding="utf-8")
+    return Exported(unit.collection.name, unit.partition, unit.path, rows, digest, time.monotonic() - started)
+
+
+def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
+    """Rows written and their digest; the file is flushed to the disk."""
+    import h5py
+
+    digest, rows = _Digest(), 0
+    with h5py.File(path, "w") as file:
+        file.attrs["metric_type"] = str(unit.collection.metric)
+        if distance := DISTANCES.get(unit.collection.metric):
+            file.attrs["distance"] = distance
+        ids, embeddings = _datasets(file, unit)
+        for _, _, batch in read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection)):
+            stop = rows + len(batch)
+            if stop <= unit.live_rows:
+                ids[rows:stop], embeddings[rows:stop] = batch.ids, batch.vectors
+            digest.update(batch)
+            rows = stop
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+    return rows, str(digest)
+
+
+class _Digest:
+    """Digest of ids and vectors, whatever batches they come in."""
+
+    def __init__(self) -> None:
+        self.ids, self.vectors = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+
+    def update(self, batch: VectorBatch) -> None:
+        self.ids.update(batch.ids.tobytes())
+        self.vectors.update(batch.vectors.tobytes())
+
+    def __str__(self) -> str:
+        return self.ids.hexdigest() + self.vectors.hexdigest()
+
+
+def _datasets(file: Any, unit: ExportUnit) -> tuple[Any, Any]:
+    """Datasets ``ids``: int64 (rows,), and ``embeddings``: float32 (rows, dimension) or uint8 (rows, dimension / 8)."""
+    collection, rows = unit.collection, unit.live_rows
+    binary = collection.metric.is_binary
+    shape = (rows, collection.vector_bytes if binary else collection.dimension)
+    chunk_rows = min(max(CHUNK_BYTES // collection.vector_bytes, 1), rows)
+    chunks = (chunk_rows, shape[1]) if rows else None
+    ids = file.create_dataset("ids", (rows,), "<i8")
+    return ids, file.create_dataset("embeddings", shape, "u1" if binary else "<f4", chunks=chunks)
+
+
+def load_yaml(unit: ExportUnit) -> str:
+    """An H2M job for the file, in MilvusDM's terms; ``index_file_size`` means nothing to Milvus 2.x."""
+    import yaml
+
+    job = {
+        "H2M": {
+            "milvus_version": "2.x",
+            "data_path": [unit.path],
+            "data_dir": None,
+            "dest_host": "127.0.0.1",
+            "dest_port": 19530,
+            "mode": "append",
+            "dest_collection_name": Path(unit.path).parent.name,
+            "dest_partition_name": "" if unit.partition == DEFAULT_PARTITION else Path(unit.path).stem,
+            "collection_parameter": {
+                "dimension": unit.collection.dimension,
+                "index_file_size": 1024,
+                "metric_type": str(unit.collection.metric),
+            },
+        }
+    }
+    return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
+
+
+def planned_export(plan: CollectionPlan) -> CollectionReport:
+    """What a run would write."""
+    if plan.collection is None:
+        return CollectionReport(plan.name, plan.target.name, faults=(plan.error,))
+    data = plan.live_rows * (plan.collection.vector_bytes + ID_BYTES)
+    return CollectionReport(
+        plan.name,
+        plan.target.name,
+        status=PLANNED,
+        action="would be exported",
+        metric=plan.collection.metric,
+        target_metric=plan.collection.metric,
+        index=plan.collection.index_type,
+        target_index="none",
+        partitions=tuple(
+            PartitionReport(part.tag, f"{plan.partition_names[part.tag]}.h5", part.live_rows, part.deleted_rows)
+            for part in plan.partitions
+        ),
+        notes=(*plan.notes, f"{plan.live_rows} rows, {data / (1 << 20):.1f} MiB of ids and vectors"),
+    )
+
+
+def verify_export(plan: CollectionPlan, exported: Sequence[Exported], faults: Sequence[str] = ()) -> CollectionReport:
+    """Read a collection's files back and compare them with what was written, every byte; nothing is raised."""
+    if plan.collection is None:
+        return CollectionReport(plan.name, plan.target.name, faults=(plan.error,))
+    files = {one.partition: one for one in exported}
+    missing = [partition.tag for partition in plan.partitions if partition.tag not in files]
+    if missing:
+        found = (f"partitions {', '.join(missing)} were not exported", *faults)
+        return CollectionReport(plan.name, plan.target.name, action="exported", faults=found)
+    counts = {one.partition: _read_back(Path(one.path)) for one in exported}
+    wrong = [
+        f"{one.path}: expected {one.rows} rows with digest {one.digest}, found {counts[one.partition]}"
+        for one in exported
+        if counts[one.partition] != (one.rows, one.digest)
+    ]
+    seconds, rows = sum(one.seconds for one in exported), sum(one.rows for one in exported)
+    return CollectionReport(
+        plan.name,
+        str(Path(exported[0].path).parent),
+        status=FAILED if wrong else VERIFIED,
+        action="exported",
+        metric=plan.collection.metric,
+        target_metric=plan.collection.metric,
+        index=plan.collection.index_type,
+        target_index="none",
+        partitions=tuple(
+            PartitionReport(
+                partition.tag,
+                Path(files[partition.tag].path).name,
+                live=partition.live_rows,
+                deleted=partition.deleted_rows,
+                loaded=files[partition.tag].rows,
+                counted=counts[partition.tag][0],
+            )
+            for partition in plan.partitions
+        ),
+        sampled=sum(count for count, _ in counts.values()),
+        rows_per_second=round(rows / seconds) if rows and seconds else None,
+        notes=plan.notes,
+        faults=tuple(wrong),
+    )
+
+
+def _read_back(path: Path) -> tuple[int, str]:
+    """Rows of a file and their digest."""
+    import h5py
+
+    digest = _Digest()
+    with h5py.File(path, "r", locking=False) as file:
+        ids, embeddings = file["ids"], file["embeddings"]
+        rows = max(BATCH_BYTES // max(embeddings.dtype.itemsize * embeddings.shape[1], 1), 1)
+        for start, stop in ranges(0, len(ids), rows):
+            digest.update(VectorBatch(ids[start:stop], embeddings[start:stop]))
+        return len(ids), str(digest)

@@ -1,0 +1,11 @@
+"""HDF5 → Milvus 2.x.
+
+Trigger it from Airflow's UI, whose form asks for the params; or test it with
+``airflow dags test milvusdm_h2m -c '{"data_dir": "/data/hdf5", "dest_collection_name": "images"}'``.
+For a schedule, copy this file and give ``schedule`` and ``defaults``.
+"""
+
+from airflow_provider_milvusdm.jobs import H2M
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag("milvusdm_h2m", H2M, description="HDF5 files into Milvus 2.x", doc_md=__doc__)

@@ -1,0 +1,13 @@
+"""Milvus 1.x → HDF5.
+
+Trigger it from Airflow's UI, whose form asks for the params; or test it with
+``airflow dags test milvusdm_m2h -c '{"source_milvus_path": "/data/milvus", "data_dir": "/data/hdf5"}'``.
+For a schedule, copy this file and give ``schedule`` and ``defaults``.
+"""
+
+from airflow_provider_milvusdm.jobs import M2H
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag(
+    "milvusdm_m2h", M2H, description="Collections of a Milvus 1.x data directory into HDF5 files", doc_md=__doc__
+)
