@@ -64,9 +64,7 @@ def _environment(home: Path, dags_folder: Path) -> dict[str, str]:
     }
 
 
-def run_airflow(
-    env: Mapping[str, str], *arguments: str, timeout: float = 120
-) -> subprocess.CompletedProcess[str]:
+def run_airflow(env: Mapping[str, str], *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run `airflow` with these arguments; its standard output and error are both in `stdout`."""
     return subprocess.run(
         [sys.executable, "-m", "airflow", *arguments],
@@ -81,9 +79,7 @@ def run_airflow(
     )
 
 
-def dags_test(
-    env: Mapping[str, str], dag_id: str, conf: Mapping[str, Any], *, timeout: float = 300
-) -> DagsTest:
+def dags_test(env: Mapping[str, str], dag_id: str, conf: Mapping[str, Any], *, timeout: float = 300) -> DagsTest:
     """Run `airflow dags test DAG_ID -c CONF`."""
     before = {run.run_id for run in read_runs(env, dag_id)}
     result = run_airflow(env, "dags", "test", dag_id, "-c", json.dumps(conf), timeout=timeout)

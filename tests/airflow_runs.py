@@ -54,9 +54,7 @@ def read_xcom(
     return _read_value(env, "xcom", run, task_id, map_index, key)
 
 
-def read_task_state(
-    env: Mapping[str, str], run: DagRun, task_id: str, *, map_index: int = -1, key: str
-) -> Any:
+def read_task_state(env: Mapping[str, str], run: DagRun, task_id: str, *, map_index: int = -1, key: str) -> Any:
     """What a task keeps across retries in `task_state_store`; a KeyError where it keeps nothing."""
     return _read_value(env, "task_state_store", run, task_id, map_index, key)
 
@@ -75,9 +73,7 @@ def _read_tasks(env: Mapping[str, str], dag_id: str, run_id: str) -> tuple[TaskR
     return tuple(TaskRun(*row) for row in _query(env, sql, dag_id, run_id))
 
 
-def _read_value(
-    env: Mapping[str, str], table: str, run: DagRun, task_id: str, map_index: int, key: str
-) -> Any:
+def _read_value(env: Mapping[str, str], table: str, run: DagRun, task_id: str, map_index: int, key: str) -> Any:
     place = "dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ? AND key = ?"
     sql = f"SELECT value FROM {table} WHERE {place}"
     rows = _query(env, sql, run.dag_id, run.run_id, task_id, map_index, key)

@@ -87,9 +87,7 @@ class StandaloneAirflow:
 
 
 @contextmanager
-def standalone_airflow(
-    env: Mapping[str, str], components: tuple[str, ...] = COMPONENTS
-) -> Iterator[StandaloneAirflow]:
+def standalone_airflow(env: Mapping[str, str], components: tuple[str, ...] = COMPONENTS) -> Iterator[StandaloneAirflow]:
     """Airflow's components in the home that `env` names, started together."""
     port, *log_ports = free_ports(3)
     env = dict(env) | _settings(port, *log_ports)

@@ -16,50 +16,39 @@ from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_sqlite_catalog
 from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
 from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.target_settings import TargetSettings
+from airflow_provider_milvusdm.targets.hdf5 import export_partition, export_units, verify_export
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
 from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+from airflow_provider_milvusdm.vectors import CollectionPlan, PartitionGroup
 
 
-@dataclass
-class Chain:
-    """A migration of `directory` into `client`; what its tasks keep between attempts stays in `stores`."""
+class Steps:
+    """The steps after a source was inspected; what load tasks keep between attempts stays in `stores`."""
 
-    directory: Path
     client: MilvusClient
-    catalog: Catalog | None = None
-    unit_bytes: int = 256 << 20
-    most_tasks: int = 1024
-    stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: TargetSettings
+    stores: dict[str, dict[str, Any]]
+
+    def groups(self, selection: Any) -> Sequence[PartitionGroup]:
+        """What inspecting the source finds."""
+        raise NotImplementedError
 
     def plan(self, selection: Any = "*", rename: Mapping[str, str] | None = None, **names: str) -> list[Any]:
-        catalog = self.catalog or read_sqlite_catalog(self.directory / "db" / "meta.sqlite")
-        groups = inspect_catalog(
-            catalog,
-            self.directory / "db" / "tables",
-            self.directory / "wal",
-            parse_selection(selection),
-            unit_bytes=self.unit_bytes,
-            most_tasks=self.most_tasks,
-        )
-        groups, resolved, faults = [_through_json(group) for group in groups], [], {}
-        for group in groups:
-            try:
-                resolved.append(_through_json(resolve_group(group)))
-            except MilvusdmError as fault:
-                faults[group.name] = str(fault)
-        return [
-            _through_json(plan)
-            for plan in plan_collections(groups, resolved, faults, rename=rename or {}, **names)
-        ]
+        return plan_groups(self.groups(selection), rename, **names)
 
-    def create(self, plans: Sequence[Any], mode: str = "skip") -> tuple[list[Any], dict[str, list[str]]]:
+    def create(
+        self, plans: Sequence[Any], mode: str = "skip", **options: Any
+    ) -> tuple[list[Any], dict[str, list[str]]]:
+        """What was created, and why not; options are those of `create_collection`."""
         created, faults = [], {}
         for plan in plans:
             try:
-                created.append(_through_json(create_collection(self.client, plan, mode)))
+                settings = self.settings.of(plan.name)
+                created.append(_through_json(create_collection(self.client, plan, mode, settings, **options)))
             except MilvusdmError as fault:
                 faults[plan.name] = [str(fault)]
         return created, faults
@@ -73,11 +62,14 @@ class Chain:
         selection: Any = "*",
         mode: str = "skip",
         rename: Mapping[str, str] | None = None,
+        *,
+        create_index: bool = True,
+        dry_run: bool = False,
         **options: Any,
     ) -> dict[str, CollectionReport]:
-        """All steps; the reports by collection. Options are those of `verify_collection`."""
+        """All steps; the reports by collection. Other options are those of `verify_collection`."""
         plans = self.plan(selection, rename)
-        created, faults = self.create(plans, mode)
+        created, faults = self.create(plans, mode, create_index=create_index, dry_run=dry_run)
         loaded = self.load(plans, created)
         made = {one.name: one for one in created}
         return {
@@ -88,6 +80,8 @@ class Chain:
                     made.get(plan.name),
                     [load for load in loaded if load.collection == plan.name],
                     faults.get(plan.name, ()),
+                    settings=self.settings.of(plan.name),
+                    create_index=create_index,
                     **options,
                 )
             )
@@ -96,6 +90,80 @@ class Chain:
 
     def _store(self, number: int) -> Any:
         return _Store(self.stores.setdefault(str(number), {}))
+
+
+@dataclass
+class Chain(Steps):
+    """A migration of the Milvus 1.x data in `directory` into `client`."""
+
+    directory: Path
+    client: MilvusClient
+    catalog: Catalog | None = None
+    unit_bytes: int = 256 << 20
+    most_tasks: int = 1024
+    settings: TargetSettings = field(default_factory=TargetSettings)
+    stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def groups(self, selection: Any) -> Sequence[PartitionGroup]:
+        return inspect_directory(
+            self.directory, selection, self.catalog, unit_bytes=self.unit_bytes, most_tasks=self.most_tasks
+        )
+
+
+@dataclass
+class GroupsChain(Steps):
+    """A migration of what inspecting any source found into `client`."""
+
+    inspected: Sequence[PartitionGroup]
+    client: MilvusClient
+    settings: TargetSettings = field(default_factory=TargetSettings)
+    stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def groups(self, selection: Any) -> Sequence[PartitionGroup]:
+        return self.inspected
+
+
+def inspect_directory(
+    directory: Path,
+    selection: Any = "*",
+    catalog: Catalog | None = None,
+    *,
+    unit_bytes: int = 256 << 20,
+    most_tasks: int = 1024,
+) -> list[PartitionGroup]:
+    """The groups of a Milvus 1.x directory."""
+    return inspect_catalog(
+        catalog or read_sqlite_catalog(directory / "db" / "meta.sqlite"),
+        directory / "db" / "tables",
+        directory / "wal",
+        parse_selection(selection),
+        unit_bytes=unit_bytes,
+        most_tasks=most_tasks,
+    )
+
+
+def plan_groups(
+    groups: Sequence[PartitionGroup], rename: Mapping[str, str] | None = None, **names: str
+) -> list[CollectionPlan]:
+    """Resolve and plan."""
+    groups, resolved, faults = [_through_json(group) for group in groups], [], {}
+    for group in groups:
+        try:
+            resolved.append(_through_json(resolve_group(group)))
+        except MilvusdmError as fault:
+            faults[group.name] = str(fault)
+    return [_through_json(plan) for plan in plan_collections(groups, resolved, faults, rename=rename or {}, **names)]
+
+
+def export(groups: Sequence[PartitionGroup], folder: Path) -> dict[str, CollectionReport]:
+    """All steps into HDF5 files; the reports by collection."""
+    plans = plan_groups(groups)
+    units = [_through_json(unit) for unit in export_units(plans, folder)]
+    exported = [_through_json(export_partition(unit)) for unit in units]
+    return {
+        plan.name: _through_json(verify_export(plan, [one for one in exported if one.collection == plan.name]))
+        for plan in plans
+    }
 
 
 class _Store:

@@ -124,9 +124,7 @@ def read_sqlite_catalog(path: Path) -> Catalog:
         copy = Path(folder) / path.name
         _replace(path, copy)
         with closing(sqlite3.connect(copy)) as connection:
-            return {
-                table: connection.execute(f"SELECT * FROM '{table}'").fetchall() for table in SQLITE_SCHEMA
-            }
+            return {table: connection.execute(f"SELECT * FROM '{table}'").fetchall() for table in SQLITE_SCHEMA}
 
 
 def copy_catalog_to_mysql(sqlite_path: Path, connection: DbApiConnection) -> None:

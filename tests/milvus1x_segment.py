@@ -77,9 +77,7 @@ def _counted(content: bytes, claimed_bytes: int | None) -> bytes:
     return struct.pack("<Q", len(content) if claimed_bytes is None else claimed_bytes) + content
 
 
-def pack_vectors(
-    table: Table, vectors: np.ndarray | Sequence[Sequence[float]], rows: int
-) -> tuple[bytes, ...]:
+def pack_vectors(table: Table, vectors: np.ndarray | Sequence[Sequence[float]], rows: int) -> tuple[bytes, ...]:
     """Each vector's bytes: float32, or for a binary metric uint8 with eight dimensions a byte."""
     dtype, width = ("u1", table.dimension // 8) if table.is_binary else ("<f4", table.dimension)
     array = np.asarray(vectors, dtype=dtype, order="C").reshape(-1, width)

@@ -18,7 +18,7 @@ from tests.targets import milvus_client
 WITH_GROUP = """
 from airflow.sdk import DAG, Param, task
 
-from airflow_provider_milvusdm.migration import migration_params, milvus1x_to_milvus_group
+from airflow_provider_milvusdm.migration import migration_group, migration_params
 
 
 @task
@@ -33,7 +33,7 @@ def search():
 
 params = migration_params(mode="append", unit_mib=64) | {"team": Param("nobody", type="string")}
 with DAG("with_group", params=params) as dag:
-    announce() >> milvus1x_to_milvus_group() >> search()
+    announce() >> migration_group("milvus1x_to_milvus") >> search()
 """
 
 BY_HAND = """

@@ -1,4 +1,4 @@
-"""Params of a migration: what is taken, and all that is wrong told at once."""
+"""Params of the jobs: what is taken, and all that is wrong told at once."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvusdm.config import Migration, parse_selection, read_migration
+from airflow_provider_milvusdm.config import Params, parse_selection, read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.jobs import F2M, H2M, JOBS, M2H, M2M
+from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.vectors import Metric
 
+CURE = " Correct them and start again; nothing has been read or written."
 PATH = {"source_milvus_path": "/data/milvus"}
 
 
-def faults(params: dict[str, Any]) -> list[str]:
+def faults(params: dict[str, Any], job: type[Params] = M2M) -> list[str]:
     """What is said of each bad param."""
     with pytest.raises(ConfigurationError) as fault:
-        read_migration(params)
-    return [line[2:] for line in str(fault.value).splitlines() if line.startswith("- ")]
+        read_params(job, params)
+    listed = str(fault.value).removesuffix(CURE).splitlines()
+    return [line[2:].removesuffix(".") for line in listed if line.startswith("- ")]
 
 
 def test_defaults() -> None:
-    assert read_migration(PATH).model_dump() == PATH | {
+    assert read_params(M2M, PATH).model_dump() == PATH | {
         "source_collection": {"*": None},
         "mysql_conn_id": None,
         "catalog_path": None,
@@ -39,6 +44,8 @@ def test_defaults() -> None:
         "unflushed_log": "error",
         "verify": "sample",
         "unit_mib": 256,
+        "dry_run": False,
+        "target": {**dict.fromkeys(CollectionSettings.model_fields), "collections": {}},
     }
 
 
@@ -56,7 +63,7 @@ def test_defaults() -> None:
 )
 def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: dict[str, Any]) -> None:
     assert parse_selection(value) == expected
-    assert read_migration({**PATH, "source_collection": value}).source_collection == expected
+    assert read_params(M2M, {**PATH, "source_collection": value}).source_collection == expected
 
 
 @pytest.mark.parametrize(
@@ -110,6 +117,19 @@ def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: di
         ("unit_mib", 0),
         ("unit_mib", "256"),
         ("unit_mib", 1.5),
+        ("dry_run", "yes"),
+        ("dry_run", None),
+        ("target", "HNSW"),
+        ("target", {"index_type": 5}),
+        ("target", {"metric_type": "cosine"}),
+        ("target", {"shards": 0}),
+        ("target", {"shards": 65}),
+        ("target", {"consistency_level": "strong"}),
+        ("target", {"replicas": 0}),
+        ("target", {"mmap": "yes"}),
+        ("target", {"load": 0}),
+        ("target", {"index_params": {"M": [16]}}),
+        ("target", {"collections": {"news": None}}),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name(name: str, value: Any) -> None:
@@ -121,7 +141,7 @@ def test_a_bad_value_is_refused_with_its_name(name: str, value: Any) -> None:
 
 def test_every_param_has_a_bad_value_above() -> None:
     table = test_a_bad_value_is_refused_with_its_name.pytestmark[0].args[1]
-    assert {name for name, _ in table} == set(Migration.model_fields)
+    assert {name for name, _ in table} == set(M2M.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +162,7 @@ def test_every_param_has_a_bad_value_above() -> None:
 )
 def test_a_good_value_is_taken(name: str, value: Any) -> None:
     expected = int(value) if name == "dest_port" else value
-    assert getattr(read_migration({**PATH, name: value}), name) == expected
+    assert getattr(read_params(M2M, {**PATH, name: value}), name) == expected
 
 
 @pytest.mark.parametrize(
@@ -164,13 +184,140 @@ def test_an_unknown_param_is_refused_with_the_nearest(name: str, hint: str) -> N
 
 def test_all_faults_are_told_at_once() -> None:
     found = faults({"mode": "x", "unit_mib": 0, "rename": {"a": 1, "b": 2}, "sources": "x", "dest_port": "x"})
-    names = ["source_milvus_path: required", "dest_port", "mode", "rename.a", "rename.b", "unit_mib", "sources"]
+    names = {"source_milvus_path", "dest_port", "mode", "rename.a", "rename.b", "unit_mib", "sources"}
     assert len(found) == len(names)
-    assert all(fault.startswith(name) for fault, name in zip(found, names, strict=True))
+    assert {fault.split(":")[0] for fault in found} == names
+    assert "source_milvus_path: required" in found
 
 
 @pytest.mark.parametrize("other", [{"dest_host": "milvus"}, {"dest_port": 19530}])
 def test_a_uri_stands_alone(other: dict[str, Any]) -> None:
-    assert read_migration({**PATH, "dest_uri": "lite.db"}).dest_uri == "lite.db"
+    assert read_params(M2M, {**PATH, "dest_uri": "lite.db"}).dest_uri == "lite.db"
     with pytest.raises(ConfigurationError, match=r"(?i)dest_uri and dest_host or dest_port are both set"):
-        read_migration({**PATH, "dest_uri": "lite.db", **other})
+        read_params(M2M, {**PATH, "dest_uri": "lite.db", **other})
+
+
+LEAST: dict[type[Params], dict[str, Any]] = {
+    M2M: PATH,
+    H2M: {"data_path": ["a.h5"], "dest_collection_name": "news"},
+    F2M: {"data_path": "a.index", "dest_collection_name": "news"},
+    M2H: {**PATH, "data_dir": "/data/hdf5"},
+}
+"""What each job requires."""
+
+
+@pytest.mark.parametrize("job", JOBS.values())
+def test_a_job_needs_what_it_requires_and_no_more(job: type[Params]) -> None:
+    assert read_params(job, LEAST[job]).model_fields_set == set(LEAST[job])
+    for name in set(LEAST[job]) - {"data_path"}:
+        rest = {other: value for other, value in LEAST[job].items() if other != name}
+        assert faults(rest, job) == [f"{name}: required"]
+
+
+def test_defaults_of_files() -> None:
+    h2m, f2m = read_params(H2M, LEAST[H2M]), read_params(F2M, LEAST[F2M])
+    for files in (h2m, f2m):
+        assert (files.dest_partition_name, files.id_offset, files.mode) == (None, 0, "skip")
+        assert files.collection_parameter.model_dump() == dict.fromkeys(("dimension", "index_file_size", "metric_type"))
+    assert (h2m.data_dir, h2m.embeddings, h2m.ids_dataset, h2m.ids) == (None, "embeddings", "ids", "row_number")
+    assert f2m.allow_lossy is False
+
+
+def test_a_path_alone_is_a_list_of_one() -> None:
+    assert read_params(H2M, {**LEAST[H2M], "data_path": "a.h5"}).data_path == ["a.h5"]
+
+
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({}, "neither"),
+        ({"data_path": None, "data_dir": ""}, "neither"),
+        ({"data_path": []}, "neither"),
+        ({"data_path": ["a.h5"], "data_dir": "/data"}, "both"),
+    ],
+)
+def test_hdf5_files_are_named_or_their_folder_is(params: dict[str, Any], found: str) -> None:
+    expected = f"data_path or data_dir: one of the two, found {found}"
+    assert faults({"dest_collection_name": "news", **params}, H2M) == [expected]
+
+
+@pytest.mark.parametrize("job", [M2M, H2M, F2M])
+def test_contradictions_of_the_target_are_found_in_each_job_that_has_one(job: type[Params]) -> None:
+    both = {**LEAST[job], "dest_uri": "http://root:s3cret@milvus:19530", "dest_port": 19530}
+    found = faults(both, job)
+    assert len(found) == 2
+    assert "both set" in found[0]
+    assert "a login belongs into the connection" in found[1]
+    assert "s3cret" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("job", "name", "value"),
+    [
+        (H2M, "data_path", [5]),
+        (H2M, "data_path", 5),
+        (H2M, "ids", "dataset"),
+        (H2M, "embeddings", ""),
+        (H2M, "id_offset", "0"),
+        (H2M, "id_offset", 1.5),
+        (H2M, "dest_collection_name", ""),
+        (H2M, "dest_partition_name", 5),
+        (H2M, "collection_parameter", {"dimension": 0}),
+        (H2M, "collection_parameter", {"dimension": "8"}),
+        (H2M, "collection_parameter", {"metric_type": "EUCLIDEAN"}),
+        (H2M, "collection_parameter", {"dimensions": 8}),
+        (F2M, "data_path", ["a.index"]),
+        (F2M, "data_path", ""),
+        (F2M, "allow_lossy", "yes"),
+        (F2M, "ids", "auto"),
+        (M2H, "data_dir", ""),
+        (M2H, "mode", "append"),
+        (M2H, "dest_host", "milvus"),
+        (M2H, "rename", {"a": 1}),
+    ],
+)
+def test_a_bad_value_of_another_job_is_refused_with_its_name(job: type[Params], name: str, value: Any) -> None:
+    assert [fault for fault in faults({**LEAST[job], name: value}, job) if not fault.startswith(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("block", "fault"),
+    [
+        ({"target": {"index_typ": 1}}, "target.index_typ: there is no such param; did you mean index_type?"),
+        ({"target": {"collection": {}}}, "target.collection: there is no such param; did you mean collections?"),
+        (
+            {"target": {"collections": {"news": {"replica": 1}}}},
+            "target.collections.news.replica: there is no such param; did you mean replicas?",
+        ),
+        (
+            {"collection_parameter": {"dimensions": 8}},
+            "collection_parameter.dimensions: there is no such param; did you mean dimension?",
+        ),
+    ],
+)
+def test_an_unknown_name_inside_a_block_is_refused_with_the_nearest_there(block: dict[str, Any], fault: str) -> None:
+    assert faults({**LEAST[H2M], **block}, H2M) == [fault]
+
+
+def test_faults_of_a_file_name_it() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"(?i)these params of /a/b\.yaml can't be used:\n- data_dir: required"
+    ):
+        read_params(M2H, PATH, where="/a/b.yaml")
+
+
+def test_the_settings_of_a_collection_are_those_of_all_but_for_its_own() -> None:
+    news = {"index_type": "DISKANN", "load": False, "index_params": {}}
+    params = {**PATH, "target": {"metric_type": "IP", "index_type": "HNSW", "shards": 2, "collections": {"news": news}}}
+    target = read_params(M2M, params).target
+    assert target.of("other") == CollectionSettings(metric_type=Metric.IP, index_type="HNSW", shards=2)
+    assert target.of("news") == CollectionSettings(
+        metric_type=Metric.IP, index_type="DISKANN", shards=2, load=False, index_params={}
+    )
+
+
+def test_index_file_size_is_explained() -> None:
+    read = read_params(H2M, {**LEAST[H2M], "collection_parameter": {"index_file_size": 1024}})
+    assert read.collection_parameter.notes() == (
+        "index_file_size 1024 means nothing to Milvus 2.x, which sizes its segments itself",
+    )

@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceError
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
 from airflow_provider_milvusdm.report import CollectionReport, PartitionReport, Report
+from airflow_provider_milvusdm.targets.hdf5 import Exported, ExportUnit
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 from airflow_provider_milvusdm.vectors import (
     CollectionPlan,
@@ -41,8 +42,13 @@ PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d")
         PartitionGroup("news", SOURCE, NEWS, (PartitionSpec("x", (SegmentSpec("news/1", 3),)),), False, 1 << 28),
         PartitionGroup("news", SOURCE, error="it is gone"),
         ResolvedGroup("news", (PARTITION,), (UNIT,)),
-        CollectionPlan("news", TARGET, NEWS, True, (PARTITION,), {PARTITION.tag: "_2021"}, (UNIT,), notes=("a", "b")),
+        CollectionPlan(
+            "news", TARGET, SOURCE, NEWS, True, (PARTITION,), {PARTITION.tag: "_2021"}, (UNIT,), notes=("a",)
+        ),
         CreatedCollection("news", "resumed", {"_default": 0, "x": 7}, upsert=True),
+        CreatedCollection("news", "created", planned=True),
+        ExportUnit(SOURCE, NEWS, "x", "/data/新/x.h5", 3, UNIT.slices),
+        Exported("news", "x", "/data/新/x.h5", 3, "f00d", 1.5),
         Loaded("news", {"x": 3}, 1.5),
         Report((CollectionReport("news", partitions=(PartitionReport("x", "y", 1, 2),), faults=("a",)),)),
     ],

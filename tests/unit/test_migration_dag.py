@@ -13,8 +13,9 @@ from airflow.sdk import DAG, Param, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider_milvusdm.config import Migration, read_migration
-from airflow_provider_milvusdm.migration import migration_dag, migration_params, milvus1x_to_milvus_group
+from airflow_provider_milvusdm.config import read_params
+from airflow_provider_milvusdm.jobs import JOBS
+from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params
 
 ROOT = Path(__file__).parents[2]
 CHAIN = {
@@ -35,14 +36,45 @@ MAPPED = {
 }
 
 
+EXPORT = {
+    **{task_id: CHAIN[task_id] for task_id in ("inspect_source", "resolve_ids", "plan", "report")},
+    "units": ("all_success", {"plan"}),
+    "export_partitions": ("all_success", {"units"}),
+    "verify_counts": ("all_done", {"plan", "export_partitions"}),
+}
+CHAINS = {"M2M": CHAIN, "H2M": CHAIN, "F2M": CHAIN, "M2H": EXPORT}
+REQUIRED = {
+    "M2M": {"source_milvus_path": "/data"},
+    "H2M": {"dest_collection_name": "news"},
+    "F2M": {"data_path": "/data/a.index", "dest_collection_name": "news"},
+    "M2H": {"source_milvus_path": "/data", "data_dir": "/data/hdf5"},
+}
+
+
+def template(kind: str) -> DAG:
+    found: DAG = runpy.run_path(str(ROOT / "dags" / f"milvusdm_{kind.lower()}.py"))["dag"]
+    return found
+
+
 @pytest.fixture(scope="module")
 def dag() -> DAG:
-    template: DAG = runpy.run_path(str(ROOT / "dags" / "milvusdm_m2m.py"))["dag"]
-    return template
+    return template("M2M")
 
 
-def test_the_chain_has_the_designs_tasks_edges_and_trigger_rules(dag: DAG) -> None:
-    assert {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in dag.tasks} == CHAIN
+@pytest.fixture(scope="module", params=list(JOBS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def any_dag(kind: str) -> DAG:
+    """The template of each job in turn."""
+    return template(kind)
+
+
+def test_each_chain_has_the_designs_tasks_edges_and_trigger_rules(kind: str, any_dag: DAG) -> None:
+    found = {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in any_dag.tasks}
+    assert found == CHAINS[kind]
 
 
 def test_each_mapped_step_is_mapped_over_the_step_that_knows_all_that_was_asked_for(dag: DAG) -> None:
@@ -55,37 +87,39 @@ def test_each_mapped_step_is_mapped_over_the_step_that_knows_all_that_was_asked_
         assert [task.task_id for task, _ in values.iter_references()] == [upstream]
 
 
-def test_mapped_tasks_have_readable_indexes_and_every_task_is_retried(dag: DAG) -> None:
-    for task in dag.tasks:
+def test_mapped_tasks_have_readable_indexes_and_every_task_is_retried(any_dag: DAG) -> None:
+    for task in any_dag.tasks:
         assert task.retries == 3
-        assert bool(task.map_index_template) == (task.task_id in MAPPED)
+        assert bool(task.map_index_template) == isinstance(task, MappedOperator)
 
 
-def test_a_run_at_a_time_and_none_for_the_past(dag: DAG) -> None:
-    assert (dag.dag_id, dag.max_active_runs, dag.catchup, dag.schedule) == ("milvusdm_m2m", 1, False, None)
+def test_a_run_at_a_time_and_none_for_the_past(kind: str, any_dag: DAG) -> None:
+    found = (any_dag.dag_id, any_dag.max_active_runs, any_dag.catchup, any_dag.schedule)
+    assert found == (f"milvusdm_{kind.lower()}", 1, False, None)
 
 
-def test_every_field_of_a_template_is_a_templated_one(dag: DAG) -> None:
-    for task in dag.tasks:
+def test_every_field_of_a_template_is_a_templated_one(any_dag: DAG) -> None:
+    for task in any_dag.tasks:
         arguments = task.partial_kwargs if isinstance(task, MappedOperator) else vars(task)
         templated = {name for name, value in arguments.items() if isinstance(value, str) and "params." in value}
         assert templated <= set(task.template_fields), task.task_id
 
 
-def test_every_param_reaches_a_task(dag: DAG) -> None:
-    used = json.dumps(DagSerialization.to_dict(dag))
-    unused = {name for name in Migration.model_fields if f"params.{name} " not in used}
+def test_every_param_reaches_a_task(kind: str, any_dag: DAG) -> None:
+    used = json.dumps(DagSerialization.to_dict(any_dag))
+    unused = {name for name in JOBS[kind].model_fields if f"params.{name} " not in used}
     assert unused == {"duplicate_ids"}, "checked by the first task, and so far of one value"
 
 
-def test_each_param_is_typed_described_and_has_a_default_or_is_required(dag: DAG) -> None:
-    assert set(dag.params) == set(Migration.model_fields)
-    for name in dag.params:
-        param = dag.params.get_param(name)
+def test_each_param_is_typed_described_and_has_a_default_or_is_required(kind: str, any_dag: DAG) -> None:
+    assert set(any_dag.params) == set(JOBS[kind].model_fields)
+    for name in any_dag.params:
+        param = any_dag.params.get_param(name)
         assert param.schema["type"], name
         assert param.schema["title"], name
+        assert param.schema["section"], name
         assert param.description, name
-        if name == "source_milvus_path":
+        if name in REQUIRED[kind]:
             with pytest.raises(ParamValidationError, match="No value passed and Param has no default value"):
                 param.resolve()
         else:
@@ -105,13 +139,14 @@ def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
             dag.params.get_param(name).resolve(value)
 
 
-def test_what_the_form_sends_is_taken(dag: DAG) -> None:
-    sent = {name: dag.params.get_param(name).value for name in dag.params if name != "source_milvus_path"}
-    read_migration({**sent, "source_milvus_path": "/data"})
+def test_what_the_form_sends_is_taken(kind: str, any_dag: DAG) -> None:
+    sent = {name: any_dag.params.get_param(name).value for name in any_dag.params if name not in REQUIRED[kind]}
+    files = {"data_dir": "/data"} if kind == "H2M" else {}
+    read_params(JOBS[kind], {**sent, **REQUIRED[kind], **files})
 
 
-def test_no_param_takes_a_secret(dag: DAG) -> None:
-    assert not [name for name in dag.params if "password" in name or "token" in name or "mysql_parameter" in name]
+def test_no_param_takes_a_secret(any_dag: DAG) -> None:
+    assert not [name for name in any_dag.params if "password" in name or "token" in name or "mysql_parameter" in name]
 
 
 def test_given_defaults_take_the_models_place() -> None:
@@ -139,17 +174,24 @@ def test_a_scheduled_dag_needs_its_source_and_is_serialized() -> None:
     assert "@daily" in json.dumps(serialized) or "0 0 * * *" in json.dumps(serialized)
 
 
-def test_the_template_is_serialized(dag: DAG) -> None:
-    serialized = DagSerialization.to_dict(dag)
-    assert set(DagSerialization.from_dict(json.loads(json.dumps(serialized))).task_dict) == set(CHAIN)
+def test_each_template_is_serialized(kind: str, any_dag: DAG) -> None:
+    serialized = DagSerialization.to_dict(any_dag)
+    assert set(DagSerialization.from_dict(json.loads(json.dumps(serialized))).task_dict) == set(CHAINS[kind])
 
 
-def test_the_chain_is_a_task_group_for_a_dag_of_ones_own() -> None:
-    params: dict[str, Any] = {**migration_params(source_milvus_path="/data"), "mine": Param(1, type="integer")}
+def test_each_job_is_scheduled_once_its_required_params_have_defaults(kind: str) -> None:
+    made = migration_dag("nightly", JOBS[kind], schedule="@daily", defaults=REQUIRED[kind])
+    made.validate()
+    assert {name: made.params[name] for name in REQUIRED[kind]} == REQUIRED[kind]
+
+
+def test_each_chain_is_a_task_group_for_a_dag_of_ones_own(kind: str) -> None:
+    job = JOBS[kind]
+    params: dict[str, Any] = {**migration_params(job, **REQUIRED[kind]), "mine": Param(1, type="integer")}
     with DAG("own", schedule=None, params=params) as dag:
-        milvus1x_to_milvus_group("move")
+        migration_group("move", job)
     assert {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in dag.tasks} == {
         f"move.{task_id}": (rule, {f"move.{upstream}" for upstream in upstreams})
-        for task_id, (rule, upstreams) in CHAIN.items()
+        for task_id, (rule, upstreams) in CHAINS[kind].items()
     }
     DagSerialization.to_dict(dag)

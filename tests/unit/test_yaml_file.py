@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.jobs import ScheduleParams
 from airflow_provider_milvusdm.yaml_file import Job, read_yaml
 
 MILVUSDM_OWN = """\
@@ -174,7 +176,7 @@ def test_a_misspelt_password_is_not_told(write: Write) -> None:
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ("", ["of no job", "M2M.yaml", "Expected M2M with its parameters, found NoneType"]),
+        ("", ["of no job", "M2M.yaml", "Expected M2M or H2M or F2M or M2H with its", "found NoneType"]),
         ("- M2M: {password: s3cret}", ["of no job", "found list"]),
         ("s3cret", ["of no job", "found str"]),
         ("{}", ["of no job", "found dict"]),
@@ -198,6 +200,164 @@ def test_a_misspelt_password_is_not_told(write: Write) -> None:
 def test_what_is_no_job_is_refused(write: Write, content: str, parts: list[str]) -> None:
     text = refusal(write(content))
     assert all(part in text for part in parts), text
+
+
+MILVUSDMS_OTHERS = {
+    "H2M": """\
+H2M:
+  milvus-version: 1.x
+  # Just config data_path or data_dir, while the other one is None.
+  data_path:
+    - /Users/data/example/byte_example.h5
+  data_dir:
+  dest_host: '127.0.0.1'
+  dest_port: 19530
+  mode: 'overwrite'        # 'skip/append/overwrite'
+  dest_collection_name: 'test_bina'
+  dest_partition_name: ''
+  collection_parameter:
+    dimension: 512
+    index_file_size: 1024
+    metric_type: 'HAMMING'
+
+""",
+    "F2M": """\
+F2M:
+  milvus_version: 1.x
+  data_path: '/home/data/faiss1.index'
+  dest_host: '127.0.0.1'
+  dest_port: 19530
+  mode: 'append'
+  dest_collection_name: 'test01'
+  dest_partition_name: ''
+  collection_parameter:
+    dimension: 256
+    index_file_size: 1024
+    metric_type: 'L2'
+""",
+    "M2H": """\
+M2H:
+  milvus_version: 1.x
+  source_milvus_path: '/home/user/milvus'
+  mysql_parameter:
+    host: '127.0.0.1'
+    user: 'root'
+    port: 3306
+    password: 's3cret'
+    database: 'milvus'
+  source_collection: # specify the 'partition_1' and 'partition_2' partitions of the 'test' collection.
+    test:
+      - 'partition_1'
+      - 'partition_2'
+  data_dir: '/home/user/data'
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        (
+            "H2M",
+            {
+                "data_path": ["/Users/data/example/byte_example.h5"],
+                "dest_host": "127.0.0.1",
+                "dest_port": 19530,
+                "mode": "overwrite",
+                "dest_collection_name": "test_bina",
+                "dest_partition_name": "",
+                "collection_parameter": {"dimension": 512, "index_file_size": 1024, "metric_type": "HAMMING"},
+            },
+        ),
+        (
+            "F2M",
+            {
+                "data_path": "/home/data/faiss1.index",
+                "dest_host": "127.0.0.1",
+                "dest_port": 19530,
+                "mode": "append",
+                "dest_collection_name": "test01",
+                "dest_partition_name": "",
+                "collection_parameter": {"dimension": 256, "index_file_size": 1024, "metric_type": "L2"},
+            },
+        ),
+        (
+            "M2H",
+            {
+                "source_milvus_path": "/home/user/milvus",
+                "source_collection": {"test": ["partition_1", "partition_2"]},
+                "data_dir": "/home/user/data",
+            },
+        ),
+    ],
+)
+def test_milvusdms_files_of_the_other_jobs_are_taken_unchanged(write: Write, kind: str, params: dict[str, Any]) -> None:
+    [job] = read_yaml(write(MILVUSDMS_OTHERS[kind]))
+    assert (job.kind, job.dag_id, job.params) == (kind, f"milvusdm_{kind.lower()}", params)
+    assert bool(job.mysql) == (kind == "M2H")
+
+
+def test_the_jobs_of_a_file_come_in_its_order(write: Write) -> None:
+    jobs = read_yaml(write(MILVUSDMS_OTHERS["M2H"] + MILVUSDM_OWN + MILVUSDMS_OTHERS["F2M"] + MILVUSDMS_OTHERS["H2M"]))
+    assert [job.kind for job in jobs] == ["M2H", "M2M", "F2M", "H2M"]
+
+
+def test_a_bad_job_refuses_the_whole_file(write: Write) -> None:
+    assert "data_path: required" in refusal(write(MILVUSDMS_OTHERS["M2H"] + "F2M: {dest_collection_name: a}\n"))
+
+
+def test_a_job_as_dry_run_is_the_same_but_for_that(write: Write) -> None:
+    for job in read_yaml(write(MILVUSDMS_OTHERS["M2H"] + MILVUSDMS_OTHERS["F2M"])):
+        dry = job.as_dry_run()
+        assert (dry.kind, dry.mysql, dry.schedule) == (job.kind, job.mysql, job.schedule)
+        assert dry.params == {**job.params, "dry_run": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "right"),
+    [
+        ("H2M", "dest_colection_name", "dest_collection_name"),
+        ("H2M", "data_paths", "data_path"),
+        ("F2M", "allow_loss", "allow_lossy"),
+        ("M2H", "data_dirs", "data_dir"),
+        ("F2M", "retry", "retries"),
+        ("M2H", "scedule", "schedule"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_of_its_job(write: Write, kind: str, wrong: str, right: str) -> None:
+    text = refusal(write(f"{MILVUSDMS_OTHERS[kind].rstrip()}\n  {wrong}: s3cret\n"))
+    assert f"- {wrong}: there is no such param; did you mean {right}?" in text
+
+
+def test_what_belongs_to_another_job_is_refused(write: Write) -> None:
+    text = refusal(write(MILVUSDMS_OTHERS["M2H"] + "  dest_host: milvus\n  mode: append\n"))
+    assert "- dest_host: there is no such param" in text
+    assert "- mode: there is no such param" in text
+
+
+def test_keys_of_a_schedule_are_no_params(write: Write) -> None:
+    schedule = "  schedule: '@daily'\n  start_date: 2026-01-31\n  tags: [mine]\n  owner: me\n  retries: 5\n"
+    job = job_with(write, schedule)
+    assert job.params == {"source_milvus_path": "/data/milvus"}
+    assert job.schedule == ScheduleParams(
+        schedule="@daily", start_date=date(2026, 1, 31), tags=("mine",), owner="me", retries=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("schedule: 5", "schedule: "),
+        ("start_date: tomorrow", "start_date: "),
+        ("tags: {a: b}", "tags: "),
+        ("retries: -1", "retries: "),
+        ("owner: [me]", "owner: "),
+    ],
+)
+def test_a_bad_schedule_is_refused_with_the_faults_of_the_params(write: Write, line: str, fault: str) -> None:
+    text = refusal(write(f"M2M:\n  mode: x\n  {line}\n"))
+    for part in (fault, "source_milvus_path: required", "mode: "):
+        assert f"- {part}" in text
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
