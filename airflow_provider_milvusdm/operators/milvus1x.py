@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
 
-ACCESS_DENIED, UNKNOWN_DATABASE = 1045, 1049
+REFUSALS = (1044, 1045, 1049)
+"""Access denied to the database, access denied to the server, unknown database."""
 
 
 class Milvus1xInspectOperator(MigrationOperator):
@@ -119,7 +120,7 @@ def _mysql(mysql_conn_id: str) -> Any:
     try:
         return MySqlHook(mysql_conn_id=mysql_conn_id).get_conn()
     except Exception as error:
-        if error.args and error.args[0] in (ACCESS_DENIED, UNKNOWN_DATABASE):
+        if error.args and error.args[0] in REFUSALS:
             raise ConfigurationError(
                 f"MySQL refuses connection {mysql_conn_id}",
                 found=error.args[1],
