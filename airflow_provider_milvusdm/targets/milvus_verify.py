@@ -83,6 +83,9 @@ class _Verification:
         self.client, self.plan, self.collection, self.created, self.loads = client, plan, collection, created, loads
         self.settings, self.target = settings, plan.target
         self.index = index_for(client, collection, settings)
+        self.loaded: Counter[str] = Counter()
+        for load in loads:
+            self.loaded.update(load.rows)
 
     def run(self, verify: str, create_index: bool) -> CollectionReport:
         self.client.flush(self.target.name)
@@ -121,7 +124,7 @@ class _Verification:
         return replace(self._report(partitions), status=SKIPPED, notes=self.plan.notes + tuple(notes))
 
     def _report(self, partitions: tuple[PartitionReport, ...]) -> CollectionReport:
-        rows, seconds = sum(self._loaded().values()), sum(load.seconds for load in self.loads)
+        rows, seconds = sum(self.loaded.values()), sum(load.seconds for load in self.loads)
         return CollectionReport(
             self.plan.name,
             self.target.name,
@@ -149,12 +152,6 @@ class _Verification:
         names = self.client.list_indexes(self.target.name, field_name=self.target.vector_field)
         return str(self.client.describe_index(self.target.name, names[0])["index_type"]) if names else "none"
 
-    def _loaded(self) -> Counter[str]:
-        loaded: Counter[str] = Counter()
-        for load in self.loads:
-            loaded.update(load.rows)
-        return loaded
-
     def _partition(self, partition: ResolvedPartition) -> PartitionReport:
         name = self.plan.partition_names[partition.tag]
         return PartitionReport(
@@ -162,7 +159,7 @@ class _Verification:
             name,
             live=partition.live_rows,
             deleted=partition.deleted_rows,
-            loaded=self._loaded()[name],
+            loaded=self.loaded[name],
             before=self.created.before.get(name, 0),
             counted=self._count(name),
         )
