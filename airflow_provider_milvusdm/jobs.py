@@ -82,10 +82,24 @@ class Milvus1xParams(Params):
 class RowsParams(Params):
     """What to do with rows, whatever they come from and go to."""
 
-    duplicate_ids: Literal["error"] = Field(
+    duplicate_ids: Literal["error", "keep_first", "keep_last"] = Field(
         default="error",
         title="If an id stands on several rows of a partition",
-        description="error: the collection is refused and the ids are named.",
+        description="error: the collection is refused and the ids are named. keep_first, keep_last: one row of each is "
+        "taken. Rows with the same id and the same vector are one row, whatever is chosen.",
+        json_schema_extra=ROWS,
+    )
+    invalid_vectors: Literal["error", "skip"] = Field(
+        default="error",
+        title="Vectors with NaN or infinity",
+        description="error: the collection is refused and the ids are named. skip: the rows are saved to a file below "
+        "skipped_rows_dir and left out.",
+        json_schema_extra=ROWS,
+    )
+    skipped_rows_dir: OptionalText = Field(
+        default=None,
+        title="Folder for rows left out",
+        description="A run writes into <skipped_rows_dir>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=ROWS,
     )
     unit_mib: int = Field(
@@ -96,10 +110,24 @@ class RowsParams(Params):
         json_schema_extra=ROWS,
     )
 
+    @classmethod
+    def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
+        yield from super().contradictions(params)
+        if params.get("invalid_vectors") == "skip" and not params.get("skipped_rows_dir"):
+            yield "invalid_vectors: skip without skipped_rows_dir: the rows left out have to be saved somewhere"
+
 
 class MilvusParams(RowsParams):
     """The target, a Milvus 2.x."""
 
+    duplicate_ids: Literal["error", "keep_first", "keep_last", "remap"] = Field(  # type: ignore[assignment]
+        default="error",
+        title="If an id stands on several rows of a partition",
+        description="error: the collection is refused and the ids are named. keep_first, keep_last: one row of each is "
+        "loaded; rows with the same id and the same vector are one row. remap: every row is loaded, under a key of its "
+        "own, with its id in the indexed field source_id.",
+        json_schema_extra=ROWS,
+    )
     milvus_conn_id: str = Field(
         default="milvus_default",
         min_length=1,

@@ -139,7 +139,10 @@ def milvus1x_to_hdf5() -> None:
 def resolve_and_plan(inspect: MigrationOperator, **names: str) -> MilvusPlanOperator:
     """The steps of every job after its source was inspected."""
     operator = Milvus1xSegmentOperator if isinstance(inspect, Milvus1xInspectOperator) else SegmentOperator
-    resolve = operator.partial(task_id="resolve_ids", map_index_template=MAP_INDEX).expand(partitions=inspect.output)
+    policies = {name: text(name) for name in ("duplicate_ids", "invalid_vectors", "skipped_rows_dir")}
+    resolve = operator.partial(task_id="resolve_ids", map_index_template=MAP_INDEX, **policies).expand(
+        partitions=inspect.output
+    )
     return MilvusPlanOperator(
         task_id="plan",
         groups=inspect.output,

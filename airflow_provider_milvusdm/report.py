@@ -17,9 +17,16 @@ class PartitionReport:
     target: str
     live: int
     deleted: int
+    left_out: int
+    """Live rows that a policy leaves out."""
     loaded: int = 0
     before: int = 0
     counted: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows to load."""
+        return self.live - self.left_out
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def render(report: Report, width: int = 150) -> str:
     table = Table(title="Milvus migration")
     for heading in ("collection", "partition", "target"):
         table.add_column(heading, overflow="fold")
-    for heading in ("live", "deleted", "loaded", "before", "counted", "rows/s"):
+    for heading in ("live", "deleted", "left out", "loaded", "before", "counted", "rows/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for collection in report.collections:
@@ -79,7 +86,7 @@ def render(report: Report, width: int = 150) -> str:
 def _rows(collection: CollectionReport) -> list[Sequence[str]]:
     speed = "" if collection.rows_per_second is None else str(collection.rows_per_second)
     if not collection.partitions:
-        return [(collection.collection, "", collection.target, *[""] * 6, collection.status)]
+        return [(collection.collection, "", collection.target, *[""] * 7, collection.status)]
     return [
         (
             collection.collection if first else "",
@@ -87,6 +94,7 @@ def _rows(collection: CollectionReport) -> list[Sequence[str]]:
             f"{collection.target}/{part.target}",
             str(part.live),
             str(part.deleted),
+            str(part.left_out),
             str(part.loaded),
             str(part.before),
             "?" if part.counted is None else str(part.counted),

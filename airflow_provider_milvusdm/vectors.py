@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ALL_COLLECTIONS = "*"
 DEFAULT_PARTITION = "_default"
+SOURCE_ID = "source_id"
+"""Field for the ids of the source, where rows get keys of their own."""
 
 
 class Metric(StrEnum):
@@ -38,11 +40,12 @@ class VectorBatch:
     """Some live rows.
 
     ``ids``: int64, shape (n,). ``vectors``: float32, shape (n, dimension), or for binary vectors uint8,
-    shape (n, dimension / 8).
+    shape (n, dimension / 8). ``columns``: scalar fields beside them by name, int64 of shape (n,), or one text for all.
     """
 
     ids: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+    columns: Mapping[str, npt.NDArray[np.int64] | str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,6 +81,8 @@ class SegmentSpec:
 class PartitionSpec:
     tag: str
     segments: tuple[SegmentSpec, ...] = ()
+    first_key: int = 0
+    """Where keys of their own count on from, should its rows get such: no two partitions' meet."""
 
     @property
     def live_rows(self) -> int:
@@ -107,6 +112,8 @@ class PartitionGroup:
     partitions: tuple[PartitionSpec, ...] = ()
     whole: bool = True
     """All partitions of the collection were asked for, not named ones."""
+    one_key_space: bool = False
+    """Its partitions become one: an id on rows of two of them is a duplicate."""
     unit_bytes: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
@@ -127,10 +134,31 @@ class Slice:
     segment: str
     start: int
     stop: int
+    left_out: str = ""
+    """Which of these rows a policy leaves out: a bit a row, see :mod:`airflow_provider_milvusdm.sources.row_mask`."""
+    first_key: int | None = None
+    """Primary key of row ``start``, those behind it counted on; None: the ids are the keys."""
 
     @property
     def stored_rows(self) -> int:
         return self.stop - self.start
+
+    def part(self, start: int, stop: int) -> Slice:
+        """Rows ``start`` to ``stop`` of it, before any was left out."""
+        key = None if self.first_key is None else self.first_key + start - self.start
+        return replace(self, start=start, stop=stop, first_key=key)
+
+
+@dataclass(frozen=True)
+class RowPolicies:
+    """What to do with rows that Milvus 1.x took and Milvus 2.x refuses."""
+
+    duplicate_ids: str = "error"
+    """``error``, ``keep_first``, ``keep_last``, or ``remap``: keys of their own, the ids in a field ``source_id``."""
+    invalid_vectors: str = "error"
+    """``error``, or ``skip``: rows with NaN or infinity are saved to a file and left out."""
+    skipped_rows_dir: str = ""
+    """Folder of these files."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +170,8 @@ class TargetCollection:
     vector_field: str = "embedding"
     auto_id: bool = False
     """The target makes the ids: the rows of the source have none."""
+    own_keys: bool = False
+    """Rows have keys of their own, and their ids are in the field ``source_id``."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +209,16 @@ class ResolvedPartition:
     live_rows: int
     deleted_rows: int
     fingerprint: str
-    """Digest of the ids, the deletions and the sizes: the same rows give the same one."""
+    """Digest of the ids, the deletions, the sizes and what is left out: the same rows give the same one."""
+    left_out: int = 0
+    """Live rows that a policy leaves out."""
+    notes: tuple[str, ...] = ()
+    """What the report has to say of them."""
+
+    @property
+    def rows(self) -> int:
+        """Rows to load."""
+        return self.live_rows - self.left_out
 
 
 @dataclass(frozen=True)
@@ -189,6 +228,8 @@ class ResolvedGroup:
     name: str
     partitions: tuple[ResolvedPartition, ...]
     units: tuple[LoadUnit, ...]
+    own_keys: bool = False
+    """Rows have keys of their own, and their ids are in the column ``source_id``."""
 
 
 def ranges(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
@@ -204,10 +245,16 @@ class Segment(Protocol):
     def stored_rows(self) -> int: ...
 
     @property
-    def deleted_rows(self) -> int: ...
+    def deleted_rows(self) -> int:
+        """Rows that are not live, as the source's catalog counts them."""
+        ...
 
-    def ids(self) -> npt.NDArray[np.int64]:
-        """Ids of all live rows, in stored order."""
+    def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """Which of the stored rows ``start`` to ``stop`` are live."""
+        ...
+
+    def ids(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Ids of the live rows among the stored rows ``start`` to ``stop``."""
         ...
 
     def read(self, start: int, stop: int) -> VectorBatch:
@@ -246,8 +293,9 @@ class CollectionPlan:
         return self.name
 
     @property
-    def live_rows(self) -> int:
-        return sum(partition.live_rows for partition in self.partitions)
+    def rows(self) -> int:
+        """Rows to load."""
+        return sum(partition.rows for partition in self.partitions)
 
     @property
     def fingerprint(self) -> str:

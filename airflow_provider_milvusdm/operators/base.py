@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -143,6 +145,11 @@ class CollectionVerifyOperator(CollectionOperator):
     def of_collection(self, xcoms: Any) -> list[Any]:
         """Those of the manifests that are about this collection."""
         return [value for value in all_values(xcoms) if value["collection"] == self.collection_name]
+
+
+def run_folder(folder: str, run: str) -> Path:
+    """The folder of a run's files below ``folder``."""
+    return Path(folder).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", run)
 
 
 def all_values(xcoms: Any) -> list[Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
-from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, all_values
+from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, all_values, run_folder
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.vectors import CollectionPlan
 
@@ -42,7 +40,7 @@ class Hdf5UnitsOperator(MigrationOperator):
     def step(self, context: Context) -> list[dict[str, Any]]:
         from airflow_provider_milvusdm.targets.hdf5 import export_units
 
-        folder = Path(self.data_dir).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", self.run)
+        folder = run_folder(self.data_dir, self.run)
         plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
         if parse_text(self.plan_only):
             return []

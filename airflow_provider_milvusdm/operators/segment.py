@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.manifest import from_json, to_json
-from airflow_provider_milvusdm.operators.base import MigrationOperator
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.operators.base import MigrationOperator, run_folder
+from airflow_provider_milvusdm.vectors import PartitionGroup, RowPolicies
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,13 +20,29 @@ class SegmentOperator(MigrationOperator):
     what is damaged, fails here.
 
     :param partitions: one of the groups that an inspect step found.
+    :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a key of its own, and
+        its id goes to the field ``source_id``.
+    :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and left out.
+    :param skipped_rows_dir: folder of these files: ``<skipped_rows_dir>/<run>/<collection>/<partition>.h5``.
+    :param run: name of the run.
     """
 
-    template_fields: Sequence[str] = ("partitions",)
+    template_fields: Sequence[str] = ("partitions", "duplicate_ids", "invalid_vectors", "skipped_rows_dir", "run")
 
-    def __init__(self, *, partitions: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        partitions: dict[str, Any],
+        duplicate_ids: str = "error",
+        invalid_vectors: str = "error",
+        skipped_rows_dir: str | None = None,
+        run: str = "{{ run_id }}",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.partitions = partitions
+        self.duplicate_ids, self.invalid_vectors = duplicate_ids, invalid_vectors
+        self.skipped_rows_dir, self.run = skipped_rows_dir, run
 
     @property
     def label(self) -> str:
@@ -39,7 +55,9 @@ class SegmentOperator(MigrationOperator):
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.sources.resolve import resolve_group
 
-        resolved = resolve_group(from_json(PartitionGroup, self.partitions))
+        folder = run_folder(self.skipped_rows_dir, self.run) if self.skipped_rows_dir else ""
+        policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, str(folder))
+        resolved = resolve_group(from_json(PartitionGroup, self.partitions), policies)
         for partition in resolved.partitions:
             self.log.info(
                 "%s/%s: %d live rows, %d deleted",

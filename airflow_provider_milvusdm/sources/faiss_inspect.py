@@ -57,7 +57,7 @@ def inspect_faiss(
             name=name,
             source=SourceRef("faiss", str(path.parent), found.as_manifest()),
             collection=collection,
-            partitions=(PartitionSpec(partition, (file,)),),
+            partitions=(PartitionSpec(partition, (file,), first_key=id_offset),),
             unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, most_tasks, unit_bytes),
             notes=tuple(note for note in notes if note),
         )

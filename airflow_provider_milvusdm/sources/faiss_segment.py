@@ -15,7 +15,8 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSourceError, UnsupportedSourceError
 from airflow_provider_milvusdm.sources.faiss_file import FaissFile, refuse_damage
 from airflow_provider_milvusdm.sources.faiss_rows import Rows, open_rows
-from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch
+from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
+from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch, ranges
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ class FaissSegment:
     def is_binary(self) -> bool:
         return isinstance(self.file.index, faiss.IndexBinary)
 
-    def ids(self) -> npt.NDArray[np.int64]:
-        ids = self._ids(0, self.stored_rows)
+    def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        return np.ones(stop - start, np.bool_)
+
+    def ids(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        ids = self._ids(start, stop)
         self.file.forget_pages()
         return ids
 
@@ -88,7 +92,8 @@ class FaissSegment:
         """Digest of the file's size, the index's kind and shape, and the ids."""
         kind = (type(self.file.index).__name__, self.rows.dimension, self.stored_rows, self.rows.has_ids)
         digest = hashlib.blake2b(repr((self.file.size, *kind)).encode(), digest_size=16)
-        digest.update(self.ids().data)
+        for start, stop in ranges(0, self.stored_rows, IDS_A_BATCH):
+            digest.update(self.ids(start, stop).data)
         return digest.digest()
 
     def require(self, collection: CollectionSpec) -> None:

@@ -86,7 +86,7 @@ def inspect_hdf5(
             name=name,
             source=SourceRef("hdf5", str(folder), found.as_manifest()),
             collection=collection,
-            partitions=(PartitionSpec(partition, segments),),
+            partitions=(PartitionSpec(partition, segments, first_key=id_offset),),
             unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, most_tasks, unit_bytes),
             notes=tuple(note for note in dict.fromkeys(notes) if note),
         )

@@ -18,10 +18,10 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSour
 from airflow_provider_milvusdm.sources.hdf5_file import find_dataset, open_hdf5, refuse_damage, require_dataset
 from airflow_provider_milvusdm.sources.hdf5_ids import check_ids, number_rows, read_ids
 from airflow_provider_milvusdm.sources.hdf5_vectors import kind_of, place, vector_layout
+from airflow_provider_milvusdm.sources.read import CHECKED_BYTES, IDS_A_BATCH
 from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch, ranges
 
 IDS_DATASET = "ids"
-CHECKED_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Hdf5Segment:
     def has_ids(self) -> bool:
         return self._ids is not None
 
-    def ids(self) -> npt.NDArray[np.int64]:
-        return self._read_ids(0, self.stored_rows)
+    def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        return np.ones(stop - start, np.bool_)
 
     def read(self, start: int, stop: int) -> VectorBatch:
         with refuse_damage(self.path):
-            return VectorBatch(self._read_ids(start, stop), self.layout.read(self._vectors, start, stop))
+            return VectorBatch(self.ids(start, stop), self.layout.read(self._vectors, start, stop))
 
     def fingerprint(self) -> bytes:
         """Digest of the file's size, the datasets' shapes and types, and the ids.
@@ -99,7 +99,8 @@ class Hdf5Segment:
         """
         described = (self.path.stat().st_size, self._vectors.shape, self._vectors.dtype.str, self.has_ids)
         digest = hashlib.blake2b(repr(described).encode(), digest_size=16)
-        digest.update(self.ids().data)
+        for start, stop in ranges(0, self.stored_rows, IDS_A_BATCH):
+            digest.update(self.ids(start, stop).data)
         if self.layout.is_binary:
             for start, stop in ranges(0, self.stored_rows, max(CHECKED_BYTES * 8 // self.layout.dimension, 1)):
                 digest.update(self.read(start, stop).vectors.data)
@@ -116,7 +117,7 @@ class Hdf5Segment:
                 cure="Start a new run.",
             )
 
-    def _read_ids(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+    def ids(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         if self._ids is None:
             return number_rows(self.first_id, start, stop)
         with refuse_damage(self.path):

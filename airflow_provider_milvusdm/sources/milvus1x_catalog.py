@@ -60,6 +60,8 @@ INDEXES = {
 FILE_TYPES_WITH_ROWS = {1: "RAW", 2: "TO_INDEX", 3: "INDEX", 7: "BACKUP"}
 FILE_TYPES_WITHOUT_ROWS = {0: "NEW", 4: "TO_DELETE", 5: "NEW_MERGE", 6: "NEW_INDEX"}
 FLAG_IDS_BY_SERVER = 1
+KEY_BITS = 44
+"""Rows with keys of their own: those of a partition count on from its place in the collection, shifted by this."""
 VERSIONS = re.compile(r"(0\.(7|8|9|10)|1\.[01])(\.\d+)*")
 RESTORE = "Restore the catalog from a backup."
 COPY_WAL = "Copy meta.sqlite-wal beside meta.sqlite, where a stopped server leaves most of it"
@@ -146,7 +148,8 @@ class Catalog:
                 found=f"partitions {', '.join(repr(known) for known in self.tags(collection))}",
                 cure="Correct source_collection.",
             )
-        return PartitionSpec(tag, self._segments(rows[0]["table_id"]))
+        number = 1 + self.partitions[collection].index(rows[0])
+        return PartitionSpec(tag, self._segments(rows[0]["table_id"]), first_key=number << KEY_BITS)
 
     def tags(self, collection: str) -> list[str]:
         """All partition tags of a collection, ``_default`` first."""

@@ -71,14 +71,15 @@ class Milvus1xSegment:
     def deleted_rows(self) -> int:
         return int(np.count_nonzero(self._deleted))
 
-    def ids(self) -> npt.NDArray[np.int64]:
-        return _map(self._uid, ID, 0, self.stored_rows)[~self._deleted]
+    def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        return ~self._deleted[start:stop]
+
+    def ids(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        return _chosen(_map(self._uid, ID, start, stop), self.live(start, stop))
 
     def read(self, start: int, stop: int) -> VectorBatch:
-        live = ~self._deleted[start:stop]
-        ids = _map(self._uid, ID, start, stop)
         vectors = _map(self._rv, self._dtype, start * self._columns, stop * self._columns)
-        return VectorBatch(ids[live], vectors.reshape(-1, self._columns)[live])
+        return VectorBatch(self.ids(start, stop), _chosen(vectors.reshape(-1, self._columns), self.live(start, stop)))
 
     def fingerprint(self) -> bytes:
         digest = hashlib.blake2b(self.stored_rows.to_bytes(8, "little"), digest_size=16)
@@ -143,6 +144,11 @@ def _payload_bytes(path: Path, item_bytes: int) -> int:
             cure=CURE,
         )
     return claimed
+
+
+def _chosen(rows: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """The rows that the mask names; without a copy where that's all of them."""
+    return rows if mask.all() else rows[mask]
 
 
 def _map(path: Path, dtype: np.dtype[Any], start: int, stop: int) -> npt.NDArray[Any]:

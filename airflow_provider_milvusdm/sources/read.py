@@ -1,13 +1,17 @@
-"""Read the live rows of slices, in order, in batches."""
+"""Read the rows of slices, in order, in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from airflow_provider_milvusdm.sources import open_source
-from airflow_provider_milvusdm.vectors import CollectionSpec, Slice, SourceRef, VectorBatch, ranges
+from airflow_provider_milvusdm.sources.row_mask import Mask, from_text
+from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, Segment, Slice, SourceRef, VectorBatch, ranges
 
 CHECKED_BYTES = 8 << 20
+IDS_A_BATCH = CHECKED_BYTES // 8
 
 
 def rows_within(collection: CollectionSpec, batch_bytes: int = CHECKED_BYTES) -> int:
@@ -18,9 +22,10 @@ def rows_within(collection: CollectionSpec, batch_bytes: int = CHECKED_BYTES) ->
 def read_slices(
     ref: SourceRef, collection: CollectionSpec, slices: Iterable[Slice], rows: int, done: int = 0
 ) -> Iterator[tuple[int, str, VectorBatch]]:
-    """The partition and the live rows of each batch, with the number of stored rows up to its end.
+    """The partition and the rows of each batch, with the number of stored rows up to its end.
 
-    A batch is read from at most ``rows`` stored rows; the first ``done`` of all slices are passed over.
+    Deleted rows are not among them, nor those that a policy leaves out. A batch is read from at most ``rows`` stored
+    rows; the first ``done`` of all slices are passed over.
     """
     source = open_source(ref)
     position = 0
@@ -30,5 +35,20 @@ def read_slices(
         if start == piece.stop:
             continue
         segment = source.segment(collection, piece.segment)
+        left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
         for first, stop in ranges(start, piece.stop, rows):
-            yield position - (piece.stop - stop), piece.partition, segment.read(first, stop)
+            batch = _read(segment, piece, left_out, first, stop)
+            yield position - (piece.stop - stop), piece.partition, batch
+
+
+def _read(segment: Segment, piece: Slice, left_out: Mask | None, start: int, stop: int) -> VectorBatch:
+    batch = segment.read(start, stop)
+    if left_out is None and piece.first_key is None:
+        return batch
+    offsets = np.flatnonzero(segment.live(start, stop)) + (start - piece.start)
+    if left_out is not None:
+        kept = ~left_out[offsets]
+        batch, offsets = VectorBatch(batch.ids[kept], batch.vectors[kept]), offsets[kept]
+    if piece.first_key is None:
+        return batch
+    return VectorBatch(offsets + piece.first_key, batch.vectors, {SOURCE_ID: batch.ids})

@@ -1,18 +1,24 @@
 """Resolve: open every segment, check it, read the ids, look for rows that Milvus 2.x can't hold.
 
-Whatever is wrong with the rows of a source is found here, before the target is touched.
+Whatever is wrong with the rows of a source is found here, before the target is touched, or a policy leaves it out.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, RefusedRowsError, SourceError
 from airflow_provider_milvusdm.sources import open_source, refuse_unreadable
+from airflow_provider_milvusdm.sources.duplicates import SharedIds, find_shared_ids, repeated, sorted_ids
+from airflow_provider_milvusdm.sources.invalid_vectors import find_invalid, skipped_rows
+from airflow_provider_milvusdm.sources.live_rows import LiveRows
+from airflow_provider_milvusdm.sources.read import rows_within
 from airflow_provider_milvusdm.sources.units import cut_units, unit_rows
 from airflow_provider_milvusdm.vectors import (
     CollectionSpec,
@@ -21,35 +27,52 @@ from airflow_provider_milvusdm.vectors import (
     PartitionSpec,
     ResolvedGroup,
     ResolvedPartition,
+    RowPolicies,
     Segment,
     SegmentSpec,
     Slice,
     Source,
-    ranges,
 )
 
-CHECKED_BYTES = 8 << 20
 EXAMPLES = 20
 UNREADABLE_ID = 2**63 - 1
 """A Milvus 2.x server stores and counts a row with this id and never returns it."""
+CHOICES = (
+    "Choose duplicate_ids: keep_first or keep_last (one row of each id is loaded) or remap (each row gets a key of its "
+    "own, and its id goes to the field source_id), or delete all but one of each in the source."
+)
 
 
 @refuse_unreadable()
-def resolve_group(group: PartitionGroup) -> ResolvedGroup:
+def resolve_group(group: PartitionGroup, policies: RowPolicies | None = None) -> ResolvedGroup:
     """Resolve all partitions of a group, or raise one error that names every fault found."""
     if group.collection is None:
         raise SourceError(group.error)
-    source = open_source(group.source)
-    partitions = [_Partition(source, group.collection, spec) for spec in group.partitions]
-    resolved = tuple(partition.resolve() for partition in partitions)
+    policies, source = policies or RowPolicies(), open_source(group.source)
+    partitions = [_Partition(source, group.collection, spec, policies) for spec in group.partitions]
+    for partition in partitions:
+        partition.open()
+    for space in [partitions] if group.one_key_space else [[partition] for partition in partitions]:
+        if not any(partition.faults for partition in space):
+            _KeySpace(space, group.collection.name, policies).resolve()
     faults = [fault for partition in partitions for fault in partition.faults]
     if faults:
         raise _joined(group.name, faults)
-    slices = [piece for partition in partitions for piece in partition.slices]
-    live, stored = sum(one.live_rows for one in resolved), sum(piece.stored_rows for piece in slices)
-    capacity = unit_rows(group.unit_bytes, group.collection.vector_bytes, live, stored)
-    units = (LoadUnit(group.source, group.collection, unit) for unit in cut_units(slices, capacity))
-    return ResolvedGroup(group.name, resolved, tuple(units))
+    resolved, units = tuple(one.resolved() for one in partitions), tuple(_units(group, partitions))
+    return ResolvedGroup(group.name, resolved, units, own_keys=policies.duplicate_ids == "remap")
+
+
+def _units(group: PartitionGroup, partitions: Sequence[_Partition]) -> Iterator[LoadUnit]:
+    collection = group.collection
+    if collection is None:
+        return
+    rows = {some.name: some for partition in partitions for some in partition.rows}
+    slices = [piece for partition in partitions for piece in partition.slices()]
+    live, stored = sum(one.live_rows for one in partitions), sum(piece.stored_rows for piece in slices)
+    capacity = unit_rows(group.unit_bytes, collection.vector_bytes, live, stored)
+    for unit in cut_units(slices, capacity):
+        pieces = tuple(replace(piece, left_out=rows[piece.segment].left_out(piece)) for piece in unit)
+        yield LoadUnit(group.source, collection, pieces)
 
 
 def _joined(name: str, faults: Sequence[SourceError]) -> SourceError:
@@ -62,38 +85,36 @@ def _joined(name: str, faults: Sequence[SourceError]) -> SourceError:
 
 
 class _Partition:
-    """One partition being resolved."""
+    """One partition being resolved; worth nothing where there are ``faults`` afterwards."""
 
-    def __init__(self, source: Source, collection: CollectionSpec, spec: PartitionSpec) -> None:
-        self.source, self.collection, self.spec = source, collection, spec
-        self.slices: list[Slice] = []
+    def __init__(self, source: Source, collection: CollectionSpec, spec: PartitionSpec, policies: RowPolicies) -> None:
+        self.source, self.collection, self.spec, self.policies = source, collection, spec, policies
+        self.rows: list[LiveRows] = []
         self.faults: list[SourceError] = []
-        self.deleted_rows = 0
-        self.digest = hashlib.blake2b(spec.tag.encode(), digest_size=16)
+        self.notes: list[str] = []
 
-    def resolve(self) -> ResolvedPartition:
-        """The partition; worth nothing where there are ``faults`` afterwards."""
+    @property
+    def live_rows(self) -> int:
+        return sum(some.segment.stored_rows - some.segment.deleted_rows for some in self.rows)
+
+    def open(self) -> None:
+        """Open and check all segments; leave out invalid vectors, if that is the policy."""
         for spec in self.spec.segments:
             try:
-                self._resolve_segment(spec)
+                self._open_segment(spec)
             except SourceError as fault:
                 self.faults.append(fault)
-        if not self.faults:
-            self.faults += self._id_faults()
-        return ResolvedPartition(self.spec.tag, self.spec.live_rows, self.deleted_rows, self.digest.hexdigest())
+        if self.policies.invalid_vectors == "skip" and not self.faults and not self.collection.metric.is_binary:
+            self._skip_invalid()
 
-    def _resolve_segment(self, spec: SegmentSpec) -> None:
+    def _open_segment(self, spec: SegmentSpec) -> None:
         segment = self.source.segment(self.collection, spec.name)
-        self._check(spec, segment)
-        self.slices.append(Slice(self.spec.tag, spec.name, 0, segment.stored_rows))
-        self.deleted_rows += segment.deleted_rows
-        self.digest.update(segment.fingerprint())
+        self._check_count(spec, segment)
+        if self.policies.invalid_vectors == "error" and not self.collection.metric.is_binary:
+            self._refuse_invalid(spec, segment)
+        self.rows.append(LiveRows(spec.name, self.spec.tag, segment, rows_within(self.collection)))
 
-    def _segments(self) -> Iterator[tuple[SegmentSpec, Segment]]:
-        for spec in self.spec.segments:
-            yield spec, self.source.segment(self.collection, spec.name)
-
-    def _check(self, spec: SegmentSpec, segment: Segment) -> None:
+    def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:
         live = segment.stored_rows - segment.deleted_rows
         if live != spec.live_rows:
             raise DamagedSourceError(
@@ -104,61 +125,115 @@ class _Partition:
                 cure="The server may have been writing while the directory was copied: stop it and copy again, "
                 "or restore a backup.",
             )
-        if not self.collection.metric.is_binary:
-            self._check_finite(spec, segment)
 
-    def _check_finite(self, spec: SegmentSpec, segment: Segment) -> None:
-        rows = max(CHECKED_BYTES // self.collection.vector_bytes, 1)
+    def _refuse_invalid(self, spec: SegmentSpec, segment: Segment) -> None:
         bad, count = np.empty(0, np.int64), 0
-        for start, stop in ranges(0, segment.stored_rows, rows):
-            batch = segment.read(start, stop)
-            if not np.isfinite(batch.vectors).all():
-                found = batch.ids[~np.isfinite(batch.vectors).all(axis=1)]
-                bad, count = np.append(bad, found)[:EXAMPLES], count + len(found)
+        for _, batch in find_invalid(self.collection, segment):
+            bad, count = np.append(bad, batch.ids)[:EXAMPLES], count + len(batch)
         if count:
             raise RefusedRowsError(
                 f"{count} vectors of collection {self.collection.name!r} hold NaN or infinity",
                 where=f"partition {self.spec.tag!r}, segment {spec.name}",
                 expected="finite float32 numbers: Milvus 2.x refuses others",
                 found=f"ids {_examples(bad, count)}",
-                cure="Delete these rows in the source, or leave their partition or file out.",
+                cure="Delete these rows in the source, or leave them out: invalid_vectors: skip saves them to a file.",
             )
 
-    def _id_faults(self) -> Iterator[SourceError]:
-        ids = self._ids()
-        ids.sort()
-        repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
-        if repeated.size:
-            yield RefusedRowsError(
-                f"{repeated.size} ids stand on more than one row in partition {self.spec.tag!r} "
-                f"of collection {self.collection.name!r}",
-                where=f"id {repeated[0]} in segments {', '.join(self._segments_with(repeated[0]))}",
-                expected="one row an id: it is the primary key in Milvus 2.x, which serves one row of each",
-                found=f"ids {_examples(repeated, repeated.size)}",
-                cure="Delete all rows but one of each in the source. (duplicate_ids: error)",
-            )
-        if ids.size and ids[-1] == UNREADABLE_ID:
-            yield RefusedRowsError(
-                f"an id that Milvus 2.x can't return in partition {self.spec.tag!r} "
-                f"of collection {self.collection.name!r}",
-                where=f"segments {', '.join(self._segments_with(ids[-1]))}",
-                expected="ids up to 2^63 - 2: a Milvus 2.x server stores the last one and never returns it",
-                found=f"id {UNREADABLE_ID}",
-                cure="Give the row another id in the source.",
-            )
+    def _skip_invalid(self) -> None:
+        with skipped_rows(self.policies.skipped_rows_dir, self.collection, self.spec.tag) as file:
+            for some in self.rows:
+                for offsets, batch in find_invalid(self.collection, some.segment):
+                    some.leave_out(offsets)
+                    file.add(some.name, offsets, batch)
+        if file.rows:
+            self.notes.append(f"partition {self.spec.tag!r}: {file.rows} rows with NaN or infinity are in {file.path}")
 
-    def _ids(self) -> npt.NDArray[np.int64]:
-        """All live ids, 8 bytes a row: filled in place, for a partition may have 100 million."""
-        ids = np.empty(self.spec.live_rows, np.int64)
-        filled = 0
-        for spec, segment in self._segments():
-            ids[filled : filled + spec.live_rows] = segment.ids()
-            filled += spec.live_rows
-        return ids
+    def slices(self) -> Iterator[Slice]:
+        """All stored rows of the partition, with keys of their own where that is the policy."""
+        key = self.spec.first_key if self.policies.duplicate_ids == "remap" else None
+        for some in self.rows:
+            yield Slice(self.spec.tag, some.name, 0, some.segment.stored_rows, first_key=key)
+            key = None if key is None else key + some.segment.stored_rows
+
+    def resolved(self) -> ResolvedPartition:
+        digest = hashlib.blake2b(self.spec.tag.encode(), digest_size=16)
+        for some, piece in zip(self.rows, self.slices(), strict=True):
+            digest.update(some.segment.fingerprint())
+            digest.update(f"{some.left_out(piece)} {piece.first_key}".encode())
+        return ResolvedPartition(
+            self.spec.tag,
+            self.live_rows,
+            sum(some.segment.deleted_rows for some in self.rows),
+            digest.hexdigest(),
+            left_out=sum(some.left_out_rows for some in self.rows),
+            notes=tuple(self.notes),
+        )
+
+
+class _KeySpace:
+    """Rows that may not share a primary key: a partition's, or those of all that become one."""
+
+    def __init__(self, partitions: Sequence[_Partition], collection: str, policies: RowPolicies) -> None:
+        self.partitions, self.collection, self.policy = partitions, collection, policies.duplicate_ids
+        self.rows = [some for partition in partitions for some in partition.rows]
+
+    def resolve(self) -> None:
+        """Leave rows out, or leave faults with the first partition."""
+        ids = sorted_ids(self.rows, sum(partition.live_rows for partition in self.partitions))
+        if self.policy != "remap" and ids.size and ids[-1] == UNREADABLE_ID:
+            self.partitions[0].faults.append(self._unreadable())
+        shared = repeated(ids)
+        del ids
+        if shared.size and self.policy == "remap":
+            self._note(f"{shared.size} ids stand on several rows: each row has a key of its own")
+        elif shared.size:
+            self._leave_out(find_shared_ids(self.rows, shared))
+
+    def _leave_out(self, shared: SharedIds) -> None:
+        kept = shared.lasts if self.policy == "keep_last" else shared.firsts
+        different = shared.different(kept)
+        if different.any() and self.policy == "error":
+            self.partitions[0].faults.append(self._duplicates(np.unique(shared.ids[different])))
+            return
+        for number, offsets in shared.by_segment(~kept):
+            self.rows[number].leave_out(offsets)
+        if dropped := int(np.count_nonzero(different)):
+            self._note(f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy})")
+        if same := int(np.count_nonzero(~kept & ~different)):
+            self._note(f"{same} rows left out that are the same as another, id and vector")
+
+    def _note(self, text: str) -> None:
+        partition = self.partitions[0]
+        partition.notes.append(text if len(self.partitions) > 1 else f"partition {partition.spec.tag!r}: {text}")
+
+    @property
+    def _place(self) -> str:
+        partition = f"partition {self.partitions[0].spec.tag!r}" if len(self.partitions) == 1 else "the partitions"
+        return f"{partition} of collection {self.collection!r}"
+
+    def _duplicates(self, ids: npt.NDArray[np.int64]) -> RefusedRowsError:
+        return RefusedRowsError(
+            f"{ids.size} ids stand on rows with different vectors in {self._place}",
+            where=f"id {ids[0]} in segments {', '.join(self._segments_with(ids[0]))}",
+            expected="one row an id: it is the primary key in Milvus 2.x, which serves one row of each",
+            found=f"ids {_examples(ids, ids.size)}",
+            cure=CHOICES,
+        )
+
+    def _unreadable(self) -> RefusedRowsError:
+        return RefusedRowsError(
+            f"an id that Milvus 2.x can't return in {self._place}",
+            where=f"segments {', '.join(self._segments_with(np.int64(UNREADABLE_ID)))}",
+            expected="ids up to 2^63 - 2: a Milvus 2.x server stores the last one and never returns it",
+            found=f"id {UNREADABLE_ID}",
+            cure="Give the row another id in the source, or all rows keys of their own: duplicate_ids: remap.",
+        )
 
     def _segments_with(self, row_id: np.int64) -> list[str]:
-        found = ((spec.name, int((segment.ids() == row_id).sum())) for spec, segment in self._segments())
-        return [f"{name} ({count} times)" if count > 1 else name for name, count in found if count]
+        counts: Counter[str] = Counter()
+        for some in self.rows:
+            counts[some.name] += sum(int((ids == row_id).sum()) for _, ids in some.batches())
+        return [f"{name} ({count} times)" if count > 1 else name for name, count in counts.items() if count]
 
 
 def _examples(ids: npt.NDArray[np.int64], count: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from airflow_provider_milvusdm.vectors import PartitionSpec, Slice
@@ -54,7 +53,7 @@ def cut_units(slices: Iterable[Slice], capacity: int) -> Iterator[tuple[Slice, .
         start = piece.start
         while start < piece.stop:
             stop = min(start + room, piece.stop)
-            unit.append(replace(piece, start=start, stop=stop))
+            unit.append(piece.part(start, stop))
             room -= stop - start
             start = stop
             if not room:

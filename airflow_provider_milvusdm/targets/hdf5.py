@@ -41,7 +41,7 @@ class ExportUnit:
     collection: CollectionSpec
     partition: str
     path: str
-    live_rows: int
+    rows: int
     slices: tuple[Slice, ...] = ()
 
     @property
@@ -72,7 +72,7 @@ def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit
     for partition in plan.partitions:
         path = folder / plan.target.name / f"{plan.partition_names[partition.tag]}.h5"
         slices = tuple(piece for unit in plan.units for piece in unit.slices if piece.partition == partition.tag)
-        yield ExportUnit(plan.source, plan.collection, partition.tag, str(path), partition.live_rows, slices)
+        yield ExportUnit(plan.source, plan.collection, partition.tag, str(path), partition.rows, slices)
 
 
 def export_partition(unit: ExportUnit) -> Exported:
@@ -81,11 +81,11 @@ def export_partition(unit: ExportUnit) -> Exported:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".h5.partial")
     rows, digest = _write(partial, unit)
-    if rows != unit.live_rows:
+    if rows != unit.rows:
         raise TargetError(
             f"partition {unit.label} changed while it was read",
             where=partial,
-            expected=f"{unit.live_rows} live rows, as they were resolved",
+            expected=f"{unit.rows} rows, as they were resolved",
             found=rows,
             cure="Stop the 1.x server and run again.",
         )
@@ -106,7 +106,7 @@ def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
         ids, embeddings = _datasets(file, unit)
         for _, _, batch in read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection)):
             stop = rows + len(batch)
-            if stop <= unit.live_rows:
+            if stop <= unit.rows:
                 ids[rows:stop], embeddings[rows:stop] = batch.ids, batch.vectors
             digest.update(batch)
             rows = stop
@@ -131,7 +131,7 @@ class _Digest:
 
 def _datasets(file: Any, unit: ExportUnit) -> tuple[Any, Any]:
     """Datasets ``ids``: int64 (rows,), and ``embeddings``: float32 (rows, dimension) or uint8 (rows, dimension / 8)."""
-    collection, rows = unit.collection, unit.live_rows
+    collection, rows = unit.collection, unit.rows
     binary = collection.metric.is_binary
     shape = (rows, collection.vector_bytes if binary else collection.dimension)
     chunk_rows = min(max(CHUNK_BYTES // collection.vector_bytes, 1), rows)
@@ -168,7 +168,7 @@ def planned_export(plan: CollectionPlan) -> CollectionReport:
     """What a run would write."""
     if plan.collection is None:
         return CollectionReport(plan.name, plan.target.name, faults=(plan.error,))
-    data = plan.live_rows * (plan.collection.vector_bytes + ID_BYTES)
+    data = plan.rows * (plan.collection.vector_bytes + ID_BYTES)
     return CollectionReport(
         plan.name,
         plan.target.name,
@@ -179,10 +179,12 @@ def planned_export(plan: CollectionPlan) -> CollectionReport:
         index=plan.collection.index_type,
         target_index="none",
         partitions=tuple(
-            PartitionReport(part.tag, f"{plan.partition_names[part.tag]}.h5", part.live_rows, part.deleted_rows)
+            PartitionReport(
+                part.tag, f"{plan.partition_names[part.tag]}.h5", part.live_rows, part.deleted_rows, part.left_out
+            )
             for part in plan.partitions
         ),
-        notes=(*plan.notes, f"{plan.live_rows} rows, {data / (1 << 20):.1f} MiB of ids and vectors"),
+        notes=(*plan.notes, f"{plan.rows} rows, {data / (1 << 20):.1f} MiB of ids and vectors"),
     )
 
 
@@ -217,6 +219,7 @@ def verify_export(plan: CollectionPlan, exported: Sequence[Exported], faults: Se
                 Path(files[partition.tag].path).name,
                 live=partition.live_rows,
                 deleted=partition.deleted_rows,
+                left_out=partition.left_out,
                 loaded=files[partition.tag].rows,
                 counted=counts[partition.tag][0],
             )

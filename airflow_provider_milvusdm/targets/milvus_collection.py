@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, read_m
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, is_lite
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
+    SOURCE_ID,
     CollectionPlan,
     CollectionSpec,
     CreatedCollection,
@@ -256,6 +257,8 @@ class _Creation:
         )
         schema.add_field(self.target.id_field, DataType.INT64, is_primary=True)
         schema.add_field(self.target.vector_field, self._vector_type(), dim=self.collection.dimension)
+        if self.target.own_keys:
+            schema.add_field(SOURCE_ID, DataType.INT64)
         return schema
 
     def _vector_type(self) -> Any:
@@ -300,6 +303,8 @@ def differences(existing: Existing, target: TargetCollection, vector_type: Any, 
         found.append(f"{target.vector_field} is not a {vector_type.name}")
     elif vector.get("params", {}).get("dim") != dimension:
         found.append(f"{target.vector_field} has dimension {vector['params'].get('dim')}")
+    if target.own_keys and fields.pop(SOURCE_ID, {}).get("type") != DataType.INT64:
+        found.append(f"{SOURCE_ID} is not an INT64 field")
     required = [name for name, other in fields.items() if not (other.get("nullable") or other.get("default_value"))]
     if required:
         found.append(f"fields {', '.join(required)} want values")

@@ -11,7 +11,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec, target_index
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, TargetCollection
+from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -73,6 +73,8 @@ def make_searchable(client: MilvusClient, target: TargetCollection, index: Index
             metric_type=index.metric.value,
             params=dict(index.params),
         )
+        if target.own_keys:
+            params.add_index(SOURCE_ID)
         client.create_index(target.name, params)
     client.load_collection(target.name, **({"replica_number": replicas} if replicas > 1 else {}))
 

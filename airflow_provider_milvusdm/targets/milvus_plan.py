@@ -33,7 +33,11 @@ def plan_collections(
     _check_rename(rename, tags)
     names = target_names(tags, rename, "collection")
     made = {group.name for group in groups if group.source.options.get("ids") == "auto"}
-    targets = {name: TargetCollection(names[name], id_field, vector_field, name in made) for name in tags}
+    own_keys = {group.name for group in resolved if group.own_keys}
+    targets = {
+        name: TargetCollection(names[name], id_field, vector_field, auto_id=name in made, own_keys=name in own_keys)
+        for name in tags
+    }
     return [_plan(name, target, groups, resolved, faults, rename) for name, target in targets.items()]
 
 
@@ -65,7 +69,7 @@ def _plan(
         partitions=partitions,
         partition_names=partition_names,
         units=units,
-        notes=first.notes,
+        notes=first.notes + tuple(note for partition in partitions for note in partition.notes),
     )
 
 

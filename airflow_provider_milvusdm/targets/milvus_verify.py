@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from airflow_provider_milvusdm.report import FAILED, PLANNED, SKIPPED, VERIFIED, CollectionReport, PartitionReport
-from airflow_provider_milvusdm.sources import open_source
+from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
@@ -24,9 +25,10 @@ from airflow_provider_milvusdm.vectors import (
     CollectionPlan,
     CollectionSpec,
     CreatedCollection,
+    LoadUnit,
     ResolvedPartition,
-    Segment,
-    ranges,
+    Slice,
+    VectorBatch,
 )
 
 if TYPE_CHECKING:
@@ -102,10 +104,12 @@ class _Verification:
     def planned(self) -> CollectionReport:
         """What a run would do, and what it would take; the target is not touched."""
         partitions = tuple(
-            PartitionReport(part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows)
+            PartitionReport(
+                part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows, part.left_out
+            )
             for part in self.plan.partitions
         )
-        estimate = estimate_target(self.client, self.collection, self.index, self.plan.live_rows)
+        estimate = estimate_target(self.client, self.collection, self.index, self.plan.rows)
         return replace(
             self._report(partitions),
             status=PLANNED,
@@ -117,7 +121,7 @@ class _Verification:
     def skipped(self) -> CollectionReport:
         """Leave an existing collection as it is and say how it compares."""
         partitions = tuple(self._partition(partition) for partition in self.plan.partitions)
-        unequal = [part.partition for part in partitions if part.counted is not None and part.counted != part.live]
+        unequal = [part.partition for part in partitions if part.counted is not None and part.counted != part.rows]
         notes = [f"exists: skipped, though the counts of {', '.join(unequal)} differ"] if unequal else []
         if any(part.counted is None for part in partitions):
             notes.append("exists: skipped, and not loaded, so it could not be counted")
@@ -159,6 +163,7 @@ class _Verification:
             name,
             live=partition.live_rows,
             deleted=partition.deleted_rows,
+            left_out=partition.left_out,
             loaded=self.loaded[name],
             before=self.created.before.get(name, 0),
             counted=self._count(name),
@@ -175,11 +180,11 @@ class _Verification:
         if part.target not in self.created.before:
             return
         where = f"partition {part.partition!r} (target {part.target!r})"
-        if part.loaded != part.live:
-            yield f"{where}: {part.live} live rows were resolved and {part.loaded} loaded"
-        if part.counted != part.before + part.live:
+        if part.loaded != part.rows:
+            yield f"{where}: {part.rows} rows were resolved and {part.loaded} loaded"
+        if part.counted != part.before + part.rows:
             yield (
-                f"{where}: expected {part.before} rows from before and {part.live} loaded, "
+                f"{where}: expected {part.before} rows from before and {part.rows} loaded, "
                 f"counted {part.counted} in the target"
             )
 
@@ -193,7 +198,7 @@ class _Verification:
         compared, faults = 0, []
         for partition in self.plan.partitions:
             name = self.plan.partition_names[partition.tag]
-            if name not in self.created.before or not partition.live_rows:
+            if name not in self.created.before or not partition.rows:
                 continue
             wanted = self._sample(partition)
             found = read_vectors(self.client, self.target, name, list(wanted))
@@ -218,20 +223,19 @@ class _Verification:
         sample: dict[int, bytes] = {}
         for (unit, piece), share in zip(pieces, shares.tolist(), strict=True):
             if share:
-                segment = open_source(unit.source).segment(unit.collection, piece.segment)
-                for start in random.integers(piece.start, piece.stop, share).tolist():
-                    sample |= _first_live(segment, start, min(start + SAMPLED_WINDOW, piece.stop))
+                for start in random.integers(0, piece.stored_rows, share).tolist():
+                    sample |= _first_row(islice(_windows(unit, piece, start), 1))
         for unit, piece in pieces:
-            if not sample:
-                segment = open_source(unit.source).segment(unit.collection, piece.segment)
-                sample = _first_live(segment, piece.start, piece.stop)
+            sample = sample or _first_row(_windows(unit, piece, 0))
         return sample
 
 
-def _first_live(segment: Segment, start: int, stop: int) -> dict[int, bytes]:
-    """Id and vector of the first live row among the stored ones, if there is one."""
-    for first, last in ranges(start, stop, SAMPLED_WINDOW):
-        batch = segment.read(first, last)
-        if len(batch):
-            return {int(batch.ids[0]): batch.vectors[0].tobytes()}
-    return {}
+def _windows(unit: LoadUnit, piece: Slice, start: int) -> Iterator[VectorBatch]:
+    """The rows of a slice from its stored row ``start`` on."""
+    for _, _, batch in read_slices(unit.source, unit.collection, [piece], SAMPLED_WINDOW, start):
+        yield batch
+
+
+def _first_row(batches: Iterable[VectorBatch]) -> dict[int, bytes]:
+    """Id and vector of the first row, if there is one."""
+    return next(({int(batch.ids[0]): batch.vectors[0].tobytes()} for batch in batches if len(batch)), {})

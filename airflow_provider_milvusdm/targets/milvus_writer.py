@@ -164,9 +164,9 @@ class _Writer:
 
 def _rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]]:
     vectors = batch.vectors if batch.vectors.dtype != "u1" else [row.tobytes() for row in batch.vectors]
-    if target.auto_id:
-        return [{target.vector_field: vector} for vector in vectors]
-    return [
-        {target.id_field: row_id, target.vector_field: vector}
-        for row_id, vector in zip(batch.ids.tolist(), vectors, strict=True)
-    ]
+    columns = {target.vector_field: vectors}
+    if not target.auto_id:
+        columns[target.id_field] = batch.ids.tolist()
+    for name, values in batch.columns.items():
+        columns[name] = [values] * len(batch) if isinstance(values, str) else values.tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

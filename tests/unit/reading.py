@@ -12,13 +12,14 @@ import pytest
 
 from airflow_provider_milvusdm.config import parse_selection
 from airflow_provider_milvusdm.exceptions import SourceError
-from airflow_provider_milvusdm.sources import open_source
 from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_sqlite_catalog
 from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, ResolvedGroup
+from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, ResolvedGroup, RowPolicies
 
 Rows = list[tuple[int, bytes]]
+ROWS_A_BATCH = 7
 
 
 def catalog_of(path: Path) -> Catalog:
@@ -35,8 +36,10 @@ def inspect(path: Path, selection: Any = "*", **options: Any) -> list[PartitionG
     )
 
 
-def resolve(path: Path, selection: Any = "*", **options: Any) -> list[ResolvedGroup]:
-    return [resolve_group(group) for group in inspect(path, selection, **options)]
+def resolve(
+    path: Path, selection: Any = "*", policies: RowPolicies | None = None, **options: Any
+) -> list[ResolvedGroup]:
+    return [resolve_group(group, policies) for group in inspect(path, selection, **options)]
 
 
 def errors(groups: Iterable[PartitionGroup]) -> dict[str, str]:
@@ -56,11 +59,9 @@ def read_rows(units: Iterable[LoadUnit]) -> dict[tuple[str, str], Rows]:
     """The live rows of load units, by collection and partition, as a load task reads them."""
     rows: dict[tuple[str, str], Rows] = {}
     for unit in units:
-        source = open_source(unit.source)
-        for piece in unit.slices:
-            batch = source.segment(unit.collection, piece.segment).read(piece.start, piece.stop)
+        for _, partition, batch in read_slices(unit.source, unit.collection, unit.slices, ROWS_A_BATCH):
             vectors = [vector.tobytes() for vector in batch.vectors]
-            rows.setdefault((unit.collection.name, piece.partition), []).extend(
+            rows.setdefault((unit.collection.name, partition), []).extend(
                 zip(batch.ids.tolist(), vectors, strict=True)
             )
     return rows

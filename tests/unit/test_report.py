@@ -26,8 +26,8 @@ NEWS = CollectionReport(
     index="ANNOY(n_trees=8)",
     target_index="HNSW",
     partitions=(
-        PartitionReport("_default", "_default", live=2497, deleted=31, loaded=2496, before=17, counted=2514),
-        PartitionReport("2021-03 news", "_2021_03_news", live=399, deleted=0, loaded=399),
+        PartitionReport("_default", "_default", live=2500, deleted=31, left_out=3, loaded=2496, before=17, counted=2514),
+        PartitionReport("2021-03 news", "_2021_03_news", live=399, deleted=0, left_out=0, loaded=399),
     ),
     sampled=1024,
     rows_per_second=81234,
@@ -43,9 +43,9 @@ def cells(text: str) -> list[list[str]]:
 
 def test_the_table_shows_each_partition_with_its_numbers() -> None:
     assert cells(render(Report((NEWS, BROKEN)))) == [
-        ["news", "_default", "articles/_default", "2497", "31", "2496", "17", "2514", "81234", VERIFIED],
-        ["", "2021-03 news", "articles/_2021_03_news", "399", "0", "399", "0", "?", "", ""],
-        ["broken", "", "broken", "", "", "", "", "", "", FAILED],
+        ["news", "_default", "articles/_default", "2500", "31", "3", "2496", "17", "2514", "81234", VERIFIED],
+        ["", "2021-03 news", "articles/_2021_03_news", "399", "0", "0", "399", "0", "?", "", ""],
+        ["broken", "", "broken", "", "", "", "", "", "", "", FAILED],
     ]
 
 
@@ -61,7 +61,7 @@ def test_what_was_mapped_noted_and_found_wrong_stands_below() -> None:
 
 @pytest.mark.parametrize("name", ["[red]x", "[/x]", "a [bold]b", ":smile:", "新闻", "\\[x]"])
 def test_names_are_shown_as_they_are(name: str) -> None:
-    partition = PartitionReport(name, "p", live=1, deleted=0)
+    partition = PartitionReport(name, "p", live=1, deleted=0, left_out=0)
     report = replace(NEWS, collection=name, partitions=(partition,), notes=(f"of {name}",), faults=(f"in {name}",))
     text = render(Report((report,)))
     assert cells(text)[0][:2] == [name, name]
@@ -71,9 +71,9 @@ def test_names_are_shown_as_they_are(name: str) -> None:
 
 def test_long_names_are_folded_and_leave_the_numbers_whole() -> None:
     number = 123_456_789_012
-    partition = PartitionReport("p" * 255, "q" * 255, number, number, number, number, number)
+    partition = PartitionReport("p" * 255, "q" * 255, number, number, number, number, number, number)
     table = cells(render(Report((replace(NEWS, collection="c" * 255, partitions=(partition,)),))))
-    assert table[0][3:9] == [str(number)] * 5 + ["81234"]
+    assert table[0][3:10] == [str(number)] * 6 + ["81234"]
     assert "".join(row[0] for row in table) == "c" * 255
     assert "".join(row[1] for row in table) == "p" * 255
     assert "".join(row[2] for row in table) == "articles/" + "q" * 255

@@ -248,10 +248,23 @@ def test_an_empty_range_has_the_shape_of_the_others(built: Built) -> None:
 
 def test_ids_alone_are_those_of_the_rows(built: Built) -> None:
     for segment, live_rows in built.segments():
-        ids = segment.ids()
+        ids = segment.ids(0, segment.stored_rows)
         assert ids.dtype == np.int64
         assert ids.tolist() == whole(segment).ids.tolist()
         assert len(ids) == live_rows == segment.stored_rows - segment.deleted_rows
+
+
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_what_is_live_says_where_the_rows_are_stored(built: Built, step: int) -> None:
+    for segment, live_rows in built.segments():
+        found = 0
+        for start, stop in ranges(0, segment.stored_rows, step):
+            live = segment.live(start, stop)
+            assert (live.dtype, live.shape) == (np.bool_, (stop - start,))
+            for offset, row_id in zip(np.flatnonzero(live) + start, segment.ids(start, stop), strict=True):
+                assert segment.read(int(offset), int(offset) + 1).ids.tolist() == [row_id]
+                found += 1
+        assert found == live_rows
 
 
 def test_batches_have_the_types_and_shapes_that_targets_take(built: Built) -> None:

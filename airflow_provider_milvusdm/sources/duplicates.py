@@ -1,0 +1,102 @@
+"""Ids that stand on several rows: Milvus 1.x never checked, Milvus 2.x takes an id for a primary key.
+
+Only the ids of all rows are kept in memory, 8 bytes a row; of the rows that share one, their places and a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_milvusdm.sources.live_rows import Ids, LiveRows
+from airflow_provider_milvusdm.sources.row_mask import Mask
+from airflow_provider_milvusdm.vectors import ranges
+
+DIGEST = np.dtype("V16")
+
+
+@dataclass(frozen=True)
+class SharedIds:
+    """All rows whose id is on another row too, by id, then in the order of segments and rows; arrays of one length."""
+
+    ids: Ids
+    segments: npt.NDArray[np.int32]
+    """Number of the segment."""
+    offsets: Ids
+    digests: npt.NDArray[np.void]
+    """Of the vectors."""
+
+    @property
+    def firsts(self) -> Mask:
+        """Which are the first of their id."""
+        return np.append(True, self.ids[1:] != self.ids[:-1])[: len(self.ids)]
+
+    @property
+    def lasts(self) -> Mask:
+        """Which are the last of their id."""
+        return np.append(self.ids[1:] != self.ids[:-1], True)[: len(self.ids)]
+
+    def different(self, kept: Mask) -> Mask:
+        """Which have another vector than the row of their id that is kept."""
+        runs = np.cumsum(self.firsts) - 1
+        unequal: Mask = self.digests != self.digests[kept][runs]
+        return unequal
+
+    def by_segment(self, chosen: Mask) -> Iterator[tuple[int, Ids]]:
+        """Segments with the offsets of the rows chosen."""
+        order = np.argsort(self.segments[chosen], kind="stable")
+        numbers, starts = np.unique(self.segments[chosen][order], return_index=True)
+        offsets = np.split(self.offsets[chosen][order], starts[1:])
+        yield from zip(numbers.tolist(), offsets, strict=False)
+
+
+def sorted_ids(rows: Iterable[LiveRows], most: int) -> Ids:
+    """The ids of all rows, ``most`` of them at most: filled in place, for there may be 100 million."""
+    ids, filled = np.empty(most, np.int64), 0
+    for some in rows:
+        for _, batch in some.batches():
+            ids[filled : filled + len(batch)] = batch
+            filled += len(batch)
+    ids = ids[:filled]
+    ids.sort()
+    return ids
+
+
+def repeated(ids: Ids) -> Ids:
+    """Those of sorted ids that are there more than once."""
+    return np.unique(ids[1:][ids[1:] == ids[:-1]])
+
+
+def find_shared_ids(rows: Sequence[LiveRows], shared: Ids) -> SharedIds:
+    """The rows whose ids are among ``shared``, which are sorted."""
+    found = [part for number, some in enumerate(rows) for part in _sharing(number, some, shared)]
+    ids, segments, offsets, digests = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(ids, kind="stable")
+    return SharedIds(ids[order], segments[order], offsets[order], digests[order])
+
+
+def _sharing(number: int, rows: LiveRows, shared: Ids) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+    """Ids, number of the segment, offsets and digests of the rows whose id is among ``shared``."""
+    for offsets, ids in rows.batches():
+        chosen = shared[np.minimum(np.searchsorted(shared, ids), len(shared) - 1)] == ids
+        if chosen.any():
+            places = offsets[chosen]
+            yield ids[chosen], np.full(len(places), number, np.int32), places, _digests(rows, places)
+
+
+def _digests(rows: LiveRows, offsets: Ids) -> npt.NDArray[np.void]:
+    """Digests of the vectors of the rows at ``offsets``, which are in order."""
+    digests = np.empty(len(offsets), DIGEST)
+    for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, rows.batch_rows):
+        first, last = np.searchsorted(offsets, (start, stop))
+        if first == last:
+            continue
+        live = np.flatnonzero(rows.segment.live(start, stop)) + start
+        vectors = rows.segment.read(start, stop).vectors[np.searchsorted(live, offsets[first:last])]
+        found = [hashlib.blake2b(vector.tobytes(), digest_size=DIGEST.itemsize).digest() for vector in vectors]
+        digests[first:last] = np.frombuffer(b"".join(found), DIGEST)
+    return digests

@@ -1,0 +1,69 @@
+"""Vectors with NaN or infinity: Milvus 1.x took them, a Milvus 2.x server refuses the whole batch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_milvusdm.sources.read import rows_within
+from airflow_provider_milvusdm.vectors import CollectionSpec, Segment, VectorBatch, ranges
+
+
+def find_invalid(collection: CollectionSpec, segment: Segment) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
+    """Offsets (int64) and rows of a segment whose vectors are not all finite, in batches."""
+    for start, stop in ranges(0, segment.stored_rows, rows_within(collection)):
+        batch = segment.read(start, stop)
+        if np.isfinite(batch.vectors).all():
+            continue
+        invalid = ~np.isfinite(batch.vectors).all(axis=1)
+        offsets = np.flatnonzero(segment.live(start, stop))[invalid] + start
+        yield offsets, VectorBatch(batch.ids[invalid], batch.vectors[invalid])
+
+
+class SkippedRows:
+    """An HDF5 file of rows that are left out.
+
+    Datasets: ``ids`` int64, ``embeddings`` float32 (rows, dimension), ``segment`` text, ``offset`` int64: the number
+    of the stored row in its segment.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, dimension: int) -> None:
+        self.path, self.file, self.rows = path, file, 0
+        for name, dtype in (("ids", "<i8"), ("segment", h5py.string_dtype()), ("offset", "<i8")):
+            file.create_dataset(name, (0,), dtype, maxshape=(None,))
+        file.create_dataset("embeddings", (0, dimension), "<f4", maxshape=(None, dimension))
+
+    def add(self, segment: str, offsets: npt.NDArray[np.int64], batch: VectorBatch) -> None:
+        start, self.rows = self.rows, self.rows + len(batch)
+        columns = {"ids": batch.ids, "embeddings": batch.vectors, "segment": segment, "offset": offsets}
+        for name, values in columns.items():
+            self.file[name].resize(self.rows, axis=0)
+            self.file[name][start:] = values
+
+
+@contextmanager
+def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows]:
+    """``<folder>/<collection>/<partition>.h5``; it gets this name when it is whole, and if it has rows."""
+    path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".h5.partial")
+    try:
+        with h5py.File(partial, "w") as file:
+            file.attrs.update({"collection": collection.name, "partition": tag})
+            rows = SkippedRows(path, file, collection.dimension)
+            yield rows
+        if rows.rows:
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _file_name(name: str) -> str:
+    """A name without what a file's can't have."""
+    return re.sub(r"[^\w-]", lambda other: f"%{ord(other[0]):02X}", name)

@@ -1,0 +1,24 @@
+"""Row masks as text for a manifest: a bit a row, compressed, so that a few rows of many take a few bytes."""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64decode, b64encode
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+
+def to_text(mask: Mask) -> str:
+    """The mask, shape (n,), as text; empty where no row is named."""
+    return b64encode(zlib.compress(np.packbits(mask).tobytes())).decode() if mask.any() else ""
+
+
+def from_text(text: str, rows: int) -> Mask:
+    """The mask of ``rows`` rows."""
+    if not text:
+        return np.zeros(rows, np.bool_)
+    packed = np.frombuffer(zlib.decompress(b64decode(text)), np.uint8)
+    return np.unpackbits(packed, count=rows).astype(np.bool_)
