@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.sources.read import rows_within
 from airflow_provider_milvusdm.vectors import CollectionSpec, Segment, VectorBatch, ranges
+
+NAME_BYTES = 200
 
 
 def find_invalid(collection: CollectionSpec, segment: Segment) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
@@ -55,7 +58,7 @@ def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[
     partial = path.with_suffix(".h5.partial")
     try:
         with h5py.File(partial, "w") as file:
-            file.attrs.update({"collection": collection.name, "partition": tag})
+            file.attrs.update({"collection": collection.name, "partition": tag.replace("\0", "%00")})
             rows = SkippedRows(path, file, collection.dimension)
             yield rows
         if rows.rows:
@@ -65,5 +68,8 @@ def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[
 
 
 def _file_name(name: str) -> str:
-    """A name without what a file's can't have."""
-    return re.sub(r"[^\w-]", lambda other: f"%{ord(other[0]):02X}", name)
+    """A name without what a file's can't have, and no longer."""
+    safe = re.sub(r"[^\w-]", lambda other: f"%{ord(other[0]):02X}", name)
+    if len(safe.encode()) <= NAME_BYTES:
+        return safe
+    return f"{safe[:40]}-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"

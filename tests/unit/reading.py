@@ -61,9 +61,7 @@ def read_rows(units: Iterable[LoadUnit]) -> dict[tuple[str, str], Rows]:
     for unit in units:
         for _, partition, batch in read_slices(unit.source, unit.collection, unit.slices, ROWS_A_BATCH):
             vectors = [vector.tobytes() for vector in batch.vectors]
-            rows.setdefault((unit.collection.name, partition), []).extend(
-                zip(batch.ids.tolist(), vectors, strict=True)
-            )
+            rows.setdefault((unit.collection.name, partition), []).extend(zip(batch.ids.tolist(), vectors, strict=True))
     return rows
 
 

@@ -32,14 +32,22 @@ from airflow_provider_milvusdm.vectors import (
 SOURCE = SourceRef("milvus1x", "/data/新/tables")
 NEWS = CollectionSpec("news", 16, Metric.TANIMOTO, "IVF_PQ", {"m": 16, "nlist": 2**60}, generated_ids=True)
 TARGET = TargetCollection("articles", "key", "vector")
-UNIT = LoadUnit(SOURCE, NEWS, (Slice("x", "news/1", 0, 10), Slice("y", "p/2", 5, 2**40)), TARGET, "abc", upsert=True)
-PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d")
+UNIT = LoadUnit(
+    SOURCE,
+    NEWS,
+    (Slice("x", "news/1", 0, 10, "eJw="), Slice("y", "p/2", 5, 2**40, first_key=-7)),
+    TARGET,
+    "abc",
+    upsert=True,
+)
+SEGMENTS = (SegmentSpec("news/1", 3),)
+PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", left_out=1, notes=("a",))
 
 
 @pytest.mark.parametrize(
     "manifest",
     [
-        PartitionGroup("news", SOURCE, NEWS, (PartitionSpec("x", (SegmentSpec("news/1", 3),)),), False, 1 << 28),
+        PartitionGroup("news", SOURCE, NEWS, (PartitionSpec("x", SEGMENTS, 5),), False, True, 1 << 28),
         PartitionGroup("news", SOURCE, error="it is gone"),
         ResolvedGroup("news", (PARTITION,), (UNIT,)),
         CollectionPlan(

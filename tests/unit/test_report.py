@@ -26,7 +26,9 @@ NEWS = CollectionReport(
     index="ANNOY(n_trees=8)",
     target_index="HNSW",
     partitions=(
-        PartitionReport("_default", "_default", live=2500, deleted=31, left_out=3, loaded=2496, before=17, counted=2514),
+        PartitionReport(
+            "_default", "_default", live=2500, deleted=31, left_out=3, loaded=2496, before=17, counted=2514
+        ),
         PartitionReport("2021-03 news", "_2021_03_news", live=399, deleted=0, left_out=0, loaded=399),
     ),
     sampled=1024,

@@ -105,11 +105,11 @@ def test_an_id_on_several_rows_of_a_partition_is_refused(directory: Milvus1xDire
     assert_in_order(
         refused(directory.write(), as_a=RefusedRowsError),
         [
-            "2 ids stand on more than one row in partition '_default' of collection 'news'",
+            "2 ids stand on rows with different vectors in partition '_default' of collection 'news'",
             "id 1 in segments news/7, news/8.",
             "Expected one row an id",
             "found ids 1, 5.",
-            "Delete",
+            "Choose duplicate_ids: keep_first or keep_last",
         ],
     )
 
@@ -122,8 +122,8 @@ def test_an_id_twice_in_one_segment_names_that_segment(directory: Milvus1xDirect
 
 def test_of_many_duplicates_the_first_are_named_and_all_counted(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=4)
-    for _ in range(2):
-        directory.segment(news, range(30), np.zeros((30, 4)))
+    for number in range(2):
+        directory.segment(news, range(30), np.full((30, 4), number))
     assert_in_order(refused(directory.write()), ["30 ids", "found ids 0, 1, 2,", "19 and 10 more"])
 
 
