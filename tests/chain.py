@@ -23,7 +23,7 @@ from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
-from airflow_provider_milvusdm.vectors import CollectionPlan, PartitionGroup
+from airflow_provider_milvusdm.vectors import CollectionPlan, PartitionGroup, RowPolicies
 
 
 class Steps:
@@ -31,6 +31,7 @@ class Steps:
 
     client: MilvusClient
     settings: TargetSettings
+    policies: RowPolicies
     stores: dict[str, dict[str, Any]]
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
@@ -38,7 +39,7 @@ class Steps:
         raise NotImplementedError
 
     def plan(self, selection: Any = "*", rename: Mapping[str, str] | None = None, **names: str) -> list[Any]:
-        return plan_groups(self.groups(selection), rename, **names)
+        return plan_groups(self.groups(selection), rename, self.policies, **names)
 
     def create(
         self, plans: Sequence[Any], mode: str = "skip", **options: Any
@@ -102,6 +103,7 @@ class Chain(Steps):
     unit_bytes: int = 256 << 20
     most_tasks: int = 1024
     settings: TargetSettings = field(default_factory=TargetSettings)
+    policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
@@ -117,6 +119,7 @@ class GroupsChain(Steps):
     inspected: Sequence[PartitionGroup]
     client: MilvusClient
     settings: TargetSettings = field(default_factory=TargetSettings)
+    policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
@@ -143,13 +146,16 @@ def inspect_directory(
 
 
 def plan_groups(
-    groups: Sequence[PartitionGroup], rename: Mapping[str, str] | None = None, **names: str
+    groups: Sequence[PartitionGroup],
+    rename: Mapping[str, str] | None = None,
+    policies: RowPolicies | None = None,
+    **names: str,
 ) -> list[CollectionPlan]:
     """Resolve and plan."""
     groups, resolved, faults = [_through_json(group) for group in groups], [], {}
     for group in groups:
         try:
-            resolved.append(_through_json(resolve_group(group)))
+            resolved.append(_through_json(resolve_group(group, policies)))
         except MilvusdmError as fault:
             faults[group.name] = str(fault)
     return [_through_json(plan) for plan in plan_collections(groups, resolved, faults, rename=rename or {}, **names)]

@@ -74,7 +74,7 @@ def make_searchable(client: MilvusClient, target: TargetCollection, index: Index
             params=dict(index.params),
         )
         if target.own_keys:
-            params.add_index(SOURCE_ID)
+            params.add_index(SOURCE_ID, index_type="INVERTED" if is_lite(client) else "")  # a server chooses
         client.create_index(target.name, params)
     client.load_collection(target.name, **({"replica_number": replicas} if replicas > 1 else {}))
 

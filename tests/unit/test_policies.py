@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 
 from airflow_provider_milvusdm.exceptions import RefusedRowsError
 from airflow_provider_milvusdm.sources.read import read_slices
+from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.sources.row_mask import from_text, to_text
 from airflow_provider_milvusdm.vectors import SOURCE_ID, ResolvedGroup, RowPolicies
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING
-from tests.unit.reading import Rows, assert_in_order, read_rows, resolve
+from tests.unit.reading import Rows, assert_in_order, inspect, read_rows, resolve
 
 RANDOM = np.random.default_rng(20_201_111)
 LARGEST = 2**63 - 1
