@@ -305,6 +305,8 @@ class H2M(ToOneCollection):
         yield from super().contradictions(params)
         if bool(params.get("data_path")) == bool(params.get("data_dir")):
             yield f"data_path or data_dir: one of the two, found {'both' if params.get('data_path') else 'neither'}"
+        if params.get("ids") == "auto" and params.get("duplicate_ids") == "remap":
+            yield "ids: auto and duplicate_ids: remap: both make keys, one of them is enough"
 
 
 class F2M(ToOneCollection):
