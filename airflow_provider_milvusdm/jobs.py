@@ -192,6 +192,29 @@ class MilvusParams(RowsParams):
         description="counts: every partition is counted. sample: rows are read back and compared bit for bit, too.",
         json_schema_extra=ROWS,
     )
+    verify_search: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        title="Searches to compare",
+        description="How many vectors of the source to search in the target: recall of the 10 nearest, against the "
+        "exact answer from the source, and latency are in the report. 0: none.",
+        json_schema_extra=ROWS,
+    )
+    search_recall: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        title="Least recall",
+        description="Below it the collection fails.",
+        json_schema_extra=ROWS,
+    )
+    search_params: Annotated[dict[str, int | float | str | bool], WithJsonSchema({"type": "object"})] = Field(
+        default={},
+        title="Search params",
+        description='As the application searches: {"nprobe": 64}, {"ef": 128}; empty: the target\'s own.',
+        json_schema_extra=ROWS,
+    )
     dry_run: bool = Field(
         default=False,
         title="Dry run",

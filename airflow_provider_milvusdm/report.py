@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 VERIFIED, SKIPPED, PLANNED, FAILED = "verified", "skipped", "planned", "failed"
 
@@ -30,6 +31,26 @@ class PartitionReport:
 
 
 @dataclass(frozen=True)
+class SearchReport:
+    """Vectors of the source searched in the target: ``recall`` of the ``limit`` nearest, and milliseconds a search."""
+
+    queries: int
+    limit: int
+    recall: float
+    median_ms: float
+    slow_ms: float
+    """19 of 20 took no longer."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        params = ", ".join(f"{name}={value}" for name, value in self.params.items()) or "the target's own"
+        return (
+            f"recall@{self.limit} {self.recall:.4f} of {self.queries} searches, {self.median_ms:.1f} ms each "
+            f"(95 %: {self.slow_ms:.1f} ms), search params {params}"
+        )
+
+
+@dataclass(frozen=True)
 class CollectionReport:
     """One collection: ``status``, its partitions, names, metric and index in source and target."""
 
@@ -44,6 +65,7 @@ class CollectionReport:
     partitions: tuple[PartitionReport, ...] = ()
     sampled: int = 0
     """Rows read back and compared bit for bit."""
+    search: SearchReport | None = None
     rows_per_second: int | None = None
     """Live rows by the time that the load tasks took together."""
     notes: tuple[str, ...] = ()
@@ -113,6 +135,7 @@ def _remarks(collection: CollectionReport) -> list[str]:
     )
     return [
         *([mapped] if collection.target_metric else []),
+        *([f"  search: {collection.search}"] if collection.search else []),
         *(f"  note: {note}" for note in collection.notes),
         *(f"{collection.collection} FAILED: {fault}" for fault in collection.faults),
     ]

@@ -197,6 +197,9 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     :param loaded: what the load tasks returned.
     :param faults: what the create and load tasks that failed left under ``fault``.
     :param verify: ``counts``, or ``sample``: rows are read back and compared bit for bit, too.
+    :param verify_search: how many vectors of the source to search in the target; 0: none.
+    :param search_recall: the recall below which verification fails.
+    :param search_params: params of the search, such as ``{"nprobe": 64}``.
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
     """
@@ -207,6 +210,9 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         "created",
         "loaded",
         "verify",
+        "verify_search",
+        "search_recall",
+        "search_params",
         "create_index",
         "target",
     )
@@ -217,6 +223,9 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         created: Any,
         loaded: Any,
         verify: str = "sample",
+        verify_search: int | str = 0,
+        search_recall: float | str = 0.9,
+        search_params: Mapping[str, Any] | str | None = None,
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
         **kwargs: Any,
@@ -224,8 +233,10 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         super().__init__(**kwargs)
         self.created, self.loaded = created, loaded
         self.verify, self.create_index, self.target = verify, create_index, target
+        self.verify_search, self.search_recall, self.search_params = verify_search, search_recall, search_params
 
     def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
+        from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 
@@ -241,6 +252,9 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 settings=settings_of(self.target, plan.name),
                 verify=self.verify,
                 create_index=parse_text(self.create_index),
+                search=SearchCheck(
+                    int(self.verify_search), float(self.search_recall), parse_text(self.search_params) or {}
+                ),
             )
 
 

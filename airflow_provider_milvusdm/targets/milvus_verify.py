@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_provider_milvusdm.report import FAILED, PLANNED, SKIPPED, VERIFIED, CollectionReport, PartitionReport
+from airflow_provider_milvusdm.report import (
+    FAILED,
+    PLANNED,
+    SKIPPED,
+    VERIFIED,
+    CollectionReport,
+    PartitionReport,
+    SearchReport,
+)
 from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
@@ -19,6 +27,7 @@ from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded,
 from airflow_provider_milvusdm.targets.milvus_mark import set_mark
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, read_vectors
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
+from airflow_provider_milvusdm.targets.milvus_search import SearchCheck, measure_search
 from airflow_provider_milvusdm.targets.milvus_units import collection_units
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 from airflow_provider_milvusdm.vectors import (
@@ -51,6 +60,7 @@ def verify_collection(
     settings: CollectionSettings | None = None,
     verify: str = "sample",
     create_index: bool = True,
+    search: SearchCheck | None = None,
 ) -> CollectionReport:
     """Build the index, load the collection, count and compare; a verified one is marked as complete.
 
@@ -67,7 +77,9 @@ def verify_collection(
     verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
     if created.planned:
         return verification.planned()
-    return verification.skipped() if created.action == "skipped" else verification.run(verify, create_index)
+    if created.action == "skipped":
+        return verification.skipped()
+    return verification.run(verify, create_index, search or SearchCheck())
 
 
 class _Verification:
@@ -89,17 +101,26 @@ class _Verification:
         for load in loads:
             self.loaded.update(load.rows)
 
-    def run(self, verify: str, create_index: bool) -> CollectionReport:
+    def run(self, verify: str, create_index: bool, check: SearchCheck) -> CollectionReport:
         self.client.flush(self.target.name)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = tuple(self._partition(partition) for partition in self.plan.partitions)
             faults = [fault for partition in partitions for fault in self._count_faults(partition)]
             sampled, different = self._compare_sample() if verify == "sample" and not self.target.auto_id else (0, [])
+            search = self._search(check) if check.queries and create_index else None
         faults += different
+        if search and search.recall < check.recall:
+            faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
         if not faults:
             self._complete()
-        report = replace(self._report(partitions), sampled=sampled, faults=tuple(faults))
+        report = replace(self._report(partitions), sampled=sampled, search=search, faults=tuple(faults))
         return report if faults else replace(report, status=VERIFIED)
+
+    def _search(self, check: SearchCheck) -> SearchReport | None:
+        """Search the target, unless it holds rows that the source doesn't know."""
+        if any(self.created.before.values()):
+            return None
+        return measure_search(self.client, self.plan, self.created.before, self.index.metric, check)
 
     def planned(self) -> CollectionReport:
         """What a run would do, and what it would take; the target is not touched."""
