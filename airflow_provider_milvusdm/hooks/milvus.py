@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
@@ -60,17 +61,26 @@ class MilvusHook(BaseHook):
         return MilvusClient(dedicated=True, **arguments)
 
     @contextmanager
-    def client(self) -> Iterator[MilvusClient]:
-        """A client for the block. One process at a time has a Milvus Lite file: others wait here."""
-        arguments = self.client_arguments()
-        lite = _is_file(arguments["uri"])
-        client = self._wait_for_file(arguments["uri"]) if lite else self.get_conn()
+    def client(self, *, look_only: bool = False) -> Iterator[MilvusClient]:
+        """A client for the block. One process at a time has a Milvus Lite file: others wait here.
+
+        Opening a Milvus Lite file that isn't there makes it: ``look_only`` looks at an empty one elsewhere instead.
+        """
+        uri = self.client_arguments()["uri"]
+        lite = _is_file(uri)
+        if lite:
+            _check_file(uri)
+        if lite and look_only and not Path(uri).exists():
+            with TemporaryDirectory(prefix="milvusdm-") as folder, _empty_lite(folder).client() as client:
+                yield client
+            return
+        client = self._wait_for_file(uri) if lite else self.get_conn()
         try:
             yield client
         finally:
             client.close()
             if lite:
-                _release(arguments["uri"])
+                _release(uri)
 
     def client_arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets."""
@@ -91,7 +101,7 @@ class MilvusHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for its version, for the connection form's Test button."""
         try:
-            with self.client() as client:
+            with self.client(look_only=True) as client:
                 version = client.get_server_version()
         except Exception as error:  # noqa: BLE001 - whatever it is, the form shows it
             return False, f"{type(error).__name__}: {error}"
@@ -100,7 +110,6 @@ class MilvusHook(BaseHook):
     def _wait_for_file(self, uri: str) -> MilvusClient:
         from pymilvus.exceptions import ConnectionConfigException
 
-        _check_file(uri)
         while True:
             try:
                 return self.get_conn()
@@ -137,6 +146,10 @@ class MilvusHook(BaseHook):
                 found=f"port {self.port}, uri {uri}",
                 cure="Set dest_host beside dest_port, or correct the connection.",
             )
+
+
+def _empty_lite(folder: str) -> MilvusHook:
+    return MilvusHook(uri=str(Path(folder) / "empty.db"))
 
 
 def _is_file(uri: str) -> bool:
