@@ -17,6 +17,7 @@ WRITES = {
     "flush",
     "create_collection",
     "drop_collection",
+    "create_index",
     "create_partition",
     "drop_partition",
     "release_partitions",
