@@ -74,6 +74,11 @@ def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpe
     client.create_index(target.name, params)
 
 
+def drop_indexes(client: MilvusClient, target: TargetCollection) -> None:
+    for name in client.list_indexes(target.name, field_name=target.vector_field):
+        client.drop_index(target.name, name)
+
+
 def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, replicas: int = 1) -> None:
     """Build the index (where there is none) and load the collection."""
     if not has_index(client, target):
@@ -119,7 +124,6 @@ def _take_back(client: MilvusClient, target: TargetCollection, *, indexed: bool,
     if not (indexed and loaded):
         client.release_collection(target.name)
     if not indexed:
-        for name in client.list_indexes(target.name, field_name=target.vector_field):
-            client.drop_index(target.name, name)
+        drop_indexes(client, target)
         if loaded:  # without an index: Milvus Lite alone has that
             client.load_collection(target.name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.target_settings import CollectionSettings
-from airflow_provider_milvusdm.targets.milvus_index import create_index, make_searchable
+from airflow_provider_milvusdm.targets.milvus_index import create_index, drop_indexes, make_searchable
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
 from airflow_provider_milvusdm.vectors import CollectionSpec, TargetCollection
@@ -46,21 +46,25 @@ class NewCollection:
             self.client.create_collection(
                 self.target.name, schema=self._schema(), **self._settings(), properties={**mark, **self._mmap()}
             )
-            self._index()
+            self._try_index()
         except MilvusException as error:
             if not isinstance(error.code, int) or error.code in SERVICE_ERRORS:
                 raise
             self.client.drop_collection(self.target.name)
             raise self._refusal(error.message) from None
 
-    def _index(self) -> None:
-        """Have a server refuse the index, or the replicas, while there are no rows; Milvus Lite refuses none."""
+    def _try_index(self) -> None:
+        """Have a server refuse the index, or the replicas, while there are no rows; Milvus Lite refuses none.
+
+        It's dropped again: one that is built while rows come in isn't waited for when the collection is loaded.
+        """
         if self.index is None or is_lite(self.client):
             return
         create_index(self.client, self.target, self.index)
         if self.settings.replicas and self.settings.replicas > 1:
             make_searchable(self.client, self.target, self.index, self.settings.replicas)
             self.client.release_collection(self.target.name)
+        drop_indexes(self.client, self.target)
 
     def _refusal(self, reason: str) -> TargetError:
         return TargetError(

@@ -17,6 +17,7 @@ WRITES = {
     "flush",
     "create_collection",
     "drop_collection",
+    "drop_index",
     "create_index",
     "create_partition",
     "drop_partition",

@@ -136,6 +136,13 @@ def test_the_target_makes_ids_and_every_row_is_there_once(client, without_ids):
     assert client.describe_collection("news")["auto_id"] is True
 
 
+def test_the_target_makes_ids_for_an_index_without(client, tmp_path):
+    path = write_index(tmp_path / "a.index", make_index("Flat", VECTORS))
+    report = migrate(client, inspect_faiss(path, options=FaissOptions(ids="auto")))
+    assert (report.status, report.partitions[0].counted) == (VERIFIED, ROWS)
+    assert vectors_in(client) == sorted(map(bytes, VECTORS))
+
+
 def test_rows_are_appended_to_ids_of_the_target(client, without_ids):
     migrate(client, without_ids)
     assert migrate(client, without_ids, "append").partitions[0].counted == 2 * ROWS
