@@ -91,6 +91,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> It
         yield Kept(airflow, configs, folder, directory)
 
 
+def test_the_folder_may_be_named_in_airflows_configuration_file(tmp_path: Path, templates_env: dict[str, str]) -> None:
+    (tmp_path / "nightly.yaml").write_text("M2M: {source_milvus_path: /data/milvus}")
+    Path(templates_env["AIRFLOW_HOME"], "airflow.cfg").write_text(f"[milvusdm]\nconfig_dir = {tmp_path}\n")
+    listed = run_airflow(templates_env, "dags", "list", "--local", "--output", "plain")
+    assert {"nightly", "milvusdm_m2m"} <= {line.split()[0] for line in listed.stdout.splitlines() if line}
+
+
 def wait_for_runs(kept: Kept, dag_id: str) -> None:
     """Until its first run has ended well."""
 
