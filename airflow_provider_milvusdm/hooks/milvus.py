@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.progress import progress
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -54,11 +55,22 @@ class MilvusHook(BaseHook):
 
     def get_conn(self) -> MilvusClient:
         """A client with a connection of its own; :meth:`client` closes it too."""
-        from pymilvus import MilvusClient
+        from pymilvus import MilvusClient, MilvusException
 
         arguments = self.client_arguments()
         _check_certificates(arguments)
-        return MilvusClient(dedicated=True, **arguments)
+        try:
+            return MilvusClient(dedicated=True, **arguments)
+        except MilvusException as error:
+            if not _is_login_refused(error):
+                raise
+            raise ConfigurationError(
+                "the server refuses the login",
+                where=arguments["uri"],
+                expected="a user and password, or a token, that it knows",
+                found=f"those of connection {self.milvus_conn_id}",
+                cure="Correct the connection.",
+            ) from None
 
     @contextmanager
     def client(self, *, look_only: bool = False) -> Iterator[MilvusClient]:
@@ -114,7 +126,7 @@ class MilvusHook(BaseHook):
             try:
                 return self.get_conn()
             except ConnectionConfigException:
-                self.log.info("Milvus Lite file %s is open in another process: waiting for it", uri)
+                progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
                 _wait_until_free(uri)
 
     def _connection(self) -> Any:
@@ -190,6 +202,14 @@ def _check_certificates(arguments: dict[str, Any]) -> None:
             raise ConfigurationError(
                 f"{name} of the connection names no file", where=path, cure="Correct it, as this worker sees it."
             )
+
+
+def _is_login_refused(error: Exception) -> bool:
+    """Whether a connection failed for its login; a server that is away, or not of this certificate, looks otherwise."""
+    from grpc import RpcError, StatusCode
+
+    cause = error.__cause__
+    return isinstance(cause, RpcError) and cause.code() == StatusCode.UNAUTHENTICATED
 
 
 def _is_true(value: Any) -> bool:
