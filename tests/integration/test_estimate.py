@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.targets.milvus_estimate import (
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
 from airflow_provider_milvusdm.vectors import CollectionSpec, Metric
 from tests.chain import Chain
-from tests.integration.directories import write_directory
+from tests.directories import write_directory
 
 FLAT = IndexSpec("FLAT", Metric.L2)
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

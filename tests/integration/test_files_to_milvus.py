@@ -20,8 +20,8 @@ from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.vectors import Metric, PartitionGroup
 from tests.chain import GroupsChain
-from tests.integration.collections_2x import Rows, stored
-from tests.integration.directories import random_vectors
+from tests.collections_2x import Rows, stored
+from tests.directories import random_vectors
 from tests.unit.faiss_inputs import inspect as inspect_faiss
 from tests.unit.faiss_inputs import make_index, write_index
 from tests.unit.hdf5_inputs import inspect as inspect_hdf5

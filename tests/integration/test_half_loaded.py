@@ -13,8 +13,8 @@ from airflow_provider_milvusdm.targets import milvus_writer
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
 from tests.chain import Chain
-from tests.integration.collections_2x import load_all, make_collection, mark, stored, stored_in_all
-from tests.integration.directories import random_rows, write_directory
+from tests.collections_2x import load_all, make_collection, mark, stored, stored_in_all
+from tests.directories import random_rows, write_directory
 from tests.integration.killed import create, load
 
 PARTITIONS = {"_default": range(8), "a": range(8), "b": range(8)}

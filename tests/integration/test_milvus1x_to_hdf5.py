@@ -20,8 +20,8 @@ from airflow_provider_milvusdm.targets.hdf5 import export_partition, export_unit
 from airflow_provider_milvusdm.vectors import Metric
 from airflow_provider_milvusdm.yaml_file import read_yaml
 from tests.chain import GroupsChain, export, inspect_directory, plan_groups
-from tests.integration.collections_2x import stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored
+from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, IP
 from tests.tree_checksum import tree_checksum

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from tests.certificates import SERVER_NAME, Certificates, write_certificates
-from tests.integration.collections_2x import make_collection
+from tests.collections_2x import make_collection
 from tests.servers import MilvusAddress, milvus_server
 from tests.targets import milvus_client
 

@@ -12,8 +12,8 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from tests.chain import Chain
-from tests.integration.collections_2x import make_collection, stored, stored_in_all
-from tests.integration.directories import random_rows, write_directory
+from tests.collections_2x import make_collection, stored, stored_in_all
+from tests.directories import random_rows, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 
 THERE = {"_default": random_rows(range(30), 1), "a": random_rows(range(100, 130), 2), "b": random_rows([], 3)}

@@ -12,8 +12,8 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from tests.chain import Chain
-from tests.integration.collections_2x import stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import stored
+from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 
 HNSW = {"index_type": "HNSW", "index_params": {"M": 8, "efConstruction": 50}}

@@ -14,8 +14,8 @@ import yaml
 
 from tests.airflow_home import dags_test
 from tests.airflow_runs import read_task_logs, read_xcom
-from tests.integration.collections_2x import Rows, stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import Rows, stored
+from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.system.terminal import Terminal
 from tests.targets import milvus_client

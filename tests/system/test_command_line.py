@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm import __version__
-from tests.integration.collections_2x import stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import stored
+from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.system.dags import TEMPLATES
 from tests.system.terminal import Terminal

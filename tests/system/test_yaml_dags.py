@@ -14,8 +14,8 @@ import yaml
 from tests.airflow_home import airflow_env, run_airflow
 from tests.airflow_runs import ENDED, read_runs, read_task_logs
 from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
-from tests.integration.collections_2x import stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored
+from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.processes import wait_until
 from tests.system.dags import TEMPLATES
