@@ -272,6 +272,13 @@ class ToOneCollection(MilvusParams):
         description="Where rows without ids are numbered from.",
         json_schema_extra=ROWS,
     )
+    ids: Literal["row_number", "auto"] = Field(
+        default="row_number",
+        title="Ids of rows without",
+        description="row_number: numbered from id_offset over all files, so that a retry is exact. auto: the target "
+        "makes them, and a load that ends in doubt has to be done anew.",
+        json_schema_extra=ROWS,
+    )
 
 
 class M2M(Milvus1xParams, MilvusParams):
@@ -314,13 +321,6 @@ class H2M(ToOneCollection):
         title="Dataset of the ids",
         description="Where it isn't there, see ids.",
         json_schema_extra=SOURCE,
-    )
-    ids: Literal["row_number", "auto"] = Field(
-        default="row_number",
-        title="Ids of rows without",
-        description="row_number: numbered from id_offset over all files, so that a retry is exact. auto: the target "
-        "makes them, and a load that ends in doubt has to be done anew.",
-        json_schema_extra=ROWS,
     )
 
     @classmethod

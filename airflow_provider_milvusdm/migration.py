@@ -89,6 +89,7 @@ def inspect_files(operator: type[FilesInspectOperator], job: type[Params], **opt
         dest_partition_name=text("dest_partition_name"),
         collection_parameter=value("collection_parameter"),
         id_offset=text("id_offset"),
+        ids=text("ids"),
         unit_mib=text("unit_mib"),
         pre_execute=refuse_bad_params(job),
         **options,
@@ -102,7 +103,7 @@ def milvus1x_to_milvus() -> None:
 
 def hdf5_to_milvus() -> None:
     """H2M, driven by the DAG's params."""
-    options = {name: text(name) for name in ("data_dir", "embeddings", "ids_dataset", "ids")}
+    options = {name: text(name) for name in ("data_dir", "embeddings", "ids_dataset")}
     to_milvus(inspect_files(Hdf5InspectOperator, H2M, **options))
 
 

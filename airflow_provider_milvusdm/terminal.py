@@ -18,14 +18,14 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.targets.milvus_writer import progress
+from airflow_provider_milvusdm.progress import progress
 
 hookimpl = HookimplMarker("airflow")
 """Airflow's own, made here because importing Airflow reads its configuration."""
 
 
 class Display(logging.Handler):
-    """Listens to Airflow's task instances and to the writer's progress."""
+    """Listens to Airflow's task instances and to the progress of their work."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
@@ -54,8 +54,12 @@ class Display(logging.Handler):
                 signal.signal(number, handler)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.rows += getattr(record, "rows", 0)
-        self._at_work(f"load_partitions: {self.rows:,} rows")
+        rows = getattr(record, "rows", None)
+        if rows is None:
+            self.console.print(Text(record.getMessage()))
+        else:
+            self.rows += rows
+            self._at_work(f"load_partitions: {self.rows:,} rows")
 
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:

@@ -1,8 +1,9 @@
-"""Fixtures over the real parts that the tests run against."""
+"""Fixtures over the real parts that the tests run against, and an Airflow home that is nobody's."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tests.airflow_home import airflow_env, migrate_database
 from tests.mariadb_server import MySqlAddress, mariadb
 from tests.servers import milvus_server
 from tests.targets import drop_all_collections
+
+_home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
+os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,13 @@ _PORT_OPTIONS = (
     "--data-node-port",
     "--etcd-port",
 )
+_SHORT_INTERVALS = {
+    "PROXY_TIMETICKINTERVAL": "50",
+    "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "200",
+    "QUERYCOORD_CHECKINTERVAL": "100",
+    "QUERYCOORD_DISTPULLINTERVAL": "100",
+}
+"""In milliseconds: a server waits for its next round with each thing that tests ask of it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,9 @@ def milvus_server(
     command += [f"{option}={number}" for option, number in ports.items()]
     log, parts = folder / "milvus-server.log", folder / "logs"
     logs = [log, parts / "milvus-stdout.log", parts / "milvus-stderr.log"]
+    env = os.environ | _SHORT_INTERVALS | {"ETCD_CONFIG_PATH": str(etcd_config)}
     try:
-        with running(command, log=log, env=os.environ | {"ETCD_CONFIG_PATH": str(etcd_config)}) as process:
+        with running(command, log=log, env=env) as process:
             wait_for_start([process], lambda: answers(address.uri, **client_arguments), 120, logs)
             yield address
     finally:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.progress import progress
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -53,24 +55,44 @@ class MilvusHook(BaseHook):
 
     def get_conn(self) -> MilvusClient:
         """A client with a connection of its own; :meth:`client` closes it too."""
-        from pymilvus import MilvusClient
+        from pymilvus import MilvusClient, MilvusException
 
         arguments = self.client_arguments()
         _check_certificates(arguments)
-        return MilvusClient(dedicated=True, **arguments)
+        try:
+            return MilvusClient(dedicated=True, **arguments)
+        except MilvusException as error:
+            if not _is_login_refused(error):
+                raise
+            raise ConfigurationError(
+                "the server refuses the login",
+                where=arguments["uri"],
+                expected="a user and password, or a token, that it knows",
+                found=f"those of connection {self.milvus_conn_id}",
+                cure="Correct the connection.",
+            ) from None
 
     @contextmanager
-    def client(self) -> Iterator[MilvusClient]:
-        """A client for the block. One process at a time has a Milvus Lite file: others wait here."""
-        arguments = self.client_arguments()
-        lite = _is_file(arguments["uri"])
-        client = self._wait_for_file(arguments["uri"]) if lite else self.get_conn()
+    def client(self, *, look_only: bool = False) -> Iterator[MilvusClient]:
+        """A client for the block. One process at a time has a Milvus Lite file: others wait here.
+
+        Opening a Milvus Lite file that isn't there makes it: ``look_only`` looks at an empty one elsewhere instead.
+        """
+        uri = self.client_arguments()["uri"]
+        lite = _is_file(uri)
+        if lite:
+            _check_file(uri)
+        if lite and look_only and not Path(uri).exists():
+            with TemporaryDirectory(prefix="milvusdm-") as folder, _empty_lite(folder).client() as client:
+                yield client
+            return
+        client = self._wait_for_file(uri) if lite else self.get_conn()
         try:
             yield client
         finally:
             client.close()
             if lite:
-                _release(arguments["uri"])
+                _release(uri)
 
     def client_arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets."""
@@ -91,7 +113,7 @@ class MilvusHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for its version, for the connection form's Test button."""
         try:
-            with self.client() as client:
+            with self.client(look_only=True) as client:
                 version = client.get_server_version()
         except Exception as error:  # noqa: BLE001 - whatever it is, the form shows it
             return False, f"{type(error).__name__}: {error}"
@@ -100,12 +122,11 @@ class MilvusHook(BaseHook):
     def _wait_for_file(self, uri: str) -> MilvusClient:
         from pymilvus.exceptions import ConnectionConfigException
 
-        _check_file(uri)
         while True:
             try:
                 return self.get_conn()
             except ConnectionConfigException:
-                self.log.info("Milvus Lite file %s is open in another process: waiting for it", uri)
+                progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
                 _wait_until_free(uri)
 
     def _connection(self) -> Any:
@@ -137,6 +158,10 @@ class MilvusHook(BaseHook):
                 found=f"port {self.port}, uri {uri}",
                 cure="Set dest_host beside dest_port, or correct the connection.",
             )
+
+
+def _empty_lite(folder: str) -> MilvusHook:
+    return MilvusHook(uri=str(Path(folder) / "empty.db"))
 
 
 def _is_file(uri: str) -> bool:
@@ -177,6 +202,14 @@ def _check_certificates(arguments: dict[str, Any]) -> None:
             raise ConfigurationError(
                 f"{name} of the connection names no file", where=path, cure="Correct it, as this worker sees it."
             )
+
+
+def _is_login_refused(error: Exception) -> bool:
+    """Whether a connection failed for its login; a server that is away, or not of this certificate, looks otherwise."""
+    from grpc import RpcError, StatusCode
+
+    cause = error.__cause__
+    return isinstance(cause, RpcError) and cause.code() == StatusCode.UNAUTHENTICATED
 
 
 def _is_true(value: Any) -> bool:

@@ -29,6 +29,7 @@ class FilesInspectOperator(MigrationOperator):
     :param collection_parameter: MilvusDM's: ``dimension`` (checked against the data), ``metric_type``,
         ``index_file_size`` (means nothing to Milvus 2.x).
     :param id_offset: where rows without ids are numbered from.
+    :param ids: what rows without get: ``row_number``, or ``auto`` (the target makes them).
     :param unit_mib: size of a load unit.
     """
 
@@ -38,6 +39,7 @@ class FilesInspectOperator(MigrationOperator):
         "dest_partition_name",
         "collection_parameter",
         "id_offset",
+        "ids",
         "unit_mib",
     )
 
@@ -49,6 +51,7 @@ class FilesInspectOperator(MigrationOperator):
         dest_partition_name: str | None = None,
         collection_parameter: Mapping[str, Any] | str | None = None,
         id_offset: int | str = 0,
+        ids: Any = "row_number",
         unit_mib: int | str = 256,
         **kwargs: Any,
     ) -> None:
@@ -57,7 +60,7 @@ class FilesInspectOperator(MigrationOperator):
         self.dest_collection_name = dest_collection_name
         self.dest_partition_name = dest_partition_name
         self.collection_parameter = collection_parameter
-        self.id_offset = id_offset
+        self.id_offset, self.ids = id_offset, ids
         self.unit_mib = unit_mib
 
     @abstractmethod
@@ -90,7 +93,6 @@ class Hdf5InspectOperator(FilesInspectOperator):
     :param data_dir: a folder of them, in place of ``data_path``.
     :param embeddings: dataset of the vectors, a path through groups.
     :param ids_dataset: dataset of the ids.
-    :param ids: what rows without get: ``row_number``, or ``auto`` (the target makes them).
     """
 
     template_fields: Sequence[str] = (
@@ -98,7 +100,6 @@ class Hdf5InspectOperator(FilesInspectOperator):
         "data_dir",
         "embeddings",
         "ids_dataset",
-        "ids",
     )
 
     def __init__(
@@ -107,18 +108,17 @@ class Hdf5InspectOperator(FilesInspectOperator):
         data_dir: str | None = None,
         embeddings: str = "embeddings",
         ids_dataset: str = "ids",
-        ids: str = "row_number",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.data_dir, self.embeddings, self.ids_dataset, self.ids = data_dir, embeddings, ids_dataset, ids
+        self.data_dir, self.embeddings, self.ids_dataset = data_dir, embeddings, ids_dataset
 
     def inspect(self, **target: Any) -> list[PartitionGroup]:
         from airflow_provider_milvusdm.sources.hdf5_inspect import inspect_hdf5, list_hdf5
         from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 
         paths = list_hdf5(Path(self.data_dir)) if self.data_dir else _paths(parse_text(self.data_path))
-        options = Hdf5Options(self.embeddings, self.ids_dataset, self.ids)  # type: ignore[arg-type]
+        options = Hdf5Options(self.embeddings, self.ids_dataset, self.ids)
         return inspect_hdf5(paths, options=options, **target)
 
 
@@ -140,7 +140,7 @@ class FaissInspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.faiss_inspect import inspect_faiss
         from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
 
-        options = FaissOptions(allow_lossy=parse_text(self.allow_lossy))
+        options = FaissOptions(self.ids, allow_lossy=parse_text(self.allow_lossy))
         return inspect_faiss(Path(parse_text(self.data_path)), options=options, **target)
 
 

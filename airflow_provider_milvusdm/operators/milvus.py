@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -118,15 +118,15 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         plan = from_json(CollectionPlan, self.collection)
         if plan.error:
             raise AirflowSkipException(plan.error)
-        settings = settings_of(self.target, plan.name)
-        with self.hook.client() as client:
+        settings, dry_run = settings_of(self.target, plan.name), parse_text(self.plan_only)
+        with self.hook.client(look_only=dry_run) as client:
             created = create_collection(
                 client,
                 plan,
                 self.mode,
                 settings,
                 create_index=parse_text(self.create_index),
-                dry_run=parse_text(self.plan_only),
+                dry_run=dry_run,
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         manifest: dict[str, Any] = to_json(created)
@@ -240,13 +240,14 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 
-        created = [from_json(CreatedCollection, one) for one in all_values(self.created) if one["name"] == plan.name]
+        found = [from_json(CreatedCollection, one) for one in all_values(self.created) if one["name"] == plan.name]
+        created = found[0] if found else None
         loads = [from_json(Loaded, one) for one in self.of_collection(self.loaded)]
-        with self.hook.client() if created else nullcontext() as client:  # else there is nothing to ask it
+        with self._client(created) as client:
             return verify_collection(
                 client,
                 plan,
-                created[0] if created else None,
+                created,
                 loads,
                 faults,
                 settings=settings_of(self.target, plan.name),
@@ -256,6 +257,10 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                     int(self.verify_search), float(self.search_recall), parse_text(self.search_params) or {}
                 ),
             )
+
+    def _client(self, created: CreatedCollection | None) -> AbstractContextManager[Any]:
+        """A client, where there is something to ask it for."""
+        return self.hook.client(look_only=created.planned) if created else nullcontext()
 
 
 class MilvusReportOperator(MigrationOperator):

@@ -11,6 +11,7 @@ from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus_index import index_for, searchable
+from airflow_provider_milvusdm.targets.milvus_make import NewCollection, vector_type
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, read_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, is_lite
 from airflow_provider_milvusdm.vectors import (
@@ -24,8 +25,6 @@ from airflow_provider_milvusdm.vectors import (
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
-
-MODES = ("skip", "append", "overwrite")
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,7 @@ class _Creation:
     def do(self, action: str) -> CreatedCollection:
         """Do it."""
         if action == "overwritten":
+            self._new().rehearse()
             self.client.drop_collection(self.target.name)
         if self.existing is None or action == "overwritten":
             return self._create(action)
@@ -139,20 +139,13 @@ class _Creation:
     def _create(self, action: str) -> CreatedCollection:
         before = dict.fromkeys(self.wanted, 0)
         mark = new_mark(self.plan.fingerprint, before)
-        self.client.create_collection(
-            self.target.name, schema=self._schema(), **self._settings(), properties=self._properties(mark)
-        )
+        self._new().make(mark.properties())
         self._create_partitions(frozenset({DEFAULT_PARTITION}))
         return CreatedCollection(self.plan.name, action, before)
 
-    def _settings(self) -> dict[str, Any]:
-        """Arguments of ``create_collection``, those that the user gave."""
-        given = {"num_shards": self.settings.shards, "consistency_level": self.settings.consistency_level}
-        return {name: value for name, value in given.items() if value is not None}
-
-    def _properties(self, mark: Mark) -> dict[str, str]:
-        mmap = {} if self.settings.mmap is None else {"mmap.enabled": str(self.settings.mmap).lower()}
-        return mark.properties() | mmap
+    def _new(self) -> NewCollection:
+        index = self.index if self.create_index else None
+        return NewCollection(self.client, self.target, self.collection, self.settings, index)
 
     def _refuse_other_source(self, mark: Mark) -> None:
         if mark.source == self.plan.fingerprint:
@@ -249,32 +242,16 @@ class _Creation:
                 cure="Use mode overwrite, or rename to load into a collection of its own.",
             )
 
-    def _schema(self) -> Any:
-        from pymilvus import DataType
-
-        schema = self.client.create_schema(
-            auto_id=self.target.auto_id, enable_dynamic_field=bool(self.settings.dynamic_field)
-        )
-        schema.add_field(self.target.id_field, DataType.INT64, is_primary=True)
-        schema.add_field(self.target.vector_field, self._vector_type(), dim=self.collection.dimension)
-        if self.target.own_keys:
-            schema.add_field(SOURCE_ID, DataType.INT64)
-        return schema
-
-    def _vector_type(self) -> Any:
-        from pymilvus import DataType
-
-        return DataType.BINARY_VECTOR if self.collection.metric.is_binary else DataType.FLOAT_VECTOR
-
     def _check_schema(self, existing: Existing) -> None:
         """Refuse a collection that these rows don't fit into."""
-        found = differences(existing, self.target, self._vector_type(), self.collection.dimension)
+        wanted = vector_type(self.collection)
+        found = differences(existing, self.target, wanted, self.collection.dimension)
         found += self._metric_difference()
         if found:
             raise TargetError(
                 f"collection {self.target.name!r} of the target does not fit",
                 expected=f"{self.target.id_field} INT64 primary key, {self.target.vector_field} "
-                f"{self._vector_type().name} of dimension {self.collection.dimension}, and nothing else required",
+                f"{wanted.name} of dimension {self.collection.dimension}, and nothing else required",
                 found="; ".join(found),
                 cure="Use mode overwrite, or rename to load into a collection of its own.",
             )

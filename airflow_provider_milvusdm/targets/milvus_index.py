@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, Metric,
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-LITE_INDEXES = frozenset({"FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
+LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
 
 
 def index_for(
@@ -63,19 +63,28 @@ def is_loaded(client: MilvusClient, target: TargetCollection, partition: str = "
     return bool(client.get_load_state(target.name, partition_name=partition)["state"] == LoadState.Loaded)
 
 
+def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpec) -> None:
+    params = client.prepare_index_params()
+    params.add_index(
+        target.vector_field,
+        index_type=index.index_type,
+        metric_type=index.metric.value,
+        params=dict(index.params),
+    )
+    if target.own_keys:
+        params.add_index(SOURCE_ID, index_type="INVERTED" if is_lite(client) else "")  # a server chooses
+    client.create_index(target.name, params)
+
+
+def drop_indexes(client: MilvusClient, target: TargetCollection) -> None:
+    for name in client.list_indexes(target.name):
+        client.drop_index(target.name, name)
+
+
 def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, replicas: int = 1) -> None:
     """Build the index (where there is none) and load the collection."""
     if not has_index(client, target):
-        params = client.prepare_index_params()
-        params.add_index(
-            target.vector_field,
-            index_type=index.index_type,
-            metric_type=index.metric.value,
-            params=dict(index.params),
-        )
-        if target.own_keys:
-            params.add_index(SOURCE_ID, index_type="INVERTED" if is_lite(client) else "")  # a server chooses
-        client.create_index(target.name, params)
+        create_index(client, target, index)
     client.load_collection(target.name, **({"replica_number": replicas} if replicas > 1 else {}))
 
 
@@ -117,7 +126,6 @@ def _take_back(client: MilvusClient, target: TargetCollection, *, indexed: bool,
     if not (indexed and loaded):
         client.release_collection(target.name)
     if not indexed:
-        for name in client.list_indexes(target.name, field_name=target.vector_field):
-            client.drop_index(target.name, name)
+        drop_indexes(client, target)
         if loaded:  # without an index: Milvus Lite alone has that
             client.load_collection(target.name)

@@ -43,7 +43,6 @@ from airflow_provider_milvusdm.vectors import (
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-VERIFY = ("counts", "sample")
 SAMPLED_ROWS = 1024
 """Rows read back of a collection, shared among its partitions."""
 SAMPLED_WINDOW = 64

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
@@ -26,8 +26,6 @@ ID_BYTES = 8
 STRIDE_BATCHES = 8
 """Batches between two checkpoints."""
 CHECKPOINT = "checkpoint"
-
-progress = logging.getLogger("airflow_provider_milvusdm.progress")
 
 
 class CheckpointStore(Protocol):

@@ -1,18 +1,13 @@
-"""Clients of each kind of target, and an Airflow home that is nobody's."""
+"""Clients of each kind of target."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 from pymilvus import MilvusClient
 
 from tests.targets import milvus_client
-
-_home = tempfile.TemporaryDirectory(prefix="milvusdm-integration-tests-")
-os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ WRITES = {
     "flush",
     "create_collection",
     "drop_collection",
+    "drop_index",
+    "create_index",
     "create_partition",
     "drop_partition",
     "release_partitions",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.integration.directories import random_vectors
+from tests.directories import random_vectors
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import (
     BACKUP,

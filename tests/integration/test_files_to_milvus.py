@@ -20,8 +20,8 @@ from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.vectors import Metric, PartitionGroup
 from tests.chain import GroupsChain
-from tests.integration.collections_2x import Rows, stored
-from tests.integration.directories import random_vectors
+from tests.collections_2x import Rows, stored
+from tests.directories import random_vectors
 from tests.unit.faiss_inputs import inspect as inspect_faiss
 from tests.unit.faiss_inputs import make_index, write_index
 from tests.unit.hdf5_inputs import inspect as inspect_hdf5
@@ -134,6 +134,13 @@ def test_the_target_makes_ids_and_every_row_is_there_once(client, without_ids):
     assert (report.status, report.sampled, report.partitions[0].counted) == (VERIFIED, 0, ROWS)
     assert vectors_in(client) == sorted(map(bytes, VECTORS))
     assert client.describe_collection("news")["auto_id"] is True
+
+
+def test_the_target_makes_ids_for_an_index_without(client, tmp_path):
+    path = write_index(tmp_path / "a.index", make_index("Flat", VECTORS))
+    report = migrate(client, inspect_faiss(path, options=FaissOptions(ids="auto")))
+    assert (report.status, report.partitions[0].counted) == (VERIFIED, ROWS)
+    assert vectors_in(client) == sorted(map(bytes, VECTORS))
 
 
 def test_rows_are_appended_to_ids_of_the_target(client, without_ids):

@@ -13,8 +13,8 @@ from airflow_provider_milvusdm.targets import milvus_writer
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
 from tests.chain import Chain
-from tests.integration.collections_2x import load_all, make_collection, mark, stored, stored_in_all
-from tests.integration.directories import random_rows, write_directory
+from tests.collections_2x import load_all, make_collection, mark, stored, stored_in_all
+from tests.directories import random_rows, write_directory
 from tests.integration.killed import create, load
 
 PARTITIONS = {"_default": range(8), "a": range(8), "b": range(8)}
@@ -169,7 +169,7 @@ OTHER = {"_default": random_rows(range(100, 110), 1), "a": random_rows(range(5),
 def test_a_creation_killed_at_any_moment_is_repeated(
     client: MilvusClient, tmp_path: Path, mode: str, tags: list[str] | None, kept: list[str] | None, loaded: list[str]
 ) -> None:
-    names = [f"c{number:02}" for number in range(14)]
+    names = [f"c{number:02}" for number in range(16)]
     directory = write_directory(tmp_path / "milvus", {name: PARTITIONS | {"c": range(3), "d": []} for name in names})
     if kept is not None:
         for name in names:

@@ -12,8 +12,8 @@ from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from tests.chain import Chain
-from tests.integration.collections_2x import make_collection, stored
-from tests.integration.directories import random_rows, write_directory
+from tests.collections_2x import make_collection, stored
+from tests.directories import random_rows, write_directory
 from tests.integration.killed import Checkpoints, load
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.targets import milvus_client

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -10,13 +14,14 @@ import pytest
 import yaml
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.manifest import to_json
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.targets.hdf5 import export_partition, export_units, planned_export, verify_export
 from airflow_provider_milvusdm.vectors import Metric
 from airflow_provider_milvusdm.yaml_file import read_yaml
 from tests.chain import GroupsChain, export, inspect_directory, plan_groups
-from tests.integration.collections_2x import stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored
+from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, IP
 from tests.tree_checksum import tree_checksum
@@ -118,6 +123,43 @@ def test_a_file_is_there_only_when_it_is_whole(tmp_path):
 
     exported = export_partition(unit)
     assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
+    assert verify_export(plan, [exported]).status == VERIFIED
+
+
+KILLED = """
+import json, os, signal, sys
+from airflow_provider_milvusdm.manifest import from_json
+from airflow_provider_milvusdm.targets import hdf5
+
+read_slices = hdf5.read_slices
+
+def read_and_die(*arguments):
+    for number, batch in enumerate(read_slices(*arguments)):
+        if number == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+hdf5.read_slices, hdf5.rows_within = read_and_die, lambda collection: 10
+hdf5.export_partition(from_json(hdf5.ExportUnit, json.load(sys.stdin)))
+"""
+"""Exports a partition in batches of ten rows, until it is killed before one of them is written."""
+
+
+@pytest.mark.parametrize("batch", [0, 5, 9])
+def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    [plan] = plan_groups(inspect_directory(directory.path))
+    [unit] = export_units([plan], tmp_path / "out")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(batch)], input=json.dumps(to_json(unit)), text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    folder = tmp_path / "out" / "news"
+    assert [path.name for path in folder.iterdir()] == ["_default.h5.partial"]
+
+    exported = export_partition(unit)
+    assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
+    assert rows_of(folder / "_default.h5") == directory.live("news")
     assert verify_export(plan, [exported]).status == VERIFIED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -43,6 +44,26 @@ def test_a_file_is_made_and_opened_again(milvus_lite_uri: str, monkeypatch: pyte
     assert hook.test_connection()[1].startswith("Milvus milvus_lite-3.")
 
 
+def test_looking_makes_no_file_and_leaves_none(
+    tmp_path: Path, milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hook = MilvusHook(uri=milvus_lite_uri)
+    with hook.client(look_only=True) as client:
+        assert client.list_collections() == []
+        assert not Path(milvus_lite_uri).exists()
+    assert hook.test_connection()[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_finds_what_a_file_holds(milvus_lite_uri: str) -> None:
+    hook = MilvusHook(uri=milvus_lite_uri)
+    with hook.client() as client:
+        client.create_collection("news", dimension=4)
+    with hook.client(look_only=True) as client:
+        assert client.list_collections() == ["news"]
+
+
 def test_a_path_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert collections(MilvusHook(uri="lite.db")) == []
@@ -77,13 +98,15 @@ def test_a_second_process_waits_for_the_file_and_then_finds_all_that_the_first_w
     assert caplog.text.count("Failed to start") == 1, "Milvus Lite's complaint is not repeated while it waits"
 
 
+@pytest.mark.parametrize("look_only", [False, True])
 @pytest.mark.parametrize("place", ["lite", "lite.sqlite", "no/folder/lite.db", "old.db", "data"])
-def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place: str) -> None:
+def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place: str, look_only: bool) -> None:
     (tmp_path / "old.db").write_bytes(b"SQLite format 3\0")
     (tmp_path / "data").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ConfigurationError) as error:
-        collections(MilvusHook(uri=str(tmp_path / place)))
+    hook = MilvusHook(uri=str(tmp_path / place))
+    with pytest.raises(ConfigurationError) as error, hook.client(look_only=look_only):
+        pass
     assert f"ot a place for Milvus Lite 3.2 or later: {tmp_path / place}." in str(error.value)
     assert "xpected a name that ends in .db, in a folder that exists" in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before

@@ -11,10 +11,9 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus_collection import MODES
 from tests.chain import Chain
-from tests.integration.collections_2x import make_collection, stored, stored_in_all
-from tests.integration.directories import random_rows, write_directory
+from tests.collections_2x import make_collection, stored, stored_in_all
+from tests.directories import random_rows, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 
 THERE = {"_default": random_rows(range(30), 1), "a": random_rows(range(100, 130), 2), "b": random_rows([], 3)}
@@ -65,7 +64,7 @@ def numbers(report: CollectionReport) -> dict[str, tuple[int, int, int, int | No
     return {part.target: (part.live, part.loaded, part.before, part.counted) for part in report.partitions}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["skip", "append", "overwrite"])
 def test_a_collection_that_is_not_there_is_created_in_every_mode(
     client: MilvusClient, tmp_path: Path, mode: str
 ) -> None:

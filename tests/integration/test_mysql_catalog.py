@@ -19,8 +19,8 @@ from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_catalog, read_sqlite_catalog
 from tests.chain import Chain
-from tests.integration.collections_2x import stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import stored
+from tests.directories import write_directory
 from tests.integration.rich_directory import write_rich_directory
 from tests.mariadb_server import MySqlAddress
 from tests.milvus1x_catalog import copy_catalog_to_mysql

@@ -8,8 +8,8 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.targets import milvus_rows
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, read_vectors
 from airflow_provider_milvusdm.vectors import TargetCollection
-from tests.integration.collections_2x import make_collection
-from tests.integration.directories import random_rows
+from tests.collections_2x import make_collection
+from tests.directories import random_rows
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 2
 THERE = {"_default": random_rows([LOWEST, LOWEST + 1, -1, 0, 5, HIGHEST], 1), "a": random_rows([0, 7], 2), "b": {}}

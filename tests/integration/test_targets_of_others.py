@@ -18,8 +18,8 @@ from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
 from tests.chain import Chain
-from tests.integration.collections_2x import load_all, make_collection, mark, stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import load_all, make_collection, mark, stored
+from tests.directories import write_directory
 from tests.integration.killed import Checkpoints, load
 
 PARTITIONS = {"_default": range(20), "a": range(20)}

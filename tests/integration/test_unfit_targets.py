@@ -10,8 +10,8 @@ import pytest
 from pymilvus import DataType, MilvusClient
 
 from tests.chain import Chain
-from tests.integration.collections_2x import create_index, make_collection
-from tests.integration.directories import write_directory
+from tests.collections_2x import create_index, make_collection
+from tests.directories import write_directory
 
 ID = {"field_name": "id", "datatype": DataType.INT64, "is_primary": True}
 EMBEDDING = {"field_name": "embedding", "datatype": DataType.FLOAT_VECTOR, "dim": 8}

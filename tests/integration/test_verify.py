@@ -13,8 +13,8 @@ from airflow_provider_milvusdm.targets.milvus_collection import create_collectio
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
 from tests.chain import Chain
-from tests.integration.collections_2x import insert, is_lite, make_collection, mark
-from tests.integration.directories import random_rows, random_vectors, write_directory
+from tests.collections_2x import insert, is_lite, make_collection, mark
+from tests.directories import random_rows, random_vectors, write_directory
 from tests.integration.side_by_side import migrate
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_segment import Damage

@@ -14,7 +14,7 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
 from tests.chain import Chain
-from tests.integration.collections_2x import stored
+from tests.collections_2x import stored
 from tests.integration.rich_directory import BINARY, FLOAT, PARTITIONS, RENAME, write_rich_directory
 from tests.integration.side_by_side import migrate
 from tests.milvus1x_directory import Milvus1xDirectory

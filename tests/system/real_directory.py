@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration.collections_2x import stored
+from tests.collections_2x import stored
 from tests.targets import milvus_client
 
 SOURCE = "milvus"

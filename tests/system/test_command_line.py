@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm import __version__
-from tests.integration.collections_2x import stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import stored
+from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.system.dags import TEMPLATES
 from tests.system.terminal import Terminal
@@ -160,7 +160,7 @@ def test_being_told_to_terminate_while_another_process_has_the_target_ends_it_as
     path = terminal.write_yaml(source_milvus_path=str(directory.path), dest_uri=milvus_lite_uri)
     with milvus_client(milvus_lite_uri), terminal.started("--yaml", path) as process:
         assert process.stdout is not None
-        list(_until(process.stdout, "done    plan"))
+        list(_until(process.stdout, f"waiting for Milvus Lite file {milvus_lite_uri}: another process has it open"))
         process.terminate()
         rest, errors = process.communicate(timeout=60)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.integration.directories import random_vectors
+from tests.directories import random_vectors
 from tests.system.terminal import Terminal
 from tests.unit.faiss_inputs import make_index, write_index
 from tests.unit.hdf5_inputs import write_hdf5

@@ -9,8 +9,8 @@ import pytest
 
 from tests.airflow_home import DagsTest, dags_test
 from tests.airflow_runs import read_xcom
-from tests.integration.collections_2x import stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored
+from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.processes import free_ports
 from tests.system.dags import write_dag

@@ -12,8 +12,8 @@ import pytest
 from tests.airflow_home import airflow_env
 from tests.airflow_runs import ENDED, DagRun, read_run, read_runs, read_task_logs, read_xcom
 from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
-from tests.integration.collections_2x import stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import stored
+from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.processes import wait_until
 from tests.system.dags import TEMPLATES, write_dag

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_milvusdm import __version__
 from tests.airflow_home import airflow_env
-from tests.integration.collections_2x import stored
+from tests.collections_2x import stored
 from tests.system.terminal import connection
 from tests.targets import milvus_client
 

@@ -14,8 +14,8 @@ import yaml
 from tests.airflow_home import airflow_env, run_airflow
 from tests.airflow_runs import ENDED, read_runs, read_task_logs
 from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
-from tests.integration.collections_2x import stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored
+from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.processes import wait_until
 from tests.system.dags import TEMPLATES
@@ -89,6 +89,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> It
     }
     with standalone_airflow(env) as airflow:
         yield Kept(airflow, configs, folder, directory)
+
+
+def test_the_folder_may_be_named_in_airflows_configuration_file(tmp_path: Path, templates_env: dict[str, str]) -> None:
+    (tmp_path / "nightly.yaml").write_text("M2M: {source_milvus_path: /data/milvus}")
+    Path(templates_env["AIRFLOW_HOME"], "airflow.cfg").write_text(f"[milvusdm]\nconfig_dir = {tmp_path}\n")
+    listed = run_airflow(templates_env, "dags", "list", "--local", "--output", "plain")
+    assert {"nightly", "milvusdm_m2m"} <= {line.split()[0] for line in listed.stdout.splitlines() if line}
 
 
 def wait_for_runs(kept: Kept, dag_id: str) -> None:

@@ -283,7 +283,7 @@ def test_contradictions_of_the_target_are_found_in_each_job_that_has_one(job: ty
         (F2M, "data_path", ["a.index"]),
         (F2M, "data_path", ""),
         (F2M, "allow_lossy", "yes"),
-        (F2M, "ids", "auto"),
+        (F2M, "ids", "index"),
         (M2H, "data_dir", ""),
         (M2H, "mode", "append"),
         (M2H, "dest_host", "milvus"),

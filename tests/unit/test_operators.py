@@ -12,11 +12,15 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
+from airflow_provider_milvusdm.operators.files import FaissInspectOperator, Hdf5InspectOperator
 from airflow_provider_milvusdm.operators.milvus import MilvusPlanOperator, MilvusReportOperator, MilvusUnitsOperator
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+from airflow_provider_milvusdm.operators.segment import SegmentOperator
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.vectors import CreatedCollection, LoadUnit
 from tests.milvus1x_directory import Milvus1xDirectory
+from tests.unit.faiss_inputs import make_index, write_index
+from tests.unit.hdf5_inputs import write_hdf5
 from tests.unit.reading import read_rows
 
 
@@ -121,3 +125,17 @@ def test_a_report_with_a_failed_collection_fails_the_run(source: Path) -> None:
 @pytest.mark.parametrize(("xcoms", "values"), [(None, []), ([], []), ([None, 1, None], [1]), ((1, 2), [1, 2])])
 def test_what_upstream_tasks_left_is_a_list_without_gaps(xcoms: Any, values: list[Any]) -> None:
     assert all_values(xcoms) == values
+
+
+@pytest.mark.parametrize("ids", ["row_number", "auto"])
+@pytest.mark.parametrize("operator", [Hdf5InspectOperator, FaissInspectOperator])
+def test_rows_of_files_without_ids_get_those_asked_for(tmp_path: Path, operator: Any, ids: str) -> None:
+    vectors = np.ones((3, 4), np.float32)
+    if operator is Hdf5InspectOperator:
+        path = write_hdf5(tmp_path / "a.h5", {"embeddings": vectors})
+    else:
+        path = write_index(tmp_path / "a.index", make_index("Flat", vectors))
+    groups = run(operator(task_id="i", data_path=str(path), dest_collection_name="news", ids=ids))
+    resolved = [run(SegmentOperator(task_id="r", partitions=group)) for group in groups]
+    [plan] = run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved))
+    assert plan["target"]["auto_id"] is (ids == "auto")
