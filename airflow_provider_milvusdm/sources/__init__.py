@@ -22,6 +22,7 @@ def refuse_unreadable() -> Iterator[None]:
         raise SourceError(
             "no permission to read the source",
             where=error.filename,
+            found=error.strerror,
             cure="Let the user that this task runs as, or the URL's connection, read it; it is never written.",
         ) from None
 

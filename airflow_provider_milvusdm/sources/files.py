@@ -156,7 +156,7 @@ class RemotePath:
         try:
             yield
         except OSError as error:
-            raise OSError(_errno(error), str(error), self.url) from error
+            raise OSError(_errno(error), error.strerror or str(error), self.url) from error
 
 
 AnyPath: TypeAlias = Path | RemotePath
