@@ -65,7 +65,7 @@ build: install ## Build the sdist, and from it the wheel, into dist
 lock: COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 lock: .venv/uv-installed ## Write the requirements*.lock; UPGRADE=1 takes the newest versions
-	$(COMPILE) pyproject.toml --extra faiss --extra lite --group dev --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra faiss --extra lite --extra s3 --group dev --output-file requirements.lock
 	echo uv | $(COMPILE) - --constraint requirements.lock --output-file requirements-uv.lock
 	echo setuptools | $(COMPILE) - pyproject.toml --extra mysql --constraint requirements.lock \
 		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \

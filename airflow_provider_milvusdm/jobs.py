@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from airflow_provider_milvusdm.config import OptionalPort, OptionalText, Params, Selection, parse_selection
+from airflow_provider_milvusdm.sources.files import local_path
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, Metric
 
+LocalPath = Annotated[str, AfterValidator(local_path)]
 FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 SOURCE: JsonDict = {"section": "Source"}
 PLACES: JsonDict = {"section": "Source: other places"}
@@ -26,7 +28,7 @@ class Milvus1xParams(Params):
     source_milvus_path: str = Field(
         min_length=1,
         title="Milvus 1.x data directory",
-        description="The directory that holds db/ and wal/, as the workers see it. It is only read.",
+        description="The directory that holds db/ and wal/, or its URL: s3://conn_id@bucket/path. It is only read.",
         json_schema_extra=SOURCE,
     )
     source_collection: Annotated[
@@ -299,7 +301,7 @@ class H2M(ToOneCollection):
     ] = Field(
         default=None,
         title="HDF5 files",
-        description="Paths, as the workers see them; or data_dir.",
+        description="Paths, as the workers see them, or URLs: s3://conn_id@bucket/path; or data_dir.",
         json_schema_extra=SOURCE,
     )
     data_dir: OptionalText = Field(
@@ -335,7 +337,7 @@ class H2M(ToOneCollection):
 class F2M(ToOneCollection):
     """A Faiss index to Milvus 2.x."""
 
-    data_path: str = Field(
+    data_path: LocalPath = Field(
         min_length=1,
         title="Faiss index",
         description="Path of the file, as the workers see it.",
@@ -352,7 +354,7 @@ class F2M(ToOneCollection):
 class M2H(Milvus1xParams, RowsParams):
     """Milvus 1.x to HDF5."""
 
-    data_dir: str = Field(
+    data_dir: LocalPath = Field(
         min_length=1,
         title="Folder for the HDF5 files",
         description="A run writes into <data_dir>/<run>/<collection>/<partition>.h5.",

@@ -11,6 +11,7 @@ import pytest
 
 from tests.airflow_home import airflow_env, migrate_database
 from tests.mariadb_server import MySqlAddress, mariadb
+from tests.seaweedfs import S3Address, running_seaweedfs
 from tests.servers import milvus_server
 from tests.targets import drop_all_collections
 
@@ -62,6 +63,13 @@ def target_uri(request: pytest.FixtureRequest) -> str:
 def mariadb_server() -> Iterator[MySqlAddress]:
     """A real MariaDB, one for the whole session."""
     with mariadb() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Address]:
+    """A real S3, one for the whole session."""
+    with running_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as address:
         yield address
 
 

@@ -14,7 +14,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from airflow_provider_milvusdm.exceptions import MilvusdmError, VerificationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.manifest import from_json, to_json
+from airflow_provider_milvusdm.operators.object_storage import open_url
 from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
+from airflow_provider_milvusdm.sources.files import local_path, open_urls_with
 from airflow_provider_milvusdm.vectors import CollectionPlan
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 FAULT = "fault"
 REPORT = "report"
+
+open_urls_with(open_url)
 
 
 class MigrationOperator(BaseOperator):
@@ -149,7 +153,7 @@ class CollectionVerifyOperator(CollectionOperator):
 
 def run_folder(folder: str, run: str) -> Path:
     """The folder of a run's files below ``folder``."""
-    return Path(folder).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", run)
+    return Path(local_path(folder)).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", run)
 
 
 def all_values(xcoms: Any) -> list[Any]:

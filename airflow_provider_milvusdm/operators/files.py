@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.jobs import CollectionParameter
 from airflow_provider_milvusdm.manifest import parse_text, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.sources.files import AnyPath, local_path, source_path
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, PartitionGroup
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Hdf5InspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.hdf5_inspect import inspect_hdf5, list_hdf5
         from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 
-        paths = list_hdf5(Path(self.data_dir)) if self.data_dir else _paths(parse_text(self.data_path))
+        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _paths(parse_text(self.data_path))
         options = Hdf5Options(self.embeddings, self.ids_dataset, self.ids)
         return inspect_hdf5(paths, options=options, **target)
 
@@ -141,8 +142,8 @@ class FaissInspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
 
         options = FaissOptions(self.ids, allow_lossy=parse_text(self.allow_lossy))
-        return inspect_faiss(Path(parse_text(self.data_path)), options=options, **target)
+        return inspect_faiss(Path(local_path(parse_text(self.data_path))), options=options, **target)
 
 
-def _paths(data_path: Any) -> list[Path]:
-    return [Path(path) for path in ([data_path] if isinstance(data_path, str) else data_path or [])]
+def _paths(data_path: Any) -> list[AnyPath]:
+    return [source_path(path) for path in ([data_path] if isinstance(data_path, str) else data_path or [])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config import parse_selection
@@ -12,6 +11,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifest import parse_text, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
+from airflow_provider_milvusdm.sources.files import AnyPath, source_path
 from airflow_provider_milvusdm.vectors import PartitionGroup
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ REFUSALS = (1044, 1045, 1049)
 class Milvus1xInspectOperator(MigrationOperator):
     """Read the catalog of a Milvus 1.x server; the result is mapped over by :class:`Milvus1xSegmentOperator`.
 
-    :param source_milvus_path: the directory that holds ``db/`` and ``wal/``.
+    :param source_milvus_path: the directory that holds ``db/`` and ``wal/``: a path, or ``s3://conn_id@bucket/path``.
     :param source_collection: ``{"name": ["tag", …] or None}``, ``{"*": None}`` for all, a name or a list of names.
     :param mysql_conn_id: connection to MySQL, where the catalog was kept there.
     :param catalog_path: the SQLite file, where it isn't ``db/meta.sqlite``.
@@ -76,11 +76,11 @@ class Milvus1xInspectOperator(MigrationOperator):
 
         from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
 
-        path = Path(self.source_milvus_path)
+        path = source_path(self.source_milvus_path)
         groups = inspect_catalog(
             self._catalog(path),
-            Path(self.tables_path or path / "db" / "tables"),
-            Path(self.wal_path or path / "wal"),
+            _named_or(self.tables_path, path / "db" / "tables"),
+            _named_or(self.wal_path, path / "wal"),
             parse_selection(parse_text(self.source_collection)),
             unit_bytes=int(self.unit_mib) << 20,
             most_tasks=conf.getint("core", "max_map_length"),
@@ -91,17 +91,21 @@ class Milvus1xInspectOperator(MigrationOperator):
             self.log.info("%s: %s", group.label, found)
         return [to_json(group) for group in groups]
 
-    def _catalog(self, path: Path) -> Catalog:
+    def _catalog(self, path: AnyPath) -> Catalog:
         from airflow_provider_milvusdm.sources.milvus1x_catalog import read_catalog, read_sqlite_catalog
 
         if not self.mysql_conn_id:
-            return read_sqlite_catalog(Path(self.catalog_path or path / "db" / "meta.sqlite"))
+            return read_sqlite_catalog(_named_or(self.catalog_path, path / "db" / "meta.sqlite"))
         with closing(_mysql(self.mysql_conn_id)) as connection:
             return read_catalog(connection, f"MySQL connection {self.mysql_conn_id}")
 
 
 class Milvus1xSegmentOperator(SegmentOperator):
     """Resolve the live ids and the load units of some partitions of a Milvus 1.x collection."""
+
+
+def _named_or(text: str | None, default: AnyPath) -> AnyPath:
+    return source_path(text) if text else default
 
 
 def _rows(group: PartitionGroup) -> int:

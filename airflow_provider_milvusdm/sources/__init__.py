@@ -22,7 +22,8 @@ def refuse_unreadable() -> Iterator[None]:
         raise SourceError(
             "no permission to read the source",
             where=error.filename,
-            cure="Let the user that this task runs as read it; it is never written.",
+            found=error.strerror,
+            cure="Let the user that this task runs as, or the URL's connection, read it; it is never written.",
         ) from None
 
 

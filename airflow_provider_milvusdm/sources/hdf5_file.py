@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 
@@ -19,7 +20,10 @@ from airflow_provider_milvusdm.exceptions import (
     SourceNotFoundError,
     UnsupportedSourceError,
 )
+from airflow_provider_milvusdm.sources.files import AnyPath
 
+NO_SIGNATURE = "file signature not found"
+"""HDF5's words for a file that is none of its own."""
 CHUNK_CACHE_BYTES = 32 << 20
 """Unpacked chunks kept for the next batch; h5py makes them so that a batch's are below 10 MiB."""
 CHUNK_CACHE_SLOTS = 10_007
@@ -29,26 +33,37 @@ CURE = "Restore the file from a backup or write it again."
 CURE_OUTSIDE = "Copy the rows into a dataset of this file (h5copy and h5repack do); other files are never opened."
 
 
-def open_hdf5(path: Path) -> h5py.File:
+def open_hdf5(path: AnyPath) -> h5py.File:
     """Open a file without locking it: a read-only mount has no locks to give, and nobody is kept from it."""
     if not path.is_file():
         raise SourceNotFoundError("no HDF5 file", where=path, expected="a file", found="none")
-    with path.open("rb"):  # says it when it may not be read, as h5py does not
-        pass
     with refuse_damage(path):
-        if not h5py.is_hdf5(path):
+        try:
+            return h5py.File(
+                _openable(path), "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES, rdcc_nslots=CHUNK_CACHE_SLOTS
+            )
+        except OSError as error:
+            if NO_SIGNATURE not in str(error):
+                raise
             raise UnsupportedSourceError(
                 "not an HDF5 file",
                 where=path,
                 expected="the signature of HDF5",
                 found=f"a file of {path.stat().st_size} bytes without it",
                 cure="Name HDF5 files alone.",
-            )
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES, rdcc_nslots=CHUNK_CACHE_SLOTS)
+            ) from None
+
+
+def _openable(path: AnyPath) -> Path | BinaryIO:
+    """What h5py opens; the system says when a file may not be read, as h5py does not."""
+    if isinstance(path, Path):
+        with path.open("rb"):
+            return path
+    return path.open("rb")
 
 
 @contextmanager
-def refuse_damage(path: Path) -> Iterator[None]:
+def refuse_damage(path: AnyPath) -> Iterator[None]:
     """What HDF5 can't make sense of is damage; what the system refused it (errno) a retry may mend."""
     try:
         yield

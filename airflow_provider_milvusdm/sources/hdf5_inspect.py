@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 from airflow_provider_milvusdm.exceptions import (
@@ -16,6 +14,7 @@ from airflow_provider_milvusdm.exceptions import (
     SourceNotFoundError,
 )
 from airflow_provider_milvusdm.sources import refuse_unreadable
+from airflow_provider_milvusdm.sources.files import AnyPath, common_folder, real_path
 from airflow_provider_milvusdm.sources.hdf5_metric import choose_metric
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options, Hdf5Segment
 from airflow_provider_milvusdm.sources.hdf5_vectors import VectorLayout, kind_of
@@ -36,7 +35,7 @@ EXAMPLES = 20
 
 
 @refuse_unreadable()
-def list_hdf5(data_dir: Path) -> list[Path]:
+def list_hdf5(data_dir: AnyPath) -> list[AnyPath]:
     """The HDF5 files of a folder, by name, in order."""
     if not data_dir.is_dir():
         raise SourceNotFoundError("no folder of HDF5 files", where=data_dir, expected="a folder", found="none")
@@ -50,7 +49,7 @@ def list_hdf5(data_dir: Path) -> list[Path]:
 
 @refuse_unreadable()
 def inspect_hdf5(
-    paths: Sequence[Path],
+    paths: Sequence[AnyPath],
     *,
     name: str,
     partition: str = DEFAULT_PARTITION,
@@ -78,8 +77,8 @@ def inspect_hdf5(
     chosen, metric_note = choose_metric(metric, [file.distance for file in files], first.layout.is_binary)
     collection = CollectionSpec(name, first.layout.dimension, chosen)
     found = replace(options, ids="dataset") if first.has_ids else options
-    folder = Path(os.path.commonpath([path.parent for path in paths]))
-    segments = tuple(_segments(files, folder, first.has_ids, id_offset))
+    folder = common_folder(paths)
+    segments = tuple(_segments(files, str(folder), first.has_ids, id_offset))
     notes = [metric_note, *(file.layout.note for file in files), _ids_note(options, first.has_ids, id_offset)]
     return [
         PartitionGroup(
@@ -93,10 +92,10 @@ def inspect_hdf5(
     ]
 
 
-def _check_paths(paths: Sequence[Path]) -> None:
+def _check_paths(paths: Sequence[AnyPath]) -> None:
     if not paths:
         raise ConfigurationError("no HDF5 file is named", expected="one at least")
-    real = [path.resolve() for path in paths]
+    real = [real_path(path) for path in paths]
     twice = [str(path) for path in dict.fromkeys(real) if real.count(path) > 1]
     if twice:
         raise ConfigurationError(
@@ -108,20 +107,20 @@ def _check_paths(paths: Sequence[Path]) -> None:
 class _File:
     """What inspecting finds of a file."""
 
-    path: Path
+    path: AnyPath
     rows: int
     layout: VectorLayout
     has_ids: bool
     distance: str
 
     @classmethod
-    def look(cls, path: Path, options: Hdf5Options) -> Self:
+    def look(cls, path: AnyPath, options: Hdf5Options) -> Self:
         segment = Hdf5Segment(path, options)
         with closing(segment):
             return cls(path, segment.stored_rows, segment.layout, segment.has_ids, segment.distance)
 
 
-def _look_at_all(paths: Iterable[Path], options: Hdf5Options) -> list[_File]:
+def _look_at_all(paths: Iterable[AnyPath], options: Hdf5Options) -> list[_File]:
     """Every file looked at; all that can't be read are told at once."""
     files, faults = [], []
     for path in paths:
@@ -166,9 +165,9 @@ def _check_dimension(file: _File, dimension: int | None) -> None:
         )
 
 
-def _segments(files: Sequence[_File], folder: Path, has_ids: bool, first_id: int) -> Iterator[SegmentSpec]:
+def _segments(files: Sequence[_File], folder: str, has_ids: bool, first_id: int) -> Iterator[SegmentSpec]:
     for file in files:
-        name = str(file.path.relative_to(folder))
+        name = str(file.path).removeprefix(folder).lstrip("/")
         yield SegmentSpec(name if has_ids else f"{name}@{first_id}", file.rows)
         first_id += file.rows
 

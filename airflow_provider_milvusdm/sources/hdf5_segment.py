@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import h5py
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSourceError
+from airflow_provider_milvusdm.sources.files import AnyPath, source_path
 from airflow_provider_milvusdm.sources.hdf5_file import find_dataset, open_hdf5, refuse_damage, require_dataset
 from airflow_provider_milvusdm.sources.hdf5_ids import check_ids, number_rows, read_ids
 from airflow_provider_milvusdm.sources.hdf5_vectors import kind_of, place, vector_layout
@@ -45,7 +45,7 @@ class Hdf5Source:
     """A folder with HDF5 files below; ``options`` are those that inspecting found, with ``ids`` decided."""
 
     def __init__(self, path: str, options: Mapping[str, Any]) -> None:
-        self.folder = Path(path)
+        self.folder = source_path(path)
         self.options = Hdf5Options(**options)
 
     def segment(self, collection: CollectionSpec, name: str) -> Hdf5Segment:
@@ -67,7 +67,7 @@ class Hdf5Segment:
 
     deleted_rows = 0
 
-    def __init__(self, path: Path, options: Hdf5Options, first_id: int = 0) -> None:
+    def __init__(self, path: AnyPath, options: Hdf5Options, first_id: int = 0) -> None:
         self.path, self.first_id = path, first_id
         with ExitStack() as opened, refuse_damage(path):
             file = opened.enter_context(open_hdf5(path))

@@ -23,6 +23,7 @@ from airflow_provider_milvusdm.exceptions import (
     UnsupportedSourceError,
 )
 from airflow_provider_milvusdm.sources import refuse_unreadable
+from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
     CollectionSpec,
@@ -285,7 +286,7 @@ def read_catalog(connection: Any, origin: str) -> Catalog:
 
 
 @refuse_unreadable()
-def read_sqlite_catalog(path: Path) -> Catalog:
+def read_sqlite_catalog(path: AnyPath) -> Catalog:
     """Read ``meta.sqlite`` and the rows still in its ``-wal`` from a copy: the source is not even locked.
 
     Raises SourceError.
@@ -322,15 +323,20 @@ def _check_file(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _copy(path: Path) -> Iterator[Path]:
+def _copy(path: AnyPath) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="milvus1x-catalog-") as folder:
         copy = Path(folder) / "meta.sqlite"
-        shutil.copyfile(path, copy)
+        _copy_file(path, copy)
         for suffix in ("-wal", "-journal"):
             log = path.with_name(path.name + suffix)
             if log.is_file():
-                shutil.copyfile(log, copy.with_name(copy.name + suffix))
+                _copy_file(log, copy.with_name(copy.name + suffix))
         yield copy
+
+
+def _copy_file(path: AnyPath, copy: Path) -> None:
+    with path.open("rb") as file, copy.open("wb") as written:
+        shutil.copyfileobj(file, written)
 
 
 def _read_table(connection: Any, table: str, origin: str, *, optional: bool = False) -> list[dict[str, Any]]:

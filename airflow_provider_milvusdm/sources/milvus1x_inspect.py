@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from airflow_provider_milvusdm.exceptions import (
     ConfigurationError,
@@ -13,6 +12,7 @@ from airflow_provider_milvusdm.exceptions import (
     UnsupportedSourceError,
 )
 from airflow_provider_milvusdm.sources import refuse_unreadable
+from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x_log import Unflushed, count_unflushed
 from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
@@ -41,8 +41,8 @@ class _Asked:
 @refuse_unreadable()
 def inspect_catalog(
     catalog: Catalog,
-    tables: Path,
-    wal: Path,
+    tables: AnyPath,
+    wal: AnyPath,
     selection: Selection,
     *,
     unit_bytes: int,
@@ -108,7 +108,7 @@ def _expand(catalog: Catalog, selection: Selection) -> dict[str, Sequence[str] |
     return expanded
 
 
-def _ask(catalog: Catalog, wal: Path, unflushed_log: str, name: str, tags: Sequence[str] | None) -> _Asked:
+def _ask(catalog: Catalog, wal: AnyPath, unflushed_log: str, name: str, tags: Sequence[str] | None) -> _Asked:
     whole = tags is None
     try:
         collection = catalog.collection(name)
@@ -120,7 +120,7 @@ def _ask(catalog: Catalog, wal: Path, unflushed_log: str, name: str, tags: Seque
     return _Asked(name, whole, collection, partitions, notes=notes)
 
 
-def _check_log(catalog: Catalog, wal: Path, unflushed_log: str, name: str, tags: Sequence[str]) -> tuple[str, ...]:
+def _check_log(catalog: Catalog, wal: AnyPath, unflushed_log: str, name: str, tags: Sequence[str]) -> tuple[str, ...]:
     """A note on rows that only the log holds, or an error: they are data, and in no segment."""
     unflushed = count_unflushed(catalog, wal, name, tags)
     if unflushed == Unflushed():

@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError
+from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION
 
@@ -46,7 +46,7 @@ class Unflushed:
         return f"{self.inserted} inserted and {self.deleted} deleted"
 
 
-def read_log(folder: Path) -> Iterator[LogRecord]:
+def read_log(folder: AnyPath) -> Iterator[LogRecord]:
     """Heads of the records in ``folder``, in order, up to the last one written; none where there is no log.
 
     It stops at a torn record: the server that wrote it never acknowledged it. Raises DamagedSourceError when it did.
@@ -70,7 +70,7 @@ def read_log(folder: Path) -> Iterator[LogRecord]:
             )
 
 
-def count_unflushed(catalog: Catalog, folder: Path, collection: str, tags: Collection[str]) -> Unflushed:
+def count_unflushed(catalog: Catalog, folder: AnyPath, collection: str, tags: Collection[str]) -> Unflushed:
     """What a 1.x server would replay at its start for these partitions of a collection."""
     flushed = catalog.flushed_lsns(collection)
     inserted = deleted = 0
@@ -86,7 +86,7 @@ def count_unflushed(catalog: Catalog, folder: Path, collection: str, tags: Colle
     return Unflushed(inserted, deleted)
 
 
-def _last_lsn(path: Path) -> int | None:
+def _last_lsn(path: AnyPath) -> int | None:
     """The last lsn written: the third of three where it equals the second, else the first."""
     if not path.is_file() or path.stat().st_size < META.size:
         return None
@@ -94,7 +94,7 @@ def _last_lsn(path: Path) -> int | None:
     return int(third if third == second else first)
 
 
-def _read_file(path: Path, number: int) -> Iterator[LogRecord]:
+def _read_file(path: AnyPath, number: int) -> Iterator[LogRecord]:
     size, start = path.stat().st_size, 0
     with path.open("rb") as file:
         while start + RECORD.size <= size:

@@ -8,15 +8,14 @@ tail. Source: the server's code, ``core/src/codecs/default/DefaultVectorsFormat.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError
+from airflow_provider_milvusdm.sources.files import AnyPath, read_items, real_path, source_path
 from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch
 
 HEADER = np.dtype("<u8")
@@ -31,7 +30,7 @@ class Milvus1xSource:
     """The tables folder of a Milvus 1.x server (``db/tables``)."""
 
     def __init__(self, path: str) -> None:
-        self.tables = Path(path)
+        self.tables = source_path(path)
 
     def segment(self, collection: CollectionSpec, name: str) -> Milvus1xSegment:
         """Open segment ``<table_id>/<segment_id>``; its files are checked against each other."""
@@ -50,15 +49,15 @@ class Milvus1xSource:
             )
         return Milvus1xSegment(folder, collection)
 
-    def _holds(self, folder: Path) -> bool:
+    def _holds(self, folder: AnyPath) -> bool:
         """Whether it is two below the tables folder, links followed."""
-        return Path(os.path.realpath(folder)).parent.parent == Path(os.path.realpath(self.tables))
+        return real_path(folder).parent.parent == real_path(self.tables)
 
 
 class Milvus1xSegment:
     """Ids, deletions and vectors of one segment; nothing but the deletions is kept in memory."""
 
-    def __init__(self, folder: Path, collection: CollectionSpec) -> None:
+    def __init__(self, folder: AnyPath, collection: CollectionSpec) -> None:
         self.folder = folder
         self._dtype = np.dtype("u1" if collection.metric.is_binary else "<f4")
         self._columns = collection.vector_bytes // self._dtype.itemsize
@@ -115,13 +114,12 @@ class Milvus1xSegment:
         return deleted
 
 
-def _payload_bytes(path: Path, item_bytes: int) -> int:
+def _payload_bytes(path: AnyPath, item_bytes: int) -> int:
     """Bytes behind the header, after checking that they are there and make whole items."""
     if not path.is_file():
         raise SourceNotFoundError("a segment's file is gone", where=path, expected="a file", found="none", cure=CURE)
     size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(HEADER.itemsize)
+    header = read_items(path, np.dtype("u1"), 0, min(HEADER.itemsize, size)).tobytes()
     if len(header) < HEADER.itemsize:
         raise DamagedSourceError(
             "a segment's file is cut", where=path, expected="a header of 8 bytes", found=f"{size} bytes", cure=CURE
@@ -151,9 +149,6 @@ def _chosen(rows: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> npt.NDArray[
     return rows if mask.all() else rows[mask]
 
 
-def _map(path: Path, dtype: np.dtype[Any], start: int, stop: int) -> npt.NDArray[Any]:
-    """Items ``start`` to ``stop`` behind the header, mapped: the pages go with the array."""
-    if start == stop:
-        return np.empty(0, dtype)
-    offset = HEADER.itemsize + start * dtype.itemsize
-    return np.memmap(path, dtype, mode="r", offset=offset, shape=(stop - start,))
+def _map(path: AnyPath, dtype: np.dtype[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    """Items ``start`` to ``stop`` behind the header."""
+    return read_items(path, dtype, HEADER.itemsize + start * dtype.itemsize, stop - start)

@@ -1,0 +1,43 @@
+"""URLs as Airflow spells them: ``s3://conn_id@bucket/path``, opened with that connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+CURE = "pip install 'airflow-provider-milvusdm[s3]' for s3://; other schemes come with the providers that list them."
+
+
+def open_url(url: str) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of a URL, and the path in it.
+
+    Without a connection the scheme's own credentials count: of the environment, or of the machine. Raises
+    ConfigurationError where nothing installed opens such URLs, and AirflowNotFoundException for an unknown connection.
+    """
+    from airflow.sdk import BaseHook, ObjectStoragePath
+    from airflow.sdk.io import has_fs
+    from fsspec.core import url_to_fs
+
+    parts = urlsplit(url)
+    conn_id = parts.netloc.rpartition("@")[0]
+    if ":" in conn_id:
+        raise ConfigurationError(
+            "a login stands in a URL",
+            expected=f"{parts.scheme}://conn_id@…",
+            cure="Make an Airflow connection of it, and change the password: it has been logged.",
+        )
+    if conn_id:
+        BaseHook.get_connection(conn_id)  # a hook may go on without one that is missing
+    try:
+        if conn_id or has_fs(parts.scheme):
+            path = ObjectStoragePath(url)
+            return path.fs, path.path
+        filesystem, key = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError("can't open a URL", where=url, found=error, cure=CURE) from error
+    return filesystem, key

@@ -1,0 +1,206 @@
+"""Sources in a bucket of a real S3, reached through an Airflow connection, read by ranges and left as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
+from pymilvus import MilvusClient
+
+from airflow_provider_milvusdm.exceptions import (
+    ConfigurationError,
+    DamagedSourceError,
+    MilvusdmError,
+    SourceError,
+    SourceNotFoundError,
+)
+from airflow_provider_milvusdm.operators import base  # opens URLs with Airflow's connections from here on
+from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.sources import files, open_source
+from airflow_provider_milvusdm.sources.files import AnyPath, source_path
+from airflow_provider_milvusdm.sources.hdf5_inspect import list_hdf5
+from airflow_provider_milvusdm.sources.read import read_slices
+from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, Slice, SourceRef
+from tests.chain import Chain, GroupsChain, inspect_directory
+from tests.integration.collections_2x import stored
+from tests.integration.directories import random_vectors, write_directory
+from tests.integration.rich_directory import PARTITIONS, write_rich_directory
+from tests.object_storage import Bucket, airflow_connection
+from tests.seaweedfs import S3Address, running_seaweedfs
+from tests.unit.hdf5_inputs import inspect as inspect_hdf5
+from tests.unit.hdf5_inputs import write_hdf5
+
+assert files._open_url is base.open_url
+
+COLLECTIONS = ["news", "year$2020"]
+"""Of the rich directory: each state of segments and partitions is there, and a collection without rows in part."""
+ROWS = 3000
+IDS = np.arange(-100, ROWS - 100)
+VECTORS = random_vectors(ROWS, 1)
+
+
+@pytest.fixture(autouse=True)
+def connections(seaweedfs: S3Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BUCKETS", airflow_connection(seaweedfs))
+    monkeypatch.setenv("AIRFLOW_CONN_REFUSED", airflow_connection(seaweedfs, secret_key="another"))
+
+
+@pytest.fixture
+def bucket(seaweedfs: S3Address) -> Bucket:
+    return Bucket.make(seaweedfs)
+
+
+@pytest.fixture
+def place(bucket: Bucket) -> Callable[[str], AnyPath]:
+    """The path of a key."""
+    return lambda key: source_path(f"s3://buckets@{bucket.name}/{key}")
+
+
+def test_a_directory_arrives_exact_and_stays_as_it_was(bucket, place, lite_client: MilvusClient, tmp_path: Path):
+    directory = write_rich_directory(tmp_path / "milvus")
+    bucket.upload(directory.path, "a/milvus")
+    before = bucket.contents()
+    reports = Chain(place("a/milvus/"), lite_client).run(COLLECTIONS, rename={"news/新闻": "xinwen"})
+
+    for name in COLLECTIONS:
+        target = name.replace("$", "_")
+        assert (reports[name].status, reports[name].faults) == (VERIFIED, ())
+        assert stored(lite_client, target) == {
+            partition: directory.live(name, tag) for tag, partition in PARTITIONS[name].items()
+        }
+    assert bucket.contents() == before
+
+
+@pytest.mark.parametrize("storage", [{}, {"compression": "gzip", "chunks": (100, 4)}], ids=["contiguous", "gzip"])
+def test_hdf5_files_arrive_exact(bucket, place, lite_client: MilvusClient, tmp_path: Path, storage: Any):
+    for number, part in enumerate(np.split(np.arange(ROWS), [1000])):
+        write_hdf5(tmp_path / f"{number}.h5", {"embeddings": VECTORS[part], "ids": IDS[part]}, **storage)
+    bucket.upload(tmp_path, "files")
+    before = bucket.contents()
+    group = inspect_hdf5(list_hdf5(place("files")))
+    report = GroupsChain([group], lite_client).run()["news"]
+
+    assert (report.status, report.faults) == (VERIFIED, ())
+    assert group.source.path == f"s3://buckets@{bucket.name}/files"
+    rows = {int(row_id): vector.tobytes() for row_id, vector in zip(IDS, VECTORS, strict=True)}
+    assert stored(lite_client, "news") == {"_default": rows}
+    assert bucket.contents() == before
+
+
+class Meter:
+    """A filesystem whose reads are noted: (key, bytes)."""
+
+    def __init__(self, filesystem: Any, reads: list[tuple[str, int]]) -> None:
+        self.filesystem, self.reads = filesystem, reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.filesystem, name)
+
+    def cat_file(self, key: str, start: int, end: int) -> bytes:
+        self.reads.append((key, end - start))
+        return self.filesystem.cat_file(key, start=start, end=end)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What is read from here on."""
+    noted: list[tuple[str, int]] = []
+
+    def open_metered(url: str) -> tuple[Any, str]:
+        filesystem, key = base.open_url(url)
+        return Meter(filesystem, noted), key
+
+    monkeypatch.setattr(files, "_open_url", open_metered)
+    return noted
+
+
+def test_a_load_reads_its_own_rows_once_batch_by_batch(bucket, place, reads, tmp_path: Path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(40_000)}})
+    bucket.upload(directory.path, "milvus")
+    [unit] = resolve_group(inspect_directory(place("milvus"))[0]).units
+    [whole] = unit.slices
+    reads.clear()
+    piece = Slice(whole.partition, whole.segment, 10_000, 30_000)
+    read = dict(list(directory.live("news").items())[10_000:30_000])
+    found = {}
+    for _, _, batch in read_slices(unit.source, unit.collection, [piece], 1000):
+        found |= dict(zip(batch.ids.tolist(), map(bytes, batch.vectors), strict=True))
+
+    assert found == read
+    sizes = {suffix: [size for key, size in reads if key.endswith(suffix)] for suffix in (".rv", ".uid")}
+    header = 8
+    assert sizes == {".rv": [header, *[1000 * 8 * 4] * 20], ".uid": [header, *[1000 * 8] * 20]}
+
+
+def test_hdf5_is_read_in_part(bucket, place, reads, tmp_path: Path):
+    vectors = np.zeros((200_000, 16), np.float32)
+    write_hdf5(tmp_path / "a.h5", {"embeddings": vectors, "ids": np.arange(len(vectors))})
+    bucket.upload(tmp_path, "files")
+    group = inspect_hdf5([place("files/a.h5")])
+    read = open_source(group.source).segment(group.collection, "a.h5").read(100_000, 100_010)
+
+    assert read.ids.tolist() == list(range(100_000, 100_010))
+    assert sum(size for _, size in reads) < vectors.nbytes // 2
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("s3://buckets@{bucket}/nowhere", SourceNotFoundError, "s3://buckets@{bucket}/nowhere/db/meta.sqlite"),
+        ("s3://buckets@no-such-bucket/milvus", SourceNotFoundError, "s3://buckets@no-such-bucket/milvus/db"),
+        ("s3://refused@{bucket}/milvus", SourceError, "No permission to read the source: s3://refused@{bucket}/"),
+        ("s3://missing@{bucket}/milvus", AirflowNotFoundException, "missing"),
+        ("s3://key:secret@{bucket}/milvus", ConfigurationError, "expected s3://conn_id@…"),
+        ("gs://buckets@{bucket}/milvus", ConfigurationError, "gs://buckets@{bucket}/milvus"),
+        ("nosuch://{bucket}/milvus", ConfigurationError, "nosuch"),
+    ],
+    ids=["prefix", "bucket", "permission", "connection", "login", "provider", "scheme"],
+)
+def test_what_no_retry_mends_is_refused(bucket, tmp_path: Path, url: str, error: type[Exception], words: str):
+    bucket.upload(write_directory(tmp_path / "milvus", {"news": {"_default": [1]}}).path, "milvus")
+    with pytest.raises(error) as raised:
+        inspect_directory(source_path(url.format(bucket=bucket.name)))
+    assert words.format(bucket=bucket.name).lower() in str(raised.value).lower()
+    assert "secret@" not in str(raised.value)
+
+
+def test_faults_of_segments_are_those_of_a_local_source(bucket, place, tmp_path: Path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    bucket.upload(directory.path, "milvus")
+    [group] = inspect_directory(place("milvus"))
+    [rv] = [key for key in bucket.contents() if key.endswith(".rv")]
+    bucket.filesystem.pipe_file(rv, bucket.filesystem.cat_file(rv)[:-1])
+    with pytest.raises(DamagedSourceError, match="shorter than it says: s3://buckets@"):
+        resolve_group(group)
+    bucket.filesystem.rm_file(rv)
+    with pytest.raises(SourceNotFoundError, match="file is gone: s3://buckets@"):
+        resolve_group(group)
+
+
+@pytest.mark.parametrize("name", ["../x", "x/..", "./x", "x"])
+def test_a_segment_outside_the_tables_folder_is_refused(bucket, place, name: str):
+    bucket.filesystem.pipe_file(f"{bucket.name}/x/x.uid", b"")
+    source = open_source(SourceRef("milvus1x", str(place("tables"))))
+    with pytest.raises(DamagedSourceError, match="outside the tables folder"):
+        source.segment(CollectionSpec("news", 8, Metric.L2), name)
+
+
+def test_a_server_that_goes_away_is_no_fault_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with running_seaweedfs(tmp_path / "seaweedfs") as address:
+        monkeypatch.setenv("AIRFLOW_CONN_AWAY", airflow_connection(address, retries=0))
+        bucket = Bucket.make(address)
+        write_hdf5(tmp_path / "a.h5", {"embeddings": np.zeros((200_000, 16), np.float32)})
+        bucket.filesystem.pipe_file(f"{bucket.name}/a.h5", (tmp_path / "a.h5").read_bytes())
+        folder = source_path(f"s3://away@{bucket.name}")
+        group = inspect_hdf5([folder / "a.h5"])
+        segment = open_source(group.source).segment(group.collection, "a.h5@0")
+        folder.filesystem.retries = 1
+    for read in (lambda: segment.read(100_000, 190_000), lambda: inspect_directory(folder)):
+        with pytest.raises(Exception) as raised:  # noqa: PT011
+            read()
+        assert not isinstance(raised.value, MilvusdmError)
