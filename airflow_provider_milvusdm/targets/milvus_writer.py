@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.sources.read import read_slices
+from airflow_provider_milvusdm.targets.in_flight import InFlight
+from airflow_provider_milvusdm.targets.milvus_checkpoint import Checkpoint, CheckpointStore, Progress, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
@@ -18,38 +22,15 @@ from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, Vector
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-BATCH_BYTES = 8 << 20
-"""Ids and vectors in one insert; a server takes 64 MiB a request."""
+BATCH_BYTES = 16 << 20
+"""Ids and vectors in one request; a server takes 64 MiB."""
 BATCH_ROWS = 65536
-"""Rows in one insert: short vectors weigh little, the Python objects of their rows some hundred bytes each."""
+"""Rows in one request: a server is slower with more, however short."""
+IN_FLIGHT = 2
+"""Requests that a server works on at the same time: more bring nothing, and each takes memory here."""
 ID_BYTES = 8
 STRIDE_BATCHES = 8
 """Batches between two checkpoints."""
-CHECKPOINT = "checkpoint"
-
-
-class CheckpointStore(Protocol):
-    """Where a checkpoint outlives the process: Airflow's task state, say."""
-
-    def get(self, key: str) -> Any: ...
-
-    def set(self, key: str, value: Any) -> None: ...
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """How far a unit's writer got, in stored rows of the unit.
-
-    ``done`` rows are in the target; those from there to ``intended`` may be. Worth something only for the same
-    ``unit`` and the same ``incarnation`` of the target.
-    """
-
-    unit: str
-    incarnation: str
-    done: int = 0
-    intended: int = 0
-    rows: dict[str, int] = field(default_factory=dict)
-    """Live rows among the ``done``, by target partition."""
 
 
 @dataclass(frozen=True)
@@ -69,24 +50,23 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     """
     started = time.monotonic()
     target, mark = _marked_target(client, unit)
-    last = _last_checkpoint(unit, mark, store)
+    last = last_checkpoint(unit, mark, store)
     in_doubt = last.intended if mark.is_loading and not unit.upsert else unit.stored_rows
     _refuse_doubt_without_ids(target, last, in_doubt)
-    stride = STRIDE_BATCHES * _batch_rows(unit)
-    writer = _Writer(client, target)
-    done, noted, rows = last.done, last.done, dict(last.rows)
-    batches = read_slices(unit.source, unit.collection, unit.slices, _batch_rows(unit), done)
-    for end, partition, batch in batches:
-        if end > noted:
-            noted = max(done + stride, end)
-            store.set(CHECKPOINT, asdict(replace(last, done=done, intended=max(noted, in_doubt), rows=rows)))
-        writer.write(partition, batch, upsert=done < in_doubt)
-        done = end
-        rows[partition] = rows.get(partition, 0) + len(batch)
-        progress.info("%s: %d of %d rows", unit.label, done, unit.stored_rows, extra={"rows": len(batch)})
-    writer.flush()
-    store.set(CHECKPOINT, asdict(replace(last, done=done, intended=done, rows=rows)))
-    return Loaded(unit.collection.name, rows, time.monotonic() - started)
+    rows = batch_rows(unit)
+    reached = Progress(store, last, in_doubt, STRIDE_BATCHES * rows)
+    with closing(Writer(client, target)) as writer:
+        for end, partition, batch in read_slices(unit.source, unit.collection, unit.slices, rows, last.done):
+            upsert = reached.intend(end)
+            writer.write(partition, batch, upsert, partial(_done, unit, reached, end, partition, len(batch)))
+        writer.finish()
+    reached.finish()
+    return Loaded(unit.collection.name, reached.rows, time.monotonic() - started)
+
+
+def _done(unit: LoadUnit, reached: Progress, end: int, partition: str, rows: int) -> None:
+    reached.done(end, partition, rows)
+    progress.info("%s: %d of %d rows", unit.label, end, unit.stored_rows, extra={"rows": rows})
 
 
 def _marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Mark]:
@@ -106,16 +86,6 @@ def _marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollecti
     return target, mark
 
 
-def _last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Checkpoint:
-    """The checkpoint of an earlier attempt, or one at the start."""
-    fresh = Checkpoint(hashlib.blake2b(repr(unit.slices).encode(), digest_size=16).hexdigest(), mark.incarnation)
-    found = store.get(CHECKPOINT)
-    if not found:
-        return fresh
-    last = Checkpoint(**found)
-    return last if (last.unit, last.incarnation) == (fresh.unit, fresh.incarnation) else fresh
-
-
 def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_doubt: int) -> None:
     if target.auto_id and last.done < in_doubt:
         raise TargetError(
@@ -126,45 +96,48 @@ def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_dou
         )
 
 
-def _batch_rows(unit: LoadUnit) -> int:
+def batch_rows(unit: LoadUnit) -> int:
+    """Stored rows of one request."""
     return min(max(BATCH_BYTES // (unit.collection.vector_bytes + ID_BYTES), 1), BATCH_ROWS)
 
 
-class _Writer:
-    """Inserts and upserts batches.
+class Writer:
+    """Inserts and upserts batches, a few at the same time.
 
     Milvus Lite keeps what isn't flushed by id alone: a row of one partition would displace another's with the
     same id, so it's flushed before each partition. Before the first one, too: a load that was killed may have
-    left rows of another.
+    left rows of another. It does one thing at a time, so it's sent one.
     """
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
+        from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
+
         self.client, self.target = client, target
+        self.requests = WriteRequests(client, target)
         self.lite = is_lite(client)
+        self.in_flight = InFlight(1 if self.lite else IN_FLIGHT)
         self.partition = ""
 
-    def write(self, partition: str, batch: VectorBatch, *, upsert: bool) -> None:
+    def write(self, partition: str, batch: VectorBatch, upsert: bool, then: Callable[[], None]) -> None:
+        """Start writing; ``then`` follows, in this thread, once all rows up to the batch's end are written."""
         if self.partition != partition:
-            self.flush()
+            self.finish()
             self.partition = partition
-        if not len(batch):
-            return
-        call = self.client.upsert if upsert else self.client.insert
-        result = call(self.target.name, data=_rows(self.target, batch), partition_name=partition)
-        written = result["upsert_count" if upsert else "insert_count"]
-        if written != len(batch):
-            raise RuntimeError(f"the target took {written} of {len(batch)} rows of a batch")
+        self.in_flight.start(partial(self._send, partition, batch, upsert), then)
 
-    def flush(self) -> None:
+    def finish(self) -> None:
+        """Wait until all is written, and flushed where that matters."""
+        self.in_flight.settle()
         if self.lite:
             self.client.flush(self.target.name)
 
+    def close(self) -> None:
+        """Wait until nothing is written any more, whatever becomes of it."""
+        self.in_flight.close()
 
-def _rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]]:
-    vectors = batch.vectors if batch.vectors.dtype != "u1" else [row.tobytes() for row in batch.vectors]
-    columns = {target.vector_field: vectors}
-    if not target.auto_id:
-        columns[target.id_field] = batch.ids.tolist()
-    for name, values in batch.columns.items():
-        columns[name] = [values] * len(batch) if isinstance(values, str) else values.tolist()
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    def _send(self, partition: str, batch: VectorBatch, upsert: bool) -> None:
+        if not len(batch):
+            return
+        written = (self.requests.upsert if upsert else self.requests.insert)(partition, batch)
+        if written != len(batch):
+            raise RuntimeError(f"the target took {written} of {len(batch)} rows of a batch")

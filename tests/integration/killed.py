@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
+import grpc
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
@@ -11,8 +13,6 @@ from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, LoadUnit
 
 WRITES = {
-    "insert",
-    "upsert",
     "delete",
     "flush",
     "create_collection",
@@ -24,22 +24,59 @@ WRITES = {
     "release_partitions",
     "alter_collection_properties",
 }
+ROWS = {"Insert", "Upsert"}
+"""Writes that go over the client's channel."""
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Stands for the end of the process."""
 
 
 class Fuse:
-    """Kills at the given moment (0 is never): each write and each checkpoint has one before it and one after."""
+    """Kills at the given moment (0 is never): each write and each checkpoint has one before it and one after.
+
+    What runs beside the killed one is killed at its own next moment.
+    """
 
     def __init__(self, moment: int) -> None:
-        self.left = moment
+        self.moment, self.burnt = moment, 0
+        self.lock = Lock()
 
     def burn(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KilledError
+        with self.lock:
+            self.burnt += 1
+            if 0 < self.moment <= self.burnt:
+                raise KilledError
+
+
+class FusedChannel(grpc.UnaryUnaryClientInterceptor):
+    """Kills before or after requests that write rows."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self._fuse = fuse
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        if details.method.rpartition("/")[2] not in ROWS:
+            return continuation(details, request)
+        self._fuse.burn()
+        call = continuation(details, request)
+        call.result()
+        self._fuse.burn()
+        return call
+
+
+class FusedHandler:
+    """A connection to a real target."""
+
+    def __init__(self, handler: Any, fuse: Fuse) -> None:
+        self._handler, self._fuse = handler, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)
+
+    @property
+    def _final_channel(self) -> grpc.Channel:
+        return grpc.intercept_channel(self._handler._final_channel, FusedChannel(self._fuse))
 
 
 class FusedClient:
@@ -51,6 +88,9 @@ class FusedClient:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
         return self._fused(method) if name in WRITES else method
+
+    def _get_connection(self) -> FusedHandler:
+        return FusedHandler(self._client._get_connection(), self._fuse)
 
     def _fused(self, method: Any) -> Any:
         def call(*arguments: Any, **keywords: Any) -> Any:

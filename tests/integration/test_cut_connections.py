@@ -1,0 +1,100 @@
+"""A connection cut with requests in flight: whatever arrived of them, each row is there once in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
+from airflow_provider_milvusdm.targets import milvus_writer
+from airflow_provider_milvusdm.targets.milvus_units import address_units
+from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+from airflow_provider_milvusdm.vectors import LoadUnit
+from tests.chain import Chain, GroupsChain, Steps
+from tests.integration.collections_2x import stored_in_all
+from tests.integration.directories import random_vectors, write_directory
+from tests.integration.killed import Checkpoints
+from tests.milvus1x_directory import Milvus1xDirectory
+from tests.targets import milvus_client
+from tests.tcp_proxy import cutting_proxy
+from tests.unit.hdf5_inputs import inspect as inspect_hdf5
+from tests.unit.hdf5_inputs import write_hdf5
+
+ROWS, BATCH_ROWS, DIMENSION = 20_000, 1_000, 32
+BATCH_BYTES = BATCH_ROWS * DIMENSION * 4
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty batches, a checkpoint before each third one."""
+    monkeypatch.setattr(milvus_writer, "BATCH_ROWS", BATCH_ROWS)
+    monkeypatch.setattr(milvus_writer, "STRIDE_BATCHES", 3)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Milvus1xDirectory:
+    ids = range(-ROWS // 2, ROWS // 2)
+    return write_directory(tmp_path / "milvus", {"news": {"_default": ids}}, dimension=DIMENSION)
+
+
+def create(chain: Steps) -> LoadUnit:
+    """Create the only collection; its only load unit."""
+    plans = chain.plan()
+    created, faults = chain.create(plans)
+    assert faults == {}
+    [unit] = address_units(plans, created)
+    return unit
+
+
+def check_stored(client: MilvusClient, directory: Milvus1xDirectory) -> None:
+    assert stored_in_all(client, ["news"]) == {"news": {"_default": directory.live("news")}}
+
+
+@pytest.mark.parametrize("unheard", [False, True])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_cut_is_settled_by_upserts(server_client, empty_milvus_server_uri, directory, seed, unheard):
+    unit = create(Chain(directory.path, server_client))
+    gaps = np.random.default_rng(seed).integers(BATCH_BYTES, 6 * BATCH_BYTES, 3)
+    with (
+        cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard) as proxy,
+        milvus_client(proxy.uri) as client,
+    ):
+        loaded = load_unit(client, unit, Checkpoints())
+        assert proxy.cuts_left == 0
+    assert loaded.rows == {"_default": ROWS}
+    check_stored(server_client, directory)
+
+
+@pytest.mark.parametrize("unheard", [False, True])
+def test_a_retry_goes_on_after_a_server_that_stayed_away(server_client, empty_milvus_server_uri, directory, unheard):
+    unit = create(Chain(directory.path, server_client))
+    checkpoints = Checkpoints()
+    with (
+        cutting_proxy(empty_milvus_server_uri, [11 * BATCH_BYTES], unheard=unheard, away=True) as proxy,
+        milvus_client(proxy.uri, timeout=1) as client,
+        pytest.raises(MilvusException),
+    ):
+        load_unit(client, unit, checkpoints)
+    assert 0 < checkpoints["checkpoint"]["done"] < checkpoints["checkpoint"]["intended"] < ROWS
+    loaded = load_unit(server_client, unit, checkpoints)
+    assert loaded.rows == {"_default": ROWS}
+    check_stored(server_client, directory)
+
+
+def test_rows_without_ids_are_not_sent_twice(server_client, empty_milvus_server_uri, tmp_path):
+    path = write_hdf5(tmp_path / "news.h5", {"embeddings": random_vectors(ROWS, 1, DIMENSION)})
+    unit = create(GroupsChain([inspect_hdf5(path, options=Hdf5Options(ids="auto"))], server_client))
+    checkpoints = Checkpoints()
+    with (
+        cutting_proxy(empty_milvus_server_uri, [5 * BATCH_BYTES], unheard=True) as proxy,
+        milvus_client(proxy.uri) as client,
+        pytest.raises(MilvusException, match="no answer to an insert"),
+    ):
+        load_unit(client, unit, checkpoints)
+    with pytest.raises(TargetError, match="ended in doubt"):
+        load_unit(server_client, unit, checkpoints)

@@ -1,0 +1,102 @@
+"""A TCP proxy that cuts connections under way."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+CHUNK = 1 << 16
+UNHEARD_SECONDS = 0.5
+
+
+class CuttingProxy:
+    """Forwards to `target`; cuts all connections each time that the next of `cuts` bytes went to it in all.
+
+    With `unheard`, what was sent until half a second later still arrives, and answers don't. After the last cut
+    it goes on, unless it is to stay `away`.
+    """
+
+    def __init__(self, target: str, cuts: Sequence[int], *, unheard: bool = False, away: bool = False) -> None:
+        self._target = urlsplit(target)
+        self._cuts, self._unheard, self._away = list(cuts), unheard, away
+        self._sent = 0
+        self._deaf = False
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
+    def cuts_left(self) -> int:
+        return len(self._cuts)
+
+    def serve(self) -> None:
+        """Until it is closed."""
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((self._target.hostname, self._target.port))
+                with self._lock:
+                    self._open += [client, server]
+                threading.Thread(target=self._forward, args=(client, server, True), daemon=True).start()
+                threading.Thread(target=self._forward, args=(server, client, False), daemon=True).start()
+
+    def close(self) -> None:
+        self._stop_listening()
+        self._listener.close()
+        self._close_all()
+
+    def _stop_listening(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+
+    def _forward(self, source: socket.socket, sink: socket.socket, to_target: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(CHUNK):
+                if to_target or not self._deaf:
+                    sink.sendall(data)
+                if to_target:
+                    self._count(len(data))
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def _count(self, sent: int) -> None:
+        with self._lock:
+            self._sent += sent
+            if not self._cuts or self._sent < self._cuts[0]:
+                return
+            del self._cuts[0]
+        if self._unheard:
+            self._deaf = True
+            threading.Timer(UNHEARD_SECONDS, self._cut).start()
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._away and not self._cuts:
+            self._stop_listening()
+        self._close_all()
+        self._deaf = False
+
+    def _close_all(self) -> None:
+        with self._lock:
+            closing, self._open = self._open, []
+        for one in closing:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@contextmanager
+def cutting_proxy(
+    target: str, cuts: Sequence[int], *, unheard: bool = False, away: bool = False
+) -> Iterator[CuttingProxy]:
+    """The proxy, while the block runs."""
+    proxy = CuttingProxy(target, cuts, unheard=unheard, away=away)
+    threading.Thread(target=proxy.serve, daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
