@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_slices
+from airflow_provider_milvusdm.targets.milvus_auto_id import delete_ids, upsert_changes_ids
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
@@ -142,15 +143,19 @@ class _Writer:
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
         self.client, self.target = client, target
-        self.lite = is_lite(client)
+        self.lite, self.upsert_changes_ids = is_lite(client), upsert_changes_ids(client, target)
         self.partition = ""
 
     def write(self, partition: str, batch: VectorBatch, *, upsert: bool) -> None:
+        partition, batch = addressed(self.target, partition, batch)
         if self.partition != partition:
             self.flush()
             self.partition = partition
         if not len(batch):
             return
+        if upsert and self.upsert_changes_ids:
+            delete_ids(self.client, self.target.name, partition, batch.ids.tolist())
+            upsert = False
         call = self.client.upsert if upsert else self.client.insert
         result = call(self.target.name, data=_rows(self.target, batch), partition_name=partition)
         written = result["upsert_count" if upsert else "insert_count"]
@@ -160,6 +165,13 @@ class _Writer:
     def flush(self) -> None:
         if self.lite:
             self.client.flush(self.target.name)
+
+
+def addressed(target: TargetCollection, partition: str, batch: VectorBatch) -> tuple[str, VectorBatch]:
+    """The partition to write to, and the batch: where the tag is a partition key, a column of it and no partition."""
+    if not target.partition_field:
+        return partition, batch
+    return "", replace(batch, columns={**batch.columns, target.partition_field: partition})
 
 
 def _rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]]:
