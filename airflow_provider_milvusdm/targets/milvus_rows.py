@@ -124,6 +124,23 @@ def read_vectors(
     return vectors
 
 
+def upserts_as_given(client: MilvusClient, target: TargetCollection) -> bool:
+    """Whether an upsert leaves rows with the id and where they belong; else they are to be deleted and inserted.
+
+    A server gives new ids to rows of a collection with auto_id (issues 46891 and 53157 of milvus-io/milvus), and early
+    ones of 2.3 put those of one with a partition key where no filter by the key finds them (pull request 30772).
+    """
+    if is_lite(client):
+        return True
+    return not target.partition_field and not client.describe_collection(target.name)["auto_id"]
+
+
+def delete_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> None:
+    """Delete rows by id, whether they are there or not; ``partition`` empty: wherever they are."""
+    for some in _chunks(ids, IDS_A_QUERY):
+        client.delete(target.name, filter=filter_ids(target.id_field, some), partition_name=partition or None)
+
+
 def vector_bytes(value: object) -> bytes:
     """A vector as a query returns it (floats, or a list of one bytes object for a binary one) as bytes."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], bytes):

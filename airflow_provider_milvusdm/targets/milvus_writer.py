@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.targets.milvus_auto_id import delete_ids, upsert_changes_ids
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
-from airflow_provider_milvusdm.targets.milvus_rows import is_lite
+from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, is_lite, upserts_as_given
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
 
 if TYPE_CHECKING:
@@ -67,8 +66,8 @@ class Loaded:
 def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> Loaded:
     """Load ``unit`` into its target.
 
-    Rows that an earlier attempt certainly wrote are skipped, those that it may have written are upserted, the
-    others inserted.
+    Rows that an earlier attempt certainly wrote are skipped, those that it may have written are upserted (or deleted
+    and inserted, where an upsert would change them), the others inserted.
     """
     started = time.monotonic()
     target, mark = _marked_target(client, unit)
@@ -143,7 +142,7 @@ class _Writer:
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
         self.client, self.target = client, target
-        self.lite, self.upsert_changes_ids = is_lite(client), upsert_changes_ids(client, target)
+        self.lite, self.upserts = is_lite(client), upserts_as_given(client, target)
         self.partition = ""
 
     def write(self, partition: str, batch: VectorBatch, *, upsert: bool) -> None:
@@ -153,8 +152,8 @@ class _Writer:
             self.partition = partition
         if not len(batch):
             return
-        if upsert and self.upsert_changes_ids:
-            delete_ids(self.client, self.target.name, partition, batch.ids.tolist())
+        if upsert and not self.upserts:
+            delete_ids(self.client, self.target, partition, batch.ids.tolist())
             upsert = False
         call = self.client.upsert if upsert else self.client.insert
         result = call(self.target.name, data=_rows(self.target, batch), partition_name=partition)
