@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 from airflow_provider_milvusdm.config import OptionalPort, OptionalText, Params, Selection, parse_selection
 from airflow_provider_milvusdm.sources.files import local_path
 from airflow_provider_milvusdm.target_settings import TargetSettings
-from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, Metric
+from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, PARTITION_TAG, Metric
 
 LocalPath = Annotated[str, AfterValidator(local_path)]
 FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
@@ -185,7 +185,8 @@ class MilvusParams(RowsParams):
         default=TargetSettings(),
         title="Settings of the target",
         description="index_type, index_params, metric_type, shards, consistency_level, replicas, mmap, dynamic_field, "
-        'load; and the same by collection: {"load": false, "collections": {"news": {"index_type": "DISKANN"}}}.',
+        "load, max_partitions; and the same by collection: "
+        '{"load": false, "collections": {"news": {"index_type": "DISKANN"}}}.',
         json_schema_extra=TARGET,
     )
     verify: Literal["counts", "sample"] = Field(
@@ -285,6 +286,30 @@ class ToOneCollection(MilvusParams):
 
 class M2M(Milvus1xParams, MilvusParams):
     """Milvus 1.x to Milvus 2.x."""
+
+    partitions: Literal["keep", "partition_key"] = Field(
+        default="keep",
+        title="Partitions",
+        description="keep: they stay partitions, as many as the target allows. partition_key: their tags go to a field "
+        "partition_tag, the partition key of one collection, in which an id may not be in two of them.",
+        json_schema_extra=TARGET,
+    )
+    auto_id: Literal["keep", "off"] = Field(
+        default="keep",
+        title="Ids that the 1.x server made",
+        description="keep: the target goes on making ids for rows inserted without, where it can (Milvus 2.6.3 and "
+        "later, Milvus Lite). off: it takes rows with an id alone.",
+        json_schema_extra=TARGET,
+    )
+
+    @classmethod
+    def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
+        yield from super().contradictions(params)
+        if params.get("partitions") == "partition_key" and PARTITION_TAG in (
+            params.get("id_field"),
+            params.get("vector_field"),
+        ):
+            yield f"id_field or vector_field is {PARTITION_TAG}, which partitions: partition_key needs for the tags"
 
 
 def _listed(value: Any) -> Any:

@@ -64,7 +64,7 @@ def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
     return refuse
 
 
-def inspect_milvus1x(job: type[Params]) -> Milvus1xInspectOperator:
+def inspect_milvus1x(job: type[Params], **options: str) -> Milvus1xInspectOperator:
     """The first step of a job that reads Milvus 1.x."""
     return Milvus1xInspectOperator(
         task_id="inspect_source",
@@ -77,6 +77,7 @@ def inspect_milvus1x(job: type[Params]) -> Milvus1xInspectOperator:
         unit_mib=text("unit_mib"),
         unflushed_log=text("unflushed_log"),
         pre_execute=refuse_bad_params(job),
+        **options,
     )
 
 
@@ -98,7 +99,8 @@ def inspect_files(operator: type[FilesInspectOperator], job: type[Params], **opt
 
 def milvus1x_to_milvus() -> None:
     """M2M, driven by the DAG's params."""
-    to_milvus(inspect_milvus1x(M2M), rename=value("rename"))
+    inspect = inspect_milvus1x(M2M, partitions=text("partitions"))
+    to_milvus(inspect, rename=value("rename"), auto_id=text("auto_id"))
 
 
 def hdf5_to_milvus() -> None:

@@ -18,6 +18,7 @@ class CollectionSettings(Params):
     metric_type: Metric | None = Field(default=None, strict=False)
     shards: int | None = Field(default=None, ge=1, le=64)
     consistency_level: Literal["Strong", "Session", "Bounded", "Eventually"] | None = None
+    max_partitions: int | None = Field(default=None, ge=1)
     replicas: int | None = Field(default=None, ge=1)
     mmap: bool | None = None
     dynamic_field: bool | None = None

@@ -16,6 +16,8 @@ ALL_COLLECTIONS = "*"
 DEFAULT_PARTITION = "_default"
 SOURCE_ID = "source_id"
 """Field for the ids of the source, where rows get keys of their own."""
+PARTITION_TAG = "partition_tag"
+"""Field for the partition tags of the source, where they become a partition key."""
 
 
 class Metric(StrEnum):
@@ -172,6 +174,10 @@ class TargetCollection:
     """The target makes the ids: the rows of the source have none."""
     own_keys: bool = False
     """Rows have keys of their own, and their ids are in the field ``source_id``."""
+    partition_field: str = ""
+    """The partition key: a row's tag is in this field, and there are no partitions; empty: partitions."""
+    generate_ids: bool = False
+    """Rows inserted without an id later on get one and those of the source keep theirs, where the target can."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +289,7 @@ class CollectionPlan:
     whole: bool = True
     partitions: tuple[ResolvedPartition, ...] = ()
     partition_names: Mapping[str, str] = field(default_factory=dict)
-    """Target partition of each tag."""
+    """Target partition of each tag; the tag itself where it becomes a partition key."""
     units: tuple[LoadUnit, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
@@ -317,3 +323,5 @@ class CreatedCollection:
     """By target partition; the partitions that are not in it are left as they are."""
     upsert: bool = False
     planned: bool = False
+    notes: tuple[str, ...] = ()
+    """What the report has to say of the target."""

@@ -102,13 +102,19 @@ class Chain(Steps):
     catalog: Catalog | None = None
     unit_bytes: int = 256 << 20
     most_tasks: int = 1024
+    partitions: str = "keep"
     settings: TargetSettings = field(default_factory=TargetSettings)
     policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
         return inspect_directory(
-            self.directory, selection, self.catalog, unit_bytes=self.unit_bytes, most_tasks=self.most_tasks
+            self.directory,
+            selection,
+            self.catalog,
+            unit_bytes=self.unit_bytes,
+            most_tasks=self.most_tasks,
+            partitions=self.partitions,
         )
 
 
@@ -133,6 +139,7 @@ def inspect_directory(
     *,
     unit_bytes: int = 256 << 20,
     most_tasks: int = 1024,
+    **options: str,
 ) -> list[PartitionGroup]:
     """The groups of a Milvus 1.x directory."""
     return inspect_catalog(
@@ -142,6 +149,7 @@ def inspect_directory(
         parse_selection(selection),
         unit_bytes=unit_bytes,
         most_tasks=most_tasks,
+        **options,
     )
 
 

@@ -48,9 +48,10 @@ class MilvusPlanOperator(MigrationOperator):
     :param rename: ``{"news": "articles", "news/2021": "y2021"}``: collections and partitions.
     :param id_field: name of the primary key.
     :param vector_field: name of the vector field.
+    :param auto_id: ``keep`` has the target go on making ids where the source's server made them; ``off``.
     """
 
-    template_fields: Sequence[str] = ("groups", "resolved", "faults", "rename", "id_field", "vector_field")
+    template_fields: Sequence[str] = ("groups", "resolved", "faults", "rename", "id_field", "vector_field", "auto_id")
 
     def __init__(
         self,
@@ -61,11 +62,12 @@ class MilvusPlanOperator(MigrationOperator):
         rename: Mapping[str, str] | str | None = None,
         id_field: str = "id",
         vector_field: str = "embedding",
+        auto_id: str = "keep",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.groups, self.resolved, self.faults = groups, resolved, faults
-        self.rename, self.id_field, self.vector_field = rename, id_field, vector_field
+        self.rename, self.id_field, self.vector_field, self.auto_id = rename, id_field, vector_field, auto_id
 
     def step(self, context: Context) -> list[dict[str, Any]]:
         from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
@@ -77,6 +79,7 @@ class MilvusPlanOperator(MigrationOperator):
             rename=parse_text(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,
+            auto_id=self.auto_id,
         )
         return [to_json(plan) for plan in plans]
 

@@ -35,6 +35,7 @@ class Milvus1xInspectOperator(MigrationOperator):
     :param unit_mib: size of a load unit.
     :param unflushed_log: ``error`` refuses a collection of which the log holds rows that no segment has, ``ignore``
         leaves them behind.
+    :param partitions: ``keep``, or ``partition_key``: the tags become a field of one collection without partitions.
     """
 
     template_fields: Sequence[str] = (
@@ -46,6 +47,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         "wal_path",
         "unit_mib",
         "unflushed_log",
+        "partitions",
     )
 
     def __init__(
@@ -59,6 +61,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         wal_path: str | None = None,
         unit_mib: int | str = 256,
         unflushed_log: str = "error",
+        partitions: str = "keep",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -70,6 +73,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         self.wal_path = wal_path
         self.unit_mib = unit_mib
         self.unflushed_log = unflushed_log
+        self.partitions = partitions
 
     def step(self, context: Context) -> list[dict[str, Any]]:
         from airflow.sdk.configuration import conf
@@ -85,6 +89,7 @@ class Milvus1xInspectOperator(MigrationOperator):
             unit_bytes=int(self.unit_mib) << 20,
             most_tasks=conf.getint("core", "max_map_length"),
             unflushed_log=self.unflushed_log,
+            partitions=self.partitions,
         )
         for group in groups:
             found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"

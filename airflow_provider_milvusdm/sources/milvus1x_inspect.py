@@ -48,11 +48,13 @@ def inspect_catalog(
     unit_bytes: int,
     most_tasks: int,
     unflushed_log: str = "error",
+    partitions: str = "keep",
 ) -> list[PartitionGroup]:
     """Groups of partitions to resolve, at least one for each collection asked for.
 
     ``unit_bytes`` is raised and partitions are grouped so that no step of the run gets more than ``most_tasks``
-    tasks. A fault of one collection travels in its group; only a source that can't be read at all raises.
+    tasks. With ``partitions`` ``partition_key`` all of a collection are one group, for an id may not be in two of them.
+    A fault of one collection travels in its group; only a source that can't be read at all raises.
     """
     if not tables.is_dir():
         raise SourceNotFoundError(
@@ -67,7 +69,8 @@ def inspect_catalog(
             expected=f"at most {most_tasks // 2}, half of Airflow's core.max_map_length",
             cure="Name fewer in source_collection, or raise core.max_map_length.",
         )
-    counts = group_sizes([len(one.partitions) for one in asked], most_tasks // 2)
+    one_key_space = partitions == "partition_key"
+    counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], most_tasks // 2)
     total = sum(one.live_bytes for one in asked)
     unit_bytes = unit_bytes_within(total, sum(counts), most_tasks, unit_bytes)
     return [
@@ -75,14 +78,15 @@ def inspect_catalog(
             name=one.name,
             source=SourceRef("milvus1x", str(tables)),
             collection=one.collection,
-            partitions=partitions,
+            partitions=some,
             whole=one.whole,
+            one_key_space=one_key_space,
             unit_bytes=unit_bytes,
             error=one.error,
             notes=one.notes,
         )
         for one, count in zip(asked, counts, strict=True)
-        for partitions in split_evenly(one.partitions, count)
+        for some in split_evenly(one.partitions, count)
     ]
 
 

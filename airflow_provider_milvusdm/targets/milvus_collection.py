@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids, generates_ids, id_notes
 from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus_index import index_for, searchable
-from airflow_provider_milvusdm.targets.milvus_make import NewCollection, vector_type
+from airflow_provider_milvusdm.targets.milvus_make import TAG_BYTES, NewCollection, vector_type
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, read_mark, set_mark
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus_partitions import make_partitions, refuse_too_many
+from airflow_provider_milvusdm.targets.milvus_rows import (
+    count_rows,
+    existing_ids,
+    filter_tag,
+    ids_outside,
+    is_lite,
+    side_by_side,
+)
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
     SOURCE_ID,
@@ -34,6 +44,8 @@ class Existing:
     partitions: frozenset[str]
     fields: tuple[Mapping[str, Any], ...]
     auto_id: bool
+    generates_ids: bool
+    """It makes ids for rows without, and keeps those of the others."""
     mark: Mark | None
 
 
@@ -41,11 +53,13 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
     if not client.has_collection(name):
         return None
     description = client.describe_collection(name)
+    auto_id, properties = bool(description["auto_id"]), description.get("properties", {})
     return Existing(
         partitions=frozenset(client.list_partitions(name)),
         fields=tuple(description["fields"]),
-        auto_id=bool(description["auto_id"]),
-        mark=read_mark(description.get("properties", {})),
+        auto_id=auto_id,
+        generates_ids=generates_ids(auto_id, properties),
+        mark=read_mark(properties),
     )
 
 
@@ -69,7 +83,10 @@ def create_collection(
     _refuse_binary_in_lite(client, plan.collection)
     creation = _Creation(client, plan, plan.collection, settings or CollectionSettings(), create_index)
     action = creation.decide(mode)
-    return CreatedCollection(plan.name, action, planned=True) if dry_run else creation.do(action)
+    creation.refuse_too_many_partitions(action)
+    notes = creation.notes(action)
+    created = CreatedCollection(plan.name, action, planned=True) if dry_run else creation.do(action)
+    return replace(created, notes=notes)
 
 
 def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
@@ -95,7 +112,9 @@ class _Creation:
     ) -> None:
         self.client, self.plan, self.collection = client, plan, collection
         self.settings, self.create_index = settings, create_index
-        self.target = plan.target
+        generate_ids = plan.target.generate_ids and can_generate_ids(client)
+        self.target = replace(plan.target, generate_ids=generate_ids)
+        self.keyed = bool(self.target.partition_field)
         self.index = index_for(client, collection, settings)
         self.wanted = [plan.partition_names[partition.tag] for partition in plan.partitions]
         self.existing = find_existing(client, self.target.name)
@@ -113,10 +132,10 @@ class _Creation:
             self._refuse_other_source(existing.mark)
             if mode != "overwrite":
                 return self._resumed(existing)
-        if mode == "skip" and (self.plan.whole or existing.partitions.issuperset(self.wanted)):
+        if mode == "skip" and (self.plan.whole or (not self.keyed and existing.partitions.issuperset(self.wanted))):
             return "skipped"
         self._check_schema(existing)
-        if mode == "overwrite":
+        if mode == "overwrite" and not self.keyed:
             self._refuse_emptying_in_lite()
         return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
 
@@ -132,15 +151,31 @@ class _Creation:
         if action == "skipped":
             return CreatedCollection(self.plan.name, action)
         if action == "added":
-            missing = [name for name in self.wanted if name not in self.existing.partitions]
-            return self._mark_and_create(action, dict.fromkeys(missing, 0), self.existing.partitions)
-        return self._append(self.existing) if action == "appended" else self._replace_partitions(self.existing)
+            return self._add(self.existing)
+        if action == "appended":
+            return self._append(self.existing)
+        return self._replace_tags() if self.keyed else self._replace_partitions(self.existing)
+
+    def refuse_too_many_partitions(self, action: str) -> None:
+        """Count the partitions that there would be; nothing is touched."""
+        if action != "skipped" and not self.keyed:
+            stay = self.existing.partitions if self.existing and action != "overwritten" else {DEFAULT_PARTITION}
+            refuse_too_many(self.client, self.target.name, stay.union(self.wanted), self.settings)
+
+    def notes(self, action: str) -> tuple[str, ...]:
+        """What the report has to say of the target."""
+        stays = self.existing if action != "overwritten" else None
+        return id_notes(self.collection, stays.generates_ids if stays else self.target.generate_ids)
 
     def _create(self, action: str) -> CreatedCollection:
         before = dict.fromkeys(self.wanted, 0)
         mark = new_mark(self.plan.fingerprint, before)
         self._new().make(mark.properties())
-        self._create_partitions(frozenset({DEFAULT_PARTITION}))
+        try:
+            self._create_partitions(frozenset({DEFAULT_PARTITION}))
+        except TargetError:
+            self.client.drop_collection(self.target.name)
+            raise
         return CreatedCollection(self.plan.name, action, before)
 
     def _new(self) -> NewCollection:
@@ -175,12 +210,26 @@ class _Creation:
         before = existing.mark.before if existing.mark else {}
         return CreatedCollection(self.plan.name, "resumed", before, upsert=True)
 
+    def _add(self, existing: Existing) -> CreatedCollection:
+        """Load the partitions, or partition keys, that are not there; the others stay as they are."""
+        missing = [name for name in self.wanted if name not in existing.partitions]
+        if self.keyed:
+            with self._searchable():
+                missing = [tag for tag, rows in self._counts(self.wanted).items() if not rows]
+                self._check_ids(missing)
+        if not missing:
+            return CreatedCollection(self.plan.name, "skipped")
+        return self._mark_and_create("added", dict.fromkeys(missing, 0), existing.partitions)
+
+    def _counts(self, partitions: Sequence[str]) -> dict[str, int]:
+        counts = side_by_side(self.client, partial(count_rows, self.client, self.target), partitions)
+        return dict(zip(partitions, counts, strict=True))
+
     def _append(self, existing: Existing) -> CreatedCollection:
-        there = [name for name in self.wanted if name in existing.partitions]
+        there = [name for name in self.wanted if self.keyed or name in existing.partitions]
         with self._searchable():
-            before = {name: count_rows(self.client, self.target.name, name) for name in there}
-            for partition, ids in self._source_ids({name for name, rows in before.items() if rows}):
-                self._check_none_there(partition, ids)
+            before = self._counts(there)
+            self._check_ids([name for name, rows in before.items() if rows or self.keyed])
         return self._mark_and_create("appended", dict.fromkeys(self.wanted, 0) | before, existing.partitions)
 
     def _refuse_emptying_in_lite(self) -> None:
@@ -190,6 +239,15 @@ class _Creation:
                 found="Milvus Lite, whose delete takes no notice of partitions",
                 cure="Overwrite the whole collection, or use a Milvus 2.x server.",
             )
+
+    def _replace_tags(self) -> CreatedCollection:
+        before = dict.fromkeys(self.wanted, 0)
+        with self._searchable():
+            self._check_ids(self.wanted, replaced=self.wanted)
+            set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
+            for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
+                self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
+        return CreatedCollection(self.plan.name, "overwritten", before)
 
     def _replace_partitions(self, existing: Existing) -> CreatedCollection:
         there = [name for name in self.wanted if name in existing.partitions]
@@ -201,14 +259,20 @@ class _Creation:
         return CreatedCollection(self.plan.name, "overwritten", before)
 
     def _mark_and_create(self, action: str, before: Mapping[str, int], existing: frozenset[str]) -> CreatedCollection:
-        set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
-        self._create_partitions(existing)
+        mark = new_mark(self.plan.fingerprint, before)
+        set_mark(self.client, self.target.name, mark)
+        try:
+            self._create_partitions(existing)
+        except TargetError:
+            for name in set(self.client.list_partitions(self.target.name)) - existing:
+                self._empty_partition(name)
+            set_mark(self.client, self.target.name, mark.completed())
+            raise
         return CreatedCollection(self.plan.name, action, before)
 
     def _create_partitions(self, existing: frozenset[str]) -> None:
-        for name in self.wanted:
-            if name not in existing:
-                self.client.create_partition(self.target.name, name)
+        if not self.keyed:
+            make_partitions(self.client, self.target.name, [name for name in self.wanted if name not in existing])
 
     def _empty_partition(self, name: str) -> None:
         """Drop a partition; ``_default`` can't be dropped, so its rows are deleted."""
@@ -231,14 +295,21 @@ class _Creation:
             for _, tag, batch in read_slices(unit.source, unit.collection, pieces, rows_within(unit.collection)):
                 yield self.plan.partition_names[tag], batch.ids.tolist()
 
-    def _check_none_there(self, partition: str, ids: list[int]) -> None:
-        found = sorted(existing_ids(self.client, self.target, partition, ids))
+    def _check_ids(self, partitions: Collection[str], replaced: Collection[str] = ()) -> None:
+        """Refuse ids that are there: in the same partition, or under any partition key that is not replaced."""
+        for partition, ids in self._source_ids(set(partitions)):
+            if self.keyed:
+                self._refuse_ids(partition, ids, ids_outside(self.client, self.target, replaced, ids))
+            else:
+                self._refuse_ids(partition, ids, existing_ids(self.client, self.target, partition, ids))
+
+    def _refuse_ids(self, partition: str, ids: Sequence[int], found: Sequence[int]) -> None:
         if found:
             raise TargetError(
                 f"ids to append are in the target already: {len(found)} of {len(ids)} tried",
                 where=f"collection {self.target.name!r}, partition {partition!r}",
                 expected="none of them: a second row of an id would be stored and never served",
-                found=f"ids {', '.join(map(str, found[:20]))}",
+                found=f"ids {', '.join(map(str, sorted(found)[:20]))}",
                 cure="Use mode overwrite, or rename to load into a collection of its own.",
             )
 
@@ -274,7 +345,7 @@ def differences(existing: Existing, target: TargetCollection, vector_type: Any, 
     found = []
     if not key.get("is_primary") or key.get("type") != DataType.INT64:
         found.append(f"{target.id_field} is not an INT64 primary key")
-    if existing.auto_id != target.auto_id:
+    if existing.auto_id != target.auto_id and not existing.generates_ids:
         found.append(f"its ids are {'' if existing.auto_id else 'not '}made by the target (auto_id)")
     if vector.get("type") != vector_type:
         found.append(f"{target.vector_field} is not a {vector_type.name}")
@@ -282,7 +353,20 @@ def differences(existing: Existing, target: TargetCollection, vector_type: Any, 
         found.append(f"{target.vector_field} has dimension {vector['params'].get('dim')}")
     if target.own_keys and fields.pop(SOURCE_ID, {}).get("type") != DataType.INT64:
         found.append(f"{SOURCE_ID} is not an INT64 field")
+    if target.partition_field:
+        found += _key_differences(target.partition_field, fields.pop(target.partition_field, {}))
     required = [name for name, other in fields.items() if not (other.get("nullable") or other.get("default_value"))]
     if required:
         found.append(f"fields {', '.join(required)} want values")
     return found
+
+
+def _key_differences(name: str, field: Mapping[str, Any]) -> list[str]:
+    """In what a field differs from a partition key that holds any tag."""
+    from pymilvus import DataType
+
+    if field.get("type") != DataType.VARCHAR or not field.get("is_partition_key"):
+        return [f"{name} is not a VARCHAR partition key"]
+    if field["params"]["max_length"] < TAG_BYTES:
+        return [f"{name} holds {field['params']['max_length']} bytes, not {TAG_BYTES}"]
+    return []

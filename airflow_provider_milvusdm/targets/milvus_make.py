@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.targets.milvus_auto_id import PROPERTY
 from airflow_provider_milvusdm.targets.milvus_index import create_index, drop_indexes, make_searchable
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
@@ -17,6 +18,8 @@ from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, TargetC
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+TAG_BYTES = 4 * 255
+"""A partition tag of 1.x has at most 255 characters; Milvus 2.x counts the bytes of a VARCHAR."""
 SERVICE_ERRORS = range(100)
 """Codes of a server that is away or busy; those of what it refuses come after them (``merr/errors.go`` of Milvus)."""
 
@@ -44,7 +47,7 @@ class NewCollection:
 
         try:
             self.client.create_collection(
-                self.target.name, schema=self._schema(), **self._settings(), properties={**mark, **self._mmap()}
+                self.target.name, schema=self._schema(), **self._settings(), properties={**mark, **self._properties()}
             )
             self._try_index()
         except MilvusException as error:
@@ -78,12 +81,15 @@ class NewCollection:
         from pymilvus import DataType
 
         schema = self.client.create_schema(
-            auto_id=self.target.auto_id, enable_dynamic_field=bool(self.settings.dynamic_field)
+            auto_id=self.target.auto_id or self.target.generate_ids,
+            enable_dynamic_field=bool(self.settings.dynamic_field),
         )
         schema.add_field(self.target.id_field, DataType.INT64, is_primary=True)
         schema.add_field(self.target.vector_field, vector_type(self.collection), dim=self.collection.dimension)
         if self.target.own_keys:
             schema.add_field(SOURCE_ID, DataType.INT64)
+        if self.target.partition_field:
+            schema.add_field(self.target.partition_field, DataType.VARCHAR, max_length=TAG_BYTES, is_partition_key=True)
         return schema
 
     def _settings(self) -> dict[str, Any]:
@@ -91,8 +97,9 @@ class NewCollection:
         given = {"num_shards": self.settings.shards, "consistency_level": self.settings.consistency_level}
         return {name: value for name, value in given.items() if value is not None}
 
-    def _mmap(self) -> dict[str, str]:
-        return {} if self.settings.mmap is None else {"mmap.enabled": str(self.settings.mmap).lower()}
+    def _properties(self) -> dict[str, str]:
+        mmap = {} if self.settings.mmap is None else {"mmap.enabled": str(self.settings.mmap).lower()}
+        return mmap | ({PROPERTY: "true"} if self.target.generate_ids else {})
 
 
 def vector_type(collection: CollectionSpec) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.targets.milvus_schema import target_names
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
+    PARTITION_TAG,
     CollectionPlan,
     PartitionGroup,
     ResolvedGroup,
@@ -23,22 +25,37 @@ def plan_collections(
     rename: Mapping[str, str],
     id_field: str = "id",
     vector_field: str = "embedding",
+    auto_id: str = "keep",
 ) -> list[CollectionPlan]:
     """A plan for each collection of ``groups``; one that was not resolved entirely gets its error instead.
 
+    ``auto_id``: ``keep`` has the target go on making ids where the source's server made them, ``off`` does not.
     ``faults``: what the resolve tasks said, by collection. Raises ConfigurationError when two collections would
     get one name, or ``rename`` names what is not migrated.
     """
     tags = {name: _tags(groups, name) for name in dict.fromkeys(group.name for group in groups)}
     _check_rename(rename, tags)
     names = target_names(tags, rename, "collection")
-    made = {group.name for group in groups if group.source.options.get("ids") == "auto"}
-    own_keys = {group.name for group in resolved if group.own_keys}
     targets = {
-        name: TargetCollection(names[name], id_field, vector_field, auto_id=name in made, own_keys=name in own_keys)
+        name: TargetCollection(names[name], id_field, vector_field, **_rows(name, groups, resolved, auto_id))
         for name in tags
     }
     return [_plan(name, target, groups, resolved, faults, rename) for name, target in targets.items()]
+
+
+def _rows(
+    name: str, groups: Sequence[PartitionGroup], resolved: Sequence[ResolvedGroup], auto_id: str
+) -> dict[str, Any]:
+    """What the rows of a collection have for ids and partitions, as fields of TargetCollection."""
+    of_name = [group for group in groups if group.name == name]
+    own_keys = any(group.own_keys for group in resolved if group.name == name)
+    generated = any(group.collection and group.collection.generated_ids for group in of_name)
+    return {
+        "auto_id": any(group.source.options.get("ids") == "auto" for group in of_name),
+        "own_keys": own_keys,
+        "partition_field": PARTITION_TAG if any(group.one_key_space for group in of_name) else "",
+        "generate_ids": generated and auto_id == "keep" and not own_keys,
+    }
 
 
 def _plan(
@@ -56,7 +73,8 @@ def _plan(
     if first.collection is None or missing:
         return CollectionPlan(name, target, error=first.error or faults.get(name) or _not_resolved(name, missing))
     try:
-        partition_names = _partition_names(name, [partition.tag for partition in partitions], rename)
+        own_tags = [partition.tag for partition in partitions]
+        partition_names = (_tags_as_they_are if target.partition_field else _partition_names)(name, own_tags, rename)
     except ConfigurationError as error:
         return CollectionPlan(name, target, error=str(error))
     units = tuple(unit for group in found for unit in group.units)
@@ -87,6 +105,18 @@ def _partition_names(name: str, tags: Sequence[str], rename: Mapping[str, str]) 
         [DEFAULT_PARTITION, *(tag for tag in tags if tag != DEFAULT_PARTITION)], rename, "partition", f"{name}/"
     )
     return {tag: mapped[tag] for tag in tags}
+
+
+def _tags_as_they_are(name: str, tags: Sequence[str], rename: Mapping[str, str]) -> dict[str, str]:
+    renamed = [f"{name}/{tag}" for tag in tags if f"{name}/{tag}" in rename]
+    if renamed:
+        raise ConfigurationError(
+            "rename names partitions that become no partitions",
+            expected=f"none: their tags are kept in the field {PARTITION_TAG} as they are (partitions: partition_key)",
+            found=", ".join(renamed),
+            cure="Leave them out of rename.",
+        )
+    return {tag: tag for tag in tags}
 
 
 def _check_rename(rename: Mapping[str, str], tags: Mapping[str, Sequence[str]]) -> None:

@@ -19,6 +19,7 @@ from pymilvus.client.utils import check_status
 from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
+from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, upserts_as_given
 from airflow_provider_milvusdm.targets.milvus_wire import encode_write
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class WriteRequests:
     """Inserts and upserts of batches into one collection; used by several threads at once."""
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
-        self.target = target
+        self.client, self.target = client, target
+        self.upserts = upserts_as_given(client, target)
         self.handler, self.context = client._get_connection(), client._generate_call_context()
         described = client.describe_collection(target.name)
         self.schema_timestamp = described.get("update_timestamp", 0)
@@ -60,7 +62,10 @@ class WriteRequests:
             return self.upsert(partition, batch)
 
     def upsert(self, partition: str, batch: VectorBatch) -> int:
-        """Rows that the target took."""
+        """Rows that the target took; they are the only ones with their ids."""
+        if not self.upserts:
+            delete_ids(self.client, self.target, partition, batch.ids.tolist())
+            return self.insert(partition, batch)
         return int(self._write(send_upsert, "Upsert", partition, batch).upsert_cnt)
 
     def _write(self, send: Any, method: str, partition: str, batch: VectorBatch) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +18,12 @@ LOWEST_ID = -(2**63)
 IDS_A_QUERY = 16384
 VECTORS_A_QUERY = 256
 """A server sends at most 64 MiB: this many vectors of 32,768 dimensions, its limit, are 32 MiB."""
+READS_AT_ONCE = 16
+ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"})
+"""What a text literal of a filter can't hold as it is; any other character it can, on servers and in Milvus Lite."""
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 def is_lite(client: MilvusClient) -> bool:
@@ -23,21 +31,44 @@ def is_lite(client: MilvusClient) -> bool:
     return str(client.get_server_version()).startswith("milvus_lite")
 
 
-def count_rows(client: MilvusClient, collection: str, partition: str) -> int:
+def server_version(client: MilvusClient) -> tuple[int, ...] | None:
+    """``(2, 6, 3)``, say; None for Milvus Lite and for a build without a version."""
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", str(client.get_server_version()))
+    return tuple(map(int, found.groups())) if found else None
+
+
+def side_by_side(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
+    """What ``read`` gives for each: a server lets each strong read wait 0.2 s, and takes many at once."""
+    if is_lite(client):
+        return [read(one) for one in asked]
+    with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+        return list(threads.map(read, asked))
+
+
+def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -> int:
     """Rows of a partition, exactly; the collection must be loaded.
 
     ``count(*)`` of Milvus Lite takes no notice of partitions; its statistics are exact, a server's are not.
     """
-    if is_lite(client):
-        return int(client.get_partition_stats(collection, partition)["row_count"])
+    if is_lite(client) and not target.partition_field:
+        return int(client.get_partition_stats(target.name, partition)["row_count"])
     result = client.query(
-        collection,
-        filter="",
-        output_fields=["count(*)"],
-        partition_names=[partition],
-        consistency_level="Strong",
+        target.name, **within(target, partition), output_fields=["count(*)"], consistency_level="Strong"
     )
     return int(result[0]["count(*)"])
+
+
+def within(target: TargetCollection, partition: str, matching: str = "") -> dict[str, Any]:
+    """Arguments of a query for the rows of a partition, those ``matching`` a filter."""
+    if not target.partition_field:
+        return {"filter": matching, "partition_names": [partition]}
+    tagged = filter_tag(target.partition_field, partition)
+    return {"filter": f"{tagged} and ({matching})" if matching else tagged}
+
+
+def filter_tag(field: str, tag: str) -> str:
+    """A filter that matches the rows with this tag, whatever characters it has."""
+    return f'{field} == "{tag.translate(ESCAPES)}"'
 
 
 def filter_ids(field: str, ids: Iterable[int]) -> str:
@@ -53,12 +84,27 @@ def existing_ids(client: MilvusClient, target: TargetCollection, partition: str,
     for some in _chunks(ids, IDS_A_QUERY):
         rows = client.query(
             target.name,
-            filter=filter_ids(target.id_field, some),
+            **within(target, partition, filter_ids(target.id_field, some)),
             output_fields=[target.id_field],
-            partition_names=[partition],
             consistency_level="Strong",
         )
         found += [row[target.id_field] for row in rows]
+    return found
+
+
+def ids_outside(
+    client: MilvusClient, target: TargetCollection, partitions: Collection[str], ids: Sequence[int]
+) -> list[int]:
+    """Those of ``ids`` that the collection holds under other partition keys than these."""
+    found: list[int] = []
+    for some in _chunks(ids, IDS_A_QUERY):
+        rows = client.query(
+            target.name,
+            filter=filter_ids(target.id_field, some),
+            output_fields=[target.id_field, target.partition_field],
+            consistency_level="Strong",
+        )
+        found += [row[target.id_field] for row in rows if row[target.partition_field] not in partitions]
     return found
 
 
@@ -70,13 +116,29 @@ def read_vectors(
     for some in _chunks(ids, VECTORS_A_QUERY):
         rows = client.query(
             target.name,
-            filter=filter_ids(target.id_field, some),
+            **within(target, partition, filter_ids(target.id_field, some)),
             output_fields=[target.id_field, target.vector_field],
-            partition_names=[partition],
             consistency_level="Strong",
         )
         vectors |= {row[target.id_field]: vector_bytes(row[target.vector_field]) for row in rows}
     return vectors
+
+
+def upserts_as_given(client: MilvusClient, target: TargetCollection) -> bool:
+    """Whether an upsert leaves rows with the id and where they belong; else they are to be deleted and inserted.
+
+    A server gives new ids to rows of a collection with auto_id (issues 46891 and 53157 of milvus-io/milvus), and early
+    ones of 2.3 put those of one with a partition key where no filter by the key finds them (pull request 30772).
+    """
+    if is_lite(client):
+        return True
+    return not target.partition_field and not client.describe_collection(target.name)["auto_id"]
+
+
+def delete_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> None:
+    """Delete rows by id, whether they are there or not; ``partition`` empty: wherever they are."""
+    for some in _chunks(ids, IDS_A_QUERY):
+        client.delete(target.name, filter=filter_ids(target.id_field, some), partition_name=partition or None)
 
 
 def vector_bytes(value: object) -> bytes:

@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
 from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import set_mark
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, read_vectors
+from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, read_vectors, side_by_side
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
 from airflow_provider_milvusdm.targets.milvus_search import SearchCheck, measure_search
 from airflow_provider_milvusdm.targets.milvus_units import collection_units
@@ -93,7 +93,8 @@ class _Verification:
         loads: Sequence[Loaded],
         settings: CollectionSettings,
     ) -> None:
-        self.client, self.plan, self.collection, self.created, self.loads = client, plan, collection, created, loads
+        self.client, self.collection, self.created, self.loads = client, collection, created, loads
+        self.plan = replace(plan, notes=plan.notes + created.notes)
         self.settings, self.target = settings, plan.target
         self.index = index_for(client, collection, settings)
         self.loaded: Counter[str] = Counter()
@@ -103,7 +104,7 @@ class _Verification:
     def run(self, verify: str, create_index: bool, check: SearchCheck) -> CollectionReport:
         self.client.flush(self.target.name)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
-            partitions = tuple(self._partition(partition) for partition in self.plan.partitions)
+            partitions = self._partitions()
             faults = [fault for partition in partitions for fault in self._count_faults(partition)]
             sampled, different = self._compare_sample() if verify == "sample" and not self.target.auto_id else (0, [])
             search = self._search(check) if check.queries and create_index else None
@@ -140,7 +141,7 @@ class _Verification:
 
     def skipped(self) -> CollectionReport:
         """Leave an existing collection as it is and say how it compares."""
-        partitions = tuple(self._partition(partition) for partition in self.plan.partitions)
+        partitions = self._partitions()
         unequal = [part.partition for part in partitions if part.counted is not None and part.counted != part.rows]
         notes = [f"exists: skipped, though the counts of {', '.join(unequal)} differ"] if unequal else []
         if any(part.counted is None for part in partitions):
@@ -176,6 +177,9 @@ class _Verification:
         names = self.client.list_indexes(self.target.name, field_name=self.target.vector_field)
         return str(self.client.describe_index(self.target.name, names[0])["index_type"]) if names else "none"
 
+    def _partitions(self) -> tuple[PartitionReport, ...]:
+        return tuple(side_by_side(self.client, self._partition, self.plan.partitions))
+
     def _partition(self, partition: ResolvedPartition) -> PartitionReport:
         name = self.plan.partition_names[partition.tag]
         return PartitionReport(
@@ -190,11 +194,12 @@ class _Verification:
         )
 
     def _count(self, partition: str) -> int | None:
-        if not self.client.has_partition(self.target.name, partition):
+        keyed = bool(self.target.partition_field)
+        if not keyed and not self.client.has_partition(self.target.name, partition):
             return 0
-        if not is_lite(self.client) and not is_loaded(self.client, self.target, partition):
+        if not is_lite(self.client) and not is_loaded(self.client, self.target, "" if keyed else partition):
             return None
-        return count_rows(self.client, self.target.name, partition)
+        return count_rows(self.client, self.target, partition)
 
     def _count_faults(self, part: PartitionReport) -> Iterator[str]:
         if part.target not in self.created.before:
@@ -215,21 +220,21 @@ class _Verification:
 
     def _compare_sample(self) -> tuple[int, list[str]]:
         """Rows compared, and a fault for each partition with rows that are missing or differ."""
-        compared, faults = 0, []
-        for partition in self.plan.partitions:
-            name = self.plan.partition_names[partition.tag]
-            if name not in self.created.before or not partition.rows:
-                continue
-            wanted = self._sample(partition)
-            found = read_vectors(self.client, self.target, name, list(wanted))
-            wrong = [row_id for row_id, vector in wanted.items() if found.get(row_id) != vector]
-            compared += len(wanted)
-            if wrong:
-                faults.append(
-                    f"partition {partition.tag!r}: {len(wrong)} of {len(wanted)} sampled rows are missing or "
-                    f"differ in the target: ids {', '.join(map(str, wrong[:20]))}"
-                )
-        return compared, faults
+        names = self.plan.partition_names
+        loaded = [part for part in self.plan.partitions if part.rows and names[part.tag] in self.created.before]
+        compared = side_by_side(self.client, self._compare, loaded)
+        return sum(rows for rows, _ in compared), [fault for _, fault in compared if fault]
+
+    def _compare(self, partition: ResolvedPartition) -> tuple[int, str]:
+        wanted = self._sample(partition)
+        found = read_vectors(self.client, self.target, self.plan.partition_names[partition.tag], list(wanted))
+        wrong = [row_id for row_id, vector in wanted.items() if found.get(row_id) != vector]
+        if not wrong:
+            return len(wanted), ""
+        return len(wanted), (
+            f"partition {partition.tag!r}: {len(wrong)} of {len(wanted)} sampled rows are missing or "
+            f"differ in the target: ids {', '.join(map(str, wrong[:20]))}"
+        )
 
     def _sample(self, partition: ResolvedPartition) -> dict[int, bytes]:
         """Ids and vectors of some live rows, the same ones each time; at least one of a partition that has any."""

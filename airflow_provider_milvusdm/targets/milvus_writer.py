@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,8 +45,8 @@ class Loaded:
 def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> Loaded:
     """Load ``unit`` into its target.
 
-    Rows that an earlier attempt certainly wrote are skipped, those that it may have written are upserted, the
-    others inserted.
+    Rows that an earlier attempt certainly wrote are skipped, those that it may have written are upserted (or deleted
+    and inserted, where an upsert would change them), the others inserted.
     """
     started = time.monotonic()
     target, mark = _marked_target(client, unit)
@@ -120,6 +120,7 @@ class Writer:
 
     def write(self, partition: str, batch: VectorBatch, upsert: bool, then: Callable[[], None]) -> None:
         """Start writing; ``then`` follows, in this thread, once all rows up to the batch's end are written."""
+        partition, batch = addressed(self.target, partition, batch)
         if self.partition != partition:
             self.finish()
             self.partition = partition
@@ -141,3 +142,10 @@ class Writer:
         written = (self.requests.upsert if upsert else self.requests.insert)(partition, batch)
         if written != len(batch):
             raise RuntimeError(f"the target took {written} of {len(batch)} rows of a batch")
+
+
+def addressed(target: TargetCollection, partition: str, batch: VectorBatch) -> tuple[str, VectorBatch]:
+    """The partition to write to, and the batch: where the tag is a partition key, a column of it and no partition."""
+    if not target.partition_field:
+        return partition, batch
+    return "", replace(batch, columns={**batch.columns, target.partition_field: partition})

@@ -29,7 +29,7 @@ def test_rows_are_found_by_id_and_partition(client: MilvusClient, monkeypatch: p
     monkeypatch.setattr(milvus_rows, "VECTORS_A_QUERY", 2)
     make_collection(client, "news", THERE, loaded=True)
     for partition, rows in THERE.items():
-        assert count_rows(client, "news", partition) == len(rows)
+        assert count_rows(client, NEWS, partition) == len(rows)
         for asked in ASKED:
             expected = {row_id: rows[row_id] for row_id in asked if row_id in rows}
             assert sorted(existing_ids(client, NEWS, partition, asked)) == sorted(expected)

@@ -44,6 +44,8 @@ def test_defaults() -> None:
         "invalid_vectors": "error",
         "skipped_rows_dir": None,
         "unflushed_log": "error",
+        "partitions": "keep",
+        "auto_id": "keep",
         "verify": "sample",
         "verify_search": 0,
         "search_recall": 0.9,
@@ -121,6 +123,9 @@ def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: di
         ("invalid_vectors", "ignore"),
         ("skipped_rows_dir", 5),
         ("unflushed_log", "replay"),
+        ("partitions", "partition-key"),
+        ("partitions", None),
+        ("auto_id", True),
         ("verify", "all"),
         ("verify_search", -1),
         ("verify_search", "5"),
@@ -140,6 +145,7 @@ def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: di
         ("target", {"shards": 65}),
         ("target", {"consistency_level": "strong"}),
         ("target", {"replicas": 0}),
+        ("target", {"max_partitions": 0}),
         ("target", {"mmap": "yes"}),
         ("target", {"load": 0}),
         ("target", {"index_params": {"M": [16]}}),
@@ -168,6 +174,8 @@ def test_every_param_has_a_bad_value_above() -> None:
         ("id_field", "_key2"),
         ("create_index", False),
         ("unflushed_log", "ignore"),
+        ("partitions", "partition_key"),
+        ("auto_id", "off"),
         ("verify", "counts"),
         ("mode", "append"),
         ("mode", "overwrite"),
@@ -209,6 +217,14 @@ def test_a_uri_stands_alone(other: dict[str, Any]) -> None:
     assert read_params(M2M, {**PATH, "dest_uri": "lite.db"}).dest_uri == "lite.db"
     with pytest.raises(ConfigurationError, match=r"(?i)dest_uri and dest_host or dest_port are both set"):
         read_params(M2M, {**PATH, "dest_uri": "lite.db", **other})
+
+
+@pytest.mark.parametrize("name", ["id_field", "vector_field"])
+def test_the_field_of_the_tags_is_theirs_alone(name: str) -> None:
+    params = {**PATH, name: "partition_tag"}
+    assert getattr(read_params(M2M, params), name) == "partition_tag"
+    [fault] = faults({**params, "partitions": "partition_key"})
+    assert "id_field or vector_field is partition_tag" in fault
 
 
 LEAST: dict[type[Params], dict[str, Any]] = {

@@ -54,6 +54,16 @@ def test_a_group_knows_whether_the_whole_collection_was_asked_for(three: Milvus1
     assert {group.name: group.whole for group in groups} == {"a": False, "b": True}
 
 
+@pytest.mark.parametrize("most_tasks", [6, 1024])
+def test_partitions_that_become_a_key_are_one_group(three: Milvus1xDirectory, most_tasks: int) -> None:
+    groups = inspect(three.path, partitions="partition_key", most_tasks=most_tasks)
+    assert [(group.name, len(group.partitions), group.one_key_space) for group in groups] == [
+        ("a", 3, True),
+        ("b", 2, True),
+        ("c", 1, True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("selection", "parts"),
     [

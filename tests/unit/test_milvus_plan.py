@@ -13,7 +13,13 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
 from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, PartitionGroup, ResolvedGroup
+from airflow_provider_milvusdm.vectors import (
+    CollectionPlan,
+    CreatedCollection,
+    PartitionGroup,
+    ResolvedGroup,
+    RowPolicies,
+)
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.unit.reading import assert_in_order, inspect, read_rows
 
@@ -151,3 +157,36 @@ def test_partitions_that_are_left_as_they_are_get_no_units(directory: Milvus1xDi
     [unit] = address_units(list(plans.values()), [CreatedCollection("news", "added", {"a": 0})])
     assert [piece.partition for piece in unit.slices] == ["a"]
     assert address_units(list(plans.values()), [CreatedCollection("news", "skipped")]) == []
+
+
+def test_tags_become_a_partition_key_as_they_are(groups: list[PartitionGroup]) -> None:
+    groups = [replace(group, one_key_space=True) for group in groups]
+    news = plan(groups)["news"]
+    assert (news.target.partition_field, news.partition_names) == (
+        "partition_tag",
+        {"_default": "_default", "2021": "2021"},
+    )
+    assert "ename names partitions" in plan(groups, {"news/2021": "y2021"})["news"].error
+    assert plan(groups, {"news": "articles"})["news"].target.name == "articles"
+
+
+@pytest.mark.parametrize(
+    ("generated", "auto_id", "own_keys", "expected"),
+    [
+        (True, "keep", False, True),
+        (True, "off", False, False),
+        (False, "keep", False, False),
+        (True, "keep", True, False),
+    ],
+)
+def test_whose_ids_the_target_goes_on_making(
+    groups: list[PartitionGroup], generated: bool, auto_id: str, own_keys: bool, expected: bool
+) -> None:
+    groups = [
+        replace(group, collection=replace(group.collection, generated_ids=generated))
+        for group in groups
+        if group.collection
+    ]
+    resolved = [resolve_group(group, RowPolicies("remap" if own_keys else "error")) for group in groups]
+    plans = plan_collections(groups, resolved, {}, rename={}, auto_id=auto_id)
+    assert {one.target.generate_ids for one in plans} == {expected}
