@@ -23,7 +23,6 @@ class CuttingProxy:
         self._target = urlsplit(target)
         self._cuts, self._unheard, self._away = list(cuts), unheard, away
         self._sent = 0
-        self._deaf = False
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -47,16 +46,12 @@ class CuttingProxy:
     def close(self) -> None:
         self._stop_listening()
         self._listener.close()
-        self._close_all()
-
-    def _stop_listening(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        self._cut(self._take_open())
 
     def _forward(self, source: socket.socket, sink: socket.socket, to_target: bool) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
-                if to_target or not self._deaf:
+                if to_target or source in self._open:
                     sink.sendall(data)
                 if to_target:
                     self._count(len(data))
@@ -68,22 +63,22 @@ class CuttingProxy:
             if not self._cuts or self._sent < self._cuts[0]:
                 return
             del self._cuts[0]
-        if self._unheard:
-            self._deaf = True
-            threading.Timer(UNHEARD_SECONDS, self._cut).start()
-        else:
-            self._cut()
-
-    def _cut(self) -> None:
         if self._away and not self._cuts:
             self._stop_listening()
-        self._close_all()
-        self._deaf = False
+        threading.Timer(UNHEARD_SECONDS if self._unheard else 0, self._cut, [self._take_open()]).start()
 
-    def _close_all(self) -> None:
+    def _stop_listening(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+
+    def _take_open(self) -> list[socket.socket]:
+        """The connections that are open: none of them is answered any more."""
         with self._lock:
-            closing, self._open = self._open, []
-        for one in closing:
+            taken, self._open = self._open, []
+            return taken
+
+    def _cut(self, connections: list[socket.socket]) -> None:
+        for one in connections:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
