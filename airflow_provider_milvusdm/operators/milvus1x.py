@@ -33,8 +33,8 @@ class Milvus1xInspectOperator(MigrationOperator):
     :param tables_path: the folder of segments, where it isn't ``db/tables``.
     :param wal_path: the folder of the log, where it isn't ``wal``.
     :param unit_mib: size of a load unit.
-    :param unflushed_log: ``error`` refuses a collection of which the log holds rows that no segment has, ``ignore``
-        leaves them behind.
+    :param unflushed_log: of what the log holds and no segment has: ``replay`` applies it as the server does at its
+        start, ``ignore`` leaves it behind, ``error`` refuses the collection.
     """
 
     template_fields: Sequence[str] = (
@@ -58,7 +58,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         tables_path: str | None = None,
         wal_path: str | None = None,
         unit_mib: int | str = 256,
-        unflushed_log: str = "error",
+        unflushed_log: str = "replay",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
