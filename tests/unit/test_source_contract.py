@@ -14,12 +14,14 @@ import h5py
 import numpy as np
 import pytest
 
+from airflow_provider_milvusdm.exceptions import ChangedSourceError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.sources import open_source
 from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
+from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import PartitionGroup, Segment, VectorBatch, ranges
+from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, Segment, Slice, VectorBatch, ranges
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import DELETE, Log
 from tests.milvus1x_rows import HAMMING
@@ -331,6 +333,28 @@ def test_resolving_divides_all_rows_into_units(built: Built) -> None:
         for piece in unit.slices:
             ids += source.segment(unit.collection, piece.segment).read(piece.start, piece.stop).ids.tolist()
     assert sorted(ids) == sorted(built.case.rows)
+
+
+def refused_as_changed(unit: LoadUnit, piece: Slice) -> str:
+    """What reading says of files that changed; the error itself would keep them open."""
+    try:
+        list(read_slices(unit.source, unit.collection, [piece], 7))
+    except ChangedSourceError as fault:
+        return str(fault)
+    return ""
+
+
+def test_a_file_that_changes_after_its_rows_were_resolved_is_noticed(built: Built) -> None:
+    pieces = [(unit, piece) for unit in resolve_group(built.group).units for piece in unit.slices]
+    for unit, piece in pieces:
+        for file in open_source(unit.source).segment(unit.collection, piece.segment).files:
+            before = file.stat()
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**10))
+            message = refused_as_changed(unit, piece)
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert f"{piece.segment} changed" in message
+            assert f"{file}. " in message
+        assert refused_as_changed(unit, piece) == ""
 
 
 def test_a_source_can_be_open_twice(built: Built) -> None:
