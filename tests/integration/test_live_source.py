@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.exceptions import ChangedSourceError, SourceError
 from airflow_provider_milvusdm.report import FAILED, VERIFIED
 from airflow_provider_milvusdm.sources.read import read_slices
 from tests.chain import Chain, inspect_directory
-from tests.integration.directories import DIMENSION, random_vectors
+from tests.directories import DIMENSION, random_vectors
 from tests.milvus1x_catalog import write_sqlite_catalog
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import DELETE, Log

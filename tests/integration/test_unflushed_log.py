@@ -8,8 +8,8 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import VERIFIED
 from tests.chain import Chain, export, inspect_directory
-from tests.integration.collections_2x import stored
-from tests.integration.directories import DIMENSION, random_rows, random_vectors
+from tests.collections_2x import stored
+from tests.directories import DIMENSION, random_rows, random_vectors
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import DELETE, Log
 from tests.tree_checksum import tree_checksum
