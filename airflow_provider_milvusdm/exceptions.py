@@ -34,7 +34,7 @@ class ConfigurationError(MilvusdmError, ValueError):
 
 
 class SourceError(MilvusdmError):
-    """Something about the source; the target has not been touched."""
+    """Something about the source; but for ChangedSourceError, the target has not been touched."""
 
 
 class SourceNotFoundError(SourceError, LookupError):
@@ -43,6 +43,10 @@ class SourceNotFoundError(SourceError, LookupError):
 
 class DamagedSourceError(SourceError, ValueError):
     """A file or a catalog that is broken, or contradicts another."""
+
+
+class ChangedSourceError(SourceError):
+    """A source that is not what it was when an earlier step read it."""
 
 
 class UnsupportedSourceError(SourceError):

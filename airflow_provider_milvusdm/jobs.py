@@ -73,10 +73,11 @@ class Milvus1xParams(Params):
         description='{"news": "articles"} renames a collection, {"news/2021": "y2021"} a partition of it.',
         json_schema_extra=TARGET,
     )
-    unflushed_log: Literal["error", "ignore"] = Field(
-        default="error",
+    unflushed_log: Literal["replay", "ignore", "error"] = Field(
+        default="replay",
         title="Rows that only the 1.x server's log holds",
-        description="error: a collection that has such rows is refused. ignore: they are left behind, and counted.",
+        description="replay: what the log inserts and deletes is applied, as the server does at its start. ignore: it "
+        "is left behind, and counted. error: a collection that has such rows is refused.",
         json_schema_extra=ROWS,
     )
 

@@ -1,6 +1,8 @@
 """The chain of each job: as tasks, as one task group, and as a DAG.
 
-inspect source → resolve IDs → plan → create collection → units → load partitions → verify counts → report
+inspect source → resolve IDs → plan → create collection → units → load partitions → check source → verify → report
+
+Only Milvus 1.x is looked at again: no other source has a catalog, or a server that may go on writing.
 
 It is flat, for a mapped task inside a mapped group is not allowed. Verify is mapped over every collection that was
 asked for, not over those that got so far: so one collection's fault leaves the others alone, and can't be lost.
@@ -28,7 +30,11 @@ from airflow_provider_milvusdm.operators.milvus import (
     MilvusUnitsOperator,
     MilvusVerifyOperator,
 )
-from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+from airflow_provider_milvusdm.operators.milvus1x import (
+    Milvus1xCheckOperator,
+    Milvus1xInspectOperator,
+    Milvus1xSegmentOperator,
+)
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
 
 if TYPE_CHECKING:
@@ -67,18 +73,26 @@ def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
 def inspect_milvus1x(job: type[Params], **options: str) -> Milvus1xInspectOperator:
     """The first step of a job that reads Milvus 1.x."""
     return Milvus1xInspectOperator(
-        task_id="inspect_source",
-        source_milvus_path=text("source_milvus_path"),
-        source_collection=value("source_collection"),
-        mysql_conn_id=text("mysql_conn_id"),
-        catalog_path=text("catalog_path"),
-        tables_path=text("tables_path"),
-        wal_path=text("wal_path"),
-        unit_mib=text("unit_mib"),
-        unflushed_log=text("unflushed_log"),
-        pre_execute=refuse_bad_params(job),
-        **options,
+        task_id="inspect_source", pre_execute=refuse_bad_params(job), **milvus1x_arguments(), **options
     )
+
+
+def milvus1x_arguments() -> dict[str, str]:
+    """Arguments of the operators that inspect Milvus 1.x."""
+    names = ("source_milvus_path", "mysql_conn_id", "catalog_path", "tables_path", "wal_path", "unit_mib")
+    arguments = {name: text(name) for name in (*names, "unflushed_log")}
+    return arguments | {"source_collection": value("source_collection")}
+
+
+def check_source(inspect: MigrationOperator, read: MappedOperator) -> Any:
+    """Look at a 1.x source again once its rows were read; what changed. No other source has a catalog to look at."""
+    if not isinstance(inspect, Milvus1xInspectOperator):
+        return ()
+    check = Milvus1xCheckOperator(
+        task_id="check_source", inspected=inspect.output, trigger_rule="all_done", **milvus1x_arguments()
+    )
+    read >> check
+    return check.output
 
 
 def inspect_files(operator: type[FilesInspectOperator], job: type[Params], **options: str) -> FilesInspectOperator:
@@ -132,6 +146,7 @@ def milvus1x_to_hdf5() -> None:
         task_id="verify_counts",
         exported=export.output,
         faults=[XComArg(export, FAULT)],
+        changes=check_source(inspect, export),
         plan_only=value("dry_run"),
         map_index_template=MAP_INDEX,
         trigger_rule="all_done",
@@ -191,6 +206,7 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
         created=create.output,
         loaded=load.output,
         faults=[XComArg(create, FAULT), XComArg(load, FAULT)],
+        changes=check_source(inspect, load),
         verify=text("verify"),
         verify_search=text("verify_search"),
         search_recall=text("search_recall"),

@@ -138,6 +138,8 @@ class Slice:
     stop: int
     left_out: str = ""
     """Which of these rows a policy leaves out: a bit a row, see :mod:`airflow_provider_milvusdm.sources.row_mask`."""
+    stamp: str = ""
+    """Of the segment's files, see :mod:`airflow_provider_milvusdm.sources.stamps`."""
     first_key: int | None = None
     """Primary key of row ``start``, those behind it counted on; None: the ids are the keys."""
 
@@ -253,6 +255,16 @@ class Segment(Protocol):
     @property
     def deleted_rows(self) -> int:
         """Rows that are not live, as the source's catalog counts them."""
+        ...
+
+    @property
+    def replayed_deletes(self) -> int:
+        """Further rows that are not live: those that a log deletes beyond what the catalog counts."""
+        ...
+
+    @property
+    def files(self) -> tuple[Any, ...]:
+        """Paths of the files that must stay as they are for its rows to stay the same."""
         ...
 
     def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:

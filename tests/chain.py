@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_sqlite_catalog
+from airflow_provider_milvusdm.sources.milvus1x_changes import find_changes
 from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.target_settings import TargetSettings
@@ -37,6 +38,10 @@ class Steps:
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
         """What inspecting the source finds."""
         raise NotImplementedError
+
+    def changes(self, selection: Any) -> Mapping[str, str]:
+        """What changed in the source since `groups`."""
+        return {}
 
     def plan(self, selection: Any = "*", rename: Mapping[str, str] | None = None, **names: str) -> list[Any]:
         return plan_groups(self.groups(selection), rename, self.policies, **names)
@@ -72,6 +77,7 @@ class Steps:
         plans = self.plan(selection, rename)
         created, faults = self.create(plans, mode, create_index=create_index, dry_run=dry_run)
         loaded = self.load(plans, created)
+        changes = self.changes(selection)
         made = {one.name: one for one in created}
         return {
             plan.name: _through_json(
@@ -81,6 +87,7 @@ class Steps:
                     made.get(plan.name),
                     [load for load in loaded if load.collection == plan.name],
                     faults.get(plan.name, ()),
+                    [changes[plan.name]] if plan.name in changes else [],
                     settings=self.settings.of(plan.name),
                     create_index=create_index,
                     **options,
@@ -106,8 +113,16 @@ class Chain(Steps):
     settings: TargetSettings = field(default_factory=TargetSettings)
     policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inspected: Sequence[PartitionGroup] = ()
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
+        self.inspected = self._inspect(selection)
+        return self.inspected
+
+    def changes(self, selection: Any) -> Mapping[str, str]:
+        return find_changes(self.inspected, self._inspect(selection))
+
+    def _inspect(self, selection: Any) -> list[PartitionGroup]:
         return inspect_directory(
             self.directory,
             selection,

@@ -124,21 +124,28 @@ class CollectionVerifyOperator(CollectionOperator):
     """Verify one collection, and fail when it is not what was read.
 
     :param faults: what the tasks that failed left under ``fault``.
+    :param changes: what a step that looked at the source again returned; None where it failed.
     """
 
-    template_fields: Sequence[str] = (*CollectionOperator.template_fields, "faults")
+    template_fields: Sequence[str] = (*CollectionOperator.template_fields, "faults", "changes")
 
-    def __init__(self, *, faults: Sequence[Any] = (), **kwargs: Any) -> None:
+    def __init__(self, *, faults: Sequence[Any] = (), changes: Sequence[Any] | None = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.faults = faults
+        self.faults, self.changes = faults, changes
 
     @abstractmethod
-    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
-        """Verify and report; faults are reported, not raised."""
+    def report(self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str]) -> CollectionReport:
+        """Verify and report; faults are reported, not raised.
+
+        ``changes``: what of the source is not as it was when it was inspected.
+        """
 
     def step(self, context: Context) -> dict[str, Any]:
         faults = [fault["fault"] for some in self.faults for fault in self.of_collection(some)]
-        report = self.report(from_json(CollectionPlan, self.collection), faults)
+        changes = [change["fault"] for change in self.of_collection(self.changes)]
+        if self.changes is None:
+            changes.append("nobody looked whether the source changed: see the log of check_source")
+        report = self.report(from_json(CollectionPlan, self.collection), faults, changes)
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
         self.log.info("\n%s", render(Report((report,))))

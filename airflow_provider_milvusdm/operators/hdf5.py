@@ -90,10 +90,10 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         super().__init__(**kwargs)
         self.exported, self.plan_only = exported, plan_only
 
-    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
+    def report(self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str]) -> CollectionReport:
         from airflow_provider_milvusdm.targets.hdf5 import Exported, planned_export, verify_export
 
         if parse_text(self.plan_only):
             return planned_export(plan)
         exported = [from_json(Exported, one) for one in self.of_collection(self.exported)]
-        return verify_export(plan, exported, faults)
+        return verify_export(plan, exported, faults, changes)

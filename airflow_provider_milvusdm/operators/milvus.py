@@ -238,7 +238,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.verify, self.create_index, self.target = verify, create_index, target
         self.verify_search, self.search_recall, self.search_params = verify_search, search_recall, search_params
 
-    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
+    def report(self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str]) -> CollectionReport:
         from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
@@ -253,6 +253,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 created,
                 loads,
                 faults,
+                changes,
                 settings=settings_of(self.target, plan.name),
                 verify=self.verify,
                 create_index=parse_text(self.create_index),

@@ -7,9 +7,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config import parse_selection
-from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifest import parse_text, to_json
-from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError
+from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
 from airflow_provider_milvusdm.sources.files import AnyPath, source_path
 from airflow_provider_milvusdm.vectors import PartitionGroup
@@ -33,8 +33,8 @@ class Milvus1xInspectOperator(MigrationOperator):
     :param tables_path: the folder of segments, where it isn't ``db/tables``.
     :param wal_path: the folder of the log, where it isn't ``wal``.
     :param unit_mib: size of a load unit.
-    :param unflushed_log: ``error`` refuses a collection of which the log holds rows that no segment has, ``ignore``
-        leaves them behind.
+    :param unflushed_log: of what the log holds and no segment has: ``replay`` applies it as the server does at its
+        start, ``ignore`` leaves it behind, ``error`` refuses the collection.
     :param partitions: ``keep``, or ``partition_key``: the tags become a field of one collection without partitions.
     """
 
@@ -60,7 +60,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         tables_path: str | None = None,
         wal_path: str | None = None,
         unit_mib: int | str = 256,
-        unflushed_log: str = "error",
+        unflushed_log: str = "replay",
         partitions: str = "keep",
         **kwargs: Any,
     ) -> None:
@@ -76,12 +76,20 @@ class Milvus1xInspectOperator(MigrationOperator):
         self.partitions = partitions
 
     def step(self, context: Context) -> list[dict[str, Any]]:
+        groups = self.inspect()
+        for group in groups:
+            found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
+            self.log.info("%s: %s", group.label, found)
+        return [to_json(group) for group in groups]
+
+    def inspect(self) -> list[PartitionGroup]:
+        """The groups of partitions to resolve."""
         from airflow.sdk.configuration import conf
 
         from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
 
         path = source_path(self.source_milvus_path)
-        groups = inspect_catalog(
+        return inspect_catalog(
             self._catalog(path),
             _named_or(self.tables_path, path / "db" / "tables"),
             _named_or(self.wal_path, path / "wal"),
@@ -91,10 +99,6 @@ class Milvus1xInspectOperator(MigrationOperator):
             unflushed_log=self.unflushed_log,
             partitions=self.partitions,
         )
-        for group in groups:
-            found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
-            self.log.info("%s: %s", group.label, found)
-        return [to_json(group) for group in groups]
 
     def _catalog(self, path: AnyPath) -> Catalog:
         from airflow_provider_milvusdm.sources.milvus1x_catalog import read_catalog, read_sqlite_catalog
@@ -103,6 +107,36 @@ class Milvus1xInspectOperator(MigrationOperator):
             return read_sqlite_catalog(_named_or(self.catalog_path, path / "db" / "meta.sqlite"))
         with closing(_mysql(self.mysql_conn_id)) as connection:
             return read_catalog(connection, f"MySQL connection {self.mysql_conn_id}")
+
+
+class Milvus1xCheckOperator(Milvus1xInspectOperator):
+    """Inspect the source again, after it was read: a server that still runs may have written to it.
+
+    The result are the collections that changed, each with its ``fault``. Other arguments are those of
+    :class:`Milvus1xInspectOperator`.
+
+    :param inspected: what the inspect step returned.
+    """
+
+    template_fields: Sequence[str] = (*Milvus1xInspectOperator.template_fields, "inspected")
+
+    def __init__(self, *, inspected: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inspected = inspected
+
+    def step(self, context: Context) -> list[dict[str, Any]]:
+        from airflow_provider_milvusdm.sources.milvus1x_changes import find_changes
+
+        before = [from_json(PartitionGroup, group) for group in all_values(self.inspected)]
+        if not before:
+            return []
+        try:
+            changes = find_changes(before, self.inspect())
+        except SourceError as fault:
+            changes = {group.name: str(fault) for group in before}
+        for change in changes.values():
+            self.log.warning("%s", change)
+        return [{"collection": name, FAULT: change} for name, change in changes.items()]
 
 
 class Milvus1xSegmentOperator(SegmentOperator):

@@ -30,7 +30,7 @@ def refuse_unreadable() -> Iterator[None]:
 def _milvus1x(ref: SourceRef) -> Source:
     from airflow_provider_milvusdm.sources.milvus1x_segment import Milvus1xSource
 
-    return Milvus1xSource(ref.path)
+    return Milvus1xSource(ref.path, ref.options)
 
 
 def _hdf5(ref: SourceRef) -> Source:

@@ -29,10 +29,13 @@ CURE = "Restore the file from a backup, or write the index again."
 
 
 class FaissFile:
-    """An index file and the index in it; the index lives as long as this object does."""
+    """An index file and the index in it; the index lives as long as this object does.
+
+    ``files``: the file, and that of its inverted lists where they have their own.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.files = path, [path]
         self.size = _size(path)
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -56,7 +56,7 @@ class FaissSource:
 class FaissSegment:
     """Ids and vectors of an index; the file is mapped, and what was read of it given back batch by batch."""
 
-    deleted_rows = 0
+    deleted_rows = replayed_deletes = 0
 
     def __init__(self, path: Path, options: FaissOptions, first_id: int = 0) -> None:
         self.file = FaissFile(path)
@@ -65,6 +65,10 @@ class FaissSegment:
             self.rows = open_rows(self.file, self.file.index)
         _refuse_loss(path, self.rows, options)
         _refuse_missing_ids(path, self.rows, options)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(self.file.files)
 
     @property
     def stored_rows(self) -> int:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError
 from airflow_provider_milvusdm.sources.faiss_file import CURE, FaissFile
-from airflow_provider_milvusdm.sources.faiss_lists import open_lists, pieces
+from airflow_provider_milvusdm.sources.faiss_lists import OnDiskLists, open_lists, pieces
 
 Labels = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
@@ -52,6 +52,8 @@ class ListRows:
 
     def __init__(self, file: FaissFile, index: Any, *, lossy: bool = False) -> None:
         self._index, self._lists = index, open_lists(file.path, index)
+        if isinstance(self._lists, OnDiskLists):
+            file.files.append(self._lists.path)
         self.count, self.dimension = int(self._lists.sizes.sum()), index.d
         self.losses = _losses(file, index, lossy)
         if lossy:

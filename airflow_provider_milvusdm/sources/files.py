@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -110,6 +110,15 @@ class RemotePath:
     def stat(self) -> FileStat:
         return FileStat(int(self._info["size"]))
 
+    def state(self) -> tuple[int, int]:
+        """Modification time in microseconds, 0 where the filesystem doesn't say, and size in bytes; asked anew."""
+        self.filesystem.invalidate_cache(self.key)
+        with self._named():
+            size, modified = int(self.filesystem.info(self.key)["size"]), 0
+            with suppress(NotImplementedError):
+                modified = round(self.filesystem.modified(self.key).timestamp() * 1e6)
+        return modified, size
+
     def iterdir(self) -> Iterator[RemotePath]:
         with self._named():
             keys = [key.rstrip("/") for key in self.filesystem.ls(self.key, detail=False)]
@@ -189,6 +198,14 @@ def local_path(text: str) -> str:
 def real_path(path: AnyPath) -> AnyPath:
     """The path with links followed and ``..`` resolved."""
     return Path(os.path.realpath(path)) if isinstance(path, Path) else path.resolve()
+
+
+def state_of(path: AnyPath) -> tuple[int, int]:
+    """Modification time in microseconds (what file systems keep of it differs below) and size in bytes, asked anew."""
+    if not isinstance(path, Path):
+        return path.state()
+    status = path.stat()
+    return status.st_mtime_ns // 1000, status.st_size
 
 
 def common_folder(paths: Sequence[AnyPath]) -> AnyPath:

@@ -65,7 +65,7 @@ class Hdf5Segment:
     The file stays open as long as this object lives: HDF5 unpacks whole chunks, and two batches share some.
     """
 
-    deleted_rows = 0
+    deleted_rows = replayed_deletes = 0
 
     def __init__(self, path: AnyPath, options: Hdf5Options, first_id: int = 0) -> None:
         self.path, self.first_id = path, first_id
@@ -76,6 +76,10 @@ class Hdf5Segment:
             self.distance = _distance(file)
             self._ids = _find_ids(file, options, self.stored_rows)
             self.close = weakref.finalize(self, opened.pop_all().close)
+
+    @property
+    def files(self) -> tuple[AnyPath, ...]:
+        return (self.path,)
 
     @property
     def stored_rows(self) -> int:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
 from airflow_provider_milvusdm.sources.row_mask import Mask, to_text
+from airflow_provider_milvusdm.sources.stamps import stamp_of
 from airflow_provider_milvusdm.vectors import Segment, Slice, ranges
 
 Ids = npt.NDArray[np.int64]
@@ -19,6 +20,7 @@ class LiveRows:
 
     def __init__(self, name: str, tag: str, segment: Segment, batch_rows: int) -> None:
         self.name, self.tag, self.segment, self.batch_rows = name, tag, segment, batch_rows
+        self.stamp = stamp_of(segment.files)
         self._left_out: Mask | None = None
 
     def leave_out(self, offsets: Ids) -> None:

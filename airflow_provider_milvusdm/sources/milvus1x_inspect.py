@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from airflow_provider_milvusdm.exceptions import (
     ConfigurationError,
@@ -14,9 +14,16 @@ from airflow_provider_milvusdm.exceptions import (
 from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
-from airflow_provider_milvusdm.sources.milvus1x_log import Unflushed, count_unflushed
+from airflow_provider_milvusdm.sources.milvus1x_log_segment import log_options
+from airflow_provider_milvusdm.sources.milvus1x_server import is_running
+from airflow_provider_milvusdm.sources.milvus1x_unflushed import Unflushed, count_unflushed, count_unknown
 from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
 from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, CollectionSpec, PartitionGroup, PartitionSpec, SourceRef
+
+FLUSH_IT = (
+    "Start the 1.x server once more on a copy of the directory and flush the collection, or leave these rows behind: "
+    "unflushed_log: ignore."
+)
 
 Selection = Mapping[str, Sequence[str] | None]
 
@@ -31,11 +38,23 @@ class _Asked:
     partitions: tuple[PartitionSpec, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
+    flushed: Mapping[str, int] = field(default_factory=dict)
+    """By partition: the last log position whose operations are in segments."""
+    unflushed: Unflushed | None = None
+    """What of the log is to be replayed."""
 
     @property
     def live_bytes(self) -> int:
         rows = sum(partition.live_rows for partition in self.partitions)
         return rows * self.collection.vector_bytes if self.collection else 0
+
+    def source(self, tables: AnyPath, wal: AnyPath, partitions: Sequence[PartitionSpec]) -> SourceRef:
+        """Where these partitions of it are read from."""
+        log = log_options(wal, self.unflushed, self.flushed, partitions) if self.unflushed else {}
+        return SourceRef("milvus1x", str(tables), log)
+
+    def refused(self, fault: SourceError) -> _Asked:
+        return _Asked(self.name, self.whole, error=str(fault))
 
 
 @refuse_unreadable()
@@ -47,7 +66,7 @@ def inspect_catalog(
     *,
     unit_bytes: int,
     most_tasks: int,
-    unflushed_log: str = "error",
+    unflushed_log: str = "replay",
     partitions: str = "keep",
 ) -> list[PartitionGroup]:
     """Groups of partitions to resolve, at least one for each collection asked for.
@@ -62,13 +81,15 @@ def inspect_catalog(
             where=tables,
             cure="source_milvus_path is the directory that holds db/tables; tables_path names another place.",
         )
-    asked = [_ask(catalog, wal, unflushed_log, name, tags) for name, tags in _expand(catalog, selection).items()]
+    asked = [_ask(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]
     if len(asked) > most_tasks // 2:
         raise ConfigurationError(
             f"{len(asked)} collections are too many for one run",
             expected=f"at most {most_tasks // 2}, half of Airflow's core.max_map_length",
             cure="Name fewer in source_collection, or raise core.max_map_length.",
         )
+    asked = _with_log(asked, catalog, wal, unflushed_log)
+    asked[0] = replace(asked[0], notes=asked[0].notes + _notes_on_all(catalog, tables, wal, unflushed_log))
     one_key_space = partitions == "partition_key"
     counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], most_tasks // 2)
     total = sum(one.live_bytes for one in asked)
@@ -76,7 +97,7 @@ def inspect_catalog(
     return [
         PartitionGroup(
             name=one.name,
-            source=SourceRef("milvus1x", str(tables)),
+            source=one.source(tables, wal, some),
             collection=one.collection,
             partitions=some,
             whole=one.whole,
@@ -112,30 +133,81 @@ def _expand(catalog: Catalog, selection: Selection) -> dict[str, Sequence[str] |
     return expanded
 
 
-def _ask(catalog: Catalog, wal: AnyPath, unflushed_log: str, name: str, tags: Sequence[str] | None) -> _Asked:
+def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
     whole = tags is None
     try:
         collection = catalog.collection(name)
         wanted = catalog.tags(name) if tags is None else list(dict.fromkeys(tags))
         partitions = tuple(catalog.partition(name, tag) for tag in wanted)
-        notes = _check_log(catalog, wal, unflushed_log, name, wanted)
+        lsns = catalog.flushed_lsns(name)
     except SourceError as fault:
         return _Asked(name, whole, error=str(fault))
-    return _Asked(name, whole, collection, partitions, notes=notes)
+    return _Asked(name, whole, collection, partitions, flushed={tag: lsns[tag] for tag in wanted})
 
 
-def _check_log(catalog: Catalog, wal: AnyPath, unflushed_log: str, name: str, tags: Sequence[str]) -> tuple[str, ...]:
-    """A note on rows that only the log holds, or an error: they are data, and in no segment."""
-    unflushed = count_unflushed(catalog, wal, name, tags)
-    if unflushed == Unflushed():
-        return ()
-    if unflushed_log == "ignore":
-        return (f"rows that only the 1.x server's log holds were ignored: {unflushed}",)
-    raise UnsupportedSourceError(
-        f"rows of collection {name!r} are only in the 1.x server's log",
-        where=wal,
-        expected="all rows in segments",
-        found=str(unflushed),
-        cure="Start the 1.x server once more on a copy of the directory and flush the collection, or leave these "
-        "rows behind: unflushed_log: ignore.",
+def _with_log(asked: Sequence[_Asked], catalog: Catalog, wal: AnyPath, unflushed_log: str) -> list[_Asked]:
+    """The collections with the rows that only the log holds: they are data, and in no segment."""
+    try:
+        found = count_unflushed(wal, {one.name: one.flushed for one in asked})
+    except SourceError as fault:
+        return [one if one.error else one.refused(fault) for one in asked]
+    policy = {"replay": _replayed, "ignore": _ignored, "error": _refused}[unflushed_log]
+    return [policy(one, found[one.name], wal) if found[one.name] else one for one in asked]
+
+
+def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
+    if unflushed.others:
+        return one.refused(
+            UnsupportedSourceError(
+                f"operations of collection {one.name!r} in the 1.x server's log that can't be replayed",
+                where=wal,
+                expected="insertions and deletions",
+                found=", ".join(f"{count} records of type {kind}" for kind, count in sorted(unflushed.others.items())),
+                cure=FLUSH_IT,
+            )
+        )
+    partitions = tuple(
+        replace(partition, segments=(*partition.segments, *unflushed.segments(partition.tag)))
+        for partition in one.partitions
     )
+    note = f"replayed from the 1.x server's log: {unflushed.inserted} rows inserted, {unflushed.deleted} ids deleted"
+    return replace(one, partitions=partitions, unflushed=unflushed, notes=(*one.notes, note))
+
+
+def _ignored(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
+    note = f"rows that only the 1.x server's log holds were ignored: {unflushed}"
+    return replace(one, notes=(*one.notes, note))
+
+
+def _refused(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
+    return one.refused(
+        UnsupportedSourceError(
+            f"rows of collection {one.name!r} are only in the 1.x server's log",
+            where=wal,
+            expected="all rows in segments",
+            found=str(unflushed),
+            cure=f"Load them, too: unflushed_log: replay. Or: {FLUSH_IT}",
+        )
+    )
+
+
+def _notes_on_all(catalog: Catalog, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> tuple[str, ...]:
+    """What the report has to say of the whole directory."""
+    notes = []
+    if is_running(tables, wal):
+        notes.append(
+            "a Milvus 1.x server has the directory open: what it writes from now on is not migrated, and the run "
+            "fails if that touches what is"
+        )
+    if unflushed_log == "replay" and (unknown := _unknown(catalog, wal)):
+        listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(unknown.items()))
+        notes.append(f"rows in the 1.x server's log of what its catalog does not hold are left out: {listed}")
+    return tuple(notes)
+
+
+def _unknown(catalog: Catalog, wal: AnyPath) -> Mapping[str, int]:
+    known = {name: [row["partition_tag"] for row in catalog.partitions.get(name, [])] for name in catalog.names()}
+    try:
+        return count_unknown(wal, known)
+    except SourceError:  # each collection has this fault
+        return {}

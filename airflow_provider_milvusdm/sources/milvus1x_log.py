@@ -8,23 +8,23 @@ Source: the server's code, ``core/src/db/wal/WalBuffer.cpp`` and ``WalMetaHandle
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError
 from airflow_provider_milvusdm.sources.files import AnyPath
-from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION
 
 RECORD = struct.Struct("<QBHHII")
 META = struct.Struct("<3Q")
 OFFSET_BITS = 32
 """An lsn is the file's number, shifted by this, with the offset of the record's end in it."""
-INSERTS, DELETE = frozenset({1, 2}), 3
+END_MASK = (1 << OFFSET_BITS) - 1
+INSERTS, DELETE, FLUSH = frozenset({1, 2}), 3, 5
 """1 inserts binary vectors, 2 float vectors."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LogRecord:
     """The head of a record: what it does to which partition, to how many rows."""
 
@@ -32,18 +32,26 @@ class LogRecord:
     kind: int
     collection: str
     tag: str
+    """Empty: ``_default``; for a deletion, all partitions."""
     rows: int
+    data_bytes: int
+    """Of the vectors."""
+    ids_at: int
+    """Where the ids start in the file; the vectors are behind them."""
 
+    @property
+    def file_number(self) -> int:
+        return self.lsn >> OFFSET_BITS
 
-@dataclass(frozen=True)
-class Unflushed:
-    """Rows of one collection that its log inserts or deletes and its segments know nothing of."""
+    @property
+    def end(self) -> int:
+        """Where it ends in the file."""
+        return self.lsn & END_MASK
 
-    inserted: int = 0
-    deleted: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.inserted} inserted and {self.deleted} deleted"
+    @property
+    def partition(self) -> str:
+        """The partition that an insertion goes to."""
+        return self.tag or DEFAULT_PARTITION
 
 
 def read_log(folder: AnyPath) -> Iterator[LogRecord]:
@@ -70,22 +78,6 @@ def read_log(folder: AnyPath) -> Iterator[LogRecord]:
             )
 
 
-def count_unflushed(catalog: Catalog, folder: AnyPath, collection: str, tags: Collection[str]) -> Unflushed:
-    """What a 1.x server would replay at its start for these partitions of a collection."""
-    flushed = catalog.flushed_lsns(collection)
-    inserted = deleted = 0
-    for record in read_log(folder):
-        tag = record.tag or DEFAULT_PARTITION
-        wanted = tag in tags or (record.kind == DELETE and not record.tag)
-        if record.collection != collection or not wanted or record.lsn <= flushed[tag]:
-            continue
-        if record.kind in INSERTS:
-            inserted += record.rows
-        elif record.kind == DELETE:
-            deleted += record.rows
-    return Unflushed(inserted, deleted)
-
-
 def _last_lsn(path: AnyPath) -> int | None:
     """The last lsn written: the third of three where it equals the second, else the first."""
     if not path.is_file() or path.stat().st_size < META.size:
@@ -99,10 +91,11 @@ def _read_file(path: AnyPath, number: int) -> Iterator[LogRecord]:
     with path.open("rb") as file:
         while start + RECORD.size <= size:
             file.seek(start)
-            lsn, kind, name_length, tag_length, rows, _ = RECORD.unpack(file.read(RECORD.size))
-            end = lsn & ((1 << OFFSET_BITS) - 1)
+            lsn, kind, name_length, tag_length, rows, data_bytes = RECORD.unpack(file.read(RECORD.size))
+            end = lsn & END_MASK
             if lsn >> OFFSET_BITS != number or not start + RECORD.size + name_length + tag_length <= end <= size:
                 return
             name, tag = file.read(name_length), file.read(tag_length)
-            yield LogRecord(lsn, kind, name.decode("utf-8", "replace"), tag.decode("utf-8", "replace"), rows)
+            collection, partition = name.decode("utf-8", "replace"), tag.decode("utf-8", "replace")
+            yield LogRecord(lsn, kind, collection, partition, rows, data_bytes, file.tell())
             start = end

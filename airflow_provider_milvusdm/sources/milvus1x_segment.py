@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,24 +18,33 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError
 from airflow_provider_milvusdm.sources.files import AnyPath, read_items, real_path, source_path
-from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch
+from airflow_provider_milvusdm.sources.milvus1x_log_segment import LogSegment, Milvus1xLog, is_in_log
+from airflow_provider_milvusdm.sources.milvus1x_replay import is_among
+from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch, ranges
 
 HEADER = np.dtype("<u8")
 ID = np.dtype("<i8")
+NO_IDS = np.empty(0, np.int64)
+IDS_A_STEP = 1 << 20
+"""Looked up among deleted ones at a time."""
 OFFSET = np.dtype("<i4")
 NAME = re.compile(r"[!-.0-~]{1,250}/[!-.0-~]{1,250}")
 """Printable ASCII without a slash: 1.x made these names of digits, and of collections' names."""
 CURE = "Restore the segment's folder from a backup, or leave its collection out of source_collection."
+GONE = f"A 1.x server that still runs may have merged it: stop it, and start a new run. Or: {CURE}"
 
 
 class Milvus1xSource:
-    """The tables folder of a Milvus 1.x server (``db/tables``)."""
+    """The tables folder of a Milvus 1.x server (``db/tables``), and its log where that is to be replayed."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, log: Mapping[str, Any] | None = None) -> None:
         self.tables = source_path(path)
+        self.log = Milvus1xLog(log) if log else None
 
-    def segment(self, collection: CollectionSpec, name: str) -> Milvus1xSegment:
-        """Open segment ``<table_id>/<segment_id>``; its files are checked against each other."""
+    def segment(self, collection: CollectionSpec, name: str) -> Milvus1xSegment | LogSegment:
+        """Open segment ``<table_id>/<segment_id>``, its files checked against each other, or one of the log."""
+        if self.log and is_in_log(name):
+            return self.log.segment(collection, name)
         folder = self.tables / name
         if not NAME.fullmatch(name) or not self._holds(folder):
             raise DamagedSourceError(
@@ -45,9 +56,10 @@ class Milvus1xSource:
             )
         if not folder.is_dir():
             raise SourceNotFoundError(
-                "a segment's folder is gone", where=folder, expected="a folder", found="none", cure=CURE
+                "a segment's folder is gone", where=folder, expected="a folder", found="none", cure=GONE
             )
-        return Milvus1xSegment(folder, collection)
+        deleted = self.log.deleted_ids(collection, folder.parent.name) if self.log else NO_IDS
+        return Milvus1xSegment(folder, collection, deleted)
 
     def _holds(self, folder: AnyPath) -> bool:
         """Whether it is two below the tables folder, links followed."""
@@ -55,10 +67,15 @@ class Milvus1xSource:
 
 
 class Milvus1xSegment:
-    """Ids, deletions and vectors of one segment; nothing but the deletions is kept in memory."""
+    """Ids, deletions and vectors of one segment; nothing but the deletions is kept in memory.
 
-    def __init__(self, folder: AnyPath, collection: CollectionSpec) -> None:
-        self.folder = folder
+    ``deleted_ids``: sorted, those that the server's log deletes beyond ``deleted_docs``.
+    """
+
+    def __init__(
+        self, folder: AnyPath, collection: CollectionSpec, deleted_ids: npt.NDArray[np.int64] = NO_IDS
+    ) -> None:
+        self.folder, self._deleted_ids = folder, deleted_ids
         self._dtype = np.dtype("u1" if collection.metric.is_binary else "<f4")
         self._columns = collection.vector_bytes // self._dtype.itemsize
         self._rv, self._uid = (folder / f"{folder.name}.{suffix}" for suffix in ("rv", "uid"))
@@ -70,8 +87,22 @@ class Milvus1xSegment:
     def deleted_rows(self) -> int:
         return int(np.count_nonzero(self._deleted))
 
+    @cached_property
+    def replayed_deletes(self) -> int:
+        if not self._deleted_ids.size:
+            return 0
+        live = sum(int(np.count_nonzero(self.live(*step))) for step in ranges(0, self.stored_rows, IDS_A_STEP))
+        return self.stored_rows - self.deleted_rows - live
+
+    @property
+    def files(self) -> tuple[AnyPath, ...]:
+        return self._rv, self._uid, self.folder / "deleted_docs"
+
     def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        return ~self._deleted[start:stop]
+        live = ~self._deleted[start:stop]
+        if self._deleted_ids.size:
+            live &= ~is_among(_map(self._uid, ID, start, stop), self._deleted_ids)
+        return live
 
     def ids(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         return _chosen(_map(self._uid, ID, start, stop), self.live(start, stop))
@@ -83,7 +114,8 @@ class Milvus1xSegment:
     def fingerprint(self) -> bytes:
         digest = hashlib.blake2b(self.stored_rows.to_bytes(8, "little"), digest_size=16)
         digest.update(_map(self._uid, ID, 0, self.stored_rows).data)
-        digest.update(np.packbits(self._deleted).data)
+        for start, stop in ranges(0, self.stored_rows, IDS_A_STEP):
+            digest.update(np.packbits(~self.live(start, stop)).data)
         return digest.digest()
 
     def _check_vectors(self, collection: CollectionSpec) -> None:

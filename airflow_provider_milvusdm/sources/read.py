@@ -8,6 +8,7 @@ import numpy as np
 
 from airflow_provider_milvusdm.sources import open_source
 from airflow_provider_milvusdm.sources.row_mask import Mask, from_text
+from airflow_provider_milvusdm.sources.stamps import refuse_changed
 from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, Segment, Slice, SourceRef, VectorBatch, ranges
 
 CHECKED_BYTES = 8 << 20
@@ -25,7 +26,8 @@ def read_slices(
     """The partition and the rows of each batch, with the number of stored rows up to its end.
 
     Deleted rows are not among them, nor those that a policy leaves out. A batch is read from at most ``rows`` stored
-    rows; the first ``done`` of all slices are passed over.
+    rows; the first ``done`` of all slices are passed over. Raises ChangedSourceError where a segment's files are not,
+    before or after they were read, what they were when the slices were made.
     """
     source = open_source(ref)
     position = 0
@@ -35,10 +37,12 @@ def read_slices(
         if start == piece.stop:
             continue
         segment = source.segment(collection, piece.segment)
+        refuse_changed(segment, piece)
         left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
         for first, stop in ranges(start, piece.stop, rows):
             batch = _read(segment, piece, left_out, first, stop)
             yield position - (piece.stop - stop), piece.partition, batch
+        refuse_changed(segment, piece)
 
 
 def _read(segment: Segment, piece: Slice, left_out: Mask | None, start: int, stop: int) -> VectorBatch:

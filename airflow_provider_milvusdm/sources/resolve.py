@@ -95,7 +95,11 @@ class _Partition:
 
     @property
     def live_rows(self) -> int:
-        return sum(some.segment.stored_rows - some.segment.deleted_rows for some in self.rows)
+        return sum(some.segment.stored_rows for some in self.rows) - self.deleted_rows
+
+    @property
+    def deleted_rows(self) -> int:
+        return sum(some.segment.deleted_rows + some.segment.replayed_deletes for some in self.rows)
 
     def open(self) -> None:
         """Open and check all segments; leave out invalid vectors, if that is the policy."""
@@ -109,10 +113,11 @@ class _Partition:
 
     def _open_segment(self, spec: SegmentSpec) -> None:
         segment = self.source.segment(self.collection, spec.name)
+        rows = LiveRows(spec.name, self.spec.tag, segment, rows_within(self.collection))
         self._check_count(spec, segment)
         if self.policies.invalid_vectors == "error" and not self.collection.metric.is_binary:
             self._refuse_invalid(spec, segment)
-        self.rows.append(LiveRows(spec.name, self.spec.tag, segment, rows_within(self.collection)))
+        self.rows.append(rows)
 
     def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:
         live = segment.stored_rows - segment.deleted_rows
@@ -152,7 +157,7 @@ class _Partition:
         """All stored rows of the partition, with keys of their own where that is the policy."""
         key = self.spec.first_key if self.policies.duplicate_ids == "remap" else None
         for some in self.rows:
-            yield Slice(self.spec.tag, some.name, 0, some.segment.stored_rows, first_key=key)
+            yield Slice(self.spec.tag, some.name, 0, some.segment.stored_rows, stamp=some.stamp, first_key=key)
             key = None if key is None else key + some.segment.stored_rows
 
     def resolved(self) -> ResolvedPartition:
@@ -163,7 +168,7 @@ class _Partition:
         return ResolvedPartition(
             self.spec.tag,
             self.live_rows,
-            sum(some.segment.deleted_rows for some in self.rows),
+            self.deleted_rows,
             digest.hexdigest(),
             left_out=sum(some.left_out_rows for some in self.rows),
             notes=tuple(self.notes),

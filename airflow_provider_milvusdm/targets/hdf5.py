@@ -71,8 +71,10 @@ def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit
         return
     for partition in plan.partitions:
         path = folder / plan.target.name / f"{plan.partition_names[partition.tag]}.h5"
-        slices = tuple(piece for unit in plan.units for piece in unit.slices if piece.partition == partition.tag)
-        yield ExportUnit(plan.source, plan.collection, partition.tag, str(path), partition.rows, slices)
+        pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
+        slices = tuple(piece for _, piece in pieces)
+        source = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
+        yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices)
 
 
 def export_partition(unit: ExportUnit) -> Exported:
@@ -188,14 +190,19 @@ def planned_export(plan: CollectionPlan) -> CollectionReport:
     )
 
 
-def verify_export(plan: CollectionPlan, exported: Sequence[Exported], faults: Sequence[str] = ()) -> CollectionReport:
-    """Read a collection's files back and compare them with what was written, every byte; nothing is raised."""
+def verify_export(
+    plan: CollectionPlan, exported: Sequence[Exported], faults: Sequence[str] = (), changes: Sequence[str] = ()
+) -> CollectionReport:
+    """Read a collection's files back and compare them with what was written, every byte; nothing is raised.
+
+    ``changes``: what of the source is not as it was when it was inspected; each is a fault.
+    """
     if plan.collection is None:
         return CollectionReport(plan.name, plan.target.name, faults=(plan.error,))
     files = {one.partition: one for one in exported}
     missing = [partition.tag for partition in plan.partitions if partition.tag not in files]
     if missing:
-        found = (f"partitions {', '.join(missing)} were not exported", *faults)
+        found = (f"partitions {', '.join(missing)} were not exported", *faults, *changes)
         return CollectionReport(plan.name, plan.target.name, action="exported", faults=found)
     counts = {one.partition: _read_back(Path(one.path)) for one in exported}
     wrong = [
@@ -203,6 +210,7 @@ def verify_export(plan: CollectionPlan, exported: Sequence[Exported], faults: Se
         for one in exported
         if counts[one.partition] != (one.rows, one.digest)
     ]
+    wrong += changes
     seconds, rows = sum(one.seconds for one in exported), sum(one.rows for one in exported)
     return CollectionReport(
         plan.name,

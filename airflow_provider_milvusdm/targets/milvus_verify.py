@@ -55,6 +55,7 @@ def verify_collection(
     created: CreatedCollection | None,
     loads: Sequence[Loaded],
     faults: Sequence[str] = (),
+    changes: Sequence[str] = (),
     *,
     settings: CollectionSettings | None = None,
     verify: str = "sample",
@@ -63,22 +64,24 @@ def verify_collection(
 ) -> CollectionReport:
     """Build the index, load the collection, count and compare; a verified one is marked as complete.
 
-    ``loads``: what the load tasks of this collection brought; ``faults``: what stopped earlier steps. The report
-    names every fault; nothing is raised for them.
+    ``loads``: what the load tasks of this collection brought; ``faults``: what stopped earlier steps; ``changes``: what
+    of the source is not as it was when it was inspected, each a fault, too. The report names every fault; nothing is
+    raised for them.
     """
+    stopped = (*faults, *changes)
     if plan.collection is None or created is None:
-        found = (plan.error,) if plan.error else tuple(faults) or ("not created: see the log of create_collection",)
+        found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
         return CollectionReport(plan.name, plan.target.name, faults=found)
     units = len(list(collection_units(plan, created)))
     if len(loads) < units:
-        found = (f"{units - len(loads)} of {units} load units were not loaded", *faults)
+        found = (f"{units - len(loads)} of {units} load units were not loaded", *stopped)
         return CollectionReport(plan.name, plan.target.name, action=created.action, faults=found)
     verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
     if created.planned:
         return verification.planned()
     if created.action == "skipped":
         return verification.skipped()
-    return verification.run(verify, create_index, search or SearchCheck())
+    return verification.run(verify, create_index, search or SearchCheck(), changes)
 
 
 class _Verification:
@@ -101,14 +104,14 @@ class _Verification:
         for load in loads:
             self.loaded.update(load.rows)
 
-    def run(self, verify: str, create_index: bool, check: SearchCheck) -> CollectionReport:
+    def run(self, verify: str, create_index: bool, check: SearchCheck, changes: Sequence[str]) -> CollectionReport:
         self.client.flush(self.target.name)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = self._partitions()
             faults = [fault for partition in partitions for fault in self._count_faults(partition)]
             sampled, different = self._compare_sample() if verify == "sample" and not self.target.auto_id else (0, [])
             search = self._search(check) if check.queries and create_index else None
-        faults += different
+        faults += [*different, *changes]
         if search and search.recall < check.recall:
             faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
         if not faults:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import (
+    ChangedSourceError,
     ConfigurationError,
     DamagedSourceError,
     MilvusdmError,
@@ -27,9 +29,10 @@ from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, Slice, SourceRef
 from tests.chain import Chain, GroupsChain, inspect_directory
-from tests.integration.collections_2x import stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored
+from tests.directories import random_rows, random_vectors, write_directory
 from tests.integration.rich_directory import PARTITIONS, write_rich_directory
+from tests.milvus1x_log import DELETE, Log
 from tests.object_storage import Bucket, airflow_connection
 from tests.seaweedfs import S3Address, running_seaweedfs
 from tests.unit.hdf5_inputs import inspect as inspect_hdf5
@@ -74,6 +77,26 @@ def test_a_directory_arrives_exact_and_stays_as_it_was(bucket, place, lite_clien
             partition: directory.live(name, tag) for tag, partition in PARTITIONS[name].items()
         }
     assert bucket.contents() == before
+
+
+def test_a_log_is_replayed_and_a_change_is_noticed(bucket, place, lite_client: MilvusClient, tmp_path: Path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(5)}})
+    log = Log(directory.path / "wal")
+    log.add(DELETE, "news", ids=(1,))
+    log.insert("news", "", [1, 7], random_vectors(2, 3))
+    log.write()
+    bucket.upload(directory.path, "a/milvus")
+    report = Chain(place("a/milvus"), lite_client).run()["news"]
+    assert (report.status, report.faults) == (VERIFIED, ())
+    expected = {row_id: vector for row_id, vector in directory.live("news").items() if row_id != 1}
+    assert stored(lite_client, "news") == {"_default": expected | random_rows([1, 7], 3)}
+
+    [unit] = resolve_group(inspect_directory(place("a/milvus"), "*")[0]).units
+    [deleted_docs] = directory.path.rglob("deleted_docs")
+    deleted_docs.write_bytes(struct.pack("<Qi", 4, 0))
+    bucket.upload(deleted_docs.parent, f"a/milvus/{deleted_docs.parent.relative_to(directory.path)}")
+    with pytest.raises(ChangedSourceError, match="changed since its ids were resolved"):
+        list(read_slices(unit.source, unit.collection, unit.slices, 100))
 
 
 @pytest.mark.parametrize("storage", [{}, {"compression": "gzip", "chunks": (100, 4)}], ids=["contiguous", "gzip"])

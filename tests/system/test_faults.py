@@ -178,6 +178,39 @@ def test_a_target_that_is_away_is_tried_again_and_then_named_in_the_report(
     assert f"Fail connecting to server on 127.0.0.1:{port}" in report["faults"][0]
 
 
+def test_a_source_that_changes_under_the_run_fails_it(
+    directory: Milvus1xDirectory, tmp_path: Path, milvus_lite_uri: str, airflow_home: Callable[[Path], dict[str, str]]
+) -> None:
+    now = directory.catalog_path.read_bytes()
+    directory.segment(directory.collection("later", dimension=8), range(5), random_vectors(5, seed=5))
+    directory.write()
+    (tmp_path / "now.sqlite").write_bytes(now)
+    env = airflow_home(write_dag(tmp_path / "dags", "live", LIVE.format(catalog=tmp_path / "now.sqlite")))
+    conf = {
+        "source_milvus_path": str(directory.path),
+        "source_collection": {"faces": None, "later": None},
+        "dest_uri": milvus_lite_uri,
+    }
+    ended = dags_test(env, "live", conf)
+
+    assert ended.run is not None, ended.output
+    assert ended.state == "failed"
+    reports = {one["collection"]: one for one in read_xcom(env, ended.run, "report", key="report")["collections"]}
+    assert {name: report["status"] for name, report in reports.items()} == {"faces": "verified", "later": "failed"}
+    [fault] = reports["later"]["faults"]
+    assert "Collection 'later' of the source changed since it was inspected" in fault
+
+
+LIVE = """
+import shutil
+
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag("live")
+dag.get_task("check_source").pre_execute = lambda context: shutil.copyfile(
+    "{catalog}", context["params"]["source_milvus_path"] + "/db/meta.sqlite"
+)
+"""
 QUICK = """
 from datetime import timedelta
 

@@ -25,7 +25,8 @@ CHAIN = {
     "create_collection": ("all_success", {"plan"}),
     "units": ("all_done", {"plan", "create_collection"}),
     "load_partitions": ("all_success", {"units"}),
-    "verify_counts": ("all_done", {"plan", "create_collection", "load_partitions"}),
+    "check_source": ("all_done", {"inspect_source", "load_partitions"}),
+    "verify_counts": ("all_done", {"plan", "create_collection", "load_partitions", "check_source"}),
     "report": ("all_done", {"plan", "verify_counts"}),
 }
 MAPPED = {
@@ -40,9 +41,14 @@ EXPORT = {
     **{task_id: CHAIN[task_id] for task_id in ("inspect_source", "resolve_ids", "plan", "report")},
     "units": ("all_success", {"plan"}),
     "export_partitions": ("all_success", {"units"}),
-    "verify_counts": ("all_done", {"plan", "export_partitions"}),
+    "check_source": ("all_done", {"inspect_source", "export_partitions"}),
+    "verify_counts": ("all_done", {"plan", "export_partitions", "check_source"}),
 }
-CHAINS = {"M2M": CHAIN, "H2M": CHAIN, "F2M": CHAIN, "M2H": EXPORT}
+FILES = {
+    **{task_id: task for task_id, task in CHAIN.items() if task_id != "check_source"},
+    "verify_counts": ("all_done", {"plan", "create_collection", "load_partitions"}),
+}
+CHAINS = {"M2M": CHAIN, "H2M": FILES, "F2M": FILES, "M2H": EXPORT}
 REQUIRED = {
     "M2M": {"source_milvus_path": "/data"},
     "H2M": {"dest_collection_name": "news"},
@@ -131,7 +137,7 @@ def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
     assert choices == {
         "mode": ["skip", "append", "overwrite"],
         "verify": ["counts", "sample"],
-        "unflushed_log": ["error", "ignore"],
+        "unflushed_log": ["replay", "ignore", "error"],
     }
     bad = {"mode": "x", "dest_port": 0, "unit_mib": 0, "source_collection": {}, "source_milvus_path": "", "rename": 5}
     for name, value in bad.items():

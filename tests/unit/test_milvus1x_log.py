@@ -1,8 +1,7 @@
-"""Rows that only the 1.x server's log holds; its records are packed by hand here."""
+"""The records of a 1.x server's log, and the policies `ignore` and `error` for rows that only it holds."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import pytest
@@ -10,39 +9,10 @@ import pytest
 from airflow_provider_milvusdm.exceptions import DamagedSourceError
 from airflow_provider_milvusdm.sources.milvus1x_log import LogRecord, read_log
 from tests.milvus1x_directory import Milvus1xDirectory
+from tests.milvus1x_log import DELETE, FLUSH, INSERT_BINARY, INSERT_FLOAT, Log
 from tests.milvus1x_rows import DROPPED
 from tests.tree_checksum import tree_checksum
 from tests.unit.reading import assert_in_order, errors, inspect
-
-INSERT_BINARY, INSERT_FLOAT, DELETE, FLUSH = 1, 2, 3, 5
-
-
-class Log:
-    """A log to be written, file by file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files: dict[int, bytes] = {0: b""}
-
-    @property
-    def last_lsn(self) -> int:
-        number = max(self.files)
-        return number << 32 | len(self.files[number])
-
-    def add(self, kind: int, name: str, tag: str = "", ids: tuple[int, ...] = (), data: bytes = b"") -> int:
-        """The record's lsn."""
-        number = max(self.files)
-        body = name.encode() + tag.encode() + struct.pack(f"<{len(ids)}q", *ids) + data
-        lsn = number << 32 | (len(self.files[number]) + 21 + len(body))
-        head = struct.pack("<QBHHII", lsn, kind, len(name.encode()), len(tag.encode()), len(ids), len(data))
-        self.files[number] += head + body
-        return lsn
-
-    def write(self, meta: tuple[int, int, int] | None = None) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for number, content in self.files.items():
-            (self.folder / f"{number}.wal").write_bytes(content)
-        self.folder.joinpath("mxlog.meta").write_bytes(struct.pack("<3Q", *(meta or (0, self.last_lsn, self.last_lsn))))
 
 
 @pytest.fixture
@@ -57,9 +27,9 @@ def test_records_are_read_in_order_through_all_files(log: Log) -> None:
     third = log.add(DELETE, "news", ids=(5,))
     log.write()
     assert list(read_log(log.folder)) == [
-        LogRecord(first, INSERT_FLOAT, "news", "新闻", 2),
-        LogRecord(second, FLUSH, "news", "", 0),
-        LogRecord(third, DELETE, "news", "", 1),
+        LogRecord(first, INSERT_FLOAT, "news", "新闻", 2, 32, 31),
+        LogRecord(second, FLUSH, "news", "", 0, 0, 104),
+        LogRecord(third, DELETE, "news", "", 1, 0, 25),
     ]
     assert third >> 32 == 10
 
@@ -113,7 +83,7 @@ def test_rows_above_the_collections_flush_refuse_it_alone(directory: Milvus1xDir
     directory.collection("news", dimension=4, flush_lsn=flushed)
     directory.collection("other", dimension=4)
     before = tree_checksum(directory.write())
-    found = errors(inspect(directory.path))
+    found = errors(inspect(directory.path, unflushed_log="error"))
     assert found["other"] == ""
     assert_in_order(
         found["news"],
@@ -146,7 +116,7 @@ def test_a_partition_is_flushed_as_far_as_it_or_its_collection_is(
     log.add(INSERT_FLOAT, "news", "x", (1,), bytes(16))
     log.add(INSERT_FLOAT, "news", "gone", (1,), bytes(16))
     log.write()
-    [found] = errors(inspect(directory.write(), {"news": tags})).values()
+    [found] = errors(inspect(directory.write(), {"news": tags}, unflushed_log="error")).values()
     assert bool(found) == refused
 
 
@@ -154,7 +124,7 @@ def test_a_deletion_without_a_tag_is_of_all_partitions(directory: Milvus1xDirect
     directory.partition(directory.collection("news", dimension=4), "x")
     log.add(DELETE, "news", ids=(7, 8))
     log.write()
-    [found] = errors(inspect(directory.write(), {"news": ["x"]})).values()
+    [found] = errors(inspect(directory.write(), {"news": ["x"]}, unflushed_log="error")).values()
     assert "0 inserted and 2 deleted" in found
 
 
@@ -165,7 +135,7 @@ def test_operations_on_other_partitions_do_not_matter(directory: Milvus1xDirecto
     log.add(INSERT_FLOAT, "news", "", (1,), bytes(16))
     log.add(DELETE, "news", "y", (1,))
     log.write()
-    assert errors(inspect(directory.write(), {"news": ["x"]})) == {"news": ""}
+    assert errors(inspect(directory.write(), {"news": ["x"]}, unflushed_log="error")) == {"news": ""}
 
 
 def test_a_damaged_log_refuses_the_collections_but_not_the_run(directory: Milvus1xDirectory, log: Log) -> None:

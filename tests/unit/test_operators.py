@@ -13,8 +13,17 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
 from airflow_provider_milvusdm.operators.files import FaissInspectOperator, Hdf5InspectOperator
-from airflow_provider_milvusdm.operators.milvus import MilvusPlanOperator, MilvusReportOperator, MilvusUnitsOperator
-from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+from airflow_provider_milvusdm.operators.milvus import (
+    MilvusPlanOperator,
+    MilvusReportOperator,
+    MilvusUnitsOperator,
+    MilvusVerifyOperator,
+)
+from airflow_provider_milvusdm.operators.milvus1x import (
+    Milvus1xCheckOperator,
+    Milvus1xInspectOperator,
+    Milvus1xSegmentOperator,
+)
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.vectors import CreatedCollection, LoadUnit
@@ -120,6 +129,39 @@ def test_a_report_with_a_failed_collection_fails_the_run(source: Path) -> None:
     fault = fault_of(MilvusReportOperator(task_id="t", collections=plans, reports=[verified]))
     assert "1 of 2 collections failed" in fault["fault"]
     assert len(run(MilvusReportOperator(task_id="t", collections=plans[:1], reports=[verified]))["collections"]) == 1
+
+
+def test_a_source_is_looked_at_again_and_what_changed_is_told_by_collection(directory: Milvus1xDirectory) -> None:
+    news = directory.collection("news", dimension=4)
+    directory.segment(news, [1, 2, 3], np.ones((3, 4)))
+    directory.segment(directory.collection("faces", dimension=4), [1], np.ones((1, 4)))
+    asked = {
+        "source_milvus_path": str(directory.write()),
+        "source_collection": {"news": None, "faces": None, "no": None},
+    }
+    inspected = run(Milvus1xInspectOperator(task_id="i", **asked))
+    check = Milvus1xCheckOperator(task_id="c", inspected=inspected, **asked)
+    assert run(check) == []
+    directory.segment(news, [4], np.ones((1, 4)), segment_id="9")
+    directory.write()
+    [change] = run(check)
+    assert change["collection"] == "news"
+    assert "segment news/9: none then, 1 rows now" in change["fault"]
+    directory.catalog_path.unlink()
+    assert [(change["collection"], "No Milvus 1.x catalog" in change["fault"]) for change in run(check)] == [
+        ("news", True),
+        ("faces", True),
+        ("no", True),
+    ]
+    assert run(Milvus1xCheckOperator(task_id="c", inspected=None, **asked)) == []
+
+
+def test_a_collection_fails_where_nobody_could_look_at_its_source_again(source: Path) -> None:
+    groups = run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
+    resolved = [run(Milvus1xSegmentOperator(task_id="r", partitions=group)) for group in groups]
+    [plan] = run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved))
+    verify = MilvusVerifyOperator(task_id="v", collection=plan, created=[], loaded=[], changes=None)
+    assert "nobody looked whether the source changed: see the log of check_source" in fault_of(verify)["fault"]
 
 
 @pytest.mark.parametrize(("xcoms", "values"), [(None, []), ([], []), ([None, 1, None], [1]), ((1, 2), [1, 2])])

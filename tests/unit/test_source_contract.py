@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import h5py
 import numpy as np
 import pytest
 
+from airflow_provider_milvusdm.exceptions import ChangedSourceError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.sources import open_source
 from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
+from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import PartitionGroup, Segment, VectorBatch, ranges
+from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, Segment, Slice, VectorBatch, ranges
 from tests.milvus1x_directory import Milvus1xDirectory
+from tests.milvus1x_log import DELETE, Log
 from tests.milvus1x_rows import HAMMING
 from tests.tree_checksum import tree_checksum
 from tests.unit import faiss_inputs, hdf5_inputs
@@ -64,6 +68,28 @@ def milvus1x(**collection: Any) -> Build:
         directory.segment(news, ids[:40].tolist(), vectors[:40], deleted=[3, 39, 0])
         directory.segment(news, ids[40:].tolist(), vectors[40:])
         [group] = inspect_milvus1x(directory.write())
+        return group
+
+    return build
+
+
+def milvus1x_log(**collection: Any) -> Build:
+    """Rows of which the log holds the most: in records of several sizes, two files and with another partition's."""
+
+    def build(folder: Path, ids: np.ndarray) -> PartitionGroup:
+        vectors = BITS if collection else FLOATS
+        directory, log = Milvus1xDirectory(folder), Log(folder / "wal")
+        news = directory.collection("news", dimension=32 if collection else 16, **collection)
+        directory.segment(news, ids[:40].tolist(), vectors[:40], deleted=[0])
+        directory.partition(news, "x")
+        for start, stop in pairwise((40, 41, 45, 45, 80, ROWS)):
+            log.insert("news", "", ids[start:stop].tolist(), vectors[start:stop])
+            log.insert("news", "x", [1, 2], vectors[:2])
+            if start == 45:
+                log.next_file()
+        log.add(DELETE, "news", ids=tuple(ids[[3, 39, 45, 120]].tolist()))
+        log.write()
+        [group] = inspect_milvus1x(directory.write(), {"news": ["_default"]})
         return group
 
     return build
@@ -139,6 +165,8 @@ LOSSY = FaissOptions(allow_lossy=True)
 CASES = {
     "milvus1x float": Case(milvus1x(), deleted=(3, 39, 0)),
     "milvus1x binary": Case(milvus1x(metric=HAMMING), BITS, deleted=(3, 39, 0)),
+    "milvus1x log, float": Case(milvus1x_log(), deleted=(0, 3, 39, 45, 120)),
+    "milvus1x log, binary": Case(milvus1x_log(metric=HAMMING), BITS, deleted=(0, 3, 39, 45, 120)),
     "hdf5 float32": Case(hdf5(FLOATS)),
     "hdf5 float32, gzip": Case(hdf5(FLOATS, chunks=(7, 3), compression="gzip", shuffle=True)),
     "hdf5 float64, gzip, checksums": Case(
@@ -251,7 +279,8 @@ def test_ids_alone_are_those_of_the_rows(built: Built) -> None:
         ids = segment.ids(0, segment.stored_rows)
         assert ids.dtype == np.int64
         assert ids.tolist() == whole(segment).ids.tolist()
-        assert len(ids) == live_rows == segment.stored_rows - segment.deleted_rows
+        assert live_rows == segment.stored_rows - segment.deleted_rows
+        assert len(ids) == live_rows - segment.replayed_deletes
 
 
 @pytest.mark.parametrize("step", [1, 7, 40])
@@ -264,7 +293,7 @@ def test_what_is_live_says_where_the_rows_are_stored(built: Built, step: int) ->
             for offset, row_id in zip(np.flatnonzero(live) + start, segment.ids(start, stop), strict=True):
                 assert segment.read(int(offset), int(offset) + 1).ids.tolist() == [row_id]
                 found += 1
-        assert found == live_rows
+        assert found == live_rows - segment.replayed_deletes
 
 
 def test_batches_have_the_types_and_shapes_that_targets_take(built: Built) -> None:
@@ -304,6 +333,28 @@ def test_resolving_divides_all_rows_into_units(built: Built) -> None:
         for piece in unit.slices:
             ids += source.segment(unit.collection, piece.segment).read(piece.start, piece.stop).ids.tolist()
     assert sorted(ids) == sorted(built.case.rows)
+
+
+def refused_as_changed(unit: LoadUnit, piece: Slice) -> str:
+    """What reading says of files that changed; the error itself would keep them open."""
+    try:
+        list(read_slices(unit.source, unit.collection, [piece], 7))
+    except ChangedSourceError as fault:
+        return str(fault)
+    return ""
+
+
+def test_a_file_that_changes_after_its_rows_were_resolved_is_noticed(built: Built) -> None:
+    pieces = [(unit, piece) for unit in resolve_group(built.group).units for piece in unit.slices]
+    for unit, piece in pieces:
+        for file in open_source(unit.source).segment(unit.collection, piece.segment).files:
+            before = file.stat()
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**10))
+            message = refused_as_changed(unit, piece)
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert f"{piece.segment} changed" in message
+            assert f"{file}. " in message
+        assert refused_as_changed(unit, piece) == ""
 
 
 def test_a_source_can_be_open_twice(built: Built) -> None:

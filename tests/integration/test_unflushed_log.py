@@ -1,0 +1,64 @@
+"""Rows that only the 1.x server's log holds arrive as the server would have served them after its next start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pymilvus import MilvusClient
+
+from airflow_provider_milvusdm.report import VERIFIED
+from tests.chain import Chain, export, inspect_directory
+from tests.collections_2x import stored
+from tests.directories import DIMENSION, random_rows, random_vectors
+from tests.milvus1x_directory import Milvus1xDirectory
+from tests.milvus1x_log import DELETE, Log
+from tests.tree_checksum import tree_checksum
+
+
+def write_directory_with_log(path: Path) -> Milvus1xDirectory:
+    """`news` with 100 rows and 50 in a partition: 25 and 5 more are in the log, and what deletes some of all."""
+    directory, log = Milvus1xDirectory(path), Log(path / "wal")
+    news = directory.collection("news", dimension=DIMENSION, index_params='{"nlist":16}', engine=2)
+    directory.segment(news, range(100), random_vectors(100, seed=1))
+    directory.segment(directory.partition(news, "2021-03 news"), range(50), random_vectors(50, seed=2))
+    log.insert("news", "", range(100, 120), random_vectors(20, seed=3))
+    log.add(DELETE, "news", "_default", ids=tuple(range(95, 105)))
+    log.next_file()
+    log.insert("news", "", range(100, 105), random_vectors(5, seed=4))
+    log.insert("news", "2021-03 news", range(50, 55), random_vectors(5, seed=5))
+    log.add(DELETE, "news", ids=(0, 1, 54))
+    log.write()
+    directory.write()
+    return directory
+
+
+def expected_rows() -> dict[str, dict[int, bytes]]:
+    default = random_rows(range(100), 1) | random_rows(range(100, 120), 3)
+    default = {row_id: vector for row_id, vector in default.items() if row_id not in range(95, 105)}
+    default |= random_rows(range(100, 105), 4)
+    partitions = {"_default": default, "_2021_03_news": random_rows(range(50), 2) | random_rows(range(50, 55), 5)}
+    return {
+        name: {row_id: vector for row_id, vector in rows.items() if row_id not in (0, 1, 54)}
+        for name, rows in partitions.items()
+    }
+
+
+def test_the_log_is_replayed(client: MilvusClient, tmp_path: Path) -> None:
+    path = write_directory_with_log(tmp_path / "milvus").path
+    before = tree_checksum(path)
+    report = Chain(path, client, unit_bytes=1000).run(mode="append")["news"]
+    assert (report.status, report.faults) == (VERIFIED, ())
+    assert "replayed from the 1.x server's log: 30 rows inserted, 13 ids deleted" in report.notes
+    expected = expected_rows()
+    assert stored(client, "news") == expected
+    assert {part.target: part.live for part in report.partitions} == {tag: len(rows) for tag, rows in expected.items()}
+    assert tree_checksum(path) == before
+
+
+def test_the_log_is_exported(tmp_path: Path) -> None:
+    path = write_directory_with_log(tmp_path / "milvus").path
+    groups = inspect_directory(path, "*")
+    report = export(groups, tmp_path / "hdf5")["news"]
+    assert (report.status, report.faults) == (VERIFIED, ())
+    loaded = {Path(part.target).stem: part.loaded for part in report.partitions}
+    assert loaded == {name: len(rows) for name, rows in expected_rows().items()}
