@@ -16,8 +16,8 @@ from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from airflow_provider_milvusdm.vectors import LoadUnit
 from tests.chain import Chain, GroupsChain, Steps
-from tests.integration.collections_2x import stored_in_all
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored_in_all
+from tests.directories import random_vectors, write_directory
 from tests.integration.killed import Checkpoints
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.targets import milvus_client

@@ -27,8 +27,8 @@ from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, Slice, SourceRef
 from tests.chain import Chain, GroupsChain, inspect_directory
-from tests.integration.collections_2x import stored
-from tests.integration.directories import random_vectors, write_directory
+from tests.collections_2x import stored
+from tests.directories import random_vectors, write_directory
 from tests.integration.rich_directory import PARTITIONS, write_rich_directory
 from tests.object_storage import Bucket, airflow_connection
 from tests.seaweedfs import S3Address, running_seaweedfs

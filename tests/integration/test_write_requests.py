@@ -10,8 +10,8 @@ from pymilvus import DataType, MilvusClient
 
 from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
 from airflow_provider_milvusdm.vectors import TargetCollection, VectorBatch
-from tests.integration.collections_2x import create_index, stored
-from tests.integration.directories import random_vectors
+from tests.collections_2x import create_index, stored
+from tests.directories import random_vectors
 
 ROWS = 500
 IDS = np.concatenate([[0, 1, -1, 2**63 - 2, -(2**63) + 1], np.arange(1000, 1000 + ROWS - 5)]).astype(np.int64)
