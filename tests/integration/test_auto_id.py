@@ -12,8 +12,8 @@ from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, delete_ids, read_vectors
 from airflow_provider_milvusdm.vectors import TargetCollection
 from tests.chain import Chain
-from tests.integration.collections_2x import insert, is_lite, make_collection, stored
-from tests.integration.directories import random_rows, random_vectors
+from tests.collections_2x import insert, is_lite, make_collection, stored
+from tests.directories import random_rows, random_vectors
 from tests.milvus1x_directory import Milvus1xDirectory
 
 FIRST_ID = 1_614_924_431_171_826_000

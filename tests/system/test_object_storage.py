@@ -9,8 +9,8 @@ import pytest
 
 from tests.airflow_home import dags_test
 from tests.airflow_runs import read_task_logs, read_xcom
-from tests.integration.collections_2x import stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import stored
+from tests.directories import write_directory
 from tests.object_storage import Bucket, airflow_connection
 from tests.seaweedfs import S3Address
 from tests.targets import milvus_client
