@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Steps:
         """What inspecting the source finds."""
         raise NotImplementedError
 
-    def plan(self, selection: Any = "*", rename: Mapping[str, str] | None = None, **names: str) -> list[Any]:
+    def plan(self, selection: Any = "*", rename: Mapping[str, str] | None = None, **names: Any) -> list[Any]:
         return plan_groups(self.groups(selection), rename, self.policies, **names)
 
     def create(
@@ -66,12 +66,16 @@ class Steps:
         *,
         create_index: bool = True,
         dry_run: bool = False,
-        **options: Any,
+        alias: Any = None,
+        verify: str = "sample",
+        before_verify: Callable[[], None] = lambda: None,
     ) -> dict[str, CollectionReport]:
-        """All steps; the reports by collection. Other options are those of `verify_collection`."""
-        plans = self.plan(selection, rename)
-        created, faults = self.create(plans, mode, create_index=create_index, dry_run=dry_run)
+        """All steps, and one of the test's own between load and verify; the reports by collection."""
+        plans = self.plan(selection, rename, alias=alias)
+        mend = verify == "full"
+        created, faults = self.create(plans, mode, create_index=create_index, mend=mend, dry_run=dry_run)
         loaded = self.load(plans, created)
+        before_verify()
         made = {one.name: one for one in created}
         return {
             plan.name: _through_json(
@@ -82,8 +86,8 @@ class Steps:
                     [load for load in loaded if load.collection == plan.name],
                     faults.get(plan.name, ()),
                     settings=self.settings.of(plan.name),
+                    verify=verify,
                     create_index=create_index,
-                    **options,
                 )
             )
             for plan in plans
@@ -149,7 +153,7 @@ def plan_groups(
     groups: Sequence[PartitionGroup],
     rename: Mapping[str, str] | None = None,
     policies: RowPolicies | None = None,
-    **names: str,
+    **names: Any,
 ) -> list[CollectionPlan]:
     """Resolve and plan."""
     groups, resolved, faults = [_through_json(group) for group in groups], [], {}

@@ -129,12 +129,12 @@ class CollectionVerifyOperator(CollectionOperator):
         self.faults = faults
 
     @abstractmethod
-    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
+    def report(self, plan: CollectionPlan, faults: Sequence[str], context: Context) -> CollectionReport:
         """Verify and report; faults are reported, not raised."""
 
     def step(self, context: Context) -> dict[str, Any]:
         faults = [fault["fault"] for some in self.faults for fault in self.of_collection(some)]
-        report = self.report(from_json(CollectionPlan, self.collection), faults)
+        report = self.report(from_json(CollectionPlan, self.collection), faults, context)
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
         self.log.info("\n%s", render(Report((report,))))

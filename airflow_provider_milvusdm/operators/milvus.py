@@ -48,9 +48,11 @@ class MilvusPlanOperator(MigrationOperator):
     :param rename: ``{"news": "articles", "news/2021": "y2021"}``: collections and partitions.
     :param id_field: name of the primary key.
     :param vector_field: name of the vector field.
+    :param alias: ``{"news": "articles"}``, or a text where there is one collection: load it under a name of its own,
+        and switch this alias to it once it is verified.
     """
 
-    template_fields: Sequence[str] = ("groups", "resolved", "faults", "rename", "id_field", "vector_field")
+    template_fields: Sequence[str] = ("groups", "resolved", "faults", "rename", "id_field", "vector_field", "alias")
 
     def __init__(
         self,
@@ -61,11 +63,12 @@ class MilvusPlanOperator(MigrationOperator):
         rename: Mapping[str, str] | str | None = None,
         id_field: str = "id",
         vector_field: str = "embedding",
+        alias: Mapping[str, str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.groups, self.resolved, self.faults = groups, resolved, faults
-        self.rename, self.id_field, self.vector_field = rename, id_field, vector_field
+        self.rename, self.id_field, self.vector_field, self.alias = rename, id_field, vector_field, alias
 
     def step(self, context: Context) -> list[dict[str, Any]]:
         from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
@@ -77,6 +80,7 @@ class MilvusPlanOperator(MigrationOperator):
             rename=parse_text(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,
+            alias=parse_text(self.alias),
         )
         return [to_json(plan) for plan in plans]
 
@@ -85,7 +89,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     """Make the target of one collection ready, or refuse before anything is touched.
 
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
-    :param mode: ``skip``, ``append`` or ``overwrite``: acts only where the target exists.
+    :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists.
+    :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
     :param plan_only: touch nothing, say what would be done.
@@ -95,6 +100,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         *MilvusOperator.template_fields,
         *CollectionOperator.template_fields,
         "mode",
+        "verify",
         "create_index",
         "target",
         "plan_only",
@@ -104,13 +110,15 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         self,
         *,
         mode: str = "skip",
+        verify: str = "sample",
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
         plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mode, self.create_index, self.target, self.plan_only = mode, create_index, target, plan_only
+        self.mode, self.verify, self.create_index = mode, verify, create_index
+        self.target, self.plan_only = target, plan_only
 
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
@@ -126,6 +134,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 self.mode,
                 settings,
                 create_index=parse_text(self.create_index),
+                mend=self.verify == "full",
                 dry_run=parse_text(self.plan_only),
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
@@ -196,7 +205,8 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     :param created: what the create tasks returned.
     :param loaded: what the load tasks returned.
     :param faults: what the create and load tasks that failed left under ``fault``.
-    :param verify: ``counts``, or ``sample``: rows are read back and compared bit for bit, too.
+    :param verify: ``none``, ``counts``, ``sample`` (rows are read back and compared bit for bit, too) or ``full`` (all
+        are; tried again, it goes on from its checkpoint).
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
     """
@@ -225,7 +235,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.created, self.loaded = created, loaded
         self.verify, self.create_index, self.target = verify, create_index, target
 
-    def report(self, plan: CollectionPlan, faults: Sequence[str]) -> CollectionReport:
+    def report(self, plan: CollectionPlan, faults: Sequence[str], context: Context) -> CollectionReport:
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 
@@ -241,6 +251,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 settings=settings_of(self.target, plan.name),
                 verify=self.verify,
                 create_index=parse_text(self.create_index),
+                store=context["task_state_store"],
             )
 
 
