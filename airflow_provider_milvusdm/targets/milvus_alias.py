@@ -95,6 +95,16 @@ def switch_alias(client: MilvusClient, plan: CollectionPlan) -> tuple[str, ...]:
         client.alter_alias(name, plan.alias)
         back = f"client.alter_alias({before!r}, {plan.alias!r}) goes back to {before}, which is as it was"
     else:
-        client.create_alias(name, plan.alias)
+        _make_alias(client, name, plan.alias)
         back = f"client.drop_alias({plan.alias!r}) takes it back"
     return (f"alias {plan.alias} stands for {name} now; {back}",)
+
+
+def _make_alias(client: MilvusClient, name: str, alias: str) -> None:
+    """An alias of a collection that was dropped leads nowhere, and can be altered alone."""
+    from pymilvus import MilvusException
+
+    try:
+        client.create_alias(name, alias)
+    except MilvusException:
+        client.alter_alias(name, alias)
