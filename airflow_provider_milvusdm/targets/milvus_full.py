@@ -56,13 +56,13 @@ def compare_all(
     comparison = _Comparison(client, plan, created, _last(mark, store), store)
     comparison.compare_ids()
     comparison.compare_bytes()
-    if store:
+    if store is not None:
         store.set(CHECKPOINT, {})
     return comparison.done.rows, comparison.faults()
 
 
 def _last(mark: Mark, store: CheckpointStore | None) -> Compared:
-    fresh, found = Compared(mark.source, mark.incarnation), store.get(CHECKPOINT) if store else None
+    fresh, found = Compared(mark.source, mark.incarnation), store.get(CHECKPOINT) if store is not None else None
     if not found:
         return fresh
     last = Compared(**found | {"partitions": tuple(found["partitions"])})
@@ -117,5 +117,5 @@ class _Comparison:
 
     def _note(self, done: Compared) -> None:
         self.done = done
-        if self.store and not self.counts:
+        if self.store is not None and not self.counts:
             self.store.set(CHECKPOINT, asdict(done))
