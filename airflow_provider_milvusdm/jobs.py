@@ -156,10 +156,19 @@ class MilvusParams(RowsParams):
         description="Instead of host and port: http(s)://host:port, or the path of a Milvus Lite file.",
         json_schema_extra=TARGET,
     )
-    mode: Literal["skip", "append", "overwrite"] = Field(
+    mode: Literal["skip", "append", "overwrite", "sync"] = Field(
         default="skip",
         title="If the target exists",
-        description="skip leaves it as it is, append adds to it, overwrite drops it (or the named partitions) first.",
+        description="skip leaves it as it is, append adds to it, overwrite drops it (or the named partitions) first, "
+        "sync makes its ids those of the source: inserts what is missing, deletes what the source does not have; with "
+        "verify: full, rows that differ are loaded again.",
+        json_schema_extra=TARGET,
+    )
+    alias: OptionalText = Field(
+        default=None,
+        title="Alias",
+        description="The collection is loaded under a name of its own, and this alias switched to it once it is "
+        "verified; what the alias stood for stays.",
         json_schema_extra=TARGET,
     )
     id_field: str = Field(
@@ -190,10 +199,11 @@ class MilvusParams(RowsParams):
         '{"load": false, "collections": {"news": {"index_type": "DISKANN"}}}.',
         json_schema_extra=TARGET,
     )
-    verify: Literal["counts", "sample"] = Field(
+    verify: Literal["counts", "sample", "full", "none"] = Field(
         default="sample",
         title="Verification",
-        description="counts: every partition is counted. sample: rows are read back and compared bit for bit, too.",
+        description="counts: every partition is counted. sample: rows are read back and compared bit for bit, too. "
+        "full: every id and every byte is. none: what the target acknowledged is taken for loaded.",
         json_schema_extra=ROWS,
     )
     verify_search: int = Field(
@@ -233,6 +243,12 @@ class MilvusParams(RowsParams):
             yield "dest_uri and dest_host or dest_port are both set: one of them is enough"
         if "@" in str(params.get("dest_uri")):
             yield "dest_uri: a login belongs into the connection that milvus_conn_id names, not into a param"
+        if params.get("mode") == "sync" and params.get("duplicate_ids") == "remap":
+            yield "mode: sync with duplicate_ids: remap: keys made of places can't tell which rows are there already"
+        if params.get("mode") in ("sync", "append") and params.get("alias"):
+            yield f"mode: {params['mode']} with alias: an alias is switched to a collection that is loaded anew"
+        if params.get("create_index") is False and params.get("alias"):
+            yield "create_index: false with alias: its readers could not search the collection"
 
 
 class CollectionParameter(Params):
@@ -285,6 +301,9 @@ class ToOneCollection(MilvusParams):
     )
 
 
+Aliases = Annotated[dict[str, str] | str | None, WithJsonSchema({"type": ["null", "string", "object"]})]
+
+
 class M2M(Milvus1xParams, MilvusParams):
     """Milvus 1.x to Milvus 2.x."""
 
@@ -300,6 +319,13 @@ class M2M(Milvus1xParams, MilvusParams):
         title="Ids that the 1.x server made",
         description="keep: the target goes on making ids for rows inserted without, where it can (Milvus 2.6.3 and "
         "later, Milvus Lite). off: it takes rows with an id alone.",
+        json_schema_extra=TARGET,
+    )
+    alias: Aliases = Field(  # type: ignore[assignment]
+        default=None,
+        title="Aliases",
+        description='{"news": "articles"}, or a text where one collection is migrated: the collection is loaded under '
+        "a name of its own, and this alias switched to it once it is verified; what the alias stood for stays.",
         json_schema_extra=TARGET,
     )
 
@@ -354,6 +380,8 @@ class H2M(ToOneCollection):
     @classmethod
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
         yield from super().contradictions(params)
+        if params.get("mode") == "sync" and params.get("ids") == "auto":
+            yield "mode: sync with ids: auto: ids made by the target can't tell which rows are there already"
         if bool(params.get("data_path")) == bool(params.get("data_dir")):
             yield f"data_path or data_dir: one of the two, found {'both' if params.get('data_path') else 'neither'}"
         if params.get("ids") == "auto" and params.get("duplicate_ids") == "remap":

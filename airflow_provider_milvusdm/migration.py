@@ -185,8 +185,9 @@ def report(plan: MilvusPlanOperator, verify: MappedOperator) -> MilvusReportOper
 def to_milvus(inspect: MigrationOperator, **names: str) -> None:
     """The chain into Milvus 2.x, from any source."""
     target = {name: text(name) for name in ("milvus_conn_id", "dest_host", "dest_port", "dest_uri")}
-    settings = {"create_index": value("create_index"), "target": value("target")}
-    plan = resolve_and_plan(inspect, id_field=text("id_field"), vector_field=text("vector_field"), **names)
+    settings = {"create_index": value("create_index"), "target": value("target"), "verify": text("verify")}
+    names |= {"id_field": text("id_field"), "vector_field": text("vector_field"), "alias": value("alias")}
+    plan = resolve_and_plan(inspect, **names)
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection",
         mode=text("mode"),
@@ -207,7 +208,6 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
         loaded=load.output,
         faults=[XComArg(create, FAULT), XComArg(load, FAULT)],
         changes=check_source(inspect, load),
-        verify=text("verify"),
         verify_search=text("verify_search"),
         search_recall=text("search_recall"),
         search_params=value("search_params"),

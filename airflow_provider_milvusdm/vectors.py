@@ -52,6 +52,11 @@ class VectorBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def part(self, start: int, stop: int) -> VectorBatch:
+        """Rows ``start`` to ``stop`` of it."""
+        columns = {name: some if isinstance(some, str) else some[start:stop] for name, some in self.columns.items()}
+        return VectorBatch(self.ids[start:stop], self.vectors[start:stop], columns)
+
 
 @dataclass(frozen=True)
 class CollectionSpec:
@@ -303,6 +308,8 @@ class CollectionPlan:
     partition_names: Mapping[str, str] = field(default_factory=dict)
     """Target partition of each tag; the tag itself where it becomes a partition key."""
     units: tuple[LoadUnit, ...] = ()
+    alias: str = ""
+    """Alias to switch to the target once it is verified."""
     error: str = ""
     notes: tuple[str, ...] = ()
 
@@ -335,5 +342,9 @@ class CreatedCollection:
     """By target partition; the partitions that are not in it are left as they are."""
     upsert: bool = False
     planned: bool = False
+    units: tuple[LoadUnit, ...] | None = None
+    """What to load in place of the plan's units, where the target holds some rows already."""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """How many it holds, by target partition; they are not counted in ``before``."""
     notes: tuple[str, ...] = ()
     """What the report has to say of the target."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.targets.hdf5 import export_partition, export_units, verify_export
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
 from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
+from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
@@ -43,7 +44,7 @@ class Steps:
         """What changed in the source since `groups`."""
         return {}
 
-    def plan(self, selection: Any = "*", rename: Mapping[str, str] | None = None, **names: str) -> list[Any]:
+    def plan(self, selection: Any = "*", rename: Mapping[str, str] | None = None, **names: Any) -> list[Any]:
         return plan_groups(self.groups(selection), rename, self.policies, **names)
 
     def create(
@@ -71,12 +72,17 @@ class Steps:
         *,
         create_index: bool = True,
         dry_run: bool = False,
-        **options: Any,
+        alias: Any = None,
+        verify: str = "sample",
+        search: SearchCheck | None = None,
+        before_verify: Callable[[], None] = lambda: None,
     ) -> dict[str, CollectionReport]:
-        """All steps; the reports by collection. Other options are those of `verify_collection`."""
-        plans = self.plan(selection, rename)
-        created, faults = self.create(plans, mode, create_index=create_index, dry_run=dry_run)
+        """All steps, and one of the test's own between load and verify; the reports by collection."""
+        plans = self.plan(selection, rename, alias=alias)
+        mend = verify == "full"
+        created, faults = self.create(plans, mode, create_index=create_index, mend=mend, dry_run=dry_run)
         loaded = self.load(plans, created)
+        before_verify()
         changes = self.changes(selection)
         made = {one.name: one for one in created}
         return {
@@ -89,8 +95,9 @@ class Steps:
                     faults.get(plan.name, ()),
                     [changes[plan.name]] if plan.name in changes else [],
                     settings=self.settings.of(plan.name),
+                    verify=verify,
+                    search=search,
                     create_index=create_index,
-                    **options,
                 )
             )
             for plan in plans
@@ -172,7 +179,7 @@ def plan_groups(
     groups: Sequence[PartitionGroup],
     rename: Mapping[str, str] | None = None,
     policies: RowPolicies | None = None,
-    **names: str,
+    **names: Any,
 ) -> list[CollectionPlan]:
     """Resolve and plan."""
     groups, resolved, faults = [_through_json(group) for group in groups], [], {}

@@ -134,7 +134,9 @@ class CollectionVerifyOperator(CollectionOperator):
         self.faults, self.changes = faults, changes
 
     @abstractmethod
-    def report(self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str]) -> CollectionReport:
+    def report(
+        self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
+    ) -> CollectionReport:
         """Verify and report; faults are reported, not raised.
 
         ``changes``: what of the source is not as it was when it was inspected.
@@ -145,7 +147,7 @@ class CollectionVerifyOperator(CollectionOperator):
         changes = [change["fault"] for change in self.of_collection(self.changes)]
         if self.changes is None:
             changes.append("nobody looked whether the source changed: see the log of check_source")
-        report = self.report(from_json(CollectionPlan, self.collection), faults, changes)
+        report = self.report(from_json(CollectionPlan, self.collection), faults, changes, context)
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
         self.log.info("\n%s", render(Report((report,))))

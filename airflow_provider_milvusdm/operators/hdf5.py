@@ -90,7 +90,9 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         super().__init__(**kwargs)
         self.exported, self.plan_only = exported, plan_only
 
-    def report(self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str]) -> CollectionReport:
+    def report(
+        self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
+    ) -> CollectionReport:
         from airflow_provider_milvusdm.targets.hdf5 import Exported, planned_export, verify_export
 
         if parse_text(self.plan_only):

@@ -49,9 +49,20 @@ class MilvusPlanOperator(MigrationOperator):
     :param id_field: name of the primary key.
     :param vector_field: name of the vector field.
     :param auto_id: ``keep`` has the target go on making ids where the source's server made them; ``off``.
+    :param alias: ``{"news": "articles"}``, or a text where there is one collection: load it under a name of its own,
+        and switch this alias to it once it is verified.
     """
 
-    template_fields: Sequence[str] = ("groups", "resolved", "faults", "rename", "id_field", "vector_field", "auto_id")
+    template_fields: Sequence[str] = (
+        "groups",
+        "resolved",
+        "faults",
+        "rename",
+        "id_field",
+        "vector_field",
+        "auto_id",
+        "alias",
+    )
 
     def __init__(
         self,
@@ -63,11 +74,13 @@ class MilvusPlanOperator(MigrationOperator):
         id_field: str = "id",
         vector_field: str = "embedding",
         auto_id: str = "keep",
+        alias: Mapping[str, str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.groups, self.resolved, self.faults = groups, resolved, faults
-        self.rename, self.id_field, self.vector_field, self.auto_id = rename, id_field, vector_field, auto_id
+        self.rename, self.id_field, self.vector_field = rename, id_field, vector_field
+        self.auto_id, self.alias = auto_id, alias
 
     def step(self, context: Context) -> list[dict[str, Any]]:
         from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
@@ -80,6 +93,7 @@ class MilvusPlanOperator(MigrationOperator):
             id_field=self.id_field,
             vector_field=self.vector_field,
             auto_id=self.auto_id,
+            alias=parse_text(self.alias),
         )
         return [to_json(plan) for plan in plans]
 
@@ -88,7 +102,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     """Make the target of one collection ready, or refuse before anything is touched.
 
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
-    :param mode: ``skip``, ``append`` or ``overwrite``: acts only where the target exists.
+    :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists.
+    :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
     :param plan_only: touch nothing, say what would be done.
@@ -98,6 +113,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         *MilvusOperator.template_fields,
         *CollectionOperator.template_fields,
         "mode",
+        "verify",
         "create_index",
         "target",
         "plan_only",
@@ -107,13 +123,15 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         self,
         *,
         mode: str = "skip",
+        verify: str = "sample",
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
         plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mode, self.create_index, self.target, self.plan_only = mode, create_index, target, plan_only
+        self.mode, self.verify, self.create_index = mode, verify, create_index
+        self.target, self.plan_only = target, plan_only
 
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
@@ -129,6 +147,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 self.mode,
                 settings,
                 create_index=parse_text(self.create_index),
+                mend=self.verify == "full",
                 dry_run=dry_run,
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
@@ -199,7 +218,8 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     :param created: what the create tasks returned.
     :param loaded: what the load tasks returned.
     :param faults: what the create and load tasks that failed left under ``fault``.
-    :param verify: ``counts``, or ``sample``: rows are read back and compared bit for bit, too.
+    :param verify: ``none``, ``counts``, ``sample`` (rows are read back and compared bit for bit, too) or ``full`` (all
+        are; tried again, it goes on from its checkpoint).
     :param verify_search: how many vectors of the source to search in the target; 0: none.
     :param search_recall: the recall below which verification fails.
     :param search_params: params of the search, such as ``{"nprobe": 64}``.
@@ -238,7 +258,9 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.verify, self.create_index, self.target = verify, create_index, target
         self.verify_search, self.search_recall, self.search_params = verify_search, search_recall, search_params
 
-    def report(self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str]) -> CollectionReport:
+    def report(
+        self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
+    ) -> CollectionReport:
         from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
@@ -260,6 +282,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 search=SearchCheck(
                     int(self.verify_search), float(self.search_recall), parse_text(self.search_params) or {}
                 ),
+                store=context["task_state_store"],
             )
 
     def _client(self, created: CreatedCollection | None) -> AbstractContextManager[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from airflow_provider_milvusdm.sources import open_source
 from airflow_provider_milvusdm.sources.row_mask import Mask, from_text
@@ -45,11 +46,30 @@ def read_slices(
         refuse_changed(segment, piece)
 
 
+def read_keys(
+    ref: SourceRef, collection: CollectionSpec, piece: Slice
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Offsets in the slice and primary keys of its rows, in order, in batches; no vector is read."""
+    segment = open_source(ref).segment(collection, piece.segment)
+    left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
+    for start, stop in ranges(piece.start, piece.stop, IDS_A_BATCH):
+        offsets, ids = _live_offsets(segment, piece, start, stop), segment.ids(start, stop)
+        if left_out is not None:
+            kept = ~left_out[offsets]
+            offsets, ids = offsets[kept], ids[kept]
+        yield offsets, ids if piece.first_key is None else offsets + piece.first_key
+
+
+def _live_offsets(segment: Segment, piece: Slice, start: int, stop: int) -> npt.NDArray[np.int64]:
+    """Where in the slice the live ones of the stored rows ``start`` to ``stop`` are."""
+    return np.flatnonzero(segment.live(start, stop)) + (start - piece.start)
+
+
 def _read(segment: Segment, piece: Slice, left_out: Mask | None, start: int, stop: int) -> VectorBatch:
     batch = segment.read(start, stop)
     if left_out is None and piece.first_key is None:
         return batch
-    offsets = np.flatnonzero(segment.live(start, stop)) + (start - piece.start)
+    offsets = _live_offsets(segment, piece, start, stop)
     if left_out is not None:
         kept = ~left_out[offsets]
         batch, offsets = VectorBatch(batch.ids[kept], batch.vectors[kept]), offsets[kept]

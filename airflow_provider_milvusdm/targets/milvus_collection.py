@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.targets.milvus_alias import aliased, check_alias
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids, generates_ids, id_notes
 from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus_index import index_for, searchable
@@ -24,6 +25,7 @@ from airflow_provider_milvusdm.targets.milvus_rows import (
     is_lite,
     side_by_side,
 )
+from airflow_provider_milvusdm.targets.milvus_sync import Changes
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
     SOURCE_ID,
@@ -70,23 +72,26 @@ def create_collection(
     settings: CollectionSettings | None = None,
     *,
     create_index: bool = True,
+    mend: bool = False,
     dry_run: bool = False,
 ) -> CreatedCollection:
     """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
 
-    ``mode`` (``skip``, ``append``, ``overwrite``) acts only where the collection, or the partitions that were
-    named, exist. A collection that an earlier run of the same source left half loaded is gone on with, unless
-    ``mode`` is ``overwrite``. A dry run only says what would be done.
+    ``mode`` (``skip``, ``append``, ``overwrite``, ``sync``) acts only where the collection, or the partitions that
+    were named, exist. A collection that an earlier run of the same source left half loaded is gone on with, unless
+    ``mode`` is ``overwrite``. ``mend``: ``sync`` compares vectors too. A dry run only says what would be done.
     """
     if plan.collection is None:
         raise TargetError(plan.error)
     _refuse_binary_in_lite(client, plan.collection)
-    creation = _Creation(client, plan, plan.collection, settings or CollectionSettings(), create_index)
+    settings = settings or CollectionSettings()
+    check_alias(client, plan, settings, create_index=create_index)
+    creation = _Creation(client, plan, plan.collection, settings, create_index, mend)
     action = creation.decide(mode)
     creation.refuse_too_many_partitions(action)
     notes = creation.notes(action)
     created = CreatedCollection(plan.name, action, planned=True) if dry_run else creation.do(action)
-    return replace(created, notes=notes)
+    return replace(created, notes=(*notes, *created.notes))
 
 
 def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
@@ -109,9 +114,10 @@ class _Creation:
         collection: CollectionSpec,
         settings: CollectionSettings,
         create_index: bool,
+        mend: bool,
     ) -> None:
         self.client, self.plan, self.collection = client, plan, collection
-        self.settings, self.create_index = settings, create_index
+        self.settings, self.create_index, self.mend = settings, create_index, mend
         generate_ids = plan.target.generate_ids and can_generate_ids(client)
         self.target = replace(plan.target, generate_ids=generate_ids)
         self.keyed = bool(self.target.partition_field)
@@ -126,6 +132,11 @@ class _Creation:
         existing = self.existing
         if existing is None:
             return "created"
+        if self.plan.alias:
+            return self._decide_behind_alias(existing, mode)
+        if mode == "sync":
+            self._check_syncable(existing)
+            return "synced"
         if mode == "overwrite" and self.plan.whole:
             return "overwritten"
         if existing.mark and existing.mark.is_loading:
@@ -150,6 +161,10 @@ class _Creation:
             return self._resume(self.existing)
         if action == "skipped":
             return CreatedCollection(self.plan.name, action)
+        if action == "kept":
+            return self._keep()
+        if action == "synced":
+            return self._sync(self.existing)
         if action == "added":
             return self._add(self.existing)
         if action == "appended":
@@ -224,6 +239,51 @@ class _Creation:
     def _counts(self, partitions: Sequence[str]) -> dict[str, int]:
         counts = side_by_side(self.client, partial(count_rows, self.client, self.target), partitions)
         return dict(zip(partitions, counts, strict=True))
+
+    def _decide_behind_alias(self, existing: Existing, mode: str) -> str:
+        """The collection's name tells its source: what it holds needn't be loaded again, and readers may be at it."""
+        if existing.mark is None or existing.mark.source != self.plan.fingerprint:
+            raise TargetError(
+                f"collection {self.target.name!r} of the target is not one that this migration made",
+                expected=f"a mark with source {self.plan.fingerprint}",
+                found=f"a mark with source {existing.mark.source}" if existing.mark else "no mark",
+                cure="Drop it, or rename.",
+            )
+        self._check_schema(existing)
+        if mode == "overwrite" and aliased(self.client, self.plan.alias) != self.target.name:
+            return "overwritten"
+        return self._resumed(existing) if existing.mark.is_loading else "kept"
+
+    def _keep(self) -> CreatedCollection:
+        """Have it verified once more, as it is."""
+        names = self.plan.partition_names
+        kept = {names[partition.tag]: partition.rows for partition in self.plan.partitions}
+        return CreatedCollection(self.plan.name, "kept", dict.fromkeys(self.wanted, 0), units=(), kept=kept)
+
+    def _check_syncable(self, existing: Existing) -> None:
+        self._check_schema(existing)
+        if self.target.auto_id or self.target.own_keys:
+            raise TargetError(
+                f"collection {self.target.name!r} can't be synced",
+                expected="the ids of the source as primary keys",
+                found="keys made by the target"
+                if self.target.auto_id
+                else "keys made of places (duplicate_ids: remap)",
+                cure="Use mode overwrite.",
+            )
+
+    def _there(self, existing: Existing) -> frozenset[str]:
+        """The partitions, or partition keys, that may hold rows already."""
+        return frozenset(self.wanted) if self.keyed else existing.partitions
+
+    def _sync(self, existing: Existing) -> CreatedCollection:
+        with self._searchable():
+            changes = Changes(self.client, self.plan, self._there(existing), mend=self.mend)
+            changes.find()
+            created = changes.created()
+            self._mark_and_create(created.action, created.before, existing.partitions)
+            changes.delete_surplus()
+        return created
 
     def _append(self, existing: Existing) -> CreatedCollection:
         there = [name for name in self.wanted if self.keyed or name in existing.partitions]

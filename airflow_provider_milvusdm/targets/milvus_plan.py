@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.targets.milvus_alias import behind_alias, read_aliases
 from airflow_provider_milvusdm.targets.milvus_schema import target_names
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
@@ -26,12 +27,13 @@ def plan_collections(
     id_field: str = "id",
     vector_field: str = "embedding",
     auto_id: str = "keep",
+    alias: Mapping[str, str] | str | None = None,
 ) -> list[CollectionPlan]:
     """A plan for each collection of ``groups``; one that was not resolved entirely gets its error instead.
 
     ``auto_id``: ``keep`` has the target go on making ids where the source's server made them, ``off`` does not.
-    ``faults``: what the resolve tasks said, by collection. Raises ConfigurationError when two collections would
-    get one name, or ``rename`` names what is not migrated.
+    ``faults``: what the resolve tasks said, by collection. ``alias``: by collection, or of the only one. Raises
+    ConfigurationError when two collections would get one name, or ``rename`` or ``alias`` names what is not migrated.
     """
     tags = {name: _tags(groups, name) for name in dict.fromkeys(group.name for group in groups)}
     _check_rename(rename, tags)
@@ -40,7 +42,9 @@ def plan_collections(
         name: TargetCollection(names[name], id_field, vector_field, **_rows(name, groups, resolved, auto_id))
         for name in tags
     }
-    return [_plan(name, target, groups, resolved, faults, rename) for name, target in targets.items()]
+    aliases = read_aliases(alias, names)
+    plans = (_plan(name, target, groups, resolved, faults, rename) for name, target in targets.items())
+    return [behind_alias(plan, aliases.get(plan.name, "")) for plan in plans]
 
 
 def _rows(

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-    from airflow_provider_milvusdm.vectors import TargetCollection
+    from airflow_provider_milvusdm.vectors import TargetCollection, VectorBatch
 
+Row: TypeAlias = tuple[Any, ...]
+"""The bytes of a vector, and the scalar fields asked for."""
 LOWEST_ID = -(2**63)
 IDS_A_QUERY = 16384
+LITE_IDS_A_QUERY = 1 << 17
+"""Each query of Milvus Lite goes through all rows."""
 VECTORS_A_QUERY = 256
 """A server sends at most 64 MiB: this many vectors of 32,768 dimensions, its limit, are 32 MiB."""
 READS_AT_ONCE = 16
@@ -108,20 +113,59 @@ def ids_outside(
     return found
 
 
-def read_vectors(
-    client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]
-) -> dict[int, bytes]:
-    """The bytes of the vectors with these ids, as far as the partition holds them."""
-    vectors: dict[int, bytes] = {}
-    for some in _chunks(ids, VECTORS_A_QUERY):
+def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -> Iterator[npt.NDArray[np.int64]]:
+    """All ids of a partition, in their order, in batches.
+
+    A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's.
+    """
+    lite = is_lite(client)
+    most, options = (LITE_IDS_A_QUERY, {"iterator": "True"}) if lite else (IDS_A_QUERY, {})
+    behind = ""
+    while True:
+        rows = client.query(
+            target.name,
+            **within(target, partition, behind),
+            output_fields=[target.id_field],
+            consistency_level="Strong",
+            limit=most,
+            **options,
+        )
+        yield np.array([row[target.id_field] for row in rows], np.int64)
+        if len(rows) < most:
+            return
+        behind = f"{target.id_field} > {rows[-1][target.id_field]}"
+
+
+def read_rows(
+    client: MilvusClient,
+    target: TargetCollection,
+    partition: str,
+    ids: Sequence[int],
+    columns: Iterable[str] = (),
+    most: int = VECTORS_A_QUERY,
+) -> dict[int, Row]:
+    """The rows with these ids, as far as the partition holds them; ``most`` of them in one query."""
+    found: dict[int, Row] = {}
+    for some in _chunks(ids, most):
         rows = client.query(
             target.name,
             **within(target, partition, filter_ids(target.id_field, some)),
-            output_fields=[target.id_field, target.vector_field],
+            output_fields=[target.id_field, target.vector_field, *columns],
             consistency_level="Strong",
         )
-        vectors |= {row[target.id_field]: vector_bytes(row[target.vector_field]) for row in rows}
-    return vectors
+        for row in rows:
+            scalars = (row[name] for name in columns)
+            found[row[target.id_field]] = (vector_bytes(row[target.vector_field]), *scalars)
+    return found
+
+
+def rows_of(batch: VectorBatch) -> dict[int, Row]:
+    """The rows of a batch by id, as :func:`read_rows` returns them."""
+    columns = [
+        [values] * len(batch) if isinstance(values, str) else values.tolist() for values in batch.columns.values()
+    ]
+    vectors = (vector.tobytes() for vector in batch.vectors)
+    return dict(zip(batch.ids.tolist(), zip(vectors, *columns, strict=True), strict=True))
 
 
 def upserts_as_given(client: MilvusClient, target: TargetCollection) -> bool:
@@ -136,9 +180,12 @@ def upserts_as_given(client: MilvusClient, target: TargetCollection) -> bool:
 
 
 def delete_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> None:
-    """Delete rows by id, whether they are there or not; ``partition`` empty: wherever they are."""
+    """Delete rows by id, whether they are there or not; Milvus Lite deletes them from all other partitions, too."""
+    name = None if target.partition_field else partition
     for some in _chunks(ids, IDS_A_QUERY):
-        client.delete(target.name, filter=filter_ids(target.id_field, some), partition_name=partition or None)
+        client.delete(target.name, filter=filter_ids(target.id_field, some), partition_name=name)
+    if len(ids) and is_lite(client):
+        client.flush(target.name)
 
 
 def vector_bytes(value: object) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, LoadUnit
@@ -16,8 +16,17 @@ def address_units(plans: Sequence[CollectionPlan], created: Sequence[CreatedColl
 
 def collection_units(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:
     """Load units of one collection."""
+    return _address(plan, created, plan.units if created.units is None else created.units)
+
+
+def all_rows(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:
+    """The same of all rows that the target is to hold in the end, those that it holds already among them."""
+    return _address(plan, created, plan.units)
+
+
+def _address(plan: CollectionPlan, created: CreatedCollection, units: Iterable[LoadUnit]) -> Iterator[LoadUnit]:
     migration = plan.fingerprint
-    for unit in plan.units:
+    for unit in units:
         slices = tuple(
             replace(piece, partition=plan.partition_names[piece.partition])
             for piece in unit.slices

@@ -1,15 +1,14 @@
-"""Verify a collection: the target's counts against what was read, a sample of rows bit for bit."""
+"""Verify a collection: the target's counts against what was read, a sample of rows or all bit for bit."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.report import (
     FAILED,
     PLANNED,
@@ -19,34 +18,24 @@ from airflow_provider_milvusdm.report import (
     PartitionReport,
     SearchReport,
 )
-from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.targets.milvus_alias import switch_alias
+from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
+from airflow_provider_milvusdm.targets.milvus_full import compare_all
 from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, searchable
-from airflow_provider_milvusdm.targets.milvus_mark import set_mark
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, read_vectors, side_by_side
+from airflow_provider_milvusdm.targets.milvus_mark import Mark, set_mark
+from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, side_by_side
+from airflow_provider_milvusdm.targets.milvus_sample import compare_sample
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
 from airflow_provider_milvusdm.targets.milvus_search import SearchCheck, measure_search
 from airflow_provider_milvusdm.targets.milvus_units import collection_units
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded
-from airflow_provider_milvusdm.vectors import (
-    CollectionPlan,
-    CollectionSpec,
-    CreatedCollection,
-    LoadUnit,
-    ResolvedPartition,
-    Slice,
-    VectorBatch,
-)
+from airflow_provider_milvusdm.vectors import CollectionPlan, CollectionSpec, CreatedCollection, ResolvedPartition
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
-
-SAMPLED_ROWS = 1024
-"""Rows read back of a collection, shared among its partitions."""
-SAMPLED_WINDOW = 64
-"""Stored rows looked at for a live one, at a time."""
 
 
 def verify_collection(
@@ -61,12 +50,14 @@ def verify_collection(
     verify: str = "sample",
     create_index: bool = True,
     search: SearchCheck | None = None,
+    store: CheckpointStore | None = None,
 ) -> CollectionReport:
     """Build the index, load the collection, count and compare; a verified one is marked as complete.
 
     ``loads``: what the load tasks of this collection brought; ``faults``: what stopped earlier steps; ``changes``: what
     of the source is not as it was when it was inspected, each a fault, too. The report names every fault; nothing is
-    raised for them.
+    raised for them. ``verify``: ``none``, ``counts``, ``sample`` or ``full``, which notes in ``store`` how far it got.
+    The plan's alias is switched last of all.
     """
     stopped = (*faults, *changes)
     if plan.collection is None or created is None:
@@ -81,7 +72,7 @@ def verify_collection(
         return verification.planned()
     if created.action == "skipped":
         return verification.skipped()
-    return verification.run(verify, create_index, search or SearchCheck(), changes)
+    return verification.run(verify, create_index, search or SearchCheck(), changes, store)
 
 
 class _Verification:
@@ -104,19 +95,27 @@ class _Verification:
         for load in loads:
             self.loaded.update(load.rows)
 
-    def run(self, verify: str, create_index: bool, check: SearchCheck, changes: Sequence[str]) -> CollectionReport:
+    def run(
+        self,
+        verify: str,
+        create_index: bool,
+        check: SearchCheck,
+        changes: Sequence[str],
+        store: CheckpointStore | None,
+    ) -> CollectionReport:
         self.client.flush(self.target.name)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
-            partitions = self._partitions()
-            faults = [fault for partition in partitions for fault in self._count_faults(partition)]
-            sampled, different = self._compare_sample() if verify == "sample" and not self.target.auto_id else (0, [])
+            partitions = self._partitions(counted=verify != "none")
+            faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
+            compared, different = self._compare(verify, store)
             search = self._search(check) if check.queries and create_index else None
-        faults += [*different, *changes]
+        gone_on = changes if self.created.action == "synced" else ()
+        faults += [*different, *(() if gone_on else changes)]
         if search and search.recall < check.recall:
             faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
-        if not faults:
-            self._complete()
-        report = replace(self._report(partitions), sampled=sampled, search=search, faults=tuple(faults))
+        notes = (*self._not_compared(verify), *map(_next_sync, gone_on), *(() if faults else self._complete()))
+        report = self._report(partitions)
+        report = replace(report, sampled=compared, search=search, faults=tuple(faults), notes=report.notes + notes)
         return report if faults else replace(report, status=VERIFIED)
 
     def _search(self, check: SearchCheck) -> SearchReport | None:
@@ -133,13 +132,14 @@ class _Verification:
             )
             for part in self.plan.partitions
         )
+        alias = [f"alias {self.plan.alias} would be switched to {self.target.name}"] if self.plan.alias else []
         estimate = estimate_target(self.client, self.collection, self.index, self.plan.rows)
         return replace(
             self._report(partitions),
             status=PLANNED,
             action=f"would be {self.created.action}",
             target_index=str(self.index),
-            notes=(*self.plan.notes, *self.index.notes, *estimate),
+            notes=(*self.plan.notes, *self.index.notes, *alias, *estimate),
         )
 
     def skipped(self) -> CollectionReport:
@@ -180,10 +180,10 @@ class _Verification:
         names = self.client.list_indexes(self.target.name, field_name=self.target.vector_field)
         return str(self.client.describe_index(self.target.name, names[0])["index_type"]) if names else "none"
 
-    def _partitions(self) -> tuple[PartitionReport, ...]:
-        return tuple(side_by_side(self.client, self._partition, self.plan.partitions))
+    def _partitions(self, *, counted: bool = True) -> tuple[PartitionReport, ...]:
+        return tuple(side_by_side(self.client, partial(self._partition, counted=counted), self.plan.partitions))
 
-    def _partition(self, partition: ResolvedPartition) -> PartitionReport:
+    def _partition(self, partition: ResolvedPartition, *, counted: bool = True) -> PartitionReport:
         name = self.plan.partition_names[partition.tag]
         return PartitionReport(
             partition.tag,
@@ -193,7 +193,7 @@ class _Verification:
             left_out=partition.left_out,
             loaded=self.loaded[name],
             before=self.created.before.get(name, 0),
-            counted=self._count(name),
+            counted=self._count(name) if counted else None,
         )
 
     def _count(self, partition: str) -> int | None:
@@ -204,66 +204,48 @@ class _Verification:
             return None
         return count_rows(self.client, self.target, partition)
 
-    def _count_faults(self, part: PartitionReport) -> Iterator[str]:
+    def _count_faults(self, part: PartitionReport, *, counted: bool) -> Iterator[str]:
         if part.target not in self.created.before:
             return
         where = f"partition {part.partition!r} (target {part.target!r})"
-        if part.loaded != part.rows:
-            yield f"{where}: {part.rows} rows were resolved and {part.loaded} loaded"
-        if part.counted != part.before + part.rows:
+        wanted = part.rows - self.created.kept.get(part.target, 0)
+        if part.loaded != wanted:
+            yield f"{where}: {wanted} rows were to be loaded and {part.loaded} were"
+        if counted and part.counted != part.before + part.rows:
             yield (
                 f"{where}: expected {part.before} rows from before and {part.rows} loaded, "
                 f"counted {part.counted} in the target"
             )
 
-    def _complete(self) -> None:
+    def _compare(self, verify: str, store: CheckpointStore | None) -> tuple[int, list[str]]:
+        """Rows compared, and what was found."""
+        if verify == "full" and not self.target.auto_id:
+            return compare_all(self.client, self.plan, self.created, self._mark(), store)
+        if verify == "sample" and not self.target.auto_id:
+            return compare_sample(self.client, self.plan, self.created.before)
+        return 0, []
+
+    def _not_compared(self, verify: str) -> tuple[str, ...]:
+        if not self.target.auto_id or verify not in ("sample", "full"):
+            return ()
+        return ("rows were counted and not compared: their ids are made by the target",)
+
+    def _mark(self) -> Mark:
         existing = find_existing(self.client, self.target.name)
-        if existing and existing.mark:
-            set_mark(self.client, self.target.name, existing.mark.completed())
+        if existing is None or existing.mark is None:
+            raise TargetError(
+                f"collection {self.target.name!r} of the target is not the one that was loaded",
+                expected="the mark of this migration",
+                found="no mark" if existing else "no such collection",
+                cure="It was dropped or made anew by something else: start a new run.",
+            )
+        return existing.mark
 
-    def _compare_sample(self) -> tuple[int, list[str]]:
-        """Rows compared, and a fault for each partition with rows that are missing or differ."""
-        names = self.plan.partition_names
-        loaded = [part for part in self.plan.partitions if part.rows and names[part.tag] in self.created.before]
-        compared = side_by_side(self.client, self._compare, loaded)
-        return sum(rows for rows, _ in compared), [fault for _, fault in compared if fault]
-
-    def _compare(self, partition: ResolvedPartition) -> tuple[int, str]:
-        wanted = self._sample(partition)
-        found = read_vectors(self.client, self.target, self.plan.partition_names[partition.tag], list(wanted))
-        wrong = [row_id for row_id, vector in wanted.items() if found.get(row_id) != vector]
-        if not wrong:
-            return len(wanted), ""
-        return len(wanted), (
-            f"partition {partition.tag!r}: {len(wrong)} of {len(wanted)} sampled rows are missing or "
-            f"differ in the target: ids {', '.join(map(str, wrong[:20]))}"
-        )
-
-    def _sample(self, partition: ResolvedPartition) -> dict[int, bytes]:
-        """Ids and vectors of some live rows, the same ones each time; at least one of a partition that has any."""
-        pieces = [
-            (unit, piece) for unit in self.plan.units for piece in unit.slices if piece.partition == partition.tag
-        ]
-        random = np.random.default_rng(int(partition.fingerprint[:16], 16))
-        weights = np.array([piece.stored_rows for _, piece in pieces], float)
-        picks = max(SAMPLED_ROWS // len(self.plan.partitions), 4)
-        shares = random.multinomial(picks, weights / weights.sum())
-        sample: dict[int, bytes] = {}
-        for (unit, piece), share in zip(pieces, shares.tolist(), strict=True):
-            if share:
-                for start in random.integers(0, piece.stored_rows, share).tolist():
-                    sample |= _first_row(islice(_windows(unit, piece, start), 1))
-        for unit, piece in pieces:
-            sample = sample or _first_row(_windows(unit, piece, 0))
-        return sample
+    def _complete(self) -> tuple[str, ...]:
+        """Mark the collection, and switch the alias to it; what there is to say of that."""
+        set_mark(self.client, self.target.name, self._mark().completed())
+        return switch_alias(self.client, self.plan)
 
 
-def _windows(unit: LoadUnit, piece: Slice, start: int) -> Iterator[VectorBatch]:
-    """The rows of a slice from its stored row ``start`` on."""
-    for _, _, batch in read_slices(unit.source, unit.collection, [piece], SAMPLED_WINDOW, start):
-        yield batch
-
-
-def _first_row(batches: Iterable[VectorBatch]) -> dict[int, bytes]:
-    """Id and vector of the first row, if there is one."""
-    return next(({int(batch.ids[0]): batch.vectors[0].tobytes()} for batch in batches if len(batch)), {})
+def _next_sync(change: str) -> str:
+    return f"the next sync takes what came since this one began: {change}"

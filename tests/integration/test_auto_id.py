@@ -9,7 +9,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, delete_ids, read_vectors
+from airflow_provider_milvusdm.targets.milvus_rows import count_rows, delete_ids, read_rows
 from airflow_provider_milvusdm.vectors import TargetCollection
 from tests.chain import Chain
 from tests.collections_2x import insert, is_lite, make_collection, stored
@@ -84,5 +84,5 @@ def test_rows_that_are_deleted_and_inserted_are_there_once(server_client: Milvus
         insert(server_client, "news", "a", after)
     server_client.load_collection("news")
     assert [count_rows(server_client, target, partition) for partition in ("_default", "a")] == [40, 60]
-    assert read_vectors(server_client, target, "a", range(60)) == before | after
-    assert read_vectors(server_client, target, "_default", range(60)) == before
+    assert read_rows(server_client, target, "a", range(60)) == {key: (row,) for key, row in (before | after).items()}
+    assert read_rows(server_client, target, "_default", range(60)) == {key: (row,) for key, row in before.items()}

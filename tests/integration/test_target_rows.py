@@ -6,7 +6,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.targets import milvus_rows
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, read_vectors
+from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, read_rows, stream_ids
 from airflow_provider_milvusdm.vectors import TargetCollection
 from tests.collections_2x import make_collection
 from tests.directories import random_rows
@@ -26,11 +26,15 @@ ASKED: list[list[int]] = [
 
 def test_rows_are_found_by_id_and_partition(client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(milvus_rows, "IDS_A_QUERY", 2)
-    monkeypatch.setattr(milvus_rows, "VECTORS_A_QUERY", 2)
+    monkeypatch.setattr(milvus_rows, "LITE_IDS_A_QUERY", 2)
     make_collection(client, "news", THERE, loaded=True)
     for partition, rows in THERE.items():
         assert count_rows(client, NEWS, partition) == len(rows)
+        streamed = [ids.tolist() for ids in stream_ids(client, NEWS, partition)]
+        assert [row_id for ids in streamed for row_id in ids] == sorted(rows)
+        assert max(map(len, streamed)) <= 2
         for asked in ASKED:
             expected = {row_id: rows[row_id] for row_id in asked if row_id in rows}
             assert sorted(existing_ids(client, NEWS, partition, asked)) == sorted(expected)
-            assert read_vectors(client, NEWS, partition, asked) == expected
+            found = read_rows(client, NEWS, partition, asked, most=2)
+            assert found == {row_id: (vector,) for row_id, vector in expected.items()}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
+from airflow_provider_milvusdm.targets.milvus_mark import new_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
+from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, RowPolicies
 from tests.chain import Chain
 from tests.collections_2x import insert, is_lite, make_collection, mark
 from tests.directories import random_rows, random_vectors, write_directory
+from tests.integration.killed import Checkpoints, KilledError
 from tests.integration.side_by_side import migrate
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_segment import Damage
@@ -30,9 +34,11 @@ PARTITIONS = {
 class Loaded:
     """Collection `news` loaded, not yet verified."""
 
-    def __init__(self, client: MilvusClient, directory: Milvus1xDirectory, selection: Any = "news") -> None:
+    def __init__(
+        self, client: MilvusClient, directory: Milvus1xDirectory, selection: Any = "news", **options: Any
+    ) -> None:
         self.client = client
-        chain = Chain(directory.path, client)
+        chain = Chain(directory.path, client, **options)
         self.plan: CollectionPlan
         [self.plan] = chain.plan(selection)
         self.created: CreatedCollection = create_collection(client, self.plan, "skip", create_index=False)
@@ -143,3 +149,126 @@ def test_empty_collections_alone_are_made_and_verified(client: MilvusClient, tmp
     reports = migrate(Chain(directory.path, client))
     assert [report.status for report in reports.values()] == [VERIFIED, VERIFIED]
     assert set(client.list_partitions("parts")) == {"_default", "a"}
+
+
+def test_full_verification_names_every_kind_of_difference(client: MilvusClient, directory: Milvus1xDirectory) -> None:
+    loaded = Loaded(client, directory)
+    report = loaded.verify(verify="full")
+    assert (report.status, report.sampled, report.faults) == (VERIFIED, 80, ())
+    client.delete("news", ids=[110, 117], partition_name="lost")
+    insert(client, "news", "extra", random_rows(range(900, 925), 7))
+    changed = random_rows([305], 8)
+    client.upsert("news", [{"id": 305, "embedding": np.frombuffer(changed[305], "<f4")}], partition_name="changed")
+    faults = loaded.verify(verify="full").faults
+    named = ", ".join(map(str, range(900, 920)))
+    assert set(faults) == {
+        "partition 'lost' (target 'lost'): expected 0 rows from before and 20 loaded, counted 18 in the target",
+        "partition 'extra' (target 'extra'): expected 0 rows from before and 20 loaded, counted 45 in the target",
+        "partition 'lost': 2 rows are missing in the target: ids 110, 117",
+        f"partition 'extra': 25 rows are in the target and not in the source: ids {named} and 5 more",
+        "partition 'changed': 1 rows differ in the target: ids 305",
+    }
+
+
+def test_full_verification_finds_what_the_counts_hide(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
+    loaded = Loaded(lite_client, directory)
+    lite_client.delete("news", ids=[110], partition_name="lost")
+    insert(lite_client, "news", "lost", random_rows([-(2**63)], 7))
+    assert loaded.verify(verify="counts").status == VERIFIED
+    assert loaded.verify(verify="full").faults == (
+        "partition 'lost': 1 rows are missing in the target: ids 110",
+        f"partition 'lost': 1 rows are in the target and not in the source: ids {-(2**63)}",
+    )
+
+
+def test_full_verification_of_keys_of_their_own_compares_the_ids_too(lite_client: MilvusClient, tmp_path: Path) -> None:
+    directory = Milvus1xDirectory(tmp_path / "milvus")
+    directory.segment(directory.collection("news", dimension=8), [5, 5, 6], random_vectors(3, 1))
+    directory.write()
+    policies = RowPolicies(duplicate_ids="remap")
+    loaded = Loaded(lite_client, directory, policies=policies)
+    assert loaded.verify(verify="full").sampled == 3
+    [row] = lite_client.query("news", filter="source_id == 6", output_fields=["*"])
+    lite_client.upsert("news", [row | {"source_id": 7}])
+    [fault] = loaded.verify(verify="full").faults
+    assert fault == f"partition '_default': 1 rows differ in the target: ids {row['id']}"
+    assert "sampled rows are missing or differ" in loaded.verify(verify="sample").faults[0]
+
+
+def test_full_verification_leaves_rows_from_before_an_append_alone(
+    lite_client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
+    make_collection(lite_client, "news", {"_default": random_rows([1000], 1)}, loaded=True)
+    report = Chain(directory.path, lite_client).run(mode="append", verify="full")["news"]
+    assert (report.status, report.sampled) == (VERIFIED, 80)
+
+
+class Interrupted:
+    """A client that is cut off once it has answered so many queries."""
+
+    def __init__(self, client: MilvusClient, queries: int) -> None:
+        self._client, self.left = client, queries
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def query(self, *arguments: Any, **keywords: Any) -> Any:
+        if self.left == 0:
+            raise KilledError
+        self.left -= 1
+        return self._client.query(*arguments, **keywords)
+
+
+def queries_left(loaded: Loaded, checkpoints: Checkpoints) -> int:
+    """Queries that it takes to verify in full from these checkpoints on."""
+    loaded.client, client = Interrupted(loaded.client, 1000), loaded.client  # type: ignore[assignment]
+    report = loaded.verify(verify="full", store=checkpoints)
+    loaded.client, left = client, 1000 - loaded.client.left  # type: ignore[attr-defined]
+    assert (report.status, report.sampled) == (VERIFIED, 80)
+    return left
+
+
+def interrupted(loaded: Loaded, queries: int, checkpoints: Checkpoints) -> None:
+    client = loaded.client
+    loaded.client = Interrupted(client, queries)  # type: ignore[assignment]
+    with pytest.raises(KilledError):
+        loaded.verify(verify="full", store=checkpoints)
+    loaded.client = client
+
+
+def test_full_verification_goes_on_where_it_was_interrupted(
+    lite_client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
+    loaded = Loaded(lite_client, directory)
+    whole = queries_left(loaded, Checkpoints())
+    checkpoints = Checkpoints()
+    interrupted(loaded, whole - 1, checkpoints)
+    assert queries_left(loaded, checkpoints) == 1
+    assert queries_left(loaded, checkpoints) == whole
+
+
+def test_full_verification_starts_anew_for_another_incarnation_or_where_something_was_wrong(
+    lite_client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
+    loaded = Loaded(lite_client, directory)
+    whole, checkpoints = queries_left(loaded, Checkpoints()), Checkpoints()
+    interrupted(loaded, whole - 1, checkpoints)
+    set_mark(lite_client, "news", new_mark(loaded.plan.fingerprint, {}))
+    assert queries_left(loaded, checkpoints) == whole
+    insert(lite_client, "news", "_default", random_rows([999], 7))
+    interrupted(loaded, whole - 1, checkpoints)
+    lite_client.delete("news", ids=[999])
+    assert queries_left(loaded, checkpoints) == whole
+
+
+def test_without_verification_what_was_acknowledged_is_taken_for_loaded(
+    lite_client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
+    loaded = Loaded(lite_client, directory)
+    lite_client.delete("news", ids=[110])
+    report = loaded.verify(verify="none")
+    assert (report.status, {part.counted for part in report.partitions}) == (VERIFIED, {None})
+    assert mark(lite_client, "news")["state"] == "complete"
+    loaded.loads[0] = replace(loaded.loads[0], rows={"_default": 19})
+    [fault] = loaded.verify(verify="none").faults
+    assert fault == "partition '_default' (target '_default'): 20 rows were to be loaded and 19 were"

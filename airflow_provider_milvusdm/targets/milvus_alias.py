@@ -1,0 +1,110 @@
+"""Cut-over: an alias is switched to a collection that was loaded under a name of its own, once it is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.targets.milvus_schema import NAME_LENGTH, target_name
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+    from airflow_provider_milvusdm.target_settings import CollectionSettings
+    from airflow_provider_milvusdm.vectors import CollectionPlan
+
+FINGERPRINT_LENGTH = 12
+"""Digits of the fingerprint in the name of a collection that an alias stands for."""
+
+
+def read_aliases(alias: Mapping[str, str] | str | None, names: Mapping[str, str]) -> dict[str, str]:
+    """Alias of each collection that gets one; ``names``: names in the target, by collection.
+
+    A text is the alias of the only collection.
+    """
+    if isinstance(alias, str) and alias and len(names) != 1:
+        raise ConfigurationError(
+            f"alias {alias!r} can't stand for {len(names)} collections",
+            cure='Name them: alias: {"collection": "alias"}, or choose one with source_collection.',
+        )
+    aliases = dict.fromkeys(names, alias) if isinstance(alias, str) and alias else dict(alias or {})
+    faults = list(_faults(aliases, names))
+    if faults:
+        raise ConfigurationError("alias can't be used: " + "; ".join(faults), cure="Correct alias.")
+    return aliases
+
+
+def _faults(aliases: Mapping[str, str], names: Mapping[str, str]) -> Iterator[str]:
+    for collection, alias in aliases.items():
+        if collection not in names:
+            yield f"{collection!r} is not migrated"
+        if not alias or alias != target_name(alias) or len(alias) > NAME_LENGTH:
+            yield f"{alias!r} is not a name: letters, digits and underscores, no digit first"
+        if alias in (name for other, name in names.items() if other not in aliases):
+            yield f"{alias!r} is the name of a collection in the target"
+        if list(aliases.values()).count(alias) > 1:
+            yield f"{alias!r} can't stand for two collections"
+
+
+def behind_alias(plan: CollectionPlan, alias: str) -> CollectionPlan:
+    """The plan with a target of its own, whose name tells its rows: a run that goes on finds it again."""
+    if not alias or plan.error:
+        return plan
+    name = f"{plan.target.name[: NAME_LENGTH - FINGERPRINT_LENGTH - 1]}_{plan.fingerprint[:FINGERPRINT_LENGTH]}"
+    return replace(plan, alias=alias, target=replace(plan.target, name=name))
+
+
+def aliased(client: MilvusClient, alias: str) -> str:
+    """The collection that the alias stands for; empty where there is no such alias, or collection of that name."""
+    return str(client.describe_collection(alias)["collection_name"]) if client.has_collection(alias) else ""
+
+
+def check_alias(
+    client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, *, create_index: bool
+) -> None:
+    """Refuse an alias that can't be switched to a collection that readers can search."""
+    if not plan.alias:
+        return
+    if not create_index or settings.load is False:
+        raise ConfigurationError(
+            f"alias {plan.alias!r} would lead readers to a collection that can't be searched",
+            expected="create_index: true, and not load: false in target",
+            found="create_index: false" if not create_index else "load: false",
+            cure="Correct one of them.",
+        )
+    if aliased(client, plan.alias) == plan.alias:
+        raise TargetError(
+            f"alias {plan.alias!r} is the name of a collection of the target",
+            expected="an alias, or a name that nothing has",
+            found=f"collection {plan.alias!r}",
+            cure="Choose another alias for readers to use, or give the collection another name first: "
+            f"client.rename_collection({plan.alias!r}, {plan.alias + '_old'!r}).",
+        )
+
+
+def switch_alias(client: MilvusClient, plan: CollectionPlan) -> tuple[str, ...]:
+    """Switch the plan's alias, in one step, to its target; notes that say how to go back."""
+    if not plan.alias:
+        return ()
+    before, name = aliased(client, plan.alias), plan.target.name
+    if before == name:
+        return (f"alias {plan.alias} stands for {name} already",)
+    if before:
+        client.alter_alias(name, plan.alias)
+        back = f"client.alter_alias({before!r}, {plan.alias!r}) goes back to {before}, which is as it was"
+    else:
+        _make_alias(client, name, plan.alias)
+        back = f"client.drop_alias({plan.alias!r}) takes it back"
+    return (f"alias {plan.alias} stands for {name} now; {back}",)
+
+
+def _make_alias(client: MilvusClient, name: str, alias: str) -> None:
+    """An alias of a collection that was dropped leads nowhere, and can be altered alone."""
+    from pymilvus import MilvusException
+
+    try:
+        client.create_alias(name, alias)
+    except MilvusException:
+        client.alter_alias(name, alias)
