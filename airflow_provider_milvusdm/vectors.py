@@ -144,7 +144,7 @@ class Slice:
     left_out: str = ""
     """Which of these rows a policy leaves out: a bit a row, see :mod:`airflow_provider_milvusdm.sources.row_mask`."""
     stamp: str = ""
-    """Of the segment's files, see :mod:`airflow_provider_milvusdm.sources.stamps`."""
+    """Of the segment's files, see :mod:`airflow_provider_milvusdm.sources.stamps`; empty: none that must stay."""
     first_key: int | None = None
     """Primary key of row ``start``, those behind it counted on; None: the ids are the keys."""
 

@@ -19,14 +19,15 @@ def stamp_of(files: Iterable[AnyPath]) -> str:
 
 def refuse_changed(segment: Segment, piece: Slice) -> None:
     """Raise ChangedSourceError where the segment's files are not those that the slice was made of."""
-    if stamp_of(segment.files) == piece.stamp:
+    found = stamp_of(segment.files) if piece.stamp else ""
+    if found == piece.stamp:
         return
     latest = max(segment.files, key=_state)
     raise ChangedSourceError(
         f"segment {piece.segment} changed since its ids were resolved",
         where=latest,
         expected=f"files with stamp {piece.stamp}",
-        found=f"stamp {stamp_of(segment.files)}: {_described(latest)}",
+        found=f"stamp {found}: {_described(latest)}",
         cure="Stop what writes to the source (a 1.x server, if it still runs), and start a new run.",
     )
 
