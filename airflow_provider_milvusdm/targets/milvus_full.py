@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.targets.milvus_compare import compare_rows, unexpected_ids
@@ -33,7 +33,7 @@ class Compared:
 
     source: str
     incarnation: str
-    partitions: tuple[str, ...] = ()
+    partitions: list[str] = field(default_factory=list)
     """Partitions of the target whose ids were compared."""
     stored: int = 0
     """Stored rows whose bytes were compared."""
@@ -65,7 +65,7 @@ def _last(mark: Mark, store: CheckpointStore | None) -> Compared:
     fresh, found = Compared(mark.source, mark.incarnation), store.get(CHECKPOINT) if store is not None else None
     if not found:
         return fresh
-    last = Compared(**found | {"partitions": tuple(found["partitions"])})
+    last = Compared(**found)
     return last if (last.source, last.incarnation) == (fresh.source, fresh.incarnation) else fresh
 
 
@@ -89,7 +89,7 @@ class _Comparison:
         for name, before in self.created.before.items():
             if before == 0 and name not in self.done.partitions:
                 self._add(name, UNEXPECTED, unexpected_ids(self.client, self.plan.target, name, self.units).tolist())
-                self._note(replace(self.done, partitions=(*self.done.partitions, name)))
+                self._note(replace(self.done, partitions=[*self.done.partitions, name]))
 
     def compare_bytes(self) -> None:
         for found in compare_rows(self.client, self.plan.target, self.units, self.done.stored):

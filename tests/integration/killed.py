@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from threading import Lock
 from typing import Any
 
@@ -103,9 +104,10 @@ class FusedClient:
 
 
 class Checkpoints(dict[str, Any]):
-    """A checkpoint store: `get` is a dictionary's own."""
+    """A checkpoint store of JSON values, as Airflow's is: `get` is a dictionary's own."""
 
     def set(self, key: str, value: Any) -> None:
+        assert value == json.loads(json.dumps(value))
         self[key] = value
 
 

@@ -36,6 +36,7 @@ def test_defaults() -> None:
         "dest_port": None,
         "dest_uri": None,
         "mode": "skip",
+        "alias": None,
         "rename": {},
         "id_field": "id",
         "vector_field": "embedding",
@@ -108,6 +109,8 @@ def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: di
         ("mode", "replace"),
         ("mode", "Skip"),
         ("mode", None),
+        ("alias", 5),
+        ("alias", {"news": None}),
         ("rename", {"news": 5}),
         ("rename", ["news"]),
         ("rename", "news"),
@@ -177,8 +180,13 @@ def test_every_param_has_a_bad_value_above() -> None:
         ("partitions", "partition_key"),
         ("auto_id", "off"),
         ("verify", "counts"),
+        ("verify", "full"),
+        ("verify", "none"),
         ("mode", "append"),
         ("mode", "overwrite"),
+        ("mode", "sync"),
+        ("alias", "articles"),
+        ("alias", {"news": "articles"}),
         ("unit_mib", 1),
     ],
 )
@@ -279,6 +287,21 @@ def test_contradictions_of_the_target_are_found_in_each_job_that_has_one(job: ty
     assert "both set" in found[0]
     assert "a login belongs into the connection" in found[1]
     assert "s3cret" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("job", "params", "fault"),
+    [
+        (M2M, {"mode": "sync", "duplicate_ids": "remap"}, "mode: sync with duplicate_ids: remap"),
+        (H2M, {"mode": "sync", "ids": "auto"}, "mode: sync with ids: auto"),
+        (M2M, {"mode": "sync", "alias": "a"}, "mode: sync with alias"),
+        (F2M, {"mode": "append", "alias": "a"}, "mode: append with alias"),
+        (H2M, {"create_index": False, "alias": "a"}, "create_index: false with alias"),
+    ],
+)
+def test_what_can_not_be_together_is_refused(job: type[Params], params: dict[str, Any], fault: str) -> None:
+    [found] = faults({**LEAST[job], **params}, job)
+    assert found.startswith(f"{fault}: ")
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,8 @@ def test_each_param_is_typed_described_and_has_a_default_or_is_required(kind: st
 def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
     choices = {name: dag.params.get_param(name).schema.get("enum") for name in ("mode", "verify", "unflushed_log")}
     assert choices == {
-        "mode": ["skip", "append", "overwrite"],
-        "verify": ["counts", "sample"],
+        "mode": ["skip", "append", "overwrite", "sync"],
+        "verify": ["counts", "sample", "full", "none"],
         "unflushed_log": ["replay", "ignore", "error"],
     }
     bad = {"mode": "x", "dest_port": 0, "unit_mib": 0, "source_collection": {}, "source_milvus_path": "", "rename": 5}

@@ -190,3 +190,34 @@ def test_whose_ids_the_target_goes_on_making(
     resolved = [resolve_group(group, RowPolicies("remap" if own_keys else "error")) for group in groups]
     plans = plan_collections(groups, resolved, {}, rename={}, auto_id=auto_id)
     assert {one.target.generate_ids for one in plans} == {expected}
+
+
+def test_a_collection_behind_an_alias_has_a_name_of_its_own_that_tells_its_rows(groups: list[PartitionGroup]) -> None:
+    plain, aliased = plan(groups, {"news": "n" * 255}), plan(groups, {"news": "n" * 255}, alias={"news": "articles"})
+    assert aliased["news"].target.name == "n" * 242 + "_" + plain["news"].fingerprint[:12]
+    assert (aliased["news"].alias, aliased["more"]) == ("articles", plain["more"])
+    again = plan(groups, {"news": "n" * 255}, alias={"news": "other"})
+    assert again["news"].target == aliased["news"].target
+    [some] = plan([group for group in groups if group.name == "more"], alias="articles").values()
+    assert (some.alias, some.target.name[:5]) == ("articles", "more_")
+
+
+@pytest.mark.parametrize(
+    ("alias", "fault"),
+    [
+        ("articles", "'articles' can't stand for 2 collections"),
+        ({"old": "articles"}, "'old' is not migrated"),
+        ({"news": "2021"}, "'2021' is not a name"),
+        ({"news": ""}, "'' is not a name"),
+        ({"news": "more"}, "'more' is the name of a collection in the target"),
+        ({"news": "a", "more": "a"}, "'a' can't stand for two collections"),
+    ],
+)
+def test_an_alias_that_can_not_be_is_refused(groups: list[PartitionGroup], alias: Any, fault: str) -> None:
+    with pytest.raises(ConfigurationError, match=fault):
+        plan(groups, alias=alias)
+
+
+def test_a_collection_that_was_not_resolved_gets_no_alias(groups: list[PartitionGroup]) -> None:
+    plans = plan(groups, failed={"more/_default": "damaged"}, alias={"more": "articles"})
+    assert (plans["more"].error, plans["more"].alias) == ("damaged", "")
