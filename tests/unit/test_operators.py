@@ -44,14 +44,14 @@ class TaskInstance:
 
 
 def run(operator: MigrationOperator) -> Any:
-    return json.loads(json.dumps(operator.execute({"ti": TaskInstance()})))  # type: ignore[typeddict-item]
+    return json.loads(json.dumps(operator.execute({"ti": TaskInstance(), "task_state_store": {}})))  # type: ignore[typeddict-item]
 
 
 def fault_of(operator: MigrationOperator, error: type[Exception] = AirflowFailException) -> dict[str, Any]:
     """What a step that fails leaves for those behind it."""
     instance = TaskInstance()
     with pytest.raises(error):
-        operator.execute({"ti": instance})  # type: ignore[typeddict-item]
+        operator.execute({"ti": instance, "task_state_store": {}})  # type: ignore[typeddict-item]
     return dict(instance.xcom[FAULT])
 
 
