@@ -13,7 +13,7 @@ from tests.integration.collections_2x import stored
 from tests.integration.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.processes import free_ports
-from tests.system.dags import write_dag
+from tests.system.dags import QUICK, write_dag
 from tests.system.terminal import Terminal
 from tests.targets import milvus_client
 from tests.tree_checksum import tree_checksum
@@ -176,12 +176,3 @@ def test_a_target_that_is_away_is_tried_again_and_then_named_in_the_report(
     assert (ended.state, tries["create_collection"], tries["verify_counts"]) == ("failed", 2, 1)
     [report] = read_xcom(env, ended.run, "report", key="report")["collections"]
     assert f"Fail connecting to server on 127.0.0.1:{port}" in report["faults"][0]
-
-
-QUICK = """
-from datetime import timedelta
-
-from airflow_provider_milvusdm.migration import migration_dag
-
-dag = migration_dag("quick", default_args={"retries": 1, "retry_delay": timedelta(seconds=1)})
-"""
