@@ -87,7 +87,7 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def tests_of(file: str) -> set[str]:
+def names_of_tests(file: str) -> set[str]:
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
@@ -99,4 +99,4 @@ def test_each_guarantee_is_guarded_by_tests_that_are_there() -> None:
         named = re.findall(r"^\* `([^`]+)::([^`]+)`$", chapter, re.MULTILINE)
         assert named
         assert len(named) == chapter.count("\n* "), chapter
-        assert [f"{file}::{test}" for file, test in named if test not in tests_of(file)] == []
+        assert [f"{file}::{test}" for file, test in named if test not in names_of_tests(file)] == []
