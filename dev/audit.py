@@ -23,6 +23,6 @@ for lock in sorted(Path().glob("requirements*.lock")):
     faults = [f"{one['name']} {one['version']}: {fault['id']}" for one in audited for fault in one["vulns"]]
     print(f"{lock}: {len(audited)} of {len(packages)} packages audited", *faults, sep="\n  ")
     if not audited:
-        print("  The advisories can't be reached.", *ended.stderr.splitlines()[-1:])
+        print("  The advisories can't be reached.", "" if packages else ended.stderr.strip())
     failed |= bool(faults)
 sys.exit(failed)
