@@ -63,6 +63,10 @@ test-matrix: install ## Run the unit tests on each Python of 3.11, 3.12 and 3.13
 .PHONY: test-tools
 test-tools: install .venv/mysql-installed .venv-milvus/installed ## Install what tests need besides: MariaDB, mysqlclient, a Milvus 2.3.5 server
 
+.PHONY: audit
+audit: install ## Look the locked packages up among known vulnerabilities
+	.venv/bin/python dev/audit.py
+
 .PHONY: build
 build: install ## Build the sdist, and from it the wheel, into dist
 	rm -rf dist

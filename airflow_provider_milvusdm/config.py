@@ -81,7 +81,12 @@ def _faults(model: type[Params], error: ValidationError) -> Iterable[str]:
         elif fault["type"] == "missing":
             yield f"{name}: required"
         else:
-            yield f"{name}: {fault['msg']}, found {fault['input']!r}"
+            yield f"{name}: {fault['msg']}, found {_shown(fault['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """A value, but not what one holds: a block that was indented wrong may hold a password."""
+    return repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
 
 
 def _hint(model: type[Params], place: tuple[int | str, ...]) -> str:

@@ -18,6 +18,8 @@ from airflow_provider_milvusdm.jobs import JOBS, ScheduleParams
 
 WITHOUT_MEANING = ("milvus_version", "milvus-version")
 """Accepted as MilvusDM accepted them; the catalog says which version it is."""
+YAML_FAULTS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError)
+"""What PyYAML raises: on ``!!timestamp x``, ``!!int ''`` or a thousand brackets nothing of its own."""
 MYSQL_PARAMETER = ("host", "port", "user", "password", "database")
 
 
@@ -63,7 +65,7 @@ def _load(path: Path) -> Any:
         raise
     except OSError as error:
         raise ConfigurationError(f"the YAML file can't be read: {error.strerror}", where=path) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except YAML_FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigurationError(
             "not a YAML file",
@@ -74,7 +76,22 @@ def _load(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, where YAML for Python takes the last and drops the first."""
+    """Refuses what PyYAML takes to a reader's harm.
+
+    A key that is there twice: it takes the last and drops the first. An alias: ten lines of them, each of the line
+    before, stand for more values than memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise ConfigurationError(
+                "an alias (*name)",
+                where=f"{mark.name}, line {mark.line + 1}",
+                expected="values alone",
+                cure="Write the value itself, or in quotes where the asterisk is a part of it.",
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))

@@ -26,7 +26,7 @@ class Certificates:
     client_key: Path
 
 
-def write_certificates(folder: Path) -> Certificates:
+def write_certificates(folder: Path, server_name: str = SERVER_NAME) -> Certificates:
     """Make all of them anew below `folder`, good for a day."""
     folder.mkdir(parents=True, exist_ok=True)
     files = Certificates(
@@ -34,7 +34,7 @@ def write_certificates(folder: Path) -> Certificates:
     )
     authority = _Issuer()
     files.authority.write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
-    authority.issue(SERVER_NAME, files.server, files.server_key)
+    authority.issue(server_name, files.server, files.server_key)
     authority.issue("client.test", files.client, files.client_key)
     return files
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.certificates import Certificates
 from tests.processes import StartError, as_user, free_ports, log_tail, running, wait_for_start
 
 
@@ -29,9 +30,10 @@ class MySqlAddress:
 
 
 @contextmanager
-def mariadb() -> Iterator[MySqlAddress]:
+def mariadb(certificates: Certificates | None = None) -> Iterator[MySqlAddress]:
     """A server with an empty database, reached over TCP with a password that has to be quoted in URIs.
 
+    With certificates it speaks TLS to those who ask for it.
     It stands in a folder of its own: root may not run it, and another user can't enter pytest's folders.
     """
     with tempfile.TemporaryDirectory(prefix="mariadb-") as name:
@@ -50,6 +52,7 @@ def mariadb() -> Iterator[MySqlAddress]:
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
             "--character-set-server=utf8mb4",
+            *(_tls(folder, user, certificates) if certificates else ["--skip-ssl"]),
         ]
         log = folder / "mariadbd.log"
         with running(command, log=log, user=user) as process:
@@ -75,6 +78,16 @@ def _install(folder: Path, user: str | None, address: MySqlAddress) -> None:
         )
     if result.returncode:
         raise StartError(f"mariadb-install-db ended with {result.returncode}\n{log_tail(log)}")
+
+
+def _tls(folder: Path, user: str | None, certificates: Certificates) -> list[str]:
+    options = []
+    for name, path in {"ssl-cert": certificates.server, "ssl-key": certificates.server_key}.items():
+        copy = Path(shutil.copy(path, folder))
+        if user:
+            shutil.chown(copy, user)
+        options.append(f"--{name}={copy}")
+    return options
 
 
 def _program(name: str) -> str:

@@ -144,11 +144,21 @@ class MilvusHook(BaseHook):
         if self.uri:
             return self.uri
         if extra.get("uri") and not self.host:
+            self._refuse_login_in_uri(str(extra["uri"]))
             self._refuse_port_alone(extra["uri"])
             return str(extra["uri"])
         host = self.host or (connection.host if connection else None) or "localhost"
         port = self.port or (connection.port if connection else None) or 19530
         return f"{'https' if _is_true(extra.get('secure')) else 'http'}://{host}:{port}"
+
+    def _refuse_login_in_uri(self, uri: str) -> None:
+        """Errors and logs name a uri; its own text is not shown here."""
+        if "@" in uri:
+            raise ConfigurationError(
+                f"the uri of connection {self.milvus_conn_id} holds a login",
+                expected="a uri without @",
+                cure="Put user and password into the connection's Login and Password.",
+            )
 
     def _refuse_port_alone(self, uri: str) -> None:
         if self.port:

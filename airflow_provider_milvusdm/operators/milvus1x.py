@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,7 @@ def _mysql(mysql_conn_id: str) -> Any:
             cure="pip install 'airflow-provider-milvusdm[mysql]' (its mysqlclient needs a compiler).",
         ) from None
     try:
-        return MySqlHook(mysql_conn_id=mysql_conn_id).get_conn()
+        return MySqlHook(connection=_verifying(MySqlHook.get_connection(mysql_conn_id))).get_conn()
     except Exception as error:
         if error.args and error.args[0] in REFUSALS:
             raise ConfigurationError(
@@ -170,3 +171,11 @@ def _mysql(mysql_conn_id: str) -> Any:
                 cure="Correct the connection's login, password and schema (mysql_parameter in YAML).",
             ) from None
         raise
+
+
+def _verifying(connection: Any) -> Any:
+    """The connection; one that asks for TLS verifies certificate and name, unless its ``ssl_mode`` says otherwise."""
+    extra = connection.extra_dejson
+    if extra.get("ssl") and not extra.get("ssl_mode"):
+        connection.extra = json.dumps({**extra, "ssl_mode": "VERIFY_IDENTITY"})
+    return connection

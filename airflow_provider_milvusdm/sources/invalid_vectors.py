@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from airflow_provider_milvusdm.sources.hdf5_output import Output, create_hdf5
 from airflow_provider_milvusdm.sources.read import rows_within
 from airflow_provider_milvusdm.vectors import CollectionSpec, Segment, VectorBatch, ranges
 
@@ -36,8 +37,8 @@ class SkippedRows:
     of the stored row in its segment.
     """
 
-    def __init__(self, path: Path, file: h5py.File, dimension: int) -> None:
-        self.path, self.file, self.rows = path, file, 0
+    def __init__(self, path: Path, file: h5py.File, output: Output, dimension: int) -> None:
+        self.path, self.file, self.output, self.rows = path, file, output, 0
         for name, dtype in (("ids", "<i8"), ("segment", h5py.string_dtype()), ("offset", "<i8")):
             file.create_dataset(name, (0,), dtype, maxshape=(None,))
         file.create_dataset("embeddings", (0, dimension), "<f4", maxshape=(None, dimension))
@@ -48,6 +49,7 @@ class SkippedRows:
         for name, values in columns.items():
             self.file[name].resize(self.rows, axis=0)
             self.file[name][start:] = values
+        self.output.check()
 
 
 @contextmanager
@@ -57,9 +59,9 @@ def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".h5.partial")
     try:
-        with h5py.File(partial, "w") as file:
+        with create_hdf5(partial, f"the rows of {collection.name}/{tag} that are left out") as (file, output):
             file.attrs.update({"collection": collection.name, "partition": tag.replace("\0", "%00")})
-            rows = SkippedRows(path, file, collection.dimension)
+            rows = SkippedRows(path, file, output, collection.dimension)
             yield rows
         if rows.rows:
             partial.replace(path)

@@ -6,7 +6,6 @@ A file is written under a temporary name and renamed when it is whole and on dis
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -98,10 +97,11 @@ def export_partition(unit: ExportUnit) -> Exported:
 
 def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
     """Rows written and their digest; the file is flushed to the disk."""
-    import h5py
+    from airflow_provider_milvusdm.sources.hdf5_output import create_hdf5
 
     digest, rows = _Digest(), 0
-    with h5py.File(path, "w") as file:
+    size = unit.rows * (unit.collection.vector_bytes + ID_BYTES)
+    with create_hdf5(path, f"{size} bytes of ids and vectors") as (file, output):
         file.attrs["metric_type"] = str(unit.collection.metric)
         if distance := DISTANCES.get(unit.collection.metric):
             file.attrs["distance"] = distance
@@ -110,10 +110,9 @@ def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
             stop = rows + len(batch)
             if stop <= unit.rows:
                 ids[rows:stop], embeddings[rows:stop] = batch.ids, batch.vectors
+                output.check()
             digest.update(batch)
             rows = stop
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
     return rows, str(digest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,26 @@ def test_the_authority_may_stand_in_either_field_beside_a_client_certificate(
     assert collections(MilvusHook("target")) == []
 
 
-@pytest.mark.parametrize(("login", "password"), [("root", "wrong"), ("nobody", "Milvus"), ("", "")])
-def test_a_wrong_user_or_password_is_refused(dial: Dial, login: str, password: str) -> None:
-    dial(login=login, password=password)
-    with pytest.raises(ConfigurationError, match=r"he server refuses the login: https://.*those of connection target"):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"login": "root", "password": "s3cret"},
+        {"login": "nobody", "password": "s3cret"},
+        {"login": "", "password": "", "token": "root:s3cret"},
+        {"login": "", "password": ""},
+    ],
+)
+def test_a_wrong_user_or_password_is_refused_without_being_told(
+    dial: Dial, wrong: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    dial(**wrong)
+    with (
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(ConfigurationError, match=r"he server refuses the login: https://") as fault,
+    ):
         collections(MilvusHook("target"))
+    assert "those of connection target" in str(fault.value)
+    assert "s3cret" not in str(fault.value) + caplog.text
 
 
 @pytest.mark.parametrize("wrong", ["authority", "client's authority", "server name", "no authority", "no TLS"])

@@ -18,11 +18,12 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, Unsupported
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_catalog, read_sqlite_catalog
+from tests.certificates import Certificates, write_certificates
 from tests.chain import Chain
 from tests.collections_2x import stored
 from tests.directories import write_directory
 from tests.integration.rich_directory import write_rich_directory
-from tests.mariadb_server import MySqlAddress
+from tests.mariadb_server import MySqlAddress, mariadb
 from tests.milvus1x_catalog import copy_catalog_to_mysql
 from tests.milvus1x_directory import Milvus1xDirectory
 
@@ -133,4 +134,52 @@ def test_a_server_that_is_away_is_left_to_a_retry(tmp_path: Path, connect: Conne
 
 def test_a_database_that_holds_no_catalog_is_refused(tmp_path: Path, database: Any, connect: Connect) -> None:
     with pytest.raises(UnsupportedSourceError, match=r"able Tables is not that of a Milvus 1\.x catalog"):
+        inspect(tmp_path, mysql_conn_id="catalog")
+
+
+SERVER_NAME = "127.0.0.1"
+"""What the guarded server's certificate names; `127.1` leads there too."""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return write_certificates(tmp_path_factory.mktemp("certificates"), SERVER_NAME)
+
+
+@pytest.fixture(scope="module")
+def guarded(certificates: Certificates) -> Iterator[MySqlAddress]:
+    with mariadb(certificates) as address:
+        yield address
+
+
+@pytest.fixture
+def dial(guarded: MySqlAddress, certificates: Certificates, connect: Connect, tmp_path: Path) -> Callable[[str], None]:
+    """Makes the connection to the guarded server, with TLS and something wrong."""
+    others = write_certificates(tmp_path / "others", SERVER_NAME)
+
+    def dial(wrong: str) -> None:
+        connect(
+            host="127.1" if wrong.startswith("name") else guarded.host,
+            port=guarded.port,
+            password=guarded.password,
+            extra={"ssl": {"ca": str(others.authority if wrong == "authority" else certificates.authority)}}
+            | ({"ssl_mode": "REQUIRED"} if wrong == "name, said to be none" else {}),
+        )
+
+    return dial
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "name, said to be none"])
+def test_a_server_with_tls_is_reached(tmp_path: Path, dial: Callable[[str], None], wrong: str) -> None:
+    dial(wrong)
+    with pytest.raises(UnsupportedSourceError, match="able Tables is not that of"):
+        inspect(tmp_path, mysql_conn_id="catalog")
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name"])
+def test_a_server_that_can_not_prove_who_it_is_is_refused(
+    tmp_path: Path, dial: Callable[[str], None], wrong: str
+) -> None:
+    dial(wrong)
+    with pytest.raises(MySQLdb.OperationalError, match="TLS/SSL error"):
         inspect(tmp_path, mysql_conn_id="catalog")

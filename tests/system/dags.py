@@ -5,6 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 TEMPLATES = Path(__file__).parents[2] / "dags"
+QUICK = """
+from datetime import timedelta
+
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag("quick", default_args={"retries": 1, "retry_delay": timedelta(seconds=1)})
+"""
+"""DAG `quick`: one retry, soon."""
 
 
 def write_dag(folder: Path, name: str, text: str) -> Path:

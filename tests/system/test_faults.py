@@ -13,7 +13,7 @@ from tests.collections_2x import stored
 from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.processes import free_ports
-from tests.system.dags import write_dag
+from tests.system.dags import QUICK, write_dag
 from tests.system.terminal import Terminal
 from tests.targets import milvus_client
 from tests.tree_checksum import tree_checksum
@@ -210,11 +210,4 @@ dag = migration_dag("live")
 dag.get_task("check_source").pre_execute = lambda context: shutil.copyfile(
     "{catalog}", context["params"]["source_milvus_path"] + "/db/meta.sqlite"
 )
-"""
-QUICK = """
-from datetime import timedelta
-
-from airflow_provider_milvusdm.migration import migration_dag
-
-dag = migration_dag("quick", default_args={"retries": 1, "retry_delay": timedelta(seconds=1)})
 """

@@ -14,6 +14,7 @@ from tests.airflow_home import dags_test
 from tests.airflow_runs import read_task_logs
 from tests.mariadb_server import MySqlAddress
 from tests.milvus1x_catalog import copy_catalog_to_mysql
+from tests.system.canary import files_with
 from tests.system.real_directory import SOURCE, expected_collections, found_collections
 from tests.system.terminal import Terminal, connection
 
@@ -47,10 +48,6 @@ def airflow_connection(address: MySqlAddress) -> str:
 def secret(address: MySqlAddress) -> str:
     """The part of the password that no quoting changes."""
     return address.password.split("/")[1].rstrip("%:")
-
-
-def files_with(text: str, folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
 def test_airflow_reads_it_by_a_connection(

@@ -18,6 +18,7 @@ from tests.collections_2x import stored
 from tests.directories import random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.processes import wait_until
+from tests.system.canary import files_with
 from tests.system.dags import TEMPLATES
 from tests.targets import milvus_client
 from tests.unit.faiss_inputs import make_index, write_index
@@ -141,6 +142,7 @@ def test_broken_files_are_one_import_error_that_goes_away_when_they_are_mended(k
     listed = run_airflow(kept.airflow.env, "dags", "list-import-errors", "--local")
     assert "did you mean mode?" in " ".join(listed.stdout.split())
     assert "s3cret" not in listed.stdout
+    assert files_with("s3cret", Path(kept.airflow.env["AIRFLOW_HOME"])) == []
 
     dags = {dag["dag_id"] for dag in kept.airflow.call("GET", "/api/v2/dags")["dags"]}
     assert {"m2m_once", "h2m_nightly", "f2m", "m2h", "milvusdm_m2m"} <= dags

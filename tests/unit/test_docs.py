@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from airflow_provider_milvusdm.yaml_file import read_yaml
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.glob("*.md"))
+GUARANTEES = DOCS / "guarantees.md"
 FILES = set(ToOneCollection.model_fields) - set(MilvusParams.model_fields)
 
 
@@ -70,7 +72,7 @@ def yaml_blocks(path: Path) -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != GUARANTEES], ids=lambda path: path.stem)
 def test_each_printed_yaml_is_a_job(page: Path, tmp_path: Path) -> None:
     [text] = yaml_blocks(page)
     (tmp_path / "job.yaml").write_text(text)
@@ -80,6 +82,21 @@ def test_each_printed_yaml_is_a_job(page: Path, tmp_path: Path) -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *PAGES]:
+    for page in [ROOT / "README.md", ROOT / "SECURITY.md", *PAGES]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def names_of_tests(file: str) -> set[str]:
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def test_each_guarantee_is_guarded_by_tests_that_are_there() -> None:
+    _, *chapters = GUARANTEES.read_text(encoding="utf-8").split("\n## ")
+    assert [chapter[0] for chapter in chapters] == list("1234567")
+    for chapter in chapters:
+        named = re.findall(r"^\* `([^`]+)::([^`]+)`$", chapter, re.MULTILINE)
+        assert named
+        assert len(named) == chapter.count("\n* "), chapter
+        assert [f"{file}::{test}" for file, test in named if test not in names_of_tests(file)] == []

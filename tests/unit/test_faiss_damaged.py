@@ -6,26 +6,22 @@ import mmap
 import os
 import struct
 import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from airflow_provider_milvusdm.exceptions import (
     DamagedSourceError,
-    MilvusdmError,
     RefusedRowsError,
     SourceNotFoundError,
     UnsupportedSourceError,
 )
 from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
 from airflow_provider_milvusdm.sources.resolve import resolve_group
-from tests.tree_checksum import tree_checksum
 from tests.unit.faiss_inputs import inspect, make_index, write_index, write_on_disk
+from tests.unit.fuzzing import CASES, damaged_files, fuzz
 from tests.unit.reading import assert_in_order, read_rows
 
 ROWS = 120
@@ -35,6 +31,7 @@ IDS = np.arange(ROWS) * 3
 LOSSY = FaissOptions(allow_lossy=True)
 KINDS = ("Flat", "IVF4,Flat", "HNSW8,Flat", "RR16,Flat", "IVF4,SQ8,RFlat", "SQ8", "PQ8x4", "IVF4,PQ8x4", "RQ4x4")
 BINARY_KINDS = ("BFlat", "BIVF4", "BHNSW8")
+NAME = "a.index"
 MAPS = ("IDMap,Flat", "IDMap2,IVF4,Flat")
 
 
@@ -188,26 +185,11 @@ def test_the_file_that_an_index_names_is_looked_for_beside_it_alone(tmp_path: Pa
         inspect(path)
 
 
-@st.composite
-def damages(draw: st.DrawFn) -> bytes:
-    """An index with some bytes overwritten or cut off, most of them where sizes stand."""
-    content = bytearray(whole(draw(st.sampled_from([*KINDS, *BINARY_KINDS, *MAPS]))))
-    for _ in range(draw(st.integers(1, 3))):
-        position = draw(st.integers(4, 200) | st.integers(0, len(content) - 1))
-        new = draw(
-            st.binary(min_size=1, max_size=8)
-            | st.sampled_from([b"\xff" * 8, bytes(8), struct.pack("<q", 2**60), struct.pack("<q", 2**31 - 1)])
-        )
-        content[position : position + len(new)] = new[: len(content) - position]
-    return bytes(content[: draw(st.just(len(content)) | st.integers(0, len(content)))])
+def read(source: Path) -> None:
+    read_rows(resolve_group(inspect(source / NAME, options=LOSSY)).units)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(damages())
-def test_damaged_bytes_give_an_error_of_this_package_or_none(content: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = written(Path(folder) / "a.index", content)
-        before = tree_checksum(Path(folder))
-        with suppress(MilvusdmError):
-            read_rows(resolve_group(inspect(path, options=LOSSY)).units)
-        assert tree_checksum(Path(folder)) == before
+@pytest.mark.parametrize("cases", CASES)
+def test_damaged_bytes_give_an_error_of_this_package_or_none(cases: int) -> None:
+    indexes = [{NAME: whole(kind)} for kind in (*KINDS, *BINARY_KINDS, *MAPS)]
+    fuzz(cases, damaged_files(indexes), indexes[0], read)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import h5py
 import numpy as np
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+import pytest
 
-from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.sources.resolve import resolve_group
-from tests.tree_checksum import tree_checksum
+from tests.unit.fuzzing import CASES, Files, damaged_files, fuzz, unread
 from tests.unit.hdf5_inputs import inspect, write_hdf5
 from tests.unit.reading import read_rows
 
+NAME = "a.h5"
 FLOATS = np.random.default_rng(1).random((60, 8), np.float32)
 BITS = np.arange(240, dtype=np.uint8).reshape(60, 4)
-FILES = {
+STORED = {
     "plain": (FLOATS, {}),
     "packed": (FLOATS, {"chunks": (10, 3), "compression": "gzip"}),
     "checked": (BITS, {"chunks": (10, 3), "compression": "lzf", "fletcher32": True}),
@@ -28,31 +28,38 @@ FILES = {
 
 
 @cache
-def whole(name: str) -> bytes:
-    data, storage = FILES[name]
+def whole(name: str) -> Files:
+    data, storage = STORED[name]
     with tempfile.TemporaryDirectory() as folder:
-        path = write_hdf5(Path(folder) / "a.h5", {"embeddings": data, "ids": np.arange(60)}, **storage)
-        return path.read_bytes()
+        path = write_hdf5(Path(folder) / NAME, {"embeddings": data, "ids": np.arange(60)}, **storage)
+        return {NAME: path.read_bytes()}
 
 
-@st.composite
-def damages(draw: st.DrawFn) -> bytes:
-    content = bytearray(whole(draw(st.sampled_from(sorted(FILES)))))
-    used = [position for position, byte in enumerate(content) if byte]
-    for _ in range(draw(st.integers(1, 3))):
-        position = draw(st.sampled_from(used))
-        new = draw(st.binary(min_size=1, max_size=8) | st.sampled_from([b"\xff" * 8, bytes(8)]))
-        content[position : position + len(new)] = new[: len(content) - position]
-    return bytes(content[: draw(st.just(len(content)) | st.integers(0, len(content)))])
+def read(source: Path) -> None:
+    read_rows(resolve_group(inspect(source / NAME)).units)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(damages())
-def test_damaged_bytes_give_an_error_of_this_package_or_none(content: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.h5"
-        path.write_bytes(content)
-        before = tree_checksum(Path(folder))
-        with suppress(MilvusdmError):
-            read_rows(resolve_group(inspect(path)).units)
-        assert tree_checksum(Path(folder)) == before
+def leading_outside(other: Path) -> list[Files]:
+    """Files whose rows stand in another, each in another way."""
+    layout = h5py.VirtualLayout(FLOATS.shape, "f4")
+    layout[:] = h5py.VirtualSource(other, "embeddings", FLOATS.shape)
+    ways: list[Callable[[h5py.File], object]] = [
+        lambda file: file.__setitem__("embeddings", h5py.ExternalLink(str(other), "/embeddings")),
+        lambda file: file.create_dataset("embeddings", FLOATS.shape, "f4", external=[(str(other), 0, FLOATS.nbytes)]),
+        lambda file: file.create_virtual_dataset("embeddings", layout),
+    ]
+    found = []
+    for leave in ways:
+        with h5py.File.in_memory() as file:
+            leave(file)
+            file.flush()
+            found.append({NAME: file.id.get_file_image()})
+    return found
+
+
+@pytest.mark.parametrize("cases", CASES)
+def test_damaged_bytes_give_an_error_of_this_package_or_none(tmp_path: Path, cases: int) -> None:
+    other = write_hdf5(tmp_path / "b.h5", {"embeddings": FLOATS})
+    files = [whole(name) for name in STORED] + leading_outside(other)
+    with unread(tmp_path):
+        fuzz(cases, damaged_files(files), files[0], read)

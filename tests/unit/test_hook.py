@@ -74,3 +74,15 @@ def test_the_test_button_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -
     worked, message = MilvusHook().test_connection()
     assert not worked
     assert "nowhere" in message
+
+
+@pytest.mark.parametrize("uri", ["http://root:s3cret@milvus:19530", "root:s3cret@milvus"])
+@pytest.mark.parametrize("port", [None, 19531])
+def test_a_login_in_the_uri_is_refused_without_being_told(
+    monkeypatch: pytest.MonkeyPatch, uri: str, port: int | None
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": uri}}))
+    worked, message = MilvusHook(port=port).test_connection()
+    assert not worked
+    assert "The uri of connection milvus_default holds a login" in message
+    assert "s3cret" not in message

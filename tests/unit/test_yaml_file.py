@@ -173,6 +173,12 @@ def test_a_misspelt_password_is_not_told(write: Write) -> None:
     refusal(write("M2M:\n  source_milvus_path: /data\n  mysql_paramter: {password: s3cret}\n"))
 
 
+def test_a_password_in_a_block_that_is_indented_wrong_is_not_told(write: Write) -> None:
+    block = "    mysql_parameter:\n      password: s3cret\n"
+    text = refusal(write(f"M2M:\n  source_milvus_path: /data\n  source_collection:\n{block}"))
+    assert "source_collection.mysql_parameter: Input should be a valid list, found dict" in text
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
@@ -187,7 +193,16 @@ def test_a_misspelt_password_is_not_told(write: Write) -> None:
         ("M2M: s3cret", ["ob M2M has no parameters", "found str"]),
         ("M2M: [s3cret]", ["ob M2M has no parameters", "found list"]),
         ("M2M: {password: 's3cret}", ["ot a YAML file", "ound a fault in line 1", "quotes"]),
-        ("M2M:\n  password: *s3cret\n", ["ot a YAML file", "ound a fault in line 2, column 13"]),
+        ("M2M:\n  password: *s3cret\n", ["n alias", "M2M.yaml, line 2", "in quotes where the asterisk"]),
+        ("a: &a [x]\nM2M: {source_milvus_path: *a}\n", ["n alias", "M2M.yaml, line 2"]),
+        ("M2M: &a [*a]\n", ["n alias", "line 1"]),
+        ("M2M: !!python/object/apply:os.system ['exit']\n", ["ot a YAML file", "ound a fault in line 1"]),
+        ("M2M: !!timestamp s3cret\n", ["ot a YAML file", "ound AttributeError"]),
+        ("M2M: !!bool s3cret\n", ["ot a YAML file", "ound KeyError"]),
+        ("M2M: !!int ''\n", ["ot a YAML file", "ound IndexError"]),
+        ('M2M: "\\UFFFFFFFF"\n', ["ot a YAML file", "ound OverflowError"]),
+        ("M2M: " + "[" * 3000, ["ot a YAML file", "ound RecursionError"]),
+        ("M2M: " + "{a: " * 3000 + "}" * 3000, ["ot a YAML file", "ound RecursionError"]),
         ("M2M:\n  password: !s3cret x\n", ["ot a YAML file", "ound a fault in line 2"]),
         ("M2M:\n\tmode: skip\n", ["ot a YAML file", "ound a fault in line 2"]),
         ("M2M: {a: 2021-99-99}", ["ot a YAML file", "quotes"]),

@@ -1,0 +1,28 @@
+"""Look the locked packages up among known vulnerabilities, where the advisories can be reached."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = [
+    sys.executable,
+    "-m",
+    "pip_audit",
+    "--disable-pip",
+    "--require-hashes",
+    "--format=json",
+    "--progress-spinner=off",
+]
+
+failed = False
+for lock in sorted(Path().glob("requirements*.lock")):
+    ended = subprocess.run([*COMMAND, "--requirement", lock], capture_output=True, text=True, check=False)  # noqa: S603
+    packages = json.loads(ended.stdout)["dependencies"] if ended.stdout else []
+    audited = [package for package in packages if "vulns" in package]
+    faults = [f"{one['name']} {one['version']}: {fault['id']}" for one in audited for fault in one["vulns"]]
+    print(f"{lock}: {len(audited)} of {len(packages)} packages audited", *faults, sep="\n  ")
+    if not audited:
+        print("  The advisories can't be reached.", "" if packages else ended.stderr.strip())
+    failed |= bool(faults)
+sys.exit(failed)
