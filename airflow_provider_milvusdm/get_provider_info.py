@@ -29,6 +29,9 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             },
         ],
+        "triggers": [
+            {"integration-name": "Milvus", "python-modules": ["airflow_provider_milvusdm.triggers.milvus"]},
+        ],
         "config": {
             "milvusdm": {
                 "description": "Migrations as YAML files.",
@@ -74,6 +77,12 @@ def _connection_fields() -> dict[str, Any]:
             "schema": text | {"format": "password"},
         },
         "secure": {"label": "TLS", "schema": {"type": ["boolean", "null"], "default": False}},
+        "import_url": {
+            "label": "Import URL",
+            "description": "Where the server reads the files of bulk imports: s3://conn_id@bucket/folder in its "
+            "object store, or file:///folder on its disk",
+            "schema": text,
+        },
         "server_name": {"label": "TLS server name", "schema": text},
         "ca_pem_path": {"label": "TLS certificate authority (PEM file)", "schema": text},
         "server_pem_path": {"label": "TLS server certificate (PEM file)", "schema": text},

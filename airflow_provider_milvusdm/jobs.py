@@ -199,6 +199,13 @@ class MilvusParams(RowsParams):
         '{"load": false, "collections": {"news": {"index_type": "DISKANN"}}}.',
         json_schema_extra=TARGET,
     )
+    load_method: Literal["insert", "bulk_import", "auto"] = Field(
+        default="insert",
+        title="How rows are loaded",
+        description="bulk_import: as files in the target's object store, which the connection's import_url names. "
+        "auto: by bulk import where there is one, else insert.",
+        json_schema_extra=ROWS,
+    )
     verify: Literal["counts", "sample", "full", "none"] = Field(
         default="sample",
         title="Verification",

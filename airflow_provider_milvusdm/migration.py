@@ -191,6 +191,7 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection",
         mode=text("mode"),
+        load_method=text("load_method"),
         plan_only=value("dry_run"),
         map_index_template=MAP_INDEX,
         **settings,
@@ -199,9 +200,9 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
     units = MilvusUnitsOperator(
         task_id="units", collections=plan.output, created=create.output, trigger_rule="all_done"
     )
-    load = MilvusLoadOperator.partial(task_id="load_partitions", map_index_template=MAP_INDEX, **target).expand(
-        unit=units.output
-    )
+    load = MilvusLoadOperator.partial(
+        task_id="load_partitions", load_method=text("load_method"), map_index_template=MAP_INDEX, **target
+    ).expand(unit=units.output)
     verify = MilvusVerifyOperator.partial(
         task_id="verify_counts",
         created=create.output,

@@ -12,7 +12,7 @@ import pytest
 from tests.airflow_home import airflow_env, migrate_database
 from tests.mariadb_server import MySqlAddress, mariadb
 from tests.seaweedfs import S3Address, running_seaweedfs
-from tests.servers import milvus_server
+from tests.servers import MilvusOnS3, milvus_server, milvus_server_on_s3
 from tests.targets import drop_all_collections
 
 _home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
@@ -43,6 +43,13 @@ def empty_milvus_server_uri(milvus_server_uri: str) -> str:
     """The same, without the collections of earlier tests."""
     drop_all_collections(milvus_server_uri)
     return milvus_server_uri
+
+
+@pytest.fixture(scope="session")
+def milvus_on_s3(tmp_path_factory: pytest.TempPathFactory, seaweedfs: S3Address) -> Iterator[MilvusOnS3]:
+    """Another, whose data are in a real S3."""
+    with milvus_server_on_s3(tmp_path_factory.mktemp("milvus-on-s3"), seaweedfs) as server:
+        yield server
 
 
 @pytest.fixture

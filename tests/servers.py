@@ -6,12 +6,15 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.processes import StartError, free_ports, running, wait_for_start
+from tests.seaweedfs import S3Address
 from tests.targets import answers
 
 _REPOSITORY = Path(__file__).parents[1]
@@ -79,6 +82,33 @@ def milvus_server(
     finally:
         # 250 MB of programs, unpacked anew at each start.
         shutil.rmtree(folder / "bin", ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class MilvusOnS3:
+    uri: str
+    s3: S3Address
+    bucket: str
+
+
+@contextmanager
+def milvus_server_on_s3(folder: Path, s3: S3Address) -> Iterator[MilvusOnS3]:
+    """A standalone server that keeps its data in an S3, and has room for one import job beside the one it does."""
+    bucket = "milvus"
+    settings = {
+        "common.storageType": "minio",
+        "minio.address": "127.0.0.1",
+        "minio.port": s3.endpoint.rpartition(":")[2],
+        "minio.accessKeyID": s3.access_key,
+        "minio.secretAccessKey": s3.secret_key,
+        "minio.bucketName": bucket,
+    }
+    options = [f"--extra-config={name}={value}" for name, value in settings.items()]
+    with ExitStack() as started:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ROOTCOORD_IMPORTMAXPENDINGTASKCOUNT", "1")  # options set only what the template names
+            address = started.enter_context(milvus_server(folder, *options))
+        yield MilvusOnS3(address.uri, s3, bucket)
 
 
 def _write_etcd_config(folder: Path, port: int, peer_port: int) -> Path:

@@ -28,7 +28,8 @@ class MilvusHook(BaseHook):
 
     Of the connection: host and port (19530), login and password or an extra ``token``, schema (the database),
     extras ``secure`` (TLS) with ``ca_pem_path``, ``server_pem_path``, ``client_pem_path``, ``client_key_path``
-    and ``server_name``, or an extra ``uri`` instead of host and port.
+    and ``server_name``, or an extra ``uri`` instead of host and port. An extra ``import_url`` names a place in the
+    server's own object store, or on its disk: ``s3://conn_id@bucket/folder``, ``file:///folder``.
 
     :param milvus_conn_id: the connection.
     :param host: takes the place of the connection's host.
@@ -109,6 +110,12 @@ class MilvusHook(BaseHook):
             **{name: extra[name] for name in EXTRAS if extra.get(name)},
             **_certificates(extra),
         }
+
+    @property
+    def import_url(self) -> str:
+        """Where the server reads the files of bulk imports; empty where the connection doesn't say."""
+        connection = self._connection()
+        return str(connection.extra_dejson.get("import_url") or "") if connection else ""
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for its version, for the connection form's Test button."""

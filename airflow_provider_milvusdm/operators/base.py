@@ -22,6 +22,8 @@ from airflow_provider_milvusdm.vectors import CollectionPlan
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+
 FAULT = "fault"
 REPORT = "report"
 
@@ -91,12 +93,29 @@ class MilvusOperator(MigrationOperator):
 
     @property
     def hook(self) -> MilvusHook:
-        return MilvusHook(
-            self.milvus_conn_id,
-            host=self.dest_host or None,
-            port=int(self.dest_port) if self.dest_port else None,
-            uri=self.dest_uri or None,
-        )
+        return MilvusHook(**self.hook_arguments)
+
+    @property
+    def hook_arguments(self) -> dict[str, Any]:
+        """Arguments of :class:`MilvusHook`; they hold no secrets."""
+        return {
+            "milvus_conn_id": self.milvus_conn_id,
+            "host": self.dest_host or None,
+            "port": int(self.dest_port) if self.dest_port else None,
+            "uri": self.dest_uri or None,
+        }
+
+    def import_store(self) -> ImportStore | None:
+        """Where the target reads the files of bulk imports; None where its connection doesn't say."""
+        from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+
+        url = self.hook.import_url
+        if not url:
+            return None
+        files, path = open_url(url)
+        root = path.rstrip("/")
+        bucket = root.partition("/")[0]
+        return ImportStore(files, root, bucket=len(f"{bucket}/") if bucket else 0)
 
 
 class CollectionOperator(MigrationOperator):

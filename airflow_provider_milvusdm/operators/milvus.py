@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -22,6 +22,7 @@ from airflow_provider_milvusdm.operators.base import (
 )
 from airflow_provider_milvusdm.report import CollectionReport, Report, render
 from airflow_provider_milvusdm.target_settings import CollectionSettings, TargetSettings
+from airflow_provider_milvusdm.triggers.milvus import MilvusImportTrigger
 from airflow_provider_milvusdm.vectors import (
     CollectionPlan,
     CreatedCollection,
@@ -104,6 +105,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
     :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists.
     :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
+    :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
     :param plan_only: touch nothing, say what would be done.
@@ -114,6 +116,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         *CollectionOperator.template_fields,
         "mode",
         "verify",
+        "load_method",
         "create_index",
         "target",
         "plan_only",
@@ -124,6 +127,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         *,
         mode: str = "skip",
         verify: str = "sample",
+        load_method: str = "insert",
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
         plan_only: bool | str = False,
@@ -132,15 +136,18 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         super().__init__(**kwargs)
         self.mode, self.verify, self.create_index = mode, verify, create_index
         self.target, self.plan_only = target, plan_only
+        self.load_method = load_method
 
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
+        from airflow_provider_milvusdm.targets.milvus_import import uses_import
 
         plan = from_json(CollectionPlan, self.collection)
         if plan.error:
             raise AirflowSkipException(plan.error)
         settings, dry_run = settings_of(self.target, plan.name), parse_text(self.plan_only)
         with self.hook.client(look_only=dry_run) as client:
+            uses_import(client, self.load_method, self.import_store())
             created = create_collection(
                 client,
                 plan,
@@ -179,18 +186,20 @@ class MilvusUnitsOperator(MigrationOperator):
 
 
 class MilvusLoadOperator(MilvusOperator):
-    """Load one unit: its rows are read from the source and written in batches.
+    """Load one unit: its rows are read from the source and written in batches, or imported from files.
 
-    Killed anywhere and tried again, it goes on from its checkpoint in Airflow's task state.
+    Killed anywhere and tried again, it goes on from its checkpoint in Airflow's task state. While the target imports
+    it is deferred, and holds no worker.
 
     :param unit: one of the units of :class:`MilvusUnitsOperator`.
+    :param load_method: ``insert``, ``bulk_import``, or ``auto``: the latter where the connection has an import_url.
     """
 
-    template_fields: Sequence[str] = (*MilvusOperator.template_fields, "unit")
+    template_fields: Sequence[str] = (*MilvusOperator.template_fields, "unit", "load_method")
 
-    def __init__(self, *, unit: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, unit: dict[str, Any], load_method: str = "insert", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.unit = unit
+        self.unit, self.load_method = unit, load_method
 
     @property
     def label(self) -> str:
@@ -201,14 +210,26 @@ class MilvusLoadOperator(MilvusOperator):
         return str(self.unit["collection"]["name"])
 
     def step(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+        from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
 
         unit = from_json(LoadUnit, self.unit)
         with self.hook.client() as client:
-            loaded = load_unit(client, unit, context["task_state_store"])
+            loaded = load_unit_by(self.load_method, client, unit, context["task_state_store"], self.import_store())
+        if isinstance(loaded, Waiting):
+            self._defer(unit, loaded.jobs)
         self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
         manifest: dict[str, Any] = to_json(loaded)
         return manifest
+
+    def _defer(self, unit: LoadUnit, jobs: Sequence[int]) -> NoReturn:
+        collection = unit.target.name if unit.target else ""
+        self.defer(
+            trigger=MilvusImportTrigger(jobs=jobs, collection=collection, **self.hook_arguments), method_name="resume"
+        )
+
+    def resume(self, context: Context, event: Any) -> Any:
+        """Go on after the trigger has fired: how the jobs ended is asked of the target."""
+        return self.execute(context)
 
 
 class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):

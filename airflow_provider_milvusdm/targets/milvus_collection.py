@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_alias import aliased, check_alias
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids, generates_ids, id_notes
 from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
+from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import index_for, searchable
 from airflow_provider_milvusdm.targets.milvus_make import TAG_BYTES, NewCollection, vector_type
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, read_mark, set_mark
@@ -221,6 +222,7 @@ class _Creation:
 
     def _resume(self, existing: Existing) -> CreatedCollection:
         """Go on with what an earlier run of the same source left half loaded."""
+        await_jobs(self.client, self.target.name)
         self._create_partitions(existing.partitions)
         before = existing.mark.before if existing.mark else {}
         return CreatedCollection(self.plan.name, "resumed", before, upsert=True)
@@ -313,6 +315,7 @@ class _Creation:
         there = [name for name in self.wanted if name in existing.partitions]
         before = dict.fromkeys(self.wanted, 0)
         set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
+        await_jobs(self.client, self.target.name)
         for name in there:
             self._empty_partition(name)
         self._create_partitions(existing.partitions - set(there) | {DEFAULT_PARTITION})

@@ -81,6 +81,12 @@ def drop_indexes(client: MilvusClient, target: TargetCollection) -> None:
         client.drop_index(target.name, name)
 
 
+def refresh(client: MilvusClient, target: TargetCollection) -> None:
+    """Have a server that has the collection in memory take in what bulk imports brought."""
+    if not is_lite(client) and is_loaded(client, target):
+        client.refresh_load(target.name)
+
+
 def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, replicas: int = 1) -> None:
     """Build the index (where there is none) and load the collection."""
     if not has_index(client, target):

@@ -24,7 +24,7 @@ from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
 from airflow_provider_milvusdm.targets.milvus_full import compare_all
-from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, searchable
+from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, refresh, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, side_by_side
 from airflow_provider_milvusdm.targets.milvus_sample import compare_sample
@@ -104,6 +104,7 @@ class _Verification:
         store: CheckpointStore | None,
     ) -> CollectionReport:
         self.client.flush(self.target.name)
+        refresh(self.client, self.target)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = self._partitions(counted=verify != "none")
             faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]

@@ -49,7 +49,7 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     and inserted, where an upsert would change them), the others inserted.
     """
     started = time.monotonic()
-    target, mark = _marked_target(client, unit)
+    target, mark = marked_target(client, unit)
     last = last_checkpoint(unit, mark, store)
     in_doubt = last.intended if mark.is_loading and not unit.upsert else unit.stored_rows
     _refuse_doubt_without_ids(target, last, in_doubt)
@@ -69,7 +69,7 @@ def _done(unit: LoadUnit, reached: Progress, end: int, partition: str, rows: int
     progress.info("%s: %d of %d rows", unit.label, end, unit.stored_rows, extra={"rows": rows})
 
 
-def _marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Mark]:
+def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Mark]:
     """The unit's target, which must be marked for this migration."""
     target = unit.target
     existing = find_existing(client, target.name) if target else None

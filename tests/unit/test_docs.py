@@ -77,7 +77,7 @@ def test_each_printed_yaml_is_a_job(page: Path, tmp_path: Path) -> None:
     [text] = yaml_blocks(page)
     (tmp_path / "job.yaml").write_text(text)
     [job] = read_yaml(tmp_path / "job.yaml")
-    assert page.stem in (job.kind.lower(), "yaml-dags")
+    assert page.stem in (job.kind.lower(), "yaml-dags", "bulk-import")
     assert yaml.safe_load(text).keys() <= JOBS.keys()
 
 

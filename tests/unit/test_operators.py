@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
 from airflow_provider_milvusdm.operators.files import FaissInspectOperator, Hdf5InspectOperator
 from airflow_provider_milvusdm.operators.milvus import (
+    MilvusLoadOperator,
     MilvusPlanOperator,
     MilvusReportOperator,
     MilvusUnitsOperator,
@@ -26,6 +28,7 @@ from airflow_provider_milvusdm.operators.milvus1x import (
 )
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
 from airflow_provider_milvusdm.report import CollectionReport
+from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
 from airflow_provider_milvusdm.vectors import CreatedCollection, LoadUnit
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.unit.faiss_inputs import make_index, write_index
@@ -181,3 +184,45 @@ def test_rows_of_files_without_ids_get_those_asked_for(tmp_path: Path, operator:
     resolved = [run(SegmentOperator(task_id="r", partitions=group)) for group in groups]
     [plan] = run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved))
     assert plan["target"]["auto_id"] is (ids == "auto")
+
+
+BUCKET = {"conn_type": "aws", "login": "key", "password": "secret"}
+
+
+def import_store() -> ImportStore | None:
+    return MilvusLoadOperator(task_id="l", unit={}, milvus_conn_id="target").import_store()
+
+
+@pytest.mark.parametrize(
+    ("url", "root", "named"),
+    [
+        ("file:///data/import/", "/data/import", "/data/import/a.npy"),
+        ("s3://bucket@milvus/import", "milvus/import", "import/a.npy"),
+        ("s3://bucket@milvus", "milvus", "a.npy"),
+    ],
+)
+def test_import_url_says_where_files_go_and_how_the_server_names_them(
+    url: str, root: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BUCKET", json.dumps(BUCKET))
+    monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps({"conn_type": "milvus"} | {"extra": {"import_url": url}}))
+    store = import_store()
+    assert store
+    assert store.root == root
+    assert store.server_name(f"{root}/a.npy") == named
+
+
+@pytest.mark.parametrize(
+    ("url", "error"), [("s3://nowhere@milvus/import", AirflowNotFoundException), ("foo://bar/x", ConfigurationError)]
+)
+def test_an_import_url_that_leads_nowhere_is_refused(
+    url: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps({"conn_type": "milvus"} | {"extra": {"import_url": url}}))
+    with pytest.raises(error):
+        import_store()
+
+
+def test_without_an_import_url_there_is_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps({"conn_type": "milvus"}))
+    assert import_store() is None

@@ -13,6 +13,7 @@ import airflow
 import jsonschema
 import pytest
 from airflow.sdk import BaseHook, Connection
+from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_milvusdm.get_provider_info import get_provider_info
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
@@ -40,19 +41,21 @@ def test_its_name_is_the_distributions() -> None:
     assert getattr(import_module(module), function) is get_provider_info
 
 
-def test_every_module_with_an_operator_is_named() -> None:
+BASES = (MigrationOperator, BaseHook, BaseTrigger)
+KINDS = ("operators", "hooks", "triggers")
+
+
+def test_every_module_with_an_operator_a_hook_or_a_trigger_is_named() -> None:
     info = get_provider_info()
-    named = {module for kind in ("operators", "hooks") for part in info[kind] for module in part["python-modules"]}
-    paths = [
-        path for folder in ("operators", "hooks") for path in (ROOT / "airflow_provider_milvusdm" / folder).glob("*.py")
-    ]
+    named = {module for kind in KINDS for part in info[kind] for module in part["python-modules"]}
+    paths = [path for kind in KINDS for path in (ROOT / "airflow_provider_milvusdm" / kind).glob("*.py")]
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
     assert named == {module for module in modules if has_public_classes(module)}
 
 
 def has_public_classes(module: str) -> bool:
     classes = [found for _, found in inspect.getmembers(import_module(module), inspect.isclass)]
-    own = [found for found in classes if found.__module__ == module and issubclass(found, MigrationOperator | BaseHook)]
+    own = [found for found in classes if found.__module__ == module and issubclass(found, BASES)]
     return bool(own) and not module.endswith(".base")
 
 
@@ -77,13 +80,13 @@ def test_secrets_are_hidden_in_the_form(connection_type: dict[str, Any]) -> None
 def test_each_field_of_the_form_has_an_effect(connection_type: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     fields = connection_type["conn-fields"]
 
-    def arguments(extra: dict[str, Any]) -> dict[str, Any]:
+    def arguments(extra: dict[str, Any]) -> tuple[dict[str, Any], str]:
         connection = {"conn_type": "milvus", "host": "milvus", "login": "root", "password": "Milvus", "extra": extra}
         monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps(connection))
-        return MilvusHook().client_arguments()
+        return MilvusHook().client_arguments(), MilvusHook().import_url
 
     for name, field in fields.items():
-        value = True if "boolean" in field["schema"]["type"] else "http://elsewhere:1"
+        value = True if "boolean" in field["schema"]["type"] else "file:///elsewhere"
         assert arguments({name: value}) != arguments({}), name
         assert arguments({name: None}) == arguments({}), name
 

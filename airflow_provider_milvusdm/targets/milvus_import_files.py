@@ -1,0 +1,181 @@
+"""Column files of a bulk import: a folder for each partition, in it ``<field>.npy`` for each field.
+
+Source: https://milvus.io/docs/v2.3.x/bulk_insert.md and, for the format, ``numpy.lib.format``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.sources.read import read_slices, rows_within
+from airflow_provider_milvusdm.targets.milvus_writer import addressed
+from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+Columns: TypeAlias = dict[str, npt.NDArray[Any]]
+FILE_BYTES = 16 << 30
+"""A server takes no larger file."""
+
+
+@dataclass(frozen=True)
+class ImportStore:
+    """Where the target reads files from: its object store, or its own disk.
+
+    ``root``: a path on ``files``. ``bucket``: how many characters of a path the server leaves out.
+    """
+
+    files: AbstractFileSystem
+    root: str
+    bucket: int = 0
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder; it may be gone already."""
+        with suppress(FileNotFoundError):
+            self.files.rm(folder, recursive=True)
+
+    def make(self, folder: str) -> None:
+        """Make a folder; what it stands in must be there: a bucket, or a disk, is not made by a mistake in its name."""
+        self.files.mkdir(folder, create_parents=False)
+
+    def server_name(self, path: str) -> str:
+        """A path as the server names it: in its bucket, or the same."""
+        return path[self.bucket :]
+
+
+@dataclass(frozen=True)
+class StagedPartition:
+    """Files of the rows that go to one partition; ``job`` imports them, once it was ``asked`` for."""
+
+    partition: str
+    """Empty where the target has a partition key."""
+    files: tuple[str, ...]
+    """As the server names them."""
+    asked: bool = False
+    job: int = 0
+
+
+@dataclass(frozen=True)
+class StagedUnit:
+    partitions: tuple[StagedPartition, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Live rows by target partition, or by tag where that is the partition key."""
+
+
+def stage_unit(
+    unit: LoadUnit, target: TargetCollection, store: ImportStore, folder: str, progress: Callable[[int, int], None]
+) -> StagedUnit:
+    """Write the live rows of ``unit`` below ``folder``.
+
+    Read twice: a file begins with the number of its rows, and the width of its text. ``progress`` is told stored rows
+    done, and live rows of the batch.
+    """
+    rows, layouts = _survey(unit, target)
+    store.make(folder)
+    with ExitStack() as opened:
+        written = {
+            partition: opened.enter_context(_ColumnFiles(store, f"{folder}/{number}", layout))
+            for number, (partition, layout) in enumerate(layouts.items())
+        }
+        for done, tag, batch in _batches(unit):
+            partition, columns = _addressed_columns(target, tag, batch)
+            if len(batch):
+                written[partition].write(columns)
+                progress(done, len(batch))
+    staged = (StagedPartition(name, tuple(map(store.server_name, files.paths))) for name, files in written.items())
+    return StagedUnit(tuple(staged), rows)
+
+
+def _survey(unit: LoadUnit, target: TargetCollection) -> tuple[dict[str, int], dict[str, _Layout]]:
+    """Rows by tag, and the layout of each partition's files."""
+    rows, layouts = Counter[str](), defaultdict[str, _Layout](_Layout)
+    for _, tag, batch in _batches(unit):
+        partition, columns = _addressed_columns(target, tag, batch)
+        if len(batch):
+            rows[tag] += len(batch)
+            layouts[partition].add(columns)
+    return dict(rows), layouts
+
+
+@dataclass
+class _Layout:
+    """Of the files of one partition: how many rows, and each field's type and shape of a row."""
+
+    rows: int = 0
+    fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = field(default_factory=dict)
+
+    def add(self, columns: Columns) -> None:
+        for name, values in columns.items():
+            known = self.fields[name][0] if name in self.fields else values.dtype
+            self.fields[name] = np.promote_types(known, values.dtype), values.shape[1:]
+        self.rows += len(values)
+
+
+def _batches(unit: LoadUnit) -> Iterator[tuple[int, str, VectorBatch]]:
+    return read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection))
+
+
+def _addressed_columns(target: TargetCollection, tag: str, batch: VectorBatch) -> tuple[str, Columns]:
+    """The partition of a batch, and its values by field, a row of each array a row of the collection."""
+    partition, batch = addressed(target, tag, batch)
+    ids = {} if target.auto_id else {target.id_field: batch.ids}
+    others = {
+        name: np.full(len(batch), values) if isinstance(values, str) else values
+        for name, values in batch.columns.items()
+    }
+    return partition, ids | {target.vector_field: batch.vectors} | others
+
+
+class _ColumnFiles:
+    """The files of one partition, while they are written."""
+
+    def __init__(self, store: ImportStore, folder: str, layout: _Layout) -> None:
+        self.store, self.layout = store, layout
+        self.folder = folder
+        self.opened = ExitStack()
+        self.files: dict[str, Any] = {}
+
+    def __enter__(self) -> _ColumnFiles:
+        self.store.make(self.folder)
+        for name, (dtype, shape) in self.layout.fields.items():
+            self._open(name, np.empty((0, *shape), dtype))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.opened.close()
+
+    @property
+    def paths(self) -> list[str]:
+        return [self._path(name) for name in self.layout.fields]
+
+    def write(self, columns: Columns) -> None:
+        for name, values in columns.items():
+            dtype, _ = self.layout.fields[name]
+            self.files[name].write(np.ascontiguousarray(values, dtype).reshape(-1).view("u1"))
+
+    def _path(self, name: str) -> str:
+        return f"{self.folder}/{name}.npy"
+
+    def _open(self, name: str, empty: npt.NDArray[Any]) -> None:
+        """Begin a file of rows such as those of ``empty``."""
+        shape = (self.layout.rows, *empty.shape[1:])
+        if (size := math.prod(shape) * empty.itemsize) > FILE_BYTES:
+            raise ConfigurationError(
+                f"a load unit is too large for a bulk import: field {name!r} of {self.layout.rows} rows",
+                expected=f"at most {FILE_BYTES} bytes",
+                found=size,
+                cure="Set unit_mib to less, or load_method to insert.",
+            )
+        file = self.files[name] = self.opened.enter_context(self.store.files.open(self._path(name), "wb"))
+        header = np.lib.format.header_data_from_array_1_0(empty) | {"shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)

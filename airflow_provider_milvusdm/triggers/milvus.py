@@ -1,0 +1,49 @@
+"""Waits for bulk imports, so that no worker has to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_milvusdm.hooks.milvus import MilvusHook
+
+
+class MilvusImportTrigger(BaseTrigger):
+    """Fires when none of the import jobs is running any more; without jobs, after a moment.
+
+    It fires as well when it can't ask: the task then meets the same error, and fails by it.
+
+    :param jobs: numbers of the jobs.
+    :param collection: that they import into.
+    :param hook: arguments of :class:`MilvusHook`.
+    """
+
+    def __init__(self, *, jobs: Sequence[int], collection: str, **hook: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.jobs, self.collection, self.hook = tuple(jobs), collection, hook
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        arguments = {"jobs": list(self.jobs), "collection": self.collection, **self.hook}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
+
+        await asyncio.sleep(POLL_SECONDS)
+        while await sync_to_async(self._are_running, thread_sensitive=False)():
+            await asyncio.sleep(POLL_SECONDS)
+        yield TriggerEvent({"jobs": list(self.jobs)})  # type: ignore[no-untyped-call]
+
+    def _are_running(self) -> bool:
+        from airflow_provider_milvusdm.targets.milvus_import_jobs import are_running
+
+        try:
+            with MilvusHook(**self.hook).client() as client:
+                return are_running(client, self.collection, self.jobs)
+        except Exception:
+            self.log.exception("import jobs %s can't be asked for", self.jobs)
+            return False

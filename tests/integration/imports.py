@@ -1,0 +1,77 @@
+"""Bulk imports as load tasks do them, without Airflow: a unit is tried again while it waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+from pymilvus import MilvusClient
+
+from airflow_provider_milvusdm.manifest import from_json
+from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
+from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+from airflow_provider_milvusdm.targets.milvus_writer import Loaded
+from airflow_provider_milvusdm.vectors import LoadUnit
+from tests.integration.killed import Fuse, FusedStore, KilledError
+from tests.targets import milvus_client
+
+
+def disk(folder: Path) -> ImportStore:
+    """A store on this machine, which a server on it reads too."""
+    folder.mkdir(exist_ok=True)
+    return ImportStore(LocalFileSystem(), str(folder))
+
+
+def import_unit(
+    client: MilvusClient,
+    unit: LoadUnit,
+    values: dict[str, Any],
+    store: ImportStore,
+    moment: int = 0,
+    method: str = "bulk_import",
+) -> Loaded | None:
+    """Load `unit`; None where it was killed at that moment: before or after any of its notes."""
+    checkpoints = FusedStore(values, Fuse(moment))
+    try:
+        while isinstance(loaded := load_unit_by(method, client, unit, checkpoints, store), Waiting):
+            time.sleep(0.2)
+    except KilledError:
+        return None
+    return loaded
+
+
+class FileStore:
+    """A checkpoint store in a file; after some number of notes it ends its process as an operator's `kill -9` does."""
+
+    def __init__(self, path: Path, notes: int) -> None:
+        self.path, self.left = path, notes
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.path.read_text()).get(key) if self.path.exists() else None
+
+    def set(self, key: str, value: Any) -> None:
+        values = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.path.write_text(json.dumps(values | {key: value}))
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Import a unit, given as JSON on standard input, in a process that is to be killed."""
+    uri, folder, values, notes = sys.argv[1:]
+    unit = from_json(LoadUnit, json.load(sys.stdin))
+    with milvus_client(uri) as client:
+        store = FileStore(Path(values), int(notes))
+        while isinstance(load_unit_by("bulk_import", client, unit, store, disk(Path(folder))), Waiting):
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Bulk imports in a DAG run: with a triggerer, and without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.airflow_home import dags_test
+from tests.airflow_runs import read_task_logs, read_task_state
+from tests.airflow_standalone import COMPONENTS, standalone_airflow
+from tests.collections_2x import stored
+from tests.directories import write_directory
+from tests.object_storage import airflow_connection
+from tests.servers import MilvusOnS3
+from tests.targets import drop_all_collections, milvus_client
+
+DAG_ID = "milvusdm_m2m"
+
+
+def connection(uri: str, import_url: str) -> dict[str, str]:
+    """The connection to the server at `uri`, as a variable of the environment."""
+    address = urlsplit(uri)
+    fields = {"conn_type": "milvus", "host": address.hostname, "port": address.port}
+    return {"AIRFLOW_CONN_MILVUS_DEFAULT": json.dumps(fields | {"extra": {"import_url": import_url}})}
+
+
+def check_stored(uri: str, expected: Mapping[str, Mapping[int, bytes]]) -> None:
+    with milvus_client(uri) as client:
+        assert stored(client, "news") == expected
+
+
+def test_a_load_task_is_deferred_while_the_server_imports(
+    empty_milvus_server_uri: str, templates_env: dict[str, str], tmp_path: Path
+) -> None:
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(3000), "a": range(500)}})
+    folder = tmp_path / "import"
+    folder.mkdir()
+    env = templates_env | connection(empty_milvus_server_uri, folder.as_uri())
+    with standalone_airflow(env, (*COMPONENTS, "triggerer")) as airflow:
+        run_id = airflow.trigger(DAG_ID, {"source_milvus_path": str(directory.path), "load_method": "bulk_import"})
+        run = airflow.wait_for_run(DAG_ID, run_id)
+    assert run.state == "success"
+    log = read_task_logs(env, run)
+    assert "Pausing task as DEFERRED" in log
+    assert read_task_state(env, run, "load_partitions", map_index=0, key="bulk_import")["state"] == "done"
+    check_stored(empty_milvus_server_uri, {tag: directory.live("news", tag) for tag in ("_default", "a")})
+    assert list(folder.iterdir()) == []
+
+
+def test_an_import_from_s3_ends_without_a_triggerer_and_its_secret_is_not_told(
+    milvus_on_s3: MilvusOnS3, templates_env: dict[str, str], tmp_path: Path
+) -> None:
+    drop_all_collections(milvus_on_s3.uri)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(300)}})
+    s3 = milvus_on_s3.s3
+    env = templates_env | connection(milvus_on_s3.uri, f"s3://bucket@{milvus_on_s3.bucket}/import")
+    env["AIRFLOW_CONN_BUCKET"] = airflow_connection(s3)
+    ended = dags_test(env, DAG_ID, {"source_milvus_path": str(directory.path), "load_method": "auto"})
+    assert (ended.returncode, ended.state) == (0, "success"), ended.output
+    assert "import job" in ended.output
+    assert s3.secret_key not in ended.output
+    check_stored(milvus_on_s3.uri, {"_default": directory.live("news")})
