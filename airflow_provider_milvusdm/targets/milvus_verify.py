@@ -21,8 +21,8 @@ from airflow_provider_milvusdm.report import (
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_alias import switch_alias
 from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
-from airflow_provider_milvusdm.targets.milvus_collection import find_existing
 from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
+from airflow_provider_milvusdm.targets.milvus_existing import find_existing
 from airflow_provider_milvusdm.targets.milvus_full import compare_all
 from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, refresh, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, set_mark

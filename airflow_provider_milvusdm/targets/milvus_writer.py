@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.targets.in_flight import InFlight
 from airflow_provider_milvusdm.targets.milvus_checkpoint import Checkpoint, CheckpointStore, Progress, last_checkpoint
-from airflow_provider_milvusdm.targets.milvus_collection import find_existing
+from airflow_provider_milvusdm.targets.milvus_existing import find_existing
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
