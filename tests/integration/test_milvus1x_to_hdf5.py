@@ -115,7 +115,7 @@ def test_a_file_is_there_only_when_it_is_whole(tmp_path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
     [unit] = export_units([plan], tmp_path / "out")
-    more = type(unit)(**{**vars(unit), "live_rows": 101})
+    more = type(unit)(**{**vars(unit), "rows": 101})
     with pytest.raises(TargetError, match="changed while it was read"):
         export_partition(more)
     folder = tmp_path / "out" / "news"

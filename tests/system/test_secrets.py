@@ -58,9 +58,11 @@ def test_of_a_target_that_is_not_reached(
 
 def test_of_connections_that_airflow_keeps(source: Path, milvus_lite_uri: str, templates_env: dict[str, str]) -> None:
     """In its database they are encrypted."""
-    kept = json.dumps({"conn_type": "milvus", "login": "root", "password": CANARY, "extra": {"token": CANARY}})
-    added = run_airflow(templates_env, "connections", "add", "milvus_default", "--conn-json", kept)
-    assert added.returncode == 0, added.stdout
+    file = source.parent / "connections.json"
+    target = {"conn_type": "milvus", "login": "root", "password": CANARY, "extra": {"token": CANARY}}
+    file.write_text(json.dumps({"milvus_default": target}))
+    kept = run_airflow(templates_env, "connections", "import", str(file))
+    assert kept.returncode == 0, kept.stdout
     conf = {"source_milvus_path": str(source), "dest_uri": milvus_lite_uri}
     ended = dags_test(templates_env, "milvusdm_m2m", conf)
 
