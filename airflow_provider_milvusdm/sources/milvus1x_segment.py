@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError
 from airflow_provider_milvusdm.sources.files import AnyPath, read_items, real_path, source_path
-from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch
+from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
+from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch, ranges
 
 HEADER = np.dtype("<u8")
 ID = np.dtype("<i8")
@@ -82,7 +83,8 @@ class Milvus1xSegment:
 
     def fingerprint(self) -> bytes:
         digest = hashlib.blake2b(self.stored_rows.to_bytes(8, "little"), digest_size=16)
-        digest.update(_map(self._uid, ID, 0, self.stored_rows).data)
+        for start, stop in ranges(0, self.stored_rows, IDS_A_BATCH):
+            digest.update(_map(self._uid, ID, start, stop).data)
         digest.update(np.packbits(self._deleted).data)
         return digest.digest()
 
