@@ -15,6 +15,7 @@ from tests.chain import Chain, inspect_directory
 from tests.peak_memory import load_elsewhere, peak_memory
 
 ROWS_A_SEGMENT = 5_000_000
+RESOLVING = ("airflow_provider_milvusdm.sources.resolve", "airflow_provider_milvusdm.sources.milvus1x_segment")
 
 
 def measure_loading(stage: Stage) -> Iterator[Figure]:
@@ -41,11 +42,11 @@ def measure_resolving(stage: Stage) -> Iterator[Figure]:
     with stage.folder() as folder:
         directory = write_directory(folder, shape, shape.rows // ROWS_A_SEGMENT, zeros=True)
         [group] = inspect_directory(directory)
-        seconds, peak = peak_memory(_resolve, group, imports=("airflow_provider_milvusdm.sources.resolve",))
+        seconds, peak = peak_memory(_resolve, group, imports=RESOLVING)
     what = f"resolve of {shape.rows:,} ids"
     yield Figure("memory", what, peak / 1e9, "GB", stage.scale.limits.resolve_memory)
     yield Figure("memory", what, shape.rows / seconds / 1e6, "M ids/s")
 
 
 def _resolve(group: PartitionGroup) -> float:
-    return timed(resolve_group, group)
+    return timed(resolve_group, group).seconds

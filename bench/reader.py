@@ -16,7 +16,7 @@ def measure(stage: Stage) -> Iterator[Figure]:
     shape = stage.scale.read
     with stage.folder() as folder:
         unit = whole_unit(write_directory(folder, shape), shape)
-        seconds = min(timed(read, unit) for _ in range(stage.scale.rounds + 1))
+        seconds = min(timed(read, unit).seconds for _ in range(stage.scale.rounds + 1))
     yield Figure("reader", "vectors read", shape.vector_bytes / seconds / 1e9, "GB/s", stage.scale.limits.reader)
 
 

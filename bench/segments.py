@@ -19,7 +19,7 @@ def measure(stage: Stage) -> Iterator[Figure]:
         directories = {count: write_directory(folder / str(count), shape, count) for count in taken}
         for number in range(stage.scale.rounds):
             for count, directory in turned(list(directories.items()), number):
-                taken[count].append(timed(load_all, stage, directory))
+                taken[count].append(timed(load_all, stage, directory).seconds)
     stage.client.drop_collection(COLLECTION)
     for count, seconds in taken.items():
         each = shape.vector_bytes / count / 1e6

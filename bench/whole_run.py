@@ -29,7 +29,7 @@ def measure(stage: Stage) -> Iterator[Figure]:
     with stage.folder() as folder:
         directory = write_directory(folder, shape, segments=4)
         writing = write_alone(Chain(directory, stage.client))
-        run = timed(run_command, directory, stage.address)
+        run = timed(run_command, directory, stage.address).seconds
     stage.client.drop_collection(COLLECTION)
     yield Figure("run", f"{shape.rows:,} × {shape.label}: writing alone", writing, "s")
     yield Figure("run", f"{shape.rows:,} × {shape.label}: milvusdm --yaml", run, "s")
@@ -40,7 +40,7 @@ def write_alone(chain: Chain) -> float:
     """Seconds that the load tasks take, one after another."""
     plans = chain.plan()
     created, _ = chain.create(plans, "overwrite")
-    return timed(chain.load, plans, created)
+    return timed(chain.load, plans, created).seconds
 
 
 def run_command(directory: Path, address: MilvusAddress) -> None:

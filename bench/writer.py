@@ -5,7 +5,7 @@ Each round writes the same rows in each way, into a collection made anew. Ratios
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from statistics import median
@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.vectors import LoadUnit
 from bench.figures import Figure
 from bench.inputs import Shape, make_target, whole_unit, write_directory
 from bench.scales import Limits
-from bench.stage import Stage, timed, turned
+from bench.stage import Stage, Taken, timed, turned
 from tests.peak_memory import Store
 
 WIRE, WRITER, LOAD, INSERT = "wire limit", "writer", "load task", "MilvusClient.insert"
@@ -73,9 +73,9 @@ def measure(stage: Stage) -> Iterator[Figure]:
             yield from figures(shape, ways.rows, rounds(stage, shape, ways), stage.scale.limits)
 
 
-def rounds(stage: Stage, shape: Shape, ways: Ways) -> dict[str, list[float]]:
-    """Seconds of each way, a round after the other."""
-    taken: dict[str, list[float]] = {name: [] for name in ways.all()}
+def rounds(stage: Stage, shape: Shape, ways: Ways) -> dict[str, list[Taken]]:
+    """What each way took, a round after the other."""
+    taken: dict[str, list[Taken]] = {name: [] for name in ways.all()}
     for number in range(stage.scale.rounds):
         for name, write in turned(list(ways.all().items()), number):
             make_target(stage.client, shape)
@@ -83,18 +83,18 @@ def rounds(stage: Stage, shape: Shape, ways: Ways) -> dict[str, list[float]]:
     return taken
 
 
-def figures(shape: Shape, rows: int, taken: dict[str, list[float]], limits: Limits) -> Iterator[Figure]:
-    for way, seconds in taken.items():
-        yield Figure("writer", f"{shape.label}: {way}", rows / median(seconds), "rows/s")
+def figures(shape: Shape, rows: int, taken: dict[str, list[Taken]], limits: Limits) -> Iterator[Figure]:
+    for way, rounds in taken.items():
+        yield Figure("writer", f"{shape.label}: {way}", rows / median(one.seconds for one in rounds), "rows/s")
     of_insert = None if shape.binary else limits.writer_of_insert
-    for one, other, limit in (
+    for way, other, limit in (
         (WRITER, WIRE, limits.writer_of_wire),
         (LOAD, WIRE, limits.load_of_wire),
         (WRITER, INSERT, of_insert),
     ):
-        yield Figure("writer", f"{shape.label}: {one} of {other}", speed(taken[one], taken[other]), "×", limit)
-
-
-def speed(seconds: Sequence[float], others: Sequence[float]) -> float:
-    """How many times as fast as the others."""
-    return median(other / own for own, other in zip(seconds, others, strict=True))
+        pairs = zip(taken[way], taken[other], strict=True)
+        speed = median(another.seconds / one.seconds for one, another in pairs)
+        yield Figure("writer", f"{shape.label}: {way} of {other}", speed, "×", limit)
+    pairs = zip(taken[WRITER], taken[INSERT], strict=True)
+    saved = median(insert.processor / writer.processor for writer, insert in pairs)
+    yield Figure("writer", f"{shape.label}: processor time of insert, of writer's", saved, "×", limits.processor_time)

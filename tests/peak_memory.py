@@ -13,7 +13,14 @@ from typing import Any
 from airflow_provider_milvusdm.vectors import LoadUnit
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-FORMATS = ("faiss", "h5py", "airflow_provider_milvusdm.sources.faiss_segment")
+LOADING = (
+    "faiss",
+    "airflow_provider_milvusdm.sources.faiss_segment",
+    "airflow_provider_milvusdm.sources.hdf5_segment",
+    "airflow_provider_milvusdm.sources.milvus1x_segment",
+    "airflow_provider_milvusdm.targets.milvus_requests",
+    "airflow_provider_milvusdm.targets.milvus_writer",
+)
 
 
 class Store(dict[str, Any]):
@@ -24,10 +31,10 @@ class Store(dict[str, Any]):
 
 def load_elsewhere(uri: str, unit: LoadUnit) -> tuple[int, int]:
     """Load a unit in a process of its own; its live rows, and the peak of memory."""
-    return peak_memory(_load, uri, unit, imports=("pymilvus", "numpy", *FORMATS))
+    return peak_memory(_load, uri, unit, imports=LOADING)
 
 
-def peak_memory(call: Callable[..., Any], *arguments: Any, imports: Sequence[str] = ()) -> tuple[Any, int]:
+def peak_memory(call: Callable[..., Any], *arguments: Any, imports: Sequence[str]) -> tuple[Any, int]:
     """What ``call`` returns, and the most bytes it takes above what its imports take; mapped files are counted."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         return processes.submit(_measured, call, arguments, imports).result()
