@@ -43,11 +43,12 @@ test-long: test-tools ## Run the tests that take minutes or more
 	.venv/bin/pytest -m long
 
 .PHONY: bench
-bench: test-tools ## Measure how fast rows are written; results in build/bench too
-	mkdir -p build/bench
-	.venv/bin/python -m bench.writer --json build/bench/writer-128.json
-	.venv/bin/python -m bench.writer --rows 70000 --dim 768 --json build/bench/writer-768.json
-	.venv/bin/python -m bench.writer --rows 1500000 --dim 512 --binary --json build/bench/writer-512-bits.json
+bench: test-tools ## Measure speed and memory (docs/performance.md), in build/bench.json too; takes long
+	.venv/bin/python -m bench --json build/bench.json
+
+.PHONY: bench-short
+bench-short: test-tools ## Measure them with little data, in minutes: does it all still run?
+	.venv/bin/python -m bench --short --json build/bench-short.json
 
 .PHONY: test-matrix
 test-matrix: install ## Run the unit tests on each Python of 3.11, 3.12 and 3.13 that is there

@@ -1,8 +1,9 @@
-"""What is measured: a Milvus 1.x segment of random rows, the load unit that takes it, and its target."""
+"""What is measured: a Milvus 1.x directory of random rows, the load unit that takes it whole, and its target."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,14 @@ from airflow_provider_milvusdm.vectors import (
     TargetCollection,
     ranges,
 )
+from tests.milvus1x_directory import Milvus1xDirectory
+from tests.milvus1x_rows import HAMMING, L2
 
+COLLECTION = "bench"
 ROWS_A_WRITE = 1 << 16
 FIRST_ID = 1_600_000_000_000_000_000
 """Milvus 1.x makes ids of the time in nanoseconds."""
+DELETED = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,13 @@ class Shape:
         return f"{self.dimension} {'bits' if self.binary else 'floats'}"
 
     @property
-    def row_bytes(self) -> int:
-        return self.collection.vector_bytes + 8
+    def collection(self) -> CollectionSpec:
+        return CollectionSpec(COLLECTION, self.dimension, Metric.HAMMING if self.binary else Metric.L2)
 
     @property
-    def collection(self) -> CollectionSpec:
-        return CollectionSpec("bench", self.dimension, Metric.HAMMING if self.binary else Metric.L2)
+    def vector_bytes(self) -> int:
+        """Bytes of all vectors."""
+        return self.rows * self.collection.vector_bytes
 
     def vectors(self, rows: int, seed: int) -> npt.NDArray[np.float32] | npt.NDArray[np.uint8]:
         random = np.random.default_rng(seed)
@@ -52,35 +58,57 @@ class Shape:
         return random.standard_normal((rows, self.dimension), np.float32)
 
 
-def write_segment(folder: Path, shape: Shape, deleted: float = 0.01) -> LoadUnit:
-    """Write one segment below `folder`, a share of its rows deleted; the unit that loads it."""
-    segment = folder / "bench" / "1"
-    segment.mkdir(parents=True)
-    removed = np.random.default_rng(0).choice(shape.rows, int(shape.rows * deleted), replace=False)
-    _write(segment / "1.uid", np.arange(FIRST_ID, FIRST_ID + shape.rows, dtype="<i8"))
-    _write(segment / "deleted_docs", removed.astype("<i4"))
-    with (segment / "1.rv").open("wb") as file:
-        file.write((shape.rows * shape.collection.vector_bytes).to_bytes(8, "little"))
-        for start, stop in ranges(0, shape.rows, ROWS_A_WRITE):
-            shape.vectors(stop - start, start).tofile(file)
+def write_directory(folder: Path, shape: Shape, segments: int = 1, *, zeros: bool = False) -> Path:
+    """A Milvus 1.x directory of one collection, a share of its rows deleted; `zeros` take no room on the disk."""
+    directory = Milvus1xDirectory(folder)
+    table = directory.collection(
+        COLLECTION, dimension=shape.dimension, metric=HAMMING if shape.binary else L2, index_params='{"nlist": 1024}'
+    )
+    bounds = [shape.rows * number // segments for number in range(segments + 1)]
+    for number, (start, stop) in enumerate(pairwise(bounds)):
+        live = _write_segment(directory.tables_folder / COLLECTION / str(number), shape, start, stop, zeros)
+        directory.segment(table, [], [], segment_id=str(number), row_count=live, write_folder=False)
+    return directory.write()
+
+
+def whole_unit(directory: Path, shape: Shape) -> LoadUnit:
+    """The unit that loads the only segment of a directory."""
     return LoadUnit(
-        SourceRef("milvus1x", str(folder)),
+        SourceRef("milvus1x", str(directory / "db" / "tables")),
         shape.collection,
-        (Slice("_default", "bench/1", 0, shape.rows),),
-        TargetCollection("bench"),
-        migration="bench",
+        (Slice("_default", f"{COLLECTION}/0", 0, shape.rows),),
+        TargetCollection(COLLECTION),
+        migration=COLLECTION,
     )
 
 
 def make_target(client: MilvusClient, shape: Shape) -> None:
-    """An empty collection, marked for the unit."""
-    if client.has_collection("bench"):
-        client.drop_collection("bench")
+    """An empty collection, marked for the whole unit."""
+    if client.has_collection(COLLECTION):
+        client.drop_collection(COLLECTION)
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     kind = DataType.BINARY_VECTOR if shape.binary else DataType.FLOAT_VECTOR
     schema.add_field("embedding", kind, dim=shape.dimension)
-    client.create_collection("bench", schema=schema, properties=new_mark("bench", {}).properties())
+    client.create_collection(COLLECTION, schema=schema, properties=new_mark(COLLECTION, {}).properties())
+
+
+def _write_segment(folder: Path, shape: Shape, start: int, stop: int, zeros: bool) -> int:
+    """Write the segment of rows `start` to `stop`, their ids in no order; how many of them are live."""
+    folder.mkdir(parents=True)
+    random, rows = np.random.default_rng(start), stop - start
+    removed = random.choice(rows, int(rows * DELETED), replace=False, shuffle=False)
+    _write(folder / f"{folder.name}.uid", random.permutation(np.arange(FIRST_ID + start, FIRST_ID + stop, dtype="<i8")))
+    _write(folder / "deleted_docs", removed.astype("<i4"))
+    with (folder / f"{folder.name}.rv").open("wb") as file:
+        size = rows * shape.collection.vector_bytes
+        file.write(size.to_bytes(8, "little"))
+        if zeros:
+            file.truncate(8 + size)
+        else:
+            for first, last in ranges(start, stop, ROWS_A_WRITE):
+                shape.vectors(last - first, first).tofile(file)
+    return rows - len(removed)
 
 
 def _write(path: Path, items: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> None:

@@ -20,12 +20,12 @@ from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFo
 from airflow_provider_milvusdm.sources.files import AnyPath, read_items, real_path, source_path
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import LogSegment, Milvus1xLog, is_in_log
 from airflow_provider_milvusdm.sources.milvus1x_replay import is_among
+from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
 from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch, ranges
 
 HEADER = np.dtype("<u8")
 ID = np.dtype("<i8")
 NO_IDS = np.empty(0, np.int64)
-IDS_A_STEP = 1 << 20
 """Looked up among deleted ones at a time."""
 OFFSET = np.dtype("<i4")
 NAME = re.compile(r"[!-.0-~]{1,250}/[!-.0-~]{1,250}")
@@ -91,7 +91,7 @@ class Milvus1xSegment:
     def replayed_deletes(self) -> int:
         if not self._deleted_ids.size:
             return 0
-        live = sum(int(np.count_nonzero(self.live(*step))) for step in ranges(0, self.stored_rows, IDS_A_STEP))
+        live = sum(int(np.count_nonzero(self.live(*step))) for step in ranges(0, self.stored_rows, IDS_A_BATCH))
         return self.stored_rows - self.deleted_rows - live
 
     @property
@@ -113,9 +113,9 @@ class Milvus1xSegment:
 
     def fingerprint(self) -> bytes:
         digest = hashlib.blake2b(self.stored_rows.to_bytes(8, "little"), digest_size=16)
-        digest.update(_map(self._uid, ID, 0, self.stored_rows).data)
-        for start, stop in ranges(0, self.stored_rows, IDS_A_STEP):
-            digest.update(np.packbits(~self.live(start, stop)).data)
+        for start, stop in ranges(0, self.stored_rows, IDS_A_BATCH):
+            digest.update(_map(self._uid, ID, start, stop).data)
+            digest.update(np.packbits(self.live(start, stop)).data)
         return digest.digest()
 
     def _check_vectors(self, collection: CollectionSpec) -> None:

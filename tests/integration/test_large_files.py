@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import faiss
 import h5py
@@ -18,7 +17,7 @@ from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 from airflow_provider_milvusdm.vectors import PartitionGroup
 from tests.chain import GroupsChain
-from tests.integration.loading_memory import load_elsewhere
+from tests.peak_memory import load_elsewhere
 from tests.unit.faiss_inputs import inspect as inspect_faiss
 from tests.unit.hdf5_inputs import inspect as inspect_hdf5
 
@@ -59,11 +58,11 @@ def migrate(client: MilvusClient, uri: str, group: PartitionGroup) -> tuple[int,
     [plan] = chain.plan()
     [created], faults = chain.create([plan], "overwrite")
     assert faults == {}
-    loads: list[Any] = [load_elsewhere(uri, unit) for unit in address_units([plan], [created])]
-    loaded = [Loaded("news", {"_default": load.rows}, 1.0) for load in loads]
+    loads = [load_elsewhere(uri, unit) for unit in address_units([plan], [created])]
+    loaded = [Loaded("news", {"_default": rows}, 1.0) for rows, _ in loads]
     report = verify_collection(client, plan, created, loaded)
     assert (report.status, report.faults, report.partitions[0].counted) == (VERIFIED, (), ROWS)
-    return len(loads), max(load.peak for load in loads)
+    return len(loads), max(peak for _, peak in loads)
 
 
 @pytest.mark.long

@@ -1,0 +1,55 @@
+"""Measure everything: `python -m bench`, or parts of it: `python -m bench --only reader writer`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import memory, reader, segments, whole_run, writer
+from bench.figures import Figure
+from bench.scales import FULL, SHORT
+from bench.stage import Stage
+from tests.servers import milvus_server
+from tests.targets import milvus_client
+
+PARTS: Mapping[str, Callable[[Stage], Iterator[Figure]]] = {
+    "reader": reader.measure,
+    "resolve": memory.measure_resolving,
+    "writer": writer.measure,
+    "load": memory.measure_loading,
+    "segments": segments.measure,
+    "run": whole_run.measure,
+}
+
+
+def main() -> int:
+    """Print each figure as it comes; 1 where one is not what it must be."""
+    parser = argparse.ArgumentParser("python -m bench", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="little data, generous limits: does it all still run?")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    asked = parser.parse_args()
+    figures = []
+    with (
+        tempfile.TemporaryDirectory(prefix="milvusdm-bench-") as folder,
+        milvus_server(Path(folder)) as address,
+        milvus_client(address.uri) as client,
+    ):
+        stage = Stage(SHORT if asked.short else FULL, address, client)
+        for part in asked.only:
+            for figure in PARTS[part](stage):
+                print(figure, flush=True)
+                figures.append(figure)
+    if asked.json:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
+        asked.json.write_text(json.dumps([asdict(figure) | {"holds": figure.holds} for figure in figures], indent=1))
+    return 0 if all(figure.holds for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Memory beyond the imports: of a load task by the size of its unit, and of the resolve step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.targets.milvus_units import address_units
+from airflow_provider_milvusdm.vectors import PartitionGroup
+from bench.figures import Figure
+from bench.inputs import COLLECTION, write_directory
+from bench.scales import MIB
+from bench.stage import Stage, timed
+from tests.chain import Chain, inspect_directory
+from tests.peak_memory import load_elsewhere, peak_memory
+
+ROWS_A_SEGMENT = 5_000_000
+RESOLVING = ("airflow_provider_milvusdm.sources.resolve", "airflow_provider_milvusdm.sources.milvus1x_segment")
+
+
+def measure_loading(stage: Stage) -> Iterator[Figure]:
+    """The first unit of each size."""
+    peaks = []
+    with stage.folder() as folder:
+        directory = write_directory(folder, stage.scale.loaded)
+        for unit_bytes in stage.scale.unit_bytes:
+            chain = Chain(directory, stage.client, unit_bytes=unit_bytes)
+            plans = chain.plan()
+            created, _ = chain.create(plans, "overwrite")
+            _, peak = load_elsewhere(stage.address.uri, address_units(plans, created)[0])
+            peaks.append(peak)
+            what = f"load task, unit of {unit_bytes // MIB} MiB"
+            yield Figure("memory", what, peak / 1e6, "MB", stage.scale.limits.load_memory)
+    stage.client.drop_collection(COLLECTION)
+    small, large = peaks
+    yield Figure("memory", "large unit of small one", large / small, "×", stage.scale.limits.load_memory_of_units)
+
+
+def measure_resolving(stage: Stage) -> Iterator[Figure]:
+    """All ids of one partition."""
+    shape = stage.scale.resolved
+    with stage.folder() as folder:
+        directory = write_directory(folder, shape, shape.rows // ROWS_A_SEGMENT, zeros=True)
+        [group] = inspect_directory(directory)
+        seconds, peak = peak_memory(_resolve, group, imports=RESOLVING)
+    what = f"resolve of {shape.rows:,} ids"
+    yield Figure("memory", what, peak / 1e9, "GB", stage.scale.limits.resolve_memory)
+    yield Figure("memory", what, shape.rows / seconds / 1e6, "M ids/s")
+
+
+def _resolve(group: PartitionGroup) -> float:
+    return timed(resolve_group, group).seconds

@@ -1,0 +1,91 @@
+"""How much is measured, and what must hold: in full, and a short form that only shows that it all still runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.figures import Limit, at_least, at_most
+from bench.inputs import Shape
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    reader: Limit
+    """GB of vectors a second."""
+    writer_of_wire: Limit
+    writer_of_insert: Limit
+    load_of_wire: Limit
+    processor_time: Limit
+    """What `MilvusClient.insert` takes of the client's processors, of what the writer takes."""
+    run_of_writing: Limit | None
+    load_memory: Limit
+    """MB beyond the imports."""
+    load_memory_of_units: Limit
+    many_of_one: Limit
+    resolve_memory: Limit
+    """GB beyond the imports."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    rounds: int
+    read: Shape
+    written: tuple[Shape, ...]
+    migrated: Shape
+    loaded: Shape
+    """One segment, loaded in units of each of `unit_bytes`, the last of them as large as it is."""
+    unit_bytes: tuple[int, int]
+    divided: Shape
+    segments: int
+    resolved: Shape
+    limits: Limits
+
+
+FULL = Scale(
+    rounds=5,
+    read=Shape(2_000_000, 128),
+    written=(Shape(400_000, 128), Shape(70_000, 768), Shape(1_500_000, 512, binary=True)),
+    migrated=Shape(4_000_000, 128),
+    loaded=Shape(2_097_152, 128),
+    unit_bytes=(64 * MIB, 1024 * MIB),
+    divided=Shape(2_048_000, 128),
+    segments=1000,
+    resolved=Shape(100_000_000, 2),
+    limits=Limits(
+        reader=at_least(1),
+        writer_of_wire=at_least(0.9),
+        writer_of_insert=at_least(2),
+        load_of_wire=at_least(0.85),
+        processor_time=at_least(1.5),
+        run_of_writing=at_most(1.5),
+        load_memory=at_most(200),
+        load_memory_of_units=at_most(1.1),
+        many_of_one=at_most(1.3),
+        resolve_memory=at_most(1.5),
+    ),
+)
+SHORT = Scale(
+    rounds=3,
+    read=Shape(500_000, 128),
+    written=(Shape(100_000, 128), Shape(16_000, 768), Shape(200_000, 512, binary=True)),
+    migrated=Shape(200_000, 128),
+    loaded=Shape(524_288, 128),
+    unit_bytes=(64 * MIB, 256 * MIB),
+    divided=Shape(204_800, 128),
+    segments=100,
+    resolved=Shape(5_000_000, 2),
+    limits=Limits(
+        reader=at_least(0.2),
+        writer_of_wire=at_least(0.3),  # by the clock, where others may be at work: processor time is surer
+        writer_of_insert=at_least(0.6),
+        load_of_wire=at_least(0.3),
+        processor_time=at_least(1.5),
+        run_of_writing=None,  # starting Airflow takes longer than so few rows
+        load_memory=at_most(250),
+        load_memory_of_units=at_most(1.5),
+        many_of_one=at_most(2.5),
+        resolve_memory=at_most(0.3),
+    ),
+)
