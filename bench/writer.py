@@ -95,6 +95,8 @@ def figures(shape: Shape, rows: int, taken: dict[str, list[Taken]], limits: Limi
         pairs = zip(taken[way], taken[other], strict=True)
         speed = median(another.seconds / one.seconds for one, another in pairs)
         yield Figure("writer", f"{shape.label}: {way} of {other}", speed, "×", limit)
+    processor = median(one.processor for one in taken[LOAD]) / rows * 1e6
+    yield Figure("writer", f"{shape.label}: processor time of the load task", processor, "s/M rows")
     pairs = zip(taken[WRITER], taken[INSERT], strict=True)
     saved = median(insert.processor / writer.processor for writer, insert in pairs)
     yield Figure("writer", f"{shape.label}: processor time of insert, of writer's", saved, "×", limits.processor_time)

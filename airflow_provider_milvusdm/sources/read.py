@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, Segment
 
 CHECKED_BYTES = 8 << 20
 IDS_A_BATCH = CHECKED_BYTES // 8
+Piece: TypeAlias = tuple[int, str, VectorBatch]
 
 
 def rows_within(collection: CollectionSpec, batch_bytes: int = CHECKED_BYTES) -> int:
@@ -23,13 +25,49 @@ def rows_within(collection: CollectionSpec, batch_bytes: int = CHECKED_BYTES) ->
 
 def read_slices(
     ref: SourceRef, collection: CollectionSpec, slices: Iterable[Slice], rows: int, done: int = 0
-) -> Iterator[tuple[int, str, VectorBatch]]:
+) -> Iterator[Piece]:
     """The partition and the rows of each batch, with the number of stored rows up to its end.
 
     Deleted rows are not among them, nor those that a policy leaves out. A batch is read from at most ``rows`` stored
-    rows; the first ``done`` of all slices are passed over. Raises ChangedSourceError where a segment's files are not,
-    before or after they were read, what they were when the slices were made.
+    rows, of several segments where these are small; the first ``done`` of all slices are passed over. Raises
+    ChangedSourceError where a segment's files are not, before or after they were read, what they were when the slices
+    were made.
     """
+    return map(_joined, _runs(_read_pieces(ref, collection, slices, rows, done), rows, done))
+
+
+def _runs(pieces: Iterable[Piece], rows: int, done: int) -> Iterator[list[Piece]]:
+    """Pieces of one partition that take at most ``rows`` stored rows together; a full one waits for no other."""
+    run: list[Piece] = []
+    start = done
+    for piece in pieces:
+        end, partition, _ = piece
+        if run and (partition != run[0][1] or end - start > rows):
+            yield run
+            start, run = run[-1][0], []
+        run.append(piece)
+        if end - start == rows:
+            yield run
+            start, run = end, []
+    if run:
+        yield run
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    """A run as one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    end, partition, last = pieces[-1]
+    batches = [batch for _, _, batch in pieces]
+    ids, vectors = np.concatenate([one.ids for one in batches]), np.concatenate([one.vectors for one in batches])
+    columns = {name: np.concatenate([one.columns[name] for one in batches]) for name in last.columns}
+    return end, partition, VectorBatch(ids, vectors, columns)
+
+
+def _read_pieces(
+    ref: SourceRef, collection: CollectionSpec, slices: Iterable[Slice], rows: int, done: int
+) -> Iterator[Piece]:
+    """What :func:`read_slices` yields, each of one segment."""
     source = open_source(ref)
     position = 0
     for piece in slices:
