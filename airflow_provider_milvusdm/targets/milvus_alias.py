@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 FINGERPRINT_LENGTH = 12
 """Digits of the fingerprint in the name of a collection that an alias stands for."""
+SETTLED_SECONDS = 1
+"""After which an alias is switched once more: a proxy of 2.3 that looked it up in the very moment of the switch goes on
+with what it found, for minutes, until another switch has it look again."""
 
 
 def read_aliases(alias: Mapping[str, str] | str | None, names: Mapping[str, str]) -> dict[str, str]:
@@ -90,8 +94,11 @@ def switch_alias(client: MilvusClient, plan: CollectionPlan) -> tuple[str, ...]:
         return ()
     before, name = aliased(client, plan.alias), plan.target.name
     if before == name:
+        client.alter_alias(name, plan.alias)
         return (f"alias {plan.alias} stands for {name} already",)
     if before:
+        client.alter_alias(name, plan.alias)
+        time.sleep(SETTLED_SECONDS)
         client.alter_alias(name, plan.alias)
         back = f"client.alter_alias({before!r}, {plan.alias!r}) goes back to {before}, which is as it was"
     else:

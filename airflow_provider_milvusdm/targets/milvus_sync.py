@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_keys
 from airflow_provider_milvusdm.sources.row_mask import to_text
 from airflow_provider_milvusdm.targets.milvus_compare import Ids, TargetIds, compare_rows
-from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, existing_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, existing_ids, ids_outside, is_lite
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CollectionPlan, CreatedCollection, LoadUnit, Slice
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Changes:
 
     def __init__(self, client: MilvusClient, plan: CollectionPlan, existing: frozenset[str], *, mend: bool) -> None:
         self.client, self.plan, self.existing, self.mend = client, plan, existing, mend
+        self.keyed = bool(plan.target.partition_field)
         self.surplus: dict[str, Ids] = {}
         """Ids that the source doesn't have, by target partition."""
         self.kept: dict[str, int] = {}
@@ -46,7 +47,7 @@ class Changes:
                 self._find_in(name, pieces[tag])
             else:
                 self._add_whole(pieces[tag])
-        if is_lite(self.client):
+        if self.keyed or is_lite(self.client):
             self._refuse_deleting_elsewhere()
 
     def delete_surplus(self) -> None:
@@ -91,19 +92,25 @@ class Changes:
         return np.array(found, np.int64)
 
     def _refuse_deleting_elsewhere(self) -> None:
+        """By id alone a row can't be deleted where another partition, or partition key, is to keep one of the same."""
         for name, ids in self.surplus.items():
-            for other in self.existing - {name}:
-                found = existing_ids(self.client, self.plan.target, other, ids.tolist())
-                lost = set(found).difference(self.surplus.get(other, np.empty(0)).tolist())
-                if lost:
-                    raise TargetError(
-                        f"{len(lost)} rows that partition {name!r} of collection {self.plan.target.name!r} has to lose "
-                        f"stand in partition {other!r}, too",
-                        expected="ids of one partition alone, or a Milvus 2.x server",
-                        found=f"ids {', '.join(map(str, sorted(lost)[:20]))}, and Milvus Lite, whose delete takes no "
-                        "notice of partitions",
-                        cure="Use mode overwrite, or a Milvus 2.x server.",
-                    )
+            lost = sorted(self._elsewhere(name, ids.tolist()))
+            if lost:
+                raise TargetError(
+                    f"{len(lost)} rows that partition {name!r} of collection {self.plan.target.name!r} has to lose "
+                    "stand in another, too",
+                    expected="ids of one partition alone",
+                    found=f"ids {', '.join(map(str, lost[:20]))}, and a target that deletes an id from all partitions",
+                    cure="Use mode overwrite, or a Milvus 2.x server and partitions: keep.",
+                )
+
+    def _elsewhere(self, name: str, ids: Sequence[int]) -> set[int]:
+        """Those of the ids that stand in other partitions, and are to stay there."""
+        gone = {other: set(some.tolist()) for other, some in self.surplus.items() if other != name}
+        if self.keyed:
+            return set(ids_outside(self.client, self.plan.target, [name], ids)).difference(*gone.values())
+        found = {other: existing_ids(self.client, self.plan.target, other, ids) for other in self.existing - {name}}
+        return {row_id for other, some in found.items() for row_id in some if row_id not in gone.get(other, ())}
 
     def _notes(self) -> Iterator[str]:
         written = sum(partition.rows for partition in self.plan.partitions) - sum(self.kept.values())

@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.airflow_home import dags_test
 from tests.airflow_runs import read_xcom
-from tests.integration.collections_2x import stored
-from tests.integration.directories import write_directory
+from tests.collections_2x import stored
+from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.targets import milvus_client
 
