@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.airflow_home import dags_test, run_airflow
-from tests.integration.directories import write_directory
+from tests.directories import write_directory
 from tests.mariadb_server import MySqlAddress
 from tests.processes import free_ports
 from tests.system.canary import CANARY, files_with
