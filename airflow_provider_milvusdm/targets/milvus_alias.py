@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FINGERPRINT_LENGTH = 12
 """Digits of the fingerprint in the name of a collection that an alias stands for."""
 SETTLED_SECONDS = 1
-"""After which an alias is switched once more: a proxy of 2.3 that looked it up in the very moment of the switch goes on
-with what it found, for minutes, until another switch has it look again."""
+"""After which an alias is switched once more: a proxy of 2.3 that looks it up in the very moment of the switch goes on
+with what it found, until another switch has it look again."""
 
 
 def read_aliases(alias: Mapping[str, str] | str | None, names: Mapping[str, str]) -> dict[str, str]:

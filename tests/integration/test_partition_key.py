@@ -159,6 +159,19 @@ def test_a_load_that_ended_halfway_is_gone_on_with(client: MilvusClient, tmp_pat
     assert stored(client) == expected(directory, "a", 'b"', "c")
 
 
+def test_a_sync_follows_rows_from_one_tag_to_another(client: MilvusClient, tmp_path: Path) -> None:
+    first = write_directory(tmp_path / "first", {"news": {"_default": range(10), 'say "hi"': range(10, 20)}})
+    assert keyed(client, first.path).run()["news"].status == VERIFIED
+    tags = {"_default": [*range(5), 15], 'say "hi"': [5, *range(16, 25)], "new": [7]}
+    later = write_directory(tmp_path / "later", {"news": tags}, seed=3)
+    chain = keyed(client, later.path)
+    for written in (len(range(5)) + 1 + 10 + 1, 0):
+        report = chain.run(mode="sync", verify="full")["news"]
+        assert (report.status, report.faults, report.sampled) == (VERIFIED, (), 17)
+        assert sum(part.loaded for part in report.partitions) == written
+        assert stored(client) == expected(later, *tags)
+
+
 def test_tags_do_not_go_into_a_collection_without_the_key(client: MilvusClient, tmp_path: Path) -> None:
     make_collection(client, "news", {"_default": random_rows([1], 1)}, loaded=True)
     report = keyed(client, source(tmp_path).path).run(mode="append")["news"]

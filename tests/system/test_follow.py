@@ -37,7 +37,7 @@ def test_a_run_follows_the_source_without_a_hand(
 ) -> None:
     path = tmp_path / "milvus"
     params = {"source_milvus_path": str(path), "dest_uri": milvus_lite_uri, "mode": "sync", "verify": "full"}
-    for ids, written in [(range(300), 310), (range(10, 320), 320), (range(10, 330), 10), (range(10, 330), 0)]:
+    for ids, written in [(range(300), 310), (range(10, 320), 320), (range(10, 320), 0)]:
         directory = rewrite(path, ids)
         report = run(templates_env, params)
         assert (loaded(report), report["sampled"]) == (written, len(ids) + 10)
