@@ -35,8 +35,8 @@ lint: install ## Check style, types and which way imports point
 	.venv/bin/lint-imports
 
 .PHONY: test
-test: test-tools ## Run the tests
-	.venv/bin/pytest
+test: test-tools ## Run the tests, three files at a time, for most of them wait; PYTEST_ADDOPTS adds to it
+	.venv/bin/pytest --numprocesses 3 --dist loadfile
 
 .PHONY: test-long
 test-long: test-tools ## Run the tests that take minutes or more
