@@ -23,8 +23,8 @@ WITHOUT_LOOKUP = {b"IxM2": b"IxMp", b"IBM2": b"IBMp"}
 """Marks of an IDMap2 and of an IDMap: the same bytes follow, and of the first faiss makes a table of all ids."""
 TABLES = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE
 """Made for searching alone."""
-SPARE_BYTES = 256 << 20
-"""A list of lists may say more than it holds."""
+SPARE_BYTES = 32 << 20
+"""For 1.4 million lists: each takes 24 bytes, and an empty one may be less in a file."""
 CURE = "Restore the file from a backup, or write the index again."
 
 
@@ -83,13 +83,15 @@ def refuse_damage(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _bounded(size: int) -> Iterator[None]:
-    """No vector of bytes in a file is larger than the file."""
-    before = faiss.get_deserialization_vector_byte_limit()
+    """No vector of bytes in a file is larger than the file, and no list has more items than it has bytes."""
+    before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
     faiss.set_deserialization_vector_byte_limit(size + SPARE_BYTES)
+    faiss.set_deserialization_loop_limit(size)
     try:
         yield
     finally:
-        faiss.set_deserialization_vector_byte_limit(before)
+        faiss.set_deserialization_vector_byte_limit(before[0])
+        faiss.set_deserialization_loop_limit(before[1])
 
 
 def _size(path: Path) -> int:
