@@ -11,7 +11,16 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.sources import open_source
 from airflow_provider_milvusdm.sources.row_mask import Mask, from_text
 from airflow_provider_milvusdm.sources.stamps import refuse_changed
-from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, Segment, Slice, SourceRef, VectorBatch, ranges
+from airflow_provider_milvusdm.vectors import (
+    SOURCE_ID,
+    CollectionSpec,
+    Segment,
+    Slice,
+    Source,
+    SourceRef,
+    VectorBatch,
+    ranges,
+)
 
 CHECKED_BYTES = 8 << 20
 IDS_A_BATCH = CHECKED_BYTES // 8
@@ -75,13 +84,33 @@ def _read_pieces(
         position += piece.stored_rows
         if start == piece.stop:
             continue
-        segment = source.segment(collection, piece.segment)
-        refuse_changed(segment, piece)
-        left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
-        for first, stop in ranges(start, piece.stop, rows):
-            batch = _read(segment, piece, left_out, first, stop)
+        for stop, batch in _read_ranges(source, collection, piece, ranges(start, piece.stop, rows)):
             yield position - (piece.stop - stop), piece.partition, batch
-        refuse_changed(segment, piece)
+
+
+def read_windows(
+    ref: SourceRef, collection: CollectionSpec, piece: Slice, starts: Iterable[int], rows: int
+) -> Iterator[VectorBatch]:
+    """Of each window of ``rows`` stored rows of a slice, the rows to load; its segment is opened once.
+
+    ``starts``: offsets of the windows in the slice.
+    """
+    firsts = [piece.start + start for start in starts]
+    windows = [(first, min(first + rows, piece.stop)) for first in firsts]
+    for _, batch in _read_ranges(open_source(ref), collection, piece, windows):
+        yield batch
+
+
+def _read_ranges(
+    source: Source, collection: CollectionSpec, piece: Slice, wanted: Iterable[tuple[int, int]]
+) -> Iterator[tuple[int, VectorBatch]]:
+    """The end of each range of a slice's stored rows, and the rows to load among them."""
+    segment = source.segment(collection, piece.segment)
+    refuse_changed(segment, piece)
+    left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
+    for first, stop in wanted:
+        yield stop, _read(segment, piece, left_out, first, stop)
+    refuse_changed(segment, piece)
 
 
 def read_keys(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_provider_milvusdm.sources.read import read_slices
+from airflow_provider_milvusdm.sources.read import read_slices, read_windows
 from airflow_provider_milvusdm.targets.milvus_rows import read_rows, rows_of, side_by_side
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit, ResolvedPartition, Slice, VectorBatch
 
@@ -57,19 +57,19 @@ def _sample(plan: CollectionPlan, partition: ResolvedPartition) -> list[VectorBa
     shares = random.multinomial(picks, weights / weights.sum())
     sample: list[VectorBatch] = []
     for (unit, piece), share in zip(pieces, shares.tolist(), strict=True):
-        for start in random.integers(0, piece.stored_rows, share).tolist():
-            sample += _first_row(islice(_windows(unit, piece, start), 1))
+        starts = np.sort(random.integers(0, piece.stored_rows, share)).tolist()
+        if starts:
+            sample += _first_rows(read_windows(unit.source, unit.collection, piece, starts, SAMPLED_WINDOW))
     for unit, piece in pieces:
-        sample = sample or _first_row(_windows(unit, piece, 0))
+        sample = sample or _first_rows(islice(_live_batches(unit, piece), 1))
     return sample
 
 
-def _windows(unit: LoadUnit, piece: Slice, start: int) -> Iterator[VectorBatch]:
-    """The rows of a slice from its stored row ``start`` on."""
-    for _, _, batch in read_slices(unit.source, unit.collection, [piece], SAMPLED_WINDOW, start):
-        yield batch
+def _live_batches(unit: LoadUnit, piece: Slice) -> Iterator[VectorBatch]:
+    batches = (batch for _, _, batch in read_slices(unit.source, unit.collection, [piece], SAMPLED_WINDOW))
+    return filter(len, batches)
 
 
-def _first_row(batches: Iterable[VectorBatch]) -> list[VectorBatch]:
-    """A batch of the first row alone, if there is one."""
-    return next(([batch.part(0, 1)] for batch in batches if len(batch)), [])
+def _first_rows(batches: Iterable[VectorBatch]) -> list[VectorBatch]:
+    """A batch of the first row alone of each that has one."""
+    return [batch.part(0, 1) for batch in batches if len(batch)]

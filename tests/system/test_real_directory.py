@@ -54,5 +54,5 @@ def test_the_command_line_migrates_it(source: Path, real_data: Path, target_uri:
     assert ended.returncode == 0, ended
     assert found_collections(target_uri, source) == expected_collections(real_data)
     assert tree_checksum(source) == before
-    reported = {row[0]: (row[-1], int(row[3]), int(row[5]), int(row[7])) for row in ended.rows}
+    reported = {row[0]: (row[-1], int(row[3]), int(row[6]), int(row[8])) for row in ended.rows}
     assert reported == REPORTED
