@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import memory, reader, segments, whole_run, writer
+from bench import bulk_import, memory, reader, segments, whole_run, writer
 from bench.figures import Figure
 from bench.scales import FULL, SHORT
 from bench.stage import Stage
@@ -21,6 +21,7 @@ PARTS: Mapping[str, Callable[[Stage], Iterator[Figure]]] = {
     "reader": reader.measure,
     "resolve": memory.measure_resolving,
     "writer": writer.measure,
+    "import": bulk_import.measure,
     "load": memory.measure_loading,
     "segments": segments.measure,
     "run": whole_run.measure,

@@ -19,6 +19,7 @@ class Limits:
     load_of_wire: Limit
     processor_time: Limit
     """What `MilvusClient.insert` takes of the client's processors, of what the writer takes."""
+    import_of_insert: Limit
     run_of_writing: Limit | None
     load_memory: Limit
     """MB beyond the imports."""
@@ -33,6 +34,7 @@ class Scale:
     rounds: int
     read: Shape
     written: tuple[Shape, ...]
+    imported: Shape
     migrated: Shape
     loaded: Shape
     """One segment, loaded in units of each of `unit_bytes`, the last of them as large as it is."""
@@ -47,6 +49,7 @@ FULL = Scale(
     rounds=5,
     read=Shape(2_000_000, 128),
     written=(Shape(400_000, 128), Shape(70_000, 768), Shape(1_500_000, 512, binary=True)),
+    imported=Shape(1_000_000, 128),
     migrated=Shape(4_000_000, 128),
     loaded=Shape(2_097_152, 128),
     unit_bytes=(64 * MIB, 1024 * MIB),
@@ -59,6 +62,7 @@ FULL = Scale(
         writer_of_insert=at_least(2),
         load_of_wire=at_least(0.85),
         processor_time=at_least(4),
+        import_of_insert=at_least(1.2),
         run_of_writing=at_most(1.5),
         load_memory=at_most(200),
         load_memory_of_units=at_most(1.1),
@@ -70,6 +74,7 @@ SHORT = Scale(
     rounds=3,
     read=Shape(500_000, 128),
     written=(Shape(100_000, 128), Shape(16_000, 768), Shape(200_000, 512, binary=True)),
+    imported=Shape(100_000, 128),
     migrated=Shape(200_000, 128),
     loaded=Shape(524_288, 128),
     unit_bytes=(64 * MIB, 256 * MIB),
@@ -82,6 +87,7 @@ SHORT = Scale(
         writer_of_insert=at_least(0.6),
         load_of_wire=at_least(0.3),
         processor_time=at_least(4),
+        import_of_insert=at_least(0.05),  # a job takes seconds, however small
         run_of_writing=None,  # starting Airflow takes longer than so few rows
         load_memory=at_most(250),
         load_memory_of_units=at_most(1.5),

@@ -1,0 +1,70 @@
+"""Bulk import against inserting and flushing, until each row is durable and counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
+from airflow_provider_milvusdm.targets.milvus_units import address_units
+from airflow_provider_milvusdm.vectors import LoadUnit
+from bench.figures import Figure
+from bench.inputs import COLLECTION, write_directory
+from bench.stage import Stage, timed, turned
+from tests.chain import Chain
+from tests.integration.imports import disk
+from tests.peak_memory import Store
+
+LOOK_SECONDS = 0.1
+
+
+def measure(stage: Stage) -> Iterator[Figure]:
+    shape = stage.scale.imported
+    with stage.folder() as folder:
+        loads = Loads(stage, write_directory(folder, shape), folder.with_name("import"))
+        taken: dict[str, list[float]] = {name: [] for name in loads.ways}
+        for number in range(stage.scale.rounds):
+            for name, load in turned(list(loads.ways.items()), number):
+                units = loads.new_target()
+                taken[name].append(timed(loads.load, load, units).seconds)
+    stage.client.drop_collection(COLLECTION)
+    for name, seconds in taken.items():
+        yield Figure("import", f"{shape.rows:,} × {shape.label}: {name}", shape.rows / median(seconds), "rows/s")
+    pairs = zip(*taken.values(), strict=True)
+    ratio = median(inserted / imported for imported, inserted in pairs)
+    yield Figure("import", "bulk import of insert and flush", ratio, "×", stage.scale.limits.import_of_insert)
+
+
+class Loads:
+    """Ways to load a directory whole."""
+
+    def __init__(self, stage: Stage, directory: Path, staging: Path) -> None:
+        self.client, self.chain, self.store = stage.client, Chain(directory, stage.client), disk(staging)
+        self.plans = self.chain.plan()
+        self.ways = {"bulk import": self.bulk_import, "insert and flush": self.insert}
+
+    def new_target(self) -> list[LoadUnit]:
+        created, _ = self.chain.create(self.plans, "overwrite")
+        return address_units(self.plans, created)
+
+    def load(self, load: Callable[[Sequence[LoadUnit]], None], units: Sequence[LoadUnit]) -> None:
+        """Until all rows are counted among those that are stored."""
+        load(units)
+        self.client.flush(COLLECTION)
+        while self.client.get_collection_stats(COLLECTION)["row_count"] != self.plans[0].rows:
+            time.sleep(LOOK_SECONDS)
+
+    def insert(self, units: Sequence[LoadUnit]) -> None:
+        for unit in units:
+            load_unit_by("insert", self.client, unit, Store(), None)
+
+    def bulk_import(self, units: Sequence[LoadUnit]) -> None:
+        """One unit's files are written while others are imported, as deferred tasks do."""
+        tasks = [(unit, Store()) for unit in units]
+        while tasks := [task for task in tasks if self._is_waiting(*task)]:
+            time.sleep(LOOK_SECONDS)
+
+    def _is_waiting(self, unit: LoadUnit, notes: Store) -> bool:
+        return isinstance(load_unit_by("bulk_import", self.client, unit, notes, self.store), Waiting)
