@@ -52,7 +52,7 @@ def running_seaweedfs(folder: Path) -> Iterator[S3Address]:
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
-        "-volume.max=100",
+        "-volume.max=1000",  # a bucket takes seven
         "-filer",
         "-s3",
         f"-s3.config={_write_config(folder, address)}",
