@@ -34,7 +34,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "milvusdm": {
-                "description": "Migrations as YAML files.",
+                "description": "Migrations to Milvus 2.x.",
                 "options": {
                     "config_dir": {
                         "description": "Folder of MilvusDM's YAML files, of each of which a DAG is made; "
@@ -43,7 +43,15 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "/opt/airflow/migrations",
                         "default": "",
-                    }
+                    },
+                    "deferrable": {
+                        "description": "Whether load tasks hold no worker while the target imports files, but wait "
+                        "in a triggerer; without a triggerer they must hold one.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
+                    },
                 },
             }
         },

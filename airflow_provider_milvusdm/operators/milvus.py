@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_milvusdm.config import read_params
@@ -188,18 +190,26 @@ class MilvusUnitsOperator(MigrationOperator):
 class MilvusLoadOperator(MilvusOperator):
     """Load one unit: its rows are read from the source and written in batches, or imported from files.
 
-    Killed anywhere and tried again, it goes on from its checkpoint in Airflow's task state. While the target imports
-    it is deferred, and holds no worker.
+    Killed anywhere and tried again, it goes on from its checkpoint in Airflow's task state.
 
     :param unit: one of the units of :class:`MilvusUnitsOperator`.
     :param load_method: ``insert``, ``bulk_import``, or ``auto``: the latter where the connection has an import_url.
+    :param deferrable: hold no worker while the target imports; without, that is option ``deferrable`` of section
+        ``[milvusdm]`` of Airflow's configuration, else true. It takes a triggerer.
     """
 
     template_fields: Sequence[str] = (*MilvusOperator.template_fields, "unit", "load_method")
 
-    def __init__(self, *, unit: dict[str, Any], load_method: str = "insert", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        unit: dict[str, Any],
+        load_method: str = "insert",
+        deferrable: bool = conf.getboolean("milvusdm", "deferrable", fallback=True),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.unit, self.load_method = unit, load_method
+        self.unit, self.load_method, self.deferrable = unit, load_method, deferrable
 
     @property
     def label(self) -> str:
@@ -211,12 +221,16 @@ class MilvusLoadOperator(MilvusOperator):
 
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
+        from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
 
-        unit = from_json(LoadUnit, self.unit)
+        unit, store = from_json(LoadUnit, self.unit), self.import_store()
         with self.hook.client() as client:
-            loaded = load_unit_by(self.load_method, client, unit, context["task_state_store"], self.import_store())
-        if isinstance(loaded, Waiting):
-            self._defer(unit, loaded.jobs)
+            while isinstance(
+                loaded := load_unit_by(self.load_method, client, unit, context["task_state_store"], store), Waiting
+            ):
+                if self.deferrable:
+                    self._defer(unit, loaded.jobs)
+                time.sleep(POLL_SECONDS)
         self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
         manifest: dict[str, Any] = to_json(loaded)
         return manifest

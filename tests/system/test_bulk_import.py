@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.airflow_home import dags_test
 from tests.airflow_runs import read_task_logs, read_task_state
 from tests.airflow_standalone import COMPONENTS, standalone_airflow
@@ -31,19 +33,21 @@ def check_stored(uri: str, expected: Mapping[str, Mapping[int, bytes]]) -> None:
         assert stored(client, "news") == expected
 
 
-def test_a_load_task_is_deferred_while_the_server_imports(
-    empty_milvus_server_uri: str, templates_env: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_load_task_waits_in_a_triggerer_or_in_its_worker_while_the_server_imports(
+    empty_milvus_server_uri: str, templates_env: dict[str, str], tmp_path: Path, deferrable: bool
 ) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(3000), "a": range(500)}})
     folder = tmp_path / "import"
     folder.mkdir()
     env = templates_env | connection(empty_milvus_server_uri, folder.as_uri())
-    with standalone_airflow(env, (*COMPONENTS, "triggerer")) as airflow:
+    env["AIRFLOW__MILVUSDM__DEFERRABLE"] = str(deferrable)
+    with standalone_airflow(env, (*COMPONENTS, "triggerer") if deferrable else COMPONENTS) as airflow:
         run_id = airflow.trigger(DAG_ID, {"source_milvus_path": str(directory.path), "load_method": "bulk_import"})
         run = airflow.wait_for_run(DAG_ID, run_id)
     assert run.state == "success"
     log = read_task_logs(env, run)
-    assert "Pausing task as DEFERRED" in log
+    assert ("Pausing task as DEFERRED" in log) == deferrable
     assert read_task_state(env, run, "load_partitions", map_index=0, key="bulk_import")["state"] == "done"
     check_stored(empty_milvus_server_uri, {tag: directory.live("news", tag) for tag in ("_default", "a")})
     assert list(folder.iterdir()) == []
