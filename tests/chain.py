@@ -13,9 +13,10 @@ from airflow_provider_milvusdm.config import parse_selection
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_sqlite_catalog
+from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
 from airflow_provider_milvusdm.sources.milvus1x_changes import find_changes
 from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.targets.hdf5 import export_partition, export_units, verify_export

@@ -102,7 +102,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         )
 
     def _catalog(self, path: AnyPath) -> Catalog:
-        from airflow_provider_milvusdm.sources.milvus1x_catalog import read_catalog, read_sqlite_catalog
+        from airflow_provider_milvusdm.sources.milvus1x_tables import read_catalog, read_sqlite_catalog
 
         if not self.mysql_conn_id:
             return read_sqlite_catalog(_named_or(self.catalog_path, path / "db" / "meta.sqlite"))

@@ -7,14 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sqlite3
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from airflow_provider_milvusdm.exceptions import (
@@ -22,8 +17,6 @@ from airflow_provider_milvusdm.exceptions import (
     SourceNotFoundError,
     UnsupportedSourceError,
 )
-from airflow_provider_milvusdm.sources import refuse_unreadable
-from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
     CollectionSpec,
@@ -248,7 +241,7 @@ class Catalog:
     def _check(self, row: Row, table: str) -> None:
         """Refuse a row with a value of the wrong type."""
         for column in COLUMNS[table]:
-            _check_type(row, column, table, self.origin)
+            check_type(row, column, table, self.origin)
 
     def _segments(self, table_id: str) -> tuple[SegmentSpec, ...]:
         """Segments that hold rows; one whose index and raw file are both listed counts once."""
@@ -270,119 +263,7 @@ class Catalog:
         return tuple(SegmentSpec(name, rows) for name, rows in counts.items())
 
 
-def read_catalog(connection: Any, origin: str) -> Catalog:
-    """Read the catalog through a DB-API 2.0 connection to SQLite or MySQL."""
-    tables = _read_table(connection, "Tables", origin)
-    files = _read_table(connection, "TableFiles", origin)
-    fields = _read_table(connection, "Fields", origin, optional=True)
-    kept = [row for row in tables if row["state"] != STATE_DROPPED]
-    return Catalog(
-        origin=origin,
-        collections={row["table_id"]: row for row in kept if not row["owner_table"]},
-        partitions=_group(kept, "owner_table"),
-        files=_group(files, "table_id"),
-        with_attributes=frozenset(row["collection_id"] for row in fields),
-    )
-
-
-@refuse_unreadable()
-def read_sqlite_catalog(path: AnyPath) -> Catalog:
-    """Read ``meta.sqlite`` and the rows still in its ``-wal`` from a copy: the source is not even locked.
-
-    Raises SourceError.
-    """
-    if not path.is_file():
-        raise SourceNotFoundError(
-            "no Milvus 1.x catalog",
-            where=path,
-            cure="source_milvus_path is the directory that holds db/ and wal/. A catalog kept in MySQL needs "
-            "mysql_conn_id (mysql_parameter in YAML), one kept elsewhere catalog_path.",
-        )
-    with _copy(path) as copy, closing(sqlite3.connect(copy)) as connection:
-        connection.text_factory = bytes  # decoded later, strictly
-        try:
-            _check_file(connection)
-            return read_catalog(connection, str(path))
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged schema's names, or SQLite's words on them
-            raise DamagedSourceError(
-                "the catalog can't be read",
-                where=path,
-                expected="an SQLite database",
-                found=str(error),
-                cure=f"Restore it from a backup. {COPY_WAL}.",
-            ) from None
-
-
-def _check_file(connection: sqlite3.Connection) -> None:
-    """Refuse a damaged file: SQLite itself may read on in it and show fewer rows."""
-    [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
-    if verdict != b"ok":
-        raise sqlite3.DatabaseError(verdict.decode("utf-8", "replace"))
-    if not connection.execute("SELECT 1 FROM sqlite_master").fetchall():
-        raise sqlite3.DatabaseError("an empty one")
-
-
-@contextmanager
-def _copy(path: AnyPath) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="milvus1x-catalog-") as folder:
-        copy = Path(folder) / "meta.sqlite"
-        _copy_file(path, copy)
-        for suffix in ("-wal", "-journal"):
-            log = path.with_name(path.name + suffix)
-            if log.is_file():
-                _copy_file(log, copy.with_name(copy.name + suffix))
-        yield copy
-
-
-def _copy_file(path: AnyPath, copy: Path) -> None:
-    with path.open("rb") as file, copy.open("wb") as written:
-        shutil.copyfileobj(file, written)
-
-
-def _read_table(connection: Any, table: str, origin: str, *, optional: bool = False) -> list[dict[str, Any]]:
-    with closing(connection.cursor()) as cursor:
-        present = _columns(cursor, table, origin)
-        if not present and optional:
-            return []
-        missing = [column for column in COLUMNS[table] if column not in present]
-        if missing:
-            raise UnsupportedSourceError(
-                f"table {table} is not that of a Milvus 1.x catalog",
-                where=origin,
-                expected=f"columns {', '.join(missing)}",
-                found=f"columns {', '.join(present)}" if present else "no such table",
-                cure="0.6 and earlier and 0.11 keep another format: only 0.7 to 0.10, 1.0 and 1.1 are read. "
-                f"If it was one of these: {COPY_WAL}.",
-            )
-        cursor.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table}{ORDER[table]}")  # noqa: S608
-        rows = [_decoded(dict(zip(COLUMNS[table], row, strict=True))) for row in cursor.fetchall()]
-    for row in rows:
-        for column in NAMES & row.keys():
-            _check_type(row, column, table, origin)
-    return rows
-
-
-def _columns(cursor: Any, table: str, origin: str) -> list[str]:
-    """Columns of ``table``, none where there is no such table."""
-    try:
-        cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608
-    except Exception as error:
-        if re.search(r"no such table|doesn't exist", str(error)):
-            return []
-        raise
-    return [column[0] for column in cursor.description]
-
-
-def _decoded(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with bytes as text, but where they are no UTF-8."""
-    for column, value in row.items():
-        if isinstance(value, bytes | bytearray):
-            with suppress(UnicodeDecodeError):
-                row[column] = bytes(value).decode()
-    return row
-
-
-def _check_type(row: Row, column: str, table: str, origin: str) -> None:
+def check_type(row: Row, column: str, table: str, origin: str) -> None:
     if isinstance(row[column], str if column in TEXT_COLUMNS else int):
         return
     raise DamagedSourceError(
@@ -392,10 +273,3 @@ def _check_type(row: Row, column: str, table: str, origin: str) -> None:
         found=repr(row[column]),
         cure=RESTORE,
     )
-
-
-def _group(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row[column], []).append(row)
-    return groups

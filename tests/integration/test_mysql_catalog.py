@@ -17,7 +17,8 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.exceptions import ConfigurationError, UnsupportedSourceError
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_catalog, read_sqlite_catalog
+from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
+from airflow_provider_milvusdm.sources.milvus1x_tables import read_catalog, read_sqlite_catalog
 from tests.certificates import Certificates, write_certificates
 from tests.chain import Chain
 from tests.collections_2x import stored

@@ -12,8 +12,9 @@ import pytest
 
 from airflow_provider_milvusdm.config import parse_selection
 from airflow_provider_milvusdm.exceptions import SourceError
-from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog, read_sqlite_catalog
+from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
 from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
 from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, ResolvedGroup, RowPolicies
