@@ -55,33 +55,57 @@ def milvus_server_binary() -> Path:
     return binary
 
 
-@contextmanager
-def milvus_server(
-    folder: Path, *options: str, scheme: str = "http", **client_arguments: Any
-) -> Iterator[MilvusAddress]:
-    """A standalone server with its data below `folder`, where a later start finds it again (in a minute).
+class MilvusServer:
+    """A standalone server with its data below `folder`; started again, it finds them, and has the same ports.
 
     `options` are milvus-server's; `scheme` and `client_arguments` are what a client then needs to connect:
     `token="root:Milvus"` with `"--authorization-enabled", "true"`; `scheme="https"` with `"--tls-mode", "1"`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    etcd_peer, *free = free_ports(len(_PORT_OPTIONS) + 1)
-    ports = dict(zip(_PORT_OPTIONS, free, strict=True))
-    port = ports["--proxy-port"]
-    address = MilvusAddress("127.0.0.1", port, f"{scheme}://127.0.0.1:{port}")
-    etcd_config = _write_etcd_config(folder, ports["--etcd-port"], etcd_peer)
-    command: list[str | Path] = [milvus_server_binary(), "--data", folder, *options]
-    command += [f"{option}={number}" for option, number in ports.items()]
-    log, parts = folder / "milvus-server.log", folder / "logs"
-    logs = [log, parts / "milvus-stdout.log", parts / "milvus-stderr.log"]
-    env = os.environ | _SHORT_INTERVALS | {"ETCD_CONFIG_PATH": str(etcd_config)}
+
+    def __init__(self, folder: Path, *options: str, scheme: str = "http", **client_arguments: Any) -> None:
+        self.folder, self.client_arguments = folder, client_arguments
+        folder.mkdir(parents=True, exist_ok=True)
+        etcd_peer, *free = free_ports(len(_PORT_OPTIONS) + 1)
+        ports = dict(zip(_PORT_OPTIONS, free, strict=True))
+        port = ports["--proxy-port"]
+        self.address = MilvusAddress("127.0.0.1", port, f"{scheme}://127.0.0.1:{port}")
+        etcd_config = _write_etcd_config(folder, ports["--etcd-port"], etcd_peer)
+        self.command: list[str | Path] = [milvus_server_binary(), "--data", folder, *options]
+        self.command += [f"{option}={number}" for option, number in ports.items()]
+        self.env = os.environ | _SHORT_INTERVALS | {"ETCD_CONFIG_PATH": str(etcd_config)}
+        self.run = ExitStack()
+
+    def start(self) -> None:
+        log, parts = self.folder / "milvus-server.log", self.folder / "logs"
+        logs = [log, parts / "milvus-stdout.log", parts / "milvus-stderr.log"]
+        with ExitStack() as run:
+            process = run.enter_context(running(self.command, log=log, env=self.env))
+            wait_for_start([process], lambda: answers(self.address.uri, **self.client_arguments), 120, logs)
+            self.run = run.pop_all()
+
+    def kill(self) -> None:
+        """By SIGKILL, as a machine that fails would."""
+        self.run.close()
+
+
+@contextmanager
+def restartable_milvus_server(folder: Path, *options: str, **arguments: Any) -> Iterator[MilvusServer]:
+    """A server that is started, and may be killed and started again while the block runs."""
+    server = MilvusServer(folder, *options, **arguments)
     try:
-        with running(command, log=log, env=env) as process:
-            wait_for_start([process], lambda: answers(address.uri, **client_arguments), 120, logs)
-            yield address
+        server.start()
+        yield server
     finally:
+        server.kill()
         # 250 MB of programs, unpacked anew at each start.
         shutil.rmtree(folder / "bin", ignore_errors=True)
+
+
+@contextmanager
+def milvus_server(folder: Path, *options: str, **arguments: Any) -> Iterator[MilvusAddress]:
+    """The address of a server that runs while the block does; arguments are those of :class:`MilvusServer`."""
+    with restartable_milvus_server(folder, *options, **arguments) as server:
+        yield server.address
 
 
 @dataclass(frozen=True)
