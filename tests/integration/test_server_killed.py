@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import numpy as np
 import pytest
-from pymilvus import MilvusException
+from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.targets import milvus_writer
 from airflow_provider_milvusdm.targets.milvus_import import ImportFailedError
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.targets.milvus_writer import Loaded
-from airflow_provider_milvusdm.vectors import LoadUnit
 from tests.chain import Chain
 from tests.collections_2x import stored_in_all
 from tests.directories import write_directory
@@ -34,6 +32,7 @@ NOTES = {"insert": (1, 30), "bulk_import": (3, 7)}
 """Any checkpoint of thirty; those that the two jobs are asked for, and known."""
 SECONDS = {"insert": 0.1, "bulk_import": 3}
 """A batch is written meanwhile, or the jobs are done."""
+Done = TypeVar("Done")
 MOMENTS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
 
 
@@ -61,16 +60,16 @@ class Outage:
         self.server.start()
 
 
-def load_with_retries(method: str, unit: LoadUnit, store: ImportStore, note: int, outage: Outage) -> Loaded:
-    """As Airflow tries a task again: when the server is back."""
-    checkpoints = WatchedCheckpoints(note, outage.begin)
-    for _ in range(3):
+def tried_again(step: Callable[[MilvusClient], Done], outage: Outage) -> Done:
+    """As Airflow tries a task again: some time after the server is back, for it takes a while to find all its parts."""
+    for _ in range(12):
         try:
             with milvus_client(outage.server.address.uri) as client:
-                return load_to_the_end(method, client, unit, checkpoints, store)
+                return step(client)
         except (MilvusException, grpc.RpcError, ImportFailedError):
             outage.over.result(timeout=300)
-    raise AssertionError("three attempts failed")
+            time.sleep(5)
+    raise AssertionError("each attempt failed")
 
 
 @pytest.mark.parametrize("seed", MOMENTS)
@@ -89,10 +88,13 @@ def test_the_target_is_exact_after_the_server_was_killed_at_any_moment_of_a_load
         plans = chain.plan()
         created, _ = chain.create(plans)
     [unit] = address_units(plans, created)
-    outage = Outage(server, seconds)
-    loaded = load_with_retries(method, unit, disk(tmp_path / "import"), note, outage)
+    outage, store = Outage(server, seconds), disk(tmp_path / "import")
+    checkpoints = WatchedCheckpoints(note, outage.begin)
+    loaded = tried_again(lambda client: load_to_the_end(method, client, unit, checkpoints, store), outage)
     outage.over.result(timeout=300)
+    report = tried_again(
+        lambda client: verify_collection(client, plans[0], created[0], [loaded], verify="full"), outage
+    )
+    assert (report.status, report.faults, report.sampled) == (VERIFIED, (), 30_000)
     with milvus_client(server.address.uri) as client:
-        report = verify_collection(client, plans[0], created[0], [loaded], verify="full")
-        assert (report.status, report.faults, report.sampled) == (VERIFIED, (), 30_000)
         assert stored_in_all(client, ["news"]) == {"news": {tag: directory.live("news", tag) for tag in PARTITIONS}}
