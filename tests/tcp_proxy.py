@@ -15,7 +15,7 @@ UNHEARD_SECONDS = 0.5
 
 
 class CuttingProxy:
-    """Forwards to `target`; cuts all connections each time that the next of `cuts` bytes went to it in all.
+    """Forwards to `target`, which may be another later; cuts all connections each time that the next of `cuts` bytes went to it in all.
 
     With `unheard`, what was sent until half a second later still arrives, and answers don't. After the last cut
     it goes on, unless it is to stay `away`. Each 64 KiB are held back for `delay` seconds, in both directions.
@@ -24,7 +24,7 @@ class CuttingProxy:
     def __init__(
         self, target: str, cuts: Sequence[int] = (), *, unheard: bool = False, away: bool = False, delay: float = 0
     ) -> None:
-        self._target = urlsplit(target)
+        self.target = target
         self._cuts, self._unheard, self._away, self._delay = list(cuts), unheard, away, delay
         self._sent = 0
         self._open: list[socket.socket] = []
@@ -41,11 +41,19 @@ class CuttingProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection((self._target.hostname, self._target.port))
+                try:
+                    server = self._connect()
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
                 with self._lock:
                     self._open += [client, server]
                 threading.Thread(target=self._forward, args=(client, server, True), daemon=True).start()
                 threading.Thread(target=self._forward, args=(server, client, False), daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        address = urlsplit(self.target)
+        return socket.create_connection((address.hostname, address.port))
 
     def close(self) -> None:
         self._stop_listening()
@@ -64,6 +72,7 @@ class CuttingProxy:
                     sink.sendall(data)
                 if to_target:
                     self._count(len(data))
+        with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
 
     def _count(self, sent: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,8 +24,9 @@ from tests.collections_2x import stored_in_all
 from tests.directories import write_directory
 from tests.integration.imports import disk, load_to_the_end
 from tests.integration.killed import WatchedCheckpoints
-from tests.servers import MilvusServer, restartable_milvus_server
-from tests.targets import drop_all_collections, milvus_client
+from tests.servers import MilvusServer, running_milvus_server
+from tests.targets import milvus_client
+from tests.tcp_proxy import CuttingProxy, cutting_proxy
 
 PARTITIONS = {"_default": range(-10_000, 10_000), "a": range(10_000)}
 BATCH_ROWS, STRIDE_BATCHES = 500, 2
@@ -35,66 +37,73 @@ SECONDS = {"insert": 0.1, "bulk_import": 3}
 Done = TypeVar("Done")
 MOMENTS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
 
+log = logging.getLogger(__name__)
+
+
+class FailingServer:
+    """A server to be killed and started again; clients find it at the same address each time."""
+
+    def __init__(self, server: MilvusServer, proxy: CuttingProxy) -> None:
+        self.server, self.proxy, self.uri = server, proxy, proxy.uri
+        self.thread = ThreadPoolExecutor(1)
+        self.back: Future[None] = Future()
+
+    def fail_in(self, seconds: float) -> None:
+        self.back = self.thread.submit(self._fail, seconds)
+
+    def _fail(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.server.close()
+        self.server.start()
+        self.proxy.target = self.server.address.uri
+
+    def await_start(self) -> None:
+        self.back.result(timeout=300)
+
+    def retry(self, step: Callable[[MilvusClient], Done]) -> Done:
+        """As Airflow tries a task again: some time after the server's start, for then it gathers its parts still."""
+        for _ in range(12):
+            try:
+                with milvus_client(self.uri) as client:
+                    return step(client)
+            except (MilvusException, grpc.RpcError, ImportFailedError):
+                log.exception("to be tried again")
+                self.await_start()
+                time.sleep(5)
+        raise AssertionError("each attempt failed")
+
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailingServer]:
     """A server that nobody else uses."""
-    with restartable_milvus_server(tmp_path_factory.mktemp("killed")) as server:
-        yield server
-
-
-class Outage:
-    """The server killed some time after it's told so, and started again."""
-
-    def __init__(self, server: MilvusServer, seconds: float) -> None:
-        self.server, self.seconds = server, seconds
-        self.thread = ThreadPoolExecutor(1)
-        self.over: Future[None] = Future()
-
-    def begin(self) -> None:
-        self.over = self.thread.submit(self._happen)
-
-    def _happen(self) -> None:
-        time.sleep(self.seconds)
-        self.server.kill()
-        self.server.start()
-
-
-def tried_again(step: Callable[[MilvusClient], Done], outage: Outage) -> Done:
-    """As Airflow tries a task again: some time after the server is back, for it takes a while to find all its parts."""
-    for _ in range(12):
-        try:
-            with milvus_client(outage.server.address.uri) as client:
-                return step(client)
-        except (MilvusException, grpc.RpcError, ImportFailedError):
-            outage.over.result(timeout=300)
-            time.sleep(5)
-    raise AssertionError("each attempt failed")
+    with (
+        running_milvus_server(tmp_path_factory.mktemp("failing")) as server,
+        cutting_proxy(server.address.uri) as proxy,
+    ):
+        yield FailingServer(server, proxy)
 
 
 @pytest.mark.parametrize("seed", MOMENTS)
 @pytest.mark.parametrize("method", ["insert", "bulk_import"])
 def test_the_target_is_exact_after_the_server_was_killed_at_any_moment_of_a_load(
-    server: MilvusServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, seed: int
+    server: FailingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, seed: int
 ) -> None:
     monkeypatch.setattr(milvus_writer, "BATCH_ROWS", BATCH_ROWS)
     monkeypatch.setattr(milvus_writer, "STRIDE_BATCHES", STRIDE_BATCHES)
-    drop_all_collections(server.address.uri)
     random = np.random.default_rng(seed)
     note, seconds = int(random.integers(*NOTES[method])), random.uniform(0, SECONDS[method])
-    directory = write_directory(tmp_path / "milvus", {"news": PARTITIONS})
-    with milvus_client(server.address.uri) as client:
+    name = f"{method}_{seed}"
+    directory = write_directory(tmp_path / "milvus", {name: PARTITIONS})
+    with milvus_client(server.uri) as client:
         chain = Chain(directory.path, client, most_tasks=2)
         plans = chain.plan()
         created, _ = chain.create(plans)
     [unit] = address_units(plans, created)
-    outage, store = Outage(server, seconds), disk(tmp_path / "import")
-    checkpoints = WatchedCheckpoints(note, outage.begin)
-    loaded = tried_again(lambda client: load_to_the_end(method, client, unit, checkpoints, store), outage)
-    outage.over.result(timeout=300)
-    report = tried_again(
-        lambda client: verify_collection(client, plans[0], created[0], [loaded], verify="full"), outage
-    )
+    checkpoints, store = WatchedCheckpoints(note, lambda: server.fail_in(seconds)), disk(tmp_path / "import")
+    loaded = server.retry(lambda client: load_to_the_end(method, client, unit, checkpoints, store))
+    server.await_start()
+    report = server.retry(lambda client: verify_collection(client, plans[0], created[0], [loaded], verify="full"))
     assert (report.status, report.faults, report.sampled) == (VERIFIED, (), 30_000)
-    with milvus_client(server.address.uri) as client:
-        assert stored_in_all(client, ["news"]) == {"news": {tag: directory.live("news", tag) for tag in PARTITIONS}}
+    with milvus_client(server.uri) as client:
+        assert stored_in_all(client, [name]) == {name: {tag: directory.live(name, tag) for tag in PARTITIONS}}
+        client.drop_collection(name)
