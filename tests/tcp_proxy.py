@@ -15,8 +15,9 @@ UNHEARD_SECONDS = 0.5
 
 
 class CuttingProxy:
-    """Forwards to `target`, which may be another later; cuts all connections each time that the next of `cuts` bytes went to it in all.
+    """Forwards to `target`, which may be another later.
 
+    Cuts all connections each time that the next of `cuts` bytes went to it in all.
     With `unheard`, what was sent until half a second later still arrives, and answers don't. After the last cut
     it goes on, unless it is to stay `away`. Each 64 KiB are held back for `delay` seconds, in both directions.
     """
