@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 FLUSH_SECONDS = 1800
-"""A server needs seconds; one of 2.3 that was killed when it had stored an import's rows but not flushed them never ends
-("no flush channel found for the segment", says its log)."""
+"""A server needs seconds. One of 2.3 that was killed when it had stored an import's rows and not yet flushed them never
+ends: "no flush channel found for the segment", its log says."""
 
 
 def verify_collection(

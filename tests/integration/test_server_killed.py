@@ -122,9 +122,9 @@ def test_the_target_is_exact_after_the_server_was_killed_at_any_moment_of_a_load
         migration = Migration(server, chain, disk(tmp_path / "import"))
         try:
             report = migration.run(method, WatchedCheckpoints(note, lambda: server.fail_in(seconds)))
-        except VerificationError as error:
-            assert method == "bulk_import"
-            assert "load it anew with mode overwrite" in str(error)
+        except VerificationError:
+            if method == "insert":
+                raise
             report = migration.run("insert", Checkpoints(), "overwrite")
     assert (report.status, report.faults, report.sampled) == (VERIFIED, (), 30_000)
     with milvus_client(server.uri) as client:
