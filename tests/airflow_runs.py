@@ -21,6 +21,8 @@ class TaskRun:
     state: str | None
     rendered_map_index: str | None
     try_number: int
+    pid: int | None
+    """Of the process that runs it, or did last."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def read_task_logs(env: Mapping[str, str], run: DagRun) -> str:
 
 def _read_tasks(env: Mapping[str, str], dag_id: str, run_id: str) -> tuple[TaskRun, ...]:
     sql = (
-        "SELECT task_id, map_index, state, rendered_map_index, try_number FROM task_instance"
+        "SELECT task_id, map_index, state, rendered_map_index, try_number, pid FROM task_instance"
         " WHERE dag_id = ? AND run_id = ? ORDER BY task_id, map_index"
     )
     return tuple(TaskRun(*row) for row in _query(env, sql, dag_id, run_id))

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from tests.targets import answers
 
 _REPOSITORY = Path(__file__).parents[1]
 _PORT_OPTIONS = (
-    "--proxy-port",
     "--proxy-internal-port",
     "--root-coord-port",
     "--query-coord-port",
@@ -55,33 +54,59 @@ def milvus_server_binary() -> Path:
     return binary
 
 
-@contextmanager
-def milvus_server(
-    folder: Path, *options: str, scheme: str = "http", **client_arguments: Any
-) -> Iterator[MilvusAddress]:
-    """A standalone server with its data below `folder`, where a later start finds it again (in a minute).
+class MilvusServer:
+    """A standalone server with its data below `folder`, where it finds them when it's started again.
 
     `options` are milvus-server's; `scheme` and `client_arguments` are what a client then needs to connect:
     `token="root:Milvus"` with `"--authorization-enabled", "true"`; `scheme="https"` with `"--tls-mode", "1"`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    etcd_peer, *free = free_ports(len(_PORT_OPTIONS) + 1)
-    ports = dict(zip(_PORT_OPTIONS, free, strict=True))
-    port = ports["--proxy-port"]
-    address = MilvusAddress("127.0.0.1", port, f"{scheme}://127.0.0.1:{port}")
-    etcd_config = _write_etcd_config(folder, ports["--etcd-port"], etcd_peer)
-    command: list[str | Path] = [milvus_server_binary(), "--data", folder, *options]
-    command += [f"{option}={number}" for option, number in ports.items()]
-    log, parts = folder / "milvus-server.log", folder / "logs"
-    logs = [log, parts / "milvus-stdout.log", parts / "milvus-stderr.log"]
-    env = os.environ | _SHORT_INTERVALS | {"ETCD_CONFIG_PATH": str(etcd_config)}
+
+    def __init__(self, folder: Path, *options: str, scheme: str = "http", **client_arguments: Any) -> None:
+        self.folder, self.scheme, self.client_arguments = folder, scheme, client_arguments
+        folder.mkdir(parents=True, exist_ok=True)
+        etcd_peer, *ports = free_ports(len(_PORT_OPTIONS) + 1)
+        etcd_config = _write_etcd_config(folder, ports[_PORT_OPTIONS.index("--etcd-port")], etcd_peer)
+        self.command: list[str | Path] = [milvus_server_binary(), "--data", folder, *options]
+        self.command += [f"{option}={port}" for option, port in zip(_PORT_OPTIONS, ports, strict=True)]
+        self.env = os.environ | _SHORT_INTERVALS | {"ETCD_CONFIG_PATH": str(etcd_config)}
+        self.run = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        """At another address each time, for the last one's port is not to be had for a minute.
+
+        Its other ports stay: by them it knows its sessions of before, and need not wait until they expire.
+        """
+        [port] = free_ports(1)
+        self.address = address = MilvusAddress("127.0.0.1", port, f"{self.scheme}://127.0.0.1:{port}")
+        log, parts = self.folder / "milvus-server.log", self.folder / "logs"
+        logs = [log, parts / "milvus-stdout.log", parts / "milvus-stderr.log"]
+        with ExitStack() as run:
+            process = run.enter_context(running([*self.command, f"--proxy-port={port}"], log=log, env=self.env))
+            wait_for_start([process], lambda: answers(address.uri, **self.client_arguments), 120, logs)
+            self.run = run.pop_all()
+
+    def close(self) -> None:
+        """By SIGKILL."""
+        self.run.close()
+
+
+@contextmanager
+def running_milvus_server(folder: Path, *options: str, **arguments: Any) -> Iterator[MilvusServer]:
+    """A server that runs while the block does, which may kill it and start it again."""
     try:
-        with running(command, log=log, env=env) as process:
-            wait_for_start([process], lambda: answers(address.uri, **client_arguments), 120, logs)
-            yield address
+        with closing(MilvusServer(folder, *options, **arguments)) as server:
+            yield server
     finally:
         # 250 MB of programs, unpacked anew at each start.
         shutil.rmtree(folder / "bin", ignore_errors=True)
+
+
+@contextmanager
+def milvus_server(folder: Path, *options: str, **arguments: Any) -> Iterator[MilvusAddress]:
+    """The address of a :class:`MilvusServer` that runs while the block does."""
+    with running_milvus_server(folder, *options, **arguments) as server:
+        yield server.address
 
 
 @dataclass(frozen=True)

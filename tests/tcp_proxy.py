@@ -1,11 +1,13 @@
-"""A TCP proxy that cuts connections under way."""
+"""A TCP proxy that cuts connections under way, and delays what they carry."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 CHUNK = 1 << 16
@@ -13,15 +15,18 @@ UNHEARD_SECONDS = 0.5
 
 
 class CuttingProxy:
-    """Forwards to `target`; cuts all connections each time that the next of `cuts` bytes went to it in all.
+    """Forwards to `target`, which may be another later.
 
+    Cuts all connections each time that the next of `cuts` bytes went to it in all.
     With `unheard`, what was sent until half a second later still arrives, and answers don't. After the last cut
-    it goes on, unless it is to stay `away`.
+    it goes on, unless it is to stay `away`. Each 64 KiB are held back for `delay` seconds, in both directions.
     """
 
-    def __init__(self, target: str, cuts: Sequence[int], *, unheard: bool = False, away: bool = False) -> None:
-        self._target = urlsplit(target)
-        self._cuts, self._unheard, self._away = list(cuts), unheard, away
+    def __init__(
+        self, target: str, cuts: Sequence[int] = (), *, unheard: bool = False, away: bool = False, delay: float = 0
+    ) -> None:
+        self.target = target
+        self._cuts, self._unheard, self._away, self._delay = list(cuts), unheard, away, delay
         self._sent = 0
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -37,24 +42,38 @@ class CuttingProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection((self._target.hostname, self._target.port))
+                try:
+                    server = self._connect()
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
                 with self._lock:
                     self._open += [client, server]
                 threading.Thread(target=self._forward, args=(client, server, True), daemon=True).start()
                 threading.Thread(target=self._forward, args=(server, client, False), daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        address = urlsplit(self.target)
+        return socket.create_connection((address.hostname, address.port))
 
     def close(self) -> None:
         self._stop_listening()
         self._listener.close()
         self._cut(self._take_open())
 
+    def cut(self, *, unheard: bool) -> None:
+        """Cut the connections that are open now."""
+        threading.Timer(UNHEARD_SECONDS if unheard else 0, self._cut, [self._take_open()]).start()
+
     def _forward(self, source: socket.socket, sink: socket.socket, to_target: bool) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
+                time.sleep(self._delay)
                 if to_target or source in self._open:
                     sink.sendall(data)
                 if to_target:
                     self._count(len(data))
+        with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
 
     def _count(self, sent: int) -> None:
@@ -65,7 +84,7 @@ class CuttingProxy:
             del self._cuts[0]
         if self._away and not self._cuts:
             self._stop_listening()
-        threading.Timer(UNHEARD_SECONDS if self._unheard else 0, self._cut, [self._take_open()]).start()
+        self.cut(unheard=self._unheard)
 
     def _stop_listening(self) -> None:
         with suppress(OSError):
@@ -85,11 +104,9 @@ class CuttingProxy:
 
 
 @contextmanager
-def cutting_proxy(
-    target: str, cuts: Sequence[int], *, unheard: bool = False, away: bool = False
-) -> Iterator[CuttingProxy]:
+def cutting_proxy(target: str, cuts: Sequence[int] = (), **options: Any) -> Iterator[CuttingProxy]:
     """The proxy, while the block runs."""
-    proxy = CuttingProxy(target, cuts, unheard=unheard, away=away)
+    proxy = CuttingProxy(target, cuts, **options)
     threading.Thread(target=proxy.serve, daemon=True).start()
     try:
         yield proxy

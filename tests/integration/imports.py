@@ -14,12 +14,16 @@ from fsspec.implementations.local import LocalFileSystem
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.manifest import from_json
+from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 from airflow_provider_milvusdm.vectors import LoadUnit
 from tests.integration.killed import Fuse, FusedStore, KilledError
 from tests.targets import milvus_client
+
+STAGED, ASKING, ASKED = 2, 3, 4
+"""Notes after which there are: files, a job that may have been asked for, one that was."""
 
 
 def disk(folder: Path) -> ImportStore:
@@ -37,12 +41,18 @@ def import_unit(
     method: str = "bulk_import",
 ) -> Loaded | None:
     """Load `unit`; None where it was killed at that moment: before or after any of its notes."""
-    checkpoints = FusedStore(values, Fuse(moment))
     try:
-        while isinstance(loaded := load_unit_by(method, client, unit, checkpoints, store), Waiting):
-            time.sleep(0.2)
+        return load_to_the_end(method, client, unit, FusedStore(values, Fuse(moment)), store)
     except KilledError:
         return None
+
+
+def load_to_the_end(
+    method: str, client: MilvusClient, unit: LoadUnit, checkpoints: CheckpointStore, store: ImportStore
+) -> Loaded:
+    """Load `unit`, asked again while it waits for the server."""
+    while isinstance(loaded := load_unit_by(method, client, unit, checkpoints, store), Waiting):
+        time.sleep(0.2)
     return loaded
 
 
@@ -69,8 +79,7 @@ def main() -> None:
     unit = from_json(LoadUnit, json.load(sys.stdin))
     with milvus_client(uri) as client:
         store = FileStore(Path(values), int(notes))
-        while isinstance(load_unit_by("bulk_import", client, unit, store, disk(Path(folder))), Waiting):
-            time.sleep(0.2)
+        load_to_the_end("bulk_import", client, unit, store, disk(Path(folder)))
 
 
 if __name__ == "__main__":

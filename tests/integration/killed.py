@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -109,6 +110,20 @@ class Checkpoints(dict[str, Any]):
     def set(self, key: str, value: Any) -> None:
         assert value == json.loads(json.dumps(value))
         self[key] = value
+
+
+class WatchedCheckpoints(Checkpoints):
+    """Calls `then` after the note of that number."""
+
+    def __init__(self, note: int, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.left, self.then = note, then
+
+    def set(self, key: str, value: Any) -> None:
+        super().set(key, value)
+        self.left -= 1
+        if self.left == 0:
+            self.then()
 
 
 class FusedStore:

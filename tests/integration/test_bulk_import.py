@@ -35,7 +35,7 @@ from airflow_provider_milvusdm.vectors import LoadUnit
 from tests.chain import Chain, GroupsChain, Steps
 from tests.collections_2x import make_collection, stored, stored_in_all
 from tests.directories import random_rows, write_directory
-from tests.integration.imports import disk, import_unit
+from tests.integration.imports import ASKED, ASKING, STAGED, disk, import_unit
 from tests.integration.killed import Checkpoints
 from tests.integration.rich_directory import PARTITIONS, RENAME, write_rich_directory
 from tests.servers import MilvusOnS3
@@ -208,10 +208,6 @@ def one(on_disk: Place, tmp_path: Path) -> One:
     chain = Chain(directory.path, on_disk.client)
     [unit] = created_units(chain)
     return One(on_disk, chain, unit, {"_default": directory.live("news")})
-
-
-STAGED, ASKING, ASKED = 2, 3, 4
-"""Notes after which there are: files, a job that may have been asked for, one that was."""
 
 
 @pytest.mark.parametrize("notes", [STAGED, ASKING, ASKED])

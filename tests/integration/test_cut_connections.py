@@ -1,10 +1,11 @@
-"""A connection cut with requests in flight: whatever arrived of them, each row is there once in the end."""
+"""A connection cut or slow, with requests in flight: whatever arrived of them, each row is there once in the end."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from pymilvus import MilvusClient
@@ -13,13 +14,16 @@ from pymilvus.exceptions import MilvusException
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.targets import milvus_writer
+from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+from airflow_provider_milvusdm.targets.milvus_import_jobs import list_jobs
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit
 from airflow_provider_milvusdm.vectors import LoadUnit
 from tests.chain import Chain, GroupsChain, Steps
 from tests.collections_2x import stored_in_all
 from tests.directories import random_vectors, write_directory
-from tests.integration.killed import Checkpoints
+from tests.integration.imports import ASKING, disk, load_to_the_end
+from tests.integration.killed import Checkpoints, WatchedCheckpoints
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.targets import milvus_client
 from tests.tcp_proxy import cutting_proxy
@@ -28,6 +32,8 @@ from tests.unit.hdf5_inputs import write_hdf5
 
 ROWS, BATCH_ROWS, DIMENSION = 20_000, 1_000, 32
 BATCH_BYTES = BATCH_ROWS * DIMENSION * 4
+IMPORT_BYTES = 3_000
+"""Fewer than any import sends to the server."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,25 +62,57 @@ def check_stored(client: MilvusClient, directory: Milvus1xDirectory) -> None:
     assert stored_in_all(client, ["news"]) == {"news": {"_default": directory.live("news")}}
 
 
-def load_with_retries(uri: str, unit: LoadUnit) -> Loaded:
+@pytest.fixture
+def store(tmp_path: Path) -> ImportStore:
+    return disk(tmp_path / "import")
+
+
+def load_with_retries(
+    uri: str, unit: LoadUnit, store: ImportStore, method: str = "insert", checkpoints: Checkpoints | None = None
+) -> Loaded:
     """As Airflow tries a task again: pymilvus gives up when a cut meets it while it connects anew."""
-    checkpoints = Checkpoints()
-    for _ in range(2):
-        with suppress(MilvusException), milvus_client(uri) as client:
-            return load_unit(client, unit, checkpoints)
+    checkpoints = Checkpoints() if checkpoints is None else checkpoints
+    for _ in range(3):
+        with suppress(MilvusException, grpc.RpcError), milvus_client(uri) as client:
+            return load_to_the_end(method, client, unit, checkpoints, store)
     with milvus_client(uri) as client:
-        return load_unit(client, unit, checkpoints)
+        return load_to_the_end(method, client, unit, checkpoints, store)
 
 
-@pytest.mark.parametrize("unheard", [False, True])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_cut_is_settled_by_upserts(server_client, empty_milvus_server_uri, directory, seed, unheard):
+@pytest.mark.parametrize(
+    ("seed", "delay", "unheard"), [(1, 0, False), (2, 0, False), (1, 0, True), (2, 0, True), (3, 0.05, True)]
+)
+def test_a_cut_is_settled_by_upserts(server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard):
     unit = create(Chain(directory.path, server_client))
     gaps = np.random.default_rng(seed).integers(BATCH_BYTES, 6 * BATCH_BYTES, 3)
-    with cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard) as proxy:
-        loaded = load_with_retries(proxy.uri, unit)
+    with cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard, delay=delay) as proxy:
+        loaded = load_with_retries(proxy.uri, unit, store)
         assert proxy.cuts_left == 0
     assert loaded.rows == {"_default": ROWS}
+    check_stored(server_client, directory)
+
+
+@pytest.mark.parametrize(("seed", "delay", "unheard"), [(1, 0, False), (2, 0.05, True)])
+def test_a_cut_makes_no_import_twice(server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard):
+    unit = create(Chain(directory.path, server_client))
+    gaps = np.random.default_rng(seed).integers(1, IMPORT_BYTES // 3, 3)
+    with cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard, delay=delay) as proxy:
+        loaded = load_with_retries(proxy.uri, unit, store, "bulk_import")
+        assert proxy.cuts_left == 0
+    assert loaded.rows == {"_default": ROWS}
+    assert len(list_jobs(server_client, "news")) == 1
+    check_stored(server_client, directory)
+
+
+def test_an_import_job_whose_number_was_lost_is_not_asked_for_again(
+    server_client, empty_milvus_server_uri, directory, store
+):
+    unit = create(Chain(directory.path, server_client))
+    with cutting_proxy(empty_milvus_server_uri) as proxy:
+        checkpoints = WatchedCheckpoints(ASKING, lambda: proxy.cut(unheard=True))
+        loaded = load_with_retries(proxy.uri, unit, store, "bulk_import", checkpoints)
+    assert loaded.rows == {"_default": ROWS}
+    assert len(list_jobs(server_client, "news")) == 1
     check_stored(server_client, directory)
 
 

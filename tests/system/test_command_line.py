@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -152,6 +153,32 @@ def test_ctrl_c_in_the_middle_of_a_load_ends_it_clean_and_the_next_run_goes_on(
     assert "large -> large: resumed;" in again.stdout
     with milvus_client(empty_milvus_server_uri) as client:
         assert stored(client, "large") == {"_default": large_directory.live("large")}
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_runs_killed_in_the_middle_of_a_load_are_gone_on_with_by_the_next(
+    tmp_path: Path, empty_milvus_server_uri: str, terminal: Terminal, kills: int
+) -> None:
+    directory = write_directory(tmp_path / "milvus", {"large": {"_default": range(30_000)}}, dimension=DIMENSION)
+    path = terminal.write_yaml(
+        source_milvus_path=str(directory.path), dest_uri=empty_milvus_server_uri, unit_mib=1, verify="full"
+    )
+    random = np.random.default_rng(kills)
+    for units, seconds in zip(random.integers(0, 4, kills), random.uniform(0, 0.5, kills), strict=True):
+        with terminal.started("--yaml", path) as process:
+            assert process.stdout is not None
+            list(_until(process.stdout, "done    units"))
+            for _ in range(units):
+                list(_until(process.stdout, "done    load_partitions"))
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+
+    last = terminal.milvusdm("--yaml", path)
+    assert last.returncode == 0, last
+    assert "large -> large: resumed;" in last.stdout
+    with milvus_client(empty_milvus_server_uri) as client:
+        assert stored(client, "large") == {"_default": directory.live("large")}
 
 
 def test_being_told_to_terminate_while_another_process_has_the_target_ends_it_as_clean(

@@ -1,16 +1,30 @@
-"""Runs under a real scheduler: triggered, scheduled, in parallel, and with tasks cleared afterwards."""
+"""Runs under a real scheduler: triggered, scheduled, in parallel, with tasks killed, or cleared afterwards."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.airflow_home import airflow_env
-from tests.airflow_runs import ENDED, DagRun, read_run, read_runs, read_task_logs, read_xcom
+from tests.airflow_runs import (
+    ENDED,
+    DagRun,
+    TaskRun,
+    read_run,
+    read_runs,
+    read_task_logs,
+    read_task_state,
+    read_xcom,
+)
 from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
 from tests.collections_2x import stored
 from tests.directories import write_directory
@@ -33,6 +47,16 @@ dag = migration_dag(
     defaults={{"source_milvus_path": "{source}", "dest_uri": "{target}", "unit_mib": 1}},
 )
 """
+FRAGILE = """
+from datetime import timedelta
+
+from airflow_provider_milvusdm.migration import migration_dag
+from airflow_provider_milvusdm.targets import milvus_writer
+
+milvus_writer.BATCH_ROWS, milvus_writer.STRIDE_BATCHES = 50, 1
+dag = migration_dag("fragile", default_args={"retries": 30, "retry_delay": timedelta(seconds=1)})
+"""
+"""Loads so slowly that there is time to be killed, and is retried as often as needed."""
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +171,66 @@ def test_a_scheduled_dag_runs_by_itself_and_its_loads_share_one_milvus_lite_file
     with milvus_client(str(target)) as client:
         client.load_collection("news")
         assert stored(client, "news") == {"_default": directory.live("news")}
+
+
+@dataclass
+class LoadTask:
+    """The load task of a run of one unit, to be killed again and again."""
+
+    airflow: StandaloneAirflow
+    run_id: str
+    killed: dict[int, Any] = field(default_factory=dict)
+    """Checkpoints by the processes that left them."""
+
+    def kill(self, rows: int) -> None:
+        """Kill its process once so many rows, and some of its own, are in the target."""
+        wait_until(lambda: self._kill(rows), 120, lambda: f"{self._task()}\n{self.airflow.tails()}")
+
+    def _task(self) -> TaskRun | None:
+        tasks = read_run(self.airflow.env, "fragile", self.run_id).tasks
+        return next((task for task in tasks if (task.task_id, task.map_index) == ("load_partitions", 0)), None)
+
+    def _kill(self, rows: int) -> bool:
+        task = self._task()
+        if not task or task.state != "running" or not task.pid or task.pid in self.killed:
+            return False
+        noted = self._checkpoint()
+        if noted is None or noted["done"] < rows or noted in self.killed.values():
+            return False
+        os.kill(task.pid, signal.SIGKILL)
+        self.killed[task.pid] = noted
+        return True
+
+    def _checkpoint(self) -> Any:
+        env = self.airflow.env
+        run = read_run(env, "fragile", self.run_id)
+        with suppress(KeyError):
+            return read_task_state(env, run, "load_partitions", map_index=0, key="checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("target_uri", "kills"),
+    [
+        ("server", 3),
+        pytest.param("server", 20, marks=pytest.mark.long),
+        pytest.param("lite", 20, marks=pytest.mark.long),
+    ],
+    indirect=["target_uri"],
+)
+def test_a_load_task_killed_at_random_moments_is_retried_to_an_exact_target(
+    airflow: StandaloneAirflow, folder: Path, tmp_path: Path, target_uri: str, kills: int
+) -> None:
+    write_dag(folder / "dags", "fragile", FRAGILE)
+    directory = write_directory(tmp_path / "milvus", {"fragile": {"_default": range(10_000)}})
+    conf = {"source_milvus_path": str(directory.path), "dest_uri": target_uri, "verify": "full"}
+    load = LoadTask(airflow, airflow.trigger("fragile", conf))
+    for rows in np.sort(np.random.default_rng(kills).integers(0, 6_000, kills)):
+        load.kill(int(rows))
+    run = airflow.wait_for_run("fragile", load.run_id)
+    assert run.state == "success", read_task_logs(airflow.env, run)
+    assert loads(run) == {0: kills + 1}
+    [report] = read_xcom(airflow.env, run, "report", key="report")["collections"]
+    assert (report["status"], report["sampled"]) == ("verified", 10_000)
+    with milvus_client(target_uri) as client:
+        client.load_collection("fragile")
+        assert stored(client, "fragile") == {"_default": directory.live("fragile")}
