@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.directories import write_directory
 from tests.integration.imports import disk, import_unit
 from tests.integration.killed import Checkpoints
 from tests.processes import wait_until
-from tests.servers import milvus_server
+from tests.servers import MilvusAddress, milvus_server
 from tests.targets import milvus_client
 from tests.unit.reading import assert_in_order
 
@@ -40,14 +41,15 @@ LEASE = {"COMMON_SESSION_TTL": "3"}
 class FillingUp(Checkpoints):
     """Checkpoints of a load; once half of the rows are there, the load waits until the server sees that it's full."""
 
-    def __init__(self, wait: Callable[[], object]) -> None:
+    def __init__(self, uri: str) -> None:
         super().__init__()
-        self.wait = wait
+        self.uri = uri
 
     def set(self, key: str, value: Any) -> None:
         super().set(key, value)
         if value["done"] >= ROWS // 2:
-            self.wait()
+            with milvus_client(self.uri) as client:
+                wait_until_full(client)
 
 
 def wait_until_full(client: MilvusClient) -> None:
@@ -59,16 +61,18 @@ def is_full(client: MilvusClient) -> bool:
     try:
         client.delete("inserted", ids=[-1])
     except MilvusException as error:
-        assert "disk quota exceeded" in error.message
-        return True
+        return "disk quota exceeded" in error.message
     return False
 
 
-def start(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> Any:
+@contextmanager
+def configured_server(folder: Path, settings: dict[str, str]) -> Iterator[MilvusAddress]:
     """A server with other settings than its own on the data of the folder."""
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    return milvus_server(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        with milvus_server(folder) as server:
+            yield server
 
 
 def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_again(
@@ -80,16 +84,18 @@ def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_ag
     directory = write_directory(tmp_path / "milvus", rows, dimension=DIMENSION)
     store, notes = disk(tmp_path / "import"), Checkpoints()
 
-    with pytest.MonkeyPatch.context() as full, start(tmp_path / "server", full, LEASE | QUOTA) as server:
-        full.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": server.uri}}))
+    with configured_server(tmp_path / "server", LEASE | QUOTA) as server:
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": server.uri}})
+        )
         with MilvusHook().client() as client:
             chain = Chain(directory.path, client)
             plans = chain.plan()
             created, _ = chain.create(plans)
             imported, inserted = address_units(plans, created)
+        checkpoints = FillingUp(server.uri)
         said = ["Milvus refuses", server.uri, "Expected", "found: quota exceeded", "disk", "Make room", "goes on"]
         with pytest.raises(DeniedError) as fault, MilvusHook().client() as client:
-            checkpoints = FillingUp(lambda: wait_until_full(client))
             load_unit(client, inserted, checkpoints)
         assert_in_order(str(fault.value), said)
         with pytest.raises(DeniedError) as fault, MilvusHook().client() as client:
@@ -97,8 +103,7 @@ def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_ag
         assert_in_order(str(fault.value), said)
 
     assert ROWS // 2 <= checkpoints["checkpoint"]["done"] < checkpoints["checkpoint"]["intended"] <= ROWS
-    with pytest.MonkeyPatch.context() as roomy, start(tmp_path / "server", roomy, LEASE) as server:
-        with milvus_client(server.uri) as client:
-            assert load_unit(client, inserted, Checkpoints(checkpoints)).rows == {"_default": ROWS}
-            assert import_unit(client, imported, notes, store).rows == {"_default": ROWS}
-            assert stored_in_all(client, NAMES) == {name: {"_default": directory.live(name)} for name in NAMES}
+    with configured_server(tmp_path / "server", LEASE) as server, milvus_client(server.uri) as client:
+        assert load_unit(client, inserted, Checkpoints(checkpoints)).rows == {"_default": ROWS}
+        assert import_unit(client, imported, notes, store).rows == {"_default": ROWS}
+        assert stored_in_all(client, NAMES) == {name: {"_default": directory.live(name)} for name in NAMES}
