@@ -25,7 +25,7 @@ def tell_denial(uri: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        if not _is_denial(error):
+        if not is_denial(error):
             raise
         raise DeniedError(
             f"Milvus refuses requests: {uri}. Expected a server that has room and takes them, found: {error.message}. "
@@ -34,8 +34,11 @@ def tell_denial(uri: str) -> Iterator[None]:
         ) from None
 
 
-def _is_denial(error: MilvusException) -> bool:
-    """Servers of 2.3 and later say it in ``code``, whatever the reason, and all of them in ``error_code``."""
+def is_denial(error: MilvusException) -> bool:
+    """Whether the server took nothing of a request, for it takes none now.
+
+    Servers of 2.3 and later say it in ``code``, whatever the reason, and all of them in ``error_code``.
+    """
     from pymilvus.exceptions import ErrorCode
     from pymilvus.grpc_gen import common_pb2
 

@@ -14,6 +14,7 @@ from pymilvus import MilvusClient, MilvusException
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.targets import milvus_writer
 from airflow_provider_milvusdm.targets.milvus_denied import DeniedError
+from airflow_provider_milvusdm.targets.milvus_import_jobs import list_jobs
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from tests.chain import Chain
@@ -106,4 +107,5 @@ def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_ag
     with configured_server(tmp_path / "server", LEASE) as server, milvus_client(server.uri) as client:
         assert load_unit(client, inserted, Checkpoints(checkpoints)).rows == {"_default": ROWS}
         assert import_unit(client, imported, notes, store).rows == {"_default": ROWS}
+        assert len(list_jobs(client, "imported")) == 1
         assert stored_in_all(client, NAMES) == {name: {"_default": directory.live(name)} for name in NAMES}
