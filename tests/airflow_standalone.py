@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -35,9 +37,10 @@ class StandaloneAirflow:
         self.processes[component] = process
 
     def kill(self, component: str) -> None:
-        """Kill a component as a system without memory does: what it started lives on."""
-        self.processes[component].kill()
-        self.processes[component].wait()
+        """Kill a component and all that it started, as a machine or a container that ends does."""
+        process = self.processes[component]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], *, seconds: float = 60) -> str:
         """Start a run once the DAG is parsed; its run id. A refused conf is an HTTPStatusError."""

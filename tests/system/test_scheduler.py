@@ -153,7 +153,7 @@ def test_a_run_whose_scheduler_is_killed_under_way_ends_exact(
     airflow: StandaloneAirflow, folder: Path, milvus_server_uri: str
 ) -> None:
     drop_all_collections(milvus_server_uri)
-    directory = write_directory(folder / "killed", {"news": {"_default": range(50_000)}}, dimension=64)
+    directory = write_directory(folder / "killed", {"news": {"_default": range(32_000)}}, dimension=64)
     conf = {"source_milvus_path": str(directory.path), "dest_uri": milvus_server_uri, "unit_mib": 1}
     run_id = airflow.trigger(DAG_ID, conf | {"verify": "full"})
 
