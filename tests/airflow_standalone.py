@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.airflow_runs import ENDED, DagRun, read_run, read_task_logs
-from tests.processes import free_ports, log_tail, running, wait_for_start, wait_until
+from tests.processes import Process, free_ports, log_tail, running, wait_for_start, wait_until
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler")
 """A test of deferrable tasks adds `triggerer`."""
@@ -22,7 +24,23 @@ COMPONENTS = ("api-server", "dag-processor", "scheduler")
 class StandaloneAirflow:
     url: str
     env: Mapping[str, str]
-    logs: tuple[Path, ...]
+    started: ExitStack
+    """Stops the components at its end."""
+    processes: dict[str, Process] = field(default_factory=dict)
+    logs: list[Path] = field(default_factory=list)
+
+    def start(self, component: str) -> None:
+        log = Path(self.env["AIRFLOW_HOME"]) / f"{component}-{len(self.logs)}.log"
+        self.logs.append(log)
+        command = [sys.executable, "-m", "airflow", component]
+        process = self.started.enter_context(running(command, log=log, env=self.env, grace_seconds=15))
+        self.processes[component] = process
+
+    def kill(self, component: str) -> None:
+        """Kill a component and all that it started, as a machine or a container that ends does."""
+        process = self.processes[component]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], *, seconds: float = 60) -> str:
         """Start a run once the DAG is parsed; its run id. A refused conf is an HTTPStatusError."""
@@ -90,15 +108,12 @@ class StandaloneAirflow:
 def standalone_airflow(env: Mapping[str, str], components: tuple[str, ...] = COMPONENTS) -> Iterator[StandaloneAirflow]:
     """Airflow's components in the home that `env` names, started together."""
     port, *log_ports = free_ports(3)
-    env = dict(env) | _settings(port, *log_ports)
-    logs = tuple(Path(env["AIRFLOW_HOME"]) / f"{component}.log" for component in components)
-    airflow = StandaloneAirflow(f"http://127.0.0.1:{port}", env, logs)
     with ExitStack() as started:
-        processes = []
-        for component, log in zip(components, logs, strict=True):
-            command = [sys.executable, "-m", "airflow", component]
-            processes.append(started.enter_context(running(command, log=log, env=env, grace_seconds=15)))
-        wait_for_start(processes, lambda: airflow.is_healthy(components), 120, logs)
+        airflow = StandaloneAirflow(f"http://127.0.0.1:{port}", dict(env) | _settings(port, *log_ports), started)
+        for component in components:
+            airflow.start(component)
+        processes = list(airflow.processes.values())
+        wait_for_start(processes, lambda: airflow.is_healthy(components), 120, airflow.logs)
         yield airflow
 
 
@@ -117,6 +132,7 @@ def _settings(port: int, worker_log_port: int, trigger_log_port: int) -> dict[st
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",

@@ -78,7 +78,10 @@ class MilvusHook(BaseHook):
         """A client for the block. One process at a time has a Milvus Lite file: others wait here.
 
         Opening a Milvus Lite file that isn't there makes it: ``look_only`` looks at an empty one elsewhere instead.
+        What a server refuses in the block because it is full is raised as DeniedError.
         """
+        from airflow_provider_milvusdm.targets.milvus_denied import tell_denial
+
         uri = self.client_arguments()["uri"]
         lite = _is_file(uri)
         if lite:
@@ -89,7 +92,8 @@ class MilvusHook(BaseHook):
             return
         client = self._wait_for_file(uri) if lite else self.get_conn()
         try:
-            yield client
+            with tell_denial(uri):
+                yield client
         finally:
             client.close()
             if lite:

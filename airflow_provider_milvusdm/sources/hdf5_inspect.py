@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Self
 
 from airflow_provider_milvusdm.exceptions import (
@@ -16,6 +18,7 @@ from airflow_provider_milvusdm.exceptions import (
 from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath, common_folder, real_path
 from airflow_provider_milvusdm.sources.hdf5_metric import choose_metric
+from airflow_provider_milvusdm.sources.hdf5_probe import probe
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options, Hdf5Segment
 from airflow_provider_milvusdm.sources.hdf5_vectors import VectorLayout, kind_of
 from airflow_provider_milvusdm.sources.row_numbers import check_row_numbers
@@ -125,6 +128,8 @@ def _look_at_all(paths: Iterable[AnyPath], options: Hdf5Options) -> list[_File]:
     files, faults = [], []
     for path in paths:
         try:
+            if isinstance(path, Path):
+                probe(path, partial(_File.look, path, options))
             files.append(_File.look(path, options))
         except SourceError as fault:
             faults.append(fault)

@@ -19,6 +19,7 @@ from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids
 from airflow_provider_milvusdm.targets.milvus_checkpoint import Checkpoint, CheckpointStore, last_checkpoint
+from airflow_provider_milvusdm.targets.milvus_denied import is_denial
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, StagedPartition, StagedUnit, stage_unit
 from airflow_provider_milvusdm.targets.milvus_import_jobs import ImportJob, list_jobs, read_job, start_job
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
@@ -197,14 +198,27 @@ class _Import:
                 self._doubt(f"no job is known for the files of partition {part.partition!r}")
                 return False
         else:
-            self._note_part(place, replace(part, asked=True))
-            job = start_job(self.client, self.target.name, part.partition, part.files)
+            job = self._start(place, part)
             if job is None:
-                self._note_part(place, part)
                 return False
         log.info("%s: import job %d for partition %s", self.unit.label, job, part.partition)
         self._note_part(place, replace(part, asked=True, job=job))
         return True
+
+    def _start(self, place: int, part: StagedPartition) -> int | None:
+        """A new job; None where the server has no room for it now."""
+        from pymilvus import MilvusException
+
+        self._note_part(place, replace(part, asked=True))
+        try:
+            job = start_job(self.client, self.target.name, part.partition, part.files)
+        except MilvusException as error:
+            if is_denial(error):
+                self._note_part(place, part)
+            raise
+        if job is None:
+            self._note_part(place, part)
+        return job
 
     def _jobs_of(self, part: StagedPartition) -> list[ImportJob]:
         return [job for job in list_jobs(self.client, self.target.name) if job.files == part.files]

@@ -234,3 +234,26 @@ def test_a_load_task_killed_at_random_moments_is_retried_to_an_exact_target(
     with milvus_client(target_uri) as client:
         client.load_collection("fragile")
         assert stored(client, "fragile") == {"_default": directory.live("fragile")}
+
+
+def test_a_run_whose_scheduler_is_killed_under_way_ends_exact(
+    airflow: StandaloneAirflow, folder: Path, milvus_server_uri: str
+) -> None:
+    drop_all_collections(milvus_server_uri)
+    directory = write_directory(folder / "killed", {"news": {"_default": range(32_000)}}, dimension=64)
+    conf = {"source_milvus_path": str(directory.path), "dest_uri": milvus_server_uri, "unit_mib": 1}
+    run_id = airflow.trigger(DAG_ID, conf | {"verify": "full"})
+
+    def loading() -> set[str | None]:
+        tasks = read_run(airflow.env, DAG_ID, run_id).tasks
+        return {task.state for task in tasks if task.task_id == "load_partitions"}
+
+    wait_until(lambda: loading() >= {"success", "running"}, 120, lambda: f"{loading()}\n{airflow.tails()}")
+    airflow.kill("scheduler")
+    assert "running" in loading()
+    airflow.start("scheduler")
+    run = airflow.wait_for_run(DAG_ID, run_id, seconds=300)
+    assert run.state == "success", read_task_logs(airflow.env, run)
+    assert max(loads(run).values()) > 1
+    with milvus_client(milvus_server_uri) as client:
+        assert stored(client, "news") == {"_default": directory.live("news")}

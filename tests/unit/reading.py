@@ -21,6 +21,7 @@ from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, Resolved
 
 Rows = list[tuple[int, bytes]]
 ROWS_A_BATCH = 7
+NOBODY = 65534
 
 
 def catalog_of(path: Path) -> Catalog:
@@ -82,12 +83,22 @@ def assert_in_order(text: str, parts: Sequence[str]) -> None:
 @contextmanager
 def without_permissions(folder: Path) -> Iterator[None]:
     """Nobody but root may look into the folder, and the block isn't root."""
-    mode, user = folder.stat().st_mode, os.geteuid()
+    mode = folder.stat().st_mode
     folder.chmod(0)
+    try:
+        with not_root():
+            yield
+    finally:
+        folder.chmod(mode)
+
+
+@contextmanager
+def not_root() -> Iterator[None]:
+    """Files are opened as a user that permissions hold for."""
+    user = os.geteuid()
     if user == 0:
-        os.seteuid(65534)
+        os.seteuid(NOBODY)
     try:
         yield
     finally:
         os.seteuid(user)
-        folder.chmod(mode)

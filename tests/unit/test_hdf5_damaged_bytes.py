@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from airflow_provider_milvusdm.sources import hdf5_probe
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from tests.unit.fuzzing import CASES, Files, damaged_files, fuzz, unread
 from tests.unit.hdf5_inputs import inspect, write_hdf5
@@ -28,6 +29,19 @@ STORED = {
 
 
 @cache
+def virtual(source: str) -> Files:
+    """Vectors that stand in another dataset, and text of any length: both in the global heap."""
+    layout = h5py.VirtualLayout(FLOATS.shape, "f4")
+    layout[:] = h5py.VirtualSource(source, "rows", FLOATS.shape)
+    with h5py.File.in_memory() as file:
+        file["rows"] = FLOATS
+        file.create_virtual_dataset("embeddings", layout)
+        file.attrs["distance"] = "euclidean"
+        file.flush()
+        return {NAME: file.id.get_file_image()}
+
+
+@cache
 def whole(name: str) -> Files:
     data, storage = STORED[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -40,15 +54,12 @@ def read(source: Path) -> None:
 
 
 def leading_outside(other: Path) -> list[Files]:
-    """Files whose rows stand in another, each in another way.
-
-    No virtual dataset among them: where its global heap says that an object is of no size, libhdf5 loops for ever.
-    """
+    """Files whose rows stand in another, each in another way."""
     ways: list[Callable[[h5py.File], object]] = [
         lambda file: file.__setitem__("embeddings", h5py.ExternalLink(str(other), "/embeddings")),
         lambda file: file.create_dataset("embeddings", FLOATS.shape, "f4", external=[(str(other), 0, FLOATS.nbytes)]),
     ]
-    found = []
+    found = [virtual(str(other))]
     for leave in ways:
         with h5py.File.in_memory() as file:
             leave(file)
@@ -58,8 +69,11 @@ def leading_outside(other: Path) -> list[Files]:
 
 
 @pytest.mark.parametrize("cases", CASES)
-def test_damaged_bytes_give_an_error_of_this_package_or_none(tmp_path: Path, cases: int) -> None:
-    other = write_hdf5(tmp_path / "b.h5", {"embeddings": FLOATS})
-    files = [whole(name) for name in STORED] + leading_outside(other)
+def test_damaged_bytes_give_an_error_of_this_package_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: int
+) -> None:
+    monkeypatch.setattr(hdf5_probe, "SECONDS", 2)
+    other = write_hdf5(tmp_path / "b.h5", {"embeddings": FLOATS, "rows": FLOATS})
+    files = [*map(whole, STORED), virtual("."), *leading_outside(other)]
     with unread(tmp_path):
         fuzz(cases, damaged_files(files), files[0], read)

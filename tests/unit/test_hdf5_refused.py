@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from airflow_provider_milvusdm.exceptions import (
     SourceNotFoundError,
     UnsupportedSourceError,
 )
+from airflow_provider_milvusdm.sources import hdf5_probe
 from airflow_provider_milvusdm.sources.hdf5_file import refuse_damage
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
+from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options, Hdf5Segment
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from tests.unit.hdf5_inputs import inspect, write_hdf5
 from tests.unit.reading import assert_in_order, read_rows
@@ -308,6 +310,37 @@ def test_links_and_virtual_datasets_inside_the_file_are_followed(tmp_path: Path)
         virtual(".", "away")(file, path)
     [rows] = read_rows(resolve_group(inspect(path)).units).values()
     assert rows == list(zip(IDS.tolist(), (vector.tobytes() for vector in FLOATS), strict=True))
+
+
+def zero_free_space(content: bytearray) -> None:
+    """Have the global heap say that its free space, object 0, is of no size.
+
+    A collection's objects begin 16 bytes behind its signature: index u16, reference count u16, 4 bytes, size u64,
+    the data in multiples of 8. Source: HDF5 File Format Specification, III.E.
+    """
+    place = content.index(b"GCOL") + 16
+    while int.from_bytes(content[place : place + 2], "little"):
+        place += 16 + -(-int.from_bytes(content[place + 8 : place + 16], "little") // 8) * 8
+    content[place + 8 : place + 16] = bytes(8)
+
+
+def test_a_file_that_hdf5_never_comes_to_an_end_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5_probe, "SECONDS", 1)
+    path = write_hdf5(tmp_path / "a.h5", {"here": FLOATS})
+    with h5py.File(path, "a") as file:
+        virtual(".", "here")(file, path)
+    content = bytearray(path.read_bytes())
+    zero_free_space(content)
+    path.write_bytes(content)
+    text = refused(path, DamagedSourceError)
+    assert_in_order(text, ["A damaged HDF5 file", "what HDF5 can read", "not come to an end after 1 s", "Restore"])
+
+
+def test_a_file_that_ends_the_process_of_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
+    monkeypatch.setattr(Hdf5Segment, "has_ids", property(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
+    text = refused(path, DamagedSourceError)
+    assert_in_order(text, ["A damaged HDF5 file", "what HDF5 can read", "its process ended by SIGKILL", "Restore"])
 
 
 def test_a_file_that_somebody_locked_is_read(tmp_path: Path) -> None:

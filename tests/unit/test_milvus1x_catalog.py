@@ -89,23 +89,6 @@ def test_rows_are_read_from_the_file_and_its_wal_and_the_source_stays_as_it_was(
     assert tree_checksum(directory.path) == before
 
 
-def test_a_read_only_directory_is_read(directory: Milvus1xDirectory) -> None:
-    directory.segment(directory.collection("a", dimension=4), [1], ROW)
-    directory.collection("b", dimension=4)
-    directory.write(leave_in_wal=True)
-    before = tree_checksum(directory.path)
-    paths = [directory.path, *directory.path.rglob("*")]
-    for path in paths:
-        path.chmod(0o500 if path.is_dir() else 0o400)
-    try:
-        assert catalog_of(directory.path).names() == ["a", "b"]
-        assert read_partition(directory.path, "a") == directory.live_rows("a")
-    finally:
-        for path in paths:
-            path.chmod(0o700 if path.is_dir() else 0o600)
-    assert tree_checksum(directory.path) == before
-
-
 def test_a_transaction_that_the_server_never_ended_is_rolled_back_in_the_copy(news: Milvus1xDirectory) -> None:
     path = news.catalog_path
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
