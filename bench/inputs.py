@@ -83,8 +83,9 @@ def whole_unit(directory: Path, shape: Shape) -> LoadUnit:
 
 
 def make_target(client: MilvusClient, shape: Shape) -> None:
-    """An empty collection, marked for the whole unit."""
+    """An empty collection, marked for the whole unit; the server is done with what the one before it was given."""
     if client.has_collection(COLLECTION):
+        client.flush(COLLECTION)
         client.drop_collection(COLLECTION)
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
