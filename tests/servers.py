@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -145,17 +144,3 @@ def _write_etcd_config(folder: Path, port: int, peer_port: int) -> Path:
         f"initial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
     )
     return config
-
-
-@contextmanager
-def milvus_lite_server(folder: Path) -> Iterator[MilvusAddress]:
-    """A Milvus Lite file below `folder`, served to many processes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    [port] = free_ports(1)
-    address = MilvusAddress("127.0.0.1", port, f"http://127.0.0.1:{port}")
-    command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder / "served.db")]
-    command += ["--host", address.host, "--port", str(port)]
-    log = folder / "milvus-lite.log"
-    with running(command, log=log) as process:
-        wait_for_start([process], lambda: answers(address.uri), 60, [log])
-        yield address

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 
+from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
 from airflow_provider_milvusdm.targets.milvus_mark import new_mark, set_mark
@@ -103,6 +104,20 @@ def test_a_unit_that_was_not_loaded_is_a_fault(lite_client: MilvusClient, direct
     del loaded.loads[1:]
     report = loaded.verify(faults=["the disk is full"])
     assert (report.status, report.faults) == (FAILED, ("3 of 4 load units were not loaded", "the disk is full"))
+    assert mark(lite_client, "news")["state"] == "loading"
+
+
+def test_a_flush_that_does_not_end_is_told_with_its_cure(
+    lite_client: MilvusClient, directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = Loaded(lite_client, directory)
+
+    def wait_in_vain(name: str, timeout: float) -> None:
+        raise MilvusException(message=f"wait for flush timeout, collection: {name}, flusht_ts: 1")
+
+    monkeypatch.setattr(lite_client, "flush", wait_in_vain)
+    with pytest.raises(VerificationError, match=r"not flushed after 1800 s.*mode overwrite"):
+        loaded.verify()
     assert mark(lite_client, "news")["state"] == "loading"
 
 
