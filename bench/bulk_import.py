@@ -52,13 +52,13 @@ class Loads:
     def load(self, load: Callable[[Sequence[LoadUnit]], None], units: Sequence[LoadUnit]) -> None:
         """Until all rows are counted among those that are stored."""
         load(units)
-        self.client.flush(COLLECTION)
         while self.client.get_collection_stats(COLLECTION)["row_count"] != self.plans[0].rows:
             time.sleep(LOOK_SECONDS)
 
     def insert(self, units: Sequence[LoadUnit]) -> None:
         for unit in units:
             load_unit_by("insert", self.client, unit, Store(), None)
+        self.client.flush(COLLECTION)
 
     def bulk_import(self, units: Sequence[LoadUnit]) -> None:
         """One unit's files are written while others are imported, as deferred tasks do."""

@@ -86,15 +86,14 @@ def rounds(stage: Stage, shape: Shape, ways: Ways) -> dict[str, list[Taken]]:
 def figures(shape: Shape, rows: int, taken: dict[str, list[Taken]], limits: Limits) -> Iterator[Figure]:
     for way, rounds in taken.items():
         yield Figure("writer", f"{shape.label}: {way}", rows / median(one.seconds for one in rounds), "rows/s")
-    of_insert = None if shape.binary else limits.writer_of_insert
     for way, other, limit in (
         (WRITER, WIRE, limits.writer_of_wire),
         (LOAD, WIRE, limits.load_of_wire),
-        (WRITER, INSERT, of_insert),
+        (WRITER, INSERT, limits.writer_of_insert),
     ):
         pairs = zip(taken[way], taken[other], strict=True)
         speed = median(another.seconds / one.seconds for one, another in pairs)
-        yield Figure("writer", f"{shape.label}: {way} of {other}", speed, "×", limit)
+        yield Figure("writer", f"{shape.label}: {way} of {other}", speed, "×", None if shape.binary else limit)
     processor = median(one.processor for one in taken[LOAD]) / rows * 1e6
     yield Figure("writer", f"{shape.label}: processor time of the load task", processor, "s/M rows")
     pairs = zip(taken[WRITER], taken[INSERT], strict=True)

@@ -127,6 +127,13 @@ def read_keys(
         yield offsets, ids if piece.first_key is None else offsets + piece.first_key
 
 
+def empty_batch(collection: CollectionSpec, piece: Slice) -> VectorBatch:
+    """A batch as those of a slice, without rows: what columns there are, and of what types."""
+    dtype = np.dtype(np.uint8 if collection.metric.is_binary else np.float32)
+    ids, vectors = np.empty(0, np.int64), np.empty((0, collection.vector_bytes // dtype.itemsize), dtype)
+    return VectorBatch(ids, vectors, {} if piece.first_key is None else {SOURCE_ID: ids})
+
+
 def _live_offsets(segment: Segment, piece: Slice, start: int, stop: int) -> npt.NDArray[np.int64]:
     """Where in the slice the live ones of the stored rows ``start`` to ``stop`` are."""
     return np.flatnonzero(segment.live(start, stop)) + (start - piece.start)

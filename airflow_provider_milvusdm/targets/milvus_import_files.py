@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.sources.read import read_slices, rows_within
+from airflow_provider_milvusdm.sources.read import empty_batch, read_keys, read_slices, rows_within
 from airflow_provider_milvusdm.targets.milvus_writer import addressed
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
 
@@ -77,8 +77,7 @@ def stage_unit(
 ) -> StagedUnit:
     """Write the live rows of ``unit`` below ``folder``.
 
-    Read twice: a file begins with the number of its rows, and the width of its text. ``progress`` is told stored rows
-    done, and live rows of the batch.
+    ``progress`` is told stored rows done, and live rows of the batch.
     """
     rows, layouts = _survey(unit, target)
     store.make(folder)
@@ -87,7 +86,7 @@ def stage_unit(
             partition: opened.enter_context(_ColumnFiles(store, f"{folder}/{number}", layout))
             for number, (partition, layout) in enumerate(layouts.items())
         }
-        for done, tag, batch in _batches(unit):
+        for done, tag, batch in read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection)):
             partition, columns = _addressed_columns(target, tag, batch)
             if len(batch):
                 written[partition].write(columns)
@@ -97,13 +96,14 @@ def stage_unit(
 
 
 def _survey(unit: LoadUnit, target: TargetCollection) -> tuple[dict[str, int], dict[str, _Layout]]:
-    """Rows by tag, and the layout of each partition's files."""
+    """Rows by tag, and the layout of each partition's files, which begin with it; no vector is read."""
     rows, layouts = Counter[str](), defaultdict[str, _Layout](_Layout)
-    for _, tag, batch in _batches(unit):
-        partition, columns = _addressed_columns(target, tag, batch)
-        if len(batch):
-            rows[tag] += len(batch)
-            layouts[partition].add(columns)
+    for piece in unit.slices:
+        live = sum(len(keys) for _, keys in read_keys(unit.source, unit.collection, piece))
+        if live:
+            partition, columns = _addressed_columns(target, piece.partition, empty_batch(unit.collection, piece))
+            rows[piece.partition] += live
+            layouts[partition].add(live, columns)
     return dict(rows), layouts
 
 
@@ -114,15 +114,12 @@ class _Layout:
     rows: int = 0
     fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = field(default_factory=dict)
 
-    def add(self, columns: Columns) -> None:
+    def add(self, rows: int, columns: Columns) -> None:
+        """Such a number of rows as those of ``columns``."""
         for name, values in columns.items():
             known = self.fields[name][0] if name in self.fields else values.dtype
             self.fields[name] = np.promote_types(known, values.dtype), values.shape[1:]
-        self.rows += len(values)
-
-
-def _batches(unit: LoadUnit) -> Iterator[tuple[int, str, VectorBatch]]:
-    return read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection))
+        self.rows += rows
 
 
 def _addressed_columns(target: TargetCollection, tag: str, batch: VectorBatch) -> tuple[str, Columns]:

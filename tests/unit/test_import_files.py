@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.sources import read
 from airflow_provider_milvusdm.targets import milvus_import_files
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, StagedPartition, StagedUnit, stage_unit
-from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
+from airflow_provider_milvusdm.vectors import LoadUnit, RowPolicies, TargetCollection
 from tests.chain import inspect_directory, plan_groups
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, L2
@@ -71,21 +71,20 @@ def test_ids_that_the_target_makes_have_no_file(unit: LoadUnit, store: ImportSto
     assert list(contents(staged.partitions[0])) == ["embedding"]
 
 
-@pytest.mark.parametrize("unit", [L2], indirect=True)
-def test_columns_beside_ids_and_vectors_have_files_too(
-    unit: LoadUnit, store: ImportStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids = np.array([7, 8])
-    batch = VectorBatch(ids, np.ones((2, 4), "f4"), {"source_id": ids + 1})
-    batches = [(2, "a", batch), (4, "新闻 2021", batch)]
-    monkeypatch.setattr(milvus_import_files, "read_slices", lambda *arguments: batches)
-    staged = stage(unit, store, TargetCollection("news", partition_field="tag"))
-    assert staged.rows == {"a": 2, "新闻 2021": 2}
+def test_columns_beside_ids_and_vectors_have_files_too(directory: Milvus1xDirectory, store: ImportStore) -> None:
+    news = directory.collection("news", dimension=2)
+    for table in (news, directory.partition(news, "新闻 2021")):
+        directory.segment(table, [7, 7, 8], [[0, 1], [2, 3], [4, 5]], deleted=[2])
+    [plan] = plan_groups(inspect_directory(directory.write(), most_tasks=2), policies=RowPolicies("remap"))
+    staged = stage(plan.units[0], store, TargetCollection("news", partition_field="tag"))
+    assert staged.rows == {"_default": 2, "新闻 2021": 2}
     [partition] = staged.partitions
     assert partition.partition == ""
     found = contents(partition)
-    assert found["source_id"].tolist() == [8, 9, 8, 9]
-    assert found["tag"].tolist() == ["a", "a", "新闻 2021", "新闻 2021"]
+    assert found["source_id"].tolist() == [7, 7, 7, 7]
+    assert len(set(found["id"].tolist())) == 4
+    assert found["tag"].tolist() == ["_default", "_default", "新闻 2021", "新闻 2021"]
+    assert found["embedding"].tolist() == [[0, 1], [2, 3]] * 2
 
 
 @pytest.mark.parametrize("unit", [L2], indirect=True)
