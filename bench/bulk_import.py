@@ -29,7 +29,6 @@ def measure(stage: Stage) -> Iterator[Figure]:
             for name, load in turned(list(loads.ways.items()), number):
                 units = loads.new_target()
                 taken[name].append(timed(loads.load, load, units).seconds)
-    stage.client.drop_collection(COLLECTION)
     for name, seconds in taken.items():
         yield Figure("import", f"{shape.rows:,} × {shape.label}: {name}", shape.rows / median(seconds), "rows/s")
     pairs = zip(*taken.values(), strict=True)

@@ -8,7 +8,7 @@ from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.vectors import PartitionGroup
 from bench.figures import Figure
-from bench.inputs import COLLECTION, write_directory
+from bench.inputs import write_directory
 from bench.scales import MIB
 from bench.stage import Stage, timed
 from tests.chain import Chain, inspect_directory
@@ -33,7 +33,6 @@ def measure_loading(stage: Stage) -> Iterator[Figure]:
             peaks.append(peak)
             what = f"load task, unit of {unit_bytes // MIB} MiB"
             yield Figure("memory", what, peak / 1e6, "MB", stage.scale.limits.load_memory)
-    stage.client.drop_collection(COLLECTION)
     small, large = peaks
     yield Figure("memory", "large unit of small one", large / small, "×", stage.scale.limits.load_memory_of_units)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.figures import Figure
-from bench.inputs import COLLECTION, write_directory
+from bench.inputs import write_directory
 from bench.stage import Stage, timed, turned
 from tests.chain import Chain
 
@@ -20,7 +20,6 @@ def measure(stage: Stage) -> Iterator[Figure]:
         for number in range(stage.scale.rounds):
             for count, directory in turned(list(directories.items()), number):
                 taken[count].append(timed(load_all, stage, directory).seconds)
-    stage.client.drop_collection(COLLECTION)
     for count, seconds in taken.items():
         each = shape.vector_bytes / count / 1e6
         yield Figure("segments", f"{count} of {each:,.1f} MB each", median(seconds), "s")

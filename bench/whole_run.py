@@ -23,7 +23,7 @@ M2M:
   source_collection: {{{collection}: }}
   dest_host: {address.host}
   dest_port: {address.port}
-  mode: overwrite
+  mode: skip
 """
 
 
@@ -32,9 +32,9 @@ def measure(stage: Stage) -> Iterator[Figure]:
     with stage.folder() as folder:
         directory = write_directory(folder, shape, segments=4)
         writing = write_alone(Chain(directory, stage.client))
+        stage.client.drop_collection(COLLECTION)
         command = timed(run_command, directory, stage.address).seconds
         run = run_seconds((directory / LOG).read_text())
-    stage.client.drop_collection(COLLECTION)
     yield Figure("run", f"{shape.rows:,} × {shape.label}: writing alone, until stored", writing, "s")
     yield Figure("run", f"{shape.rows:,} × {shape.label}: DAG run", run, "s")
     yield Figure("run", f"{shape.rows:,} × {shape.label}: milvusdm --yaml, with Airflow's start", command, "s")
@@ -44,7 +44,7 @@ def measure(stage: Stage) -> Iterator[Figure]:
 def write_alone(chain: Chain) -> float:
     """Seconds that the load tasks take, one after another, and the server to store what they wrote."""
     plans = chain.plan()
-    created, _ = chain.create(plans, "overwrite")
+    created, _ = chain.create(plans)
     return timed(write, chain, plans, created).seconds
 
 

@@ -76,7 +76,7 @@ def measure(stage: Stage) -> Iterator[Figure]:
 def rounds(stage: Stage, shape: Shape, ways: Ways) -> dict[str, list[Taken]]:
     """What each way took, a round after the other."""
     taken: dict[str, list[Taken]] = {name: [] for name in ways.all()}
-    for number in range(stage.scale.rounds):
+    for number in range(stage.scale.write_rounds):
         for name, write in turned(list(ways.all().items()), number):
             make_target(stage.client, shape)
             taken[name].append(timed(write))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config import read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.jobs import CollectionParameter
 from airflow_provider_milvusdm.manifest import parse_text, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.params import CollectionParameter
 from airflow_provider_milvusdm.sources.files import AnyPath, local_path, source_path
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, PartitionGroup
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from airflow_provider_milvusdm.config import Params
-from airflow_provider_milvusdm.jobs import F2M, H2M, JOBS, M2H, M2M, MilvusParams, ScheduleParams, ToOneCollection
+from airflow_provider_milvusdm.jobs import F2M, H2M, JOBS, M2H, M2M, ScheduleParams
+from airflow_provider_milvusdm.params import MilvusParams, ToOneCollection
 from airflow_provider_milvusdm.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[2]

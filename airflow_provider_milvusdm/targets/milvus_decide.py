@@ -1,0 +1,173 @@
+"""What is to be done to make a target ready: decided, or refused, before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.targets.milvus_alias import aliased, check_alias
+from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids, id_notes
+from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
+from airflow_provider_milvusdm.targets.milvus_existing import Existing, check_fit, find_existing
+from airflow_provider_milvusdm.targets.milvus_index import index_for
+from airflow_provider_milvusdm.targets.milvus_mark import Mark
+from airflow_provider_milvusdm.targets.milvus_partitions import refuse_too_many
+from airflow_provider_milvusdm.targets.milvus_rows import is_lite
+from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
+from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CollectionPlan, CollectionSpec, TargetCollection
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+@dataclass(frozen=True)
+class Case:
+    """A collection that a target is to be made ready for, and what is there already."""
+
+    client: MilvusClient
+    plan: CollectionPlan
+    collection: CollectionSpec
+    target: TargetCollection
+    settings: CollectionSettings
+    index: IndexSpec
+    create_index: bool
+    existing: Existing | None
+
+    @property
+    def keyed(self) -> bool:
+        """Tags go to a partition key."""
+        return bool(self.target.partition_field)
+
+    @property
+    def wanted(self) -> Sequence[str]:
+        """The target's partitions, or partition keys, that rows go to."""
+        return [self.plan.partition_names[partition.tag] for partition in self.plan.partitions]
+
+
+def study(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, *, create_index: bool) -> Case:
+    """Look at the target; TargetError where it can't hold the collection at all."""
+    if plan.collection is None:
+        raise TargetError(plan.error)
+    _refuse_binary_in_lite(client, plan.collection)
+    check_alias(client, plan, settings, create_index=create_index)
+    target = replace(plan.target, generate_ids=plan.target.generate_ids and can_generate_ids(client))
+    index = index_for(client, plan.collection, settings)
+    existing = find_existing(client, target.name)
+    return Case(client, plan, plan.collection, target, settings, index, create_index, existing)
+
+
+def decide(case: Case, mode: str) -> str:
+    """What is to be done: ``created``, ``skipped``, ``added``, ``appended``, ``overwritten``, ``replaced`` (parts of
+    it), ``synced``, ``resumed`` or ``kept``. TargetError where nothing can be."""
+    action = _decide(case, mode)
+    if action != "skipped" and not case.keyed:
+        stay = case.existing.partitions if case.existing and action != "overwritten" else {DEFAULT_PARTITION}
+        refuse_too_many(case.client, case.target.name, stay.union(case.wanted), case.settings)
+    return action
+
+
+def notes(case: Case, action: str) -> tuple[str, ...]:
+    """What the report has to say of the target."""
+    stays = case.existing if action != "overwritten" else None
+    return id_notes(case.collection, stays.generates_ids if stays else case.target.generate_ids)
+
+
+def _decide(case: Case, mode: str) -> str:
+    if case.index.metric != case.collection.metric and not case.collection.metric.is_binary:
+        check_unit_length(case.plan, case.index.metric)
+    existing = case.existing
+    if existing is None:
+        return "created"
+    if case.plan.alias:
+        return _decide_behind_alias(case, existing, mode)
+    if mode == "sync":
+        _check_syncable(case, existing)
+        return "synced"
+    if mode == "overwrite" and case.plan.whole:
+        return "overwritten"
+    if existing.mark and existing.mark.is_loading:
+        _refuse_other_source(case, existing.mark)
+        if mode != "overwrite":
+            return _resumed(case, existing)
+    if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
+        return "skipped"
+    _check_schema(case, existing)
+    if mode == "overwrite" and not case.keyed:
+        _refuse_emptying_in_lite(case)
+    return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
+
+
+def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
+    """The collection's name tells its source: what it holds needn't be loaded again, and readers may be at it."""
+    if existing.mark is None or existing.mark.source != case.plan.fingerprint:
+        raise TargetError(
+            f"collection {case.target.name!r} of the target is not one that this migration made",
+            expected=f"a mark with source {case.plan.fingerprint}",
+            found=f"a mark with source {existing.mark.source}" if existing.mark else "no mark",
+            cure="Drop it, or rename.",
+        )
+    _check_schema(case, existing)
+    if mode == "overwrite" and aliased(case.client, case.plan.alias) != case.target.name:
+        return "overwritten"
+    return _resumed(case, existing) if existing.mark.is_loading else "kept"
+
+
+def _resumed(case: Case, existing: Existing) -> str:
+    _check_schema(case, existing)
+    if case.target.auto_id:
+        raise TargetError(
+            f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
+            expected="ids that say which rows are there already",
+            found="none, so that no retry can be exact",
+            cure="Load it anew: mode overwrite, or drop it.",
+        )
+    return "resumed"
+
+
+def _check_syncable(case: Case, existing: Existing) -> None:
+    _check_schema(case, existing)
+    if case.target.auto_id or case.target.own_keys:
+        raise TargetError(
+            f"collection {case.target.name!r} can't be synced",
+            expected="the ids of the source as primary keys",
+            found="keys made by the target" if case.target.auto_id else "keys made of places (duplicate_ids: remap)",
+            cure="Use mode overwrite.",
+        )
+
+
+def _check_schema(case: Case, existing: Existing) -> None:
+    check_fit(case.client, existing, case.target, case.collection, case.index.metric)
+
+
+def _refuse_other_source(case: Case, mark: Mark) -> None:
+    if mark.source == case.plan.fingerprint:
+        return
+    raise TargetError(
+        f"collection {case.target.name!r} of the target is half loaded, from another source or selection",
+        expected="a finished collection, or one left by an interrupted run of the same migration",
+        found=f"its mark names source {mark.source}, this run's is {case.plan.fingerprint}",
+        cure="Finish that migration with the same source_collection, or load anew: mode overwrite with "
+        "the whole collection, or drop it, or rename.",
+    )
+
+
+def _refuse_emptying_in_lite(case: Case) -> None:
+    if DEFAULT_PARTITION in case.wanted and is_lite(case.client):
+        raise TargetError(
+            f"partition {DEFAULT_PARTITION} of collection {case.target.name!r} can't be emptied alone",
+            found="Milvus Lite, whose delete takes no notice of partitions",
+            cure="Overwrite the whole collection, or use a Milvus 2.x server.",
+        )
+
+
+def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
+    if collection.metric.is_binary and is_lite(client):
+        raise TargetError(
+            f"collection {collection.name!r} holds binary vectors ({collection.metric})",
+            expected="a Milvus 2.x server",
+            found=f"Milvus Lite ({client.get_server_version()}), which has no BINARY_VECTOR",
+            cure="Set dest_host and dest_port, or milvus_conn_id, to a Milvus 2.x server.",
+        )
