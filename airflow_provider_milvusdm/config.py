@@ -21,6 +21,9 @@ OptionalPort = Annotated[
     WithJsonSchema({"type": ["null", "integer"], "minimum": 1, "maximum": 65535}),
 ]
 """MilvusDM took it in quotes, too."""
+OptionalSize = Annotated[
+    Annotated[int, Field(ge=1)] | None, WithJsonSchema({"type": ["null", "integer"], "minimum": 1})
+]
 
 
 def parse_selection(value: Any) -> Any:

@@ -36,6 +36,7 @@ from airflow_provider_milvusdm.operators.milvus1x import (
     Milvus1xSegmentOperator,
 )
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
+from airflow_provider_milvusdm.params import IMPORT_UNIT_MIB, UNIT_MIB
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
 
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True}
 MAP_INDEX = "{{ task.label }}"
+UNIT_SIZE = (
+    "{{ params.unit_mib or "
+    f"({UNIT_MIB} if params.get('load_method', 'insert') == 'insert' else {IMPORT_UNIT_MIB})"
+    " }}"
+)
 
 
 def text(name: str) -> str:
@@ -79,9 +85,9 @@ def inspect_milvus1x(job: type[Params], **options: str) -> Milvus1xInspectOperat
 
 def milvus1x_arguments() -> dict[str, str]:
     """Arguments of the operators that inspect Milvus 1.x."""
-    names = ("source_milvus_path", "mysql_conn_id", "catalog_path", "tables_path", "wal_path", "unit_mib")
-    arguments = {name: text(name) for name in (*names, "unflushed_log")}
-    return arguments | {"source_collection": value("source_collection")}
+    names = ("source_milvus_path", "mysql_conn_id", "catalog_path", "tables_path", "wal_path", "unflushed_log")
+    arguments = {name: text(name) for name in names}
+    return arguments | {"source_collection": value("source_collection"), "unit_mib": UNIT_SIZE}
 
 
 def check_source(inspect: MigrationOperator, read: MappedOperator) -> Any:
@@ -105,7 +111,7 @@ def inspect_files(operator: type[FilesInspectOperator], job: type[Params], **opt
         collection_parameter=value("collection_parameter"),
         id_offset=text("id_offset"),
         ids=text("ids"),
-        unit_mib=text("unit_mib"),
+        unit_mib=UNIT_SIZE,
         pre_execute=refuse_bad_params(job),
         **options,
     )

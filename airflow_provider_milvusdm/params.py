@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
-from airflow_provider_milvusdm.config import OptionalPort, OptionalText, Params, Selection, parse_selection
+from airflow_provider_milvusdm.config import (
+    OptionalPort,
+    OptionalSize,
+    OptionalText,
+    Params,
+    Selection,
+    parse_selection,
+)
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, Metric
 
@@ -17,6 +24,10 @@ SOURCE: JsonDict = {"section": "Source"}
 PLACES: JsonDict = {"section": "Source: other places"}
 TARGET: JsonDict = {"section": "Target"}
 ROWS: JsonDict = {"section": "Rows"}
+
+UNIT_MIB = 256
+IMPORT_UNIT_MIB = 1024
+"""A server that imports waits seconds between two jobs, however large they are."""
 
 
 class Milvus1xParams(Params):
@@ -102,11 +113,10 @@ class RowsParams(Params):
         description="A run writes into <skipped_rows_dir>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=ROWS,
     )
-    unit_mib: int = Field(
-        default=256,
-        ge=1,
+    unit_mib: OptionalSize = Field(
+        default=None,
         title="Size of a load unit (MiB)",
-        description="What one load task takes.",
+        description=f"What one load task takes; empty: {UNIT_MIB}, by bulk import {IMPORT_UNIT_MIB}.",
         json_schema_extra=ROWS,
     )
 

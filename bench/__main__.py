@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import bulk_import, memory, reader, segments, whole_run, writer
+from bench import bulk_import, memory, reader, segments, verify, whole_run, writer
 from bench.figures import Figure
 from bench.scales import FULL, SHORT, Scale
 from bench.stage import Stage
@@ -26,6 +26,7 @@ PARTS: Mapping[str, Part] = {
     "import": bulk_import.measure,
     "load": memory.measure_loading,
     "segments": segments.measure,
+    "verify": verify.measure,
     "run": whole_run.measure,
 }
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from airflow_provider_milvusdm.params import IMPORT_UNIT_MIB, UNIT_MIB
 from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.vectors import LoadUnit
 from bench.figures import Figure
 from bench.inputs import COLLECTION, write_directory
+from bench.scales import MIB
 from bench.stage import Stage, timed, turned
 from tests.chain import Chain
 from tests.integration.imports import disk
@@ -26,9 +28,9 @@ def measure(stage: Stage) -> Iterator[Figure]:
         loads = Loads(stage, write_directory(folder, shape), folder.with_name("import"))
         taken: dict[str, list[float]] = {name: [] for name in loads.ways}
         for number in range(stage.scale.rounds):
-            for name, load in turned(list(loads.ways.items()), number):
-                units = loads.new_target()
-                taken[name].append(timed(loads.load, load, units).seconds)
+            for name, (load, unit_mib) in turned(list(loads.ways.items()), number):
+                target = loads.new_target(unit_mib)
+                taken[name].append(timed(loads.load, load, *target).seconds)
     for name, seconds in taken.items():
         yield Figure("import", f"{shape.rows:,} × {shape.label}: {name}", shape.rows / median(seconds), "rows/s")
     pairs = zip(*taken.values(), strict=True)
@@ -40,18 +42,23 @@ class Loads:
     """Ways to load a directory whole."""
 
     def __init__(self, stage: Stage, directory: Path, staging: Path) -> None:
-        self.client, self.chain, self.store = stage.client, Chain(directory, stage.client), disk(staging)
-        self.plans = self.chain.plan()
-        self.ways = {"bulk import": self.bulk_import, "insert and flush": self.insert}
+        self.client, self.directory, self.store = stage.client, directory, disk(staging)
+        self.ways = {
+            "bulk import": (self.bulk_import, IMPORT_UNIT_MIB),
+            "insert and flush": (self.insert, UNIT_MIB),
+        }
 
-    def new_target(self) -> list[LoadUnit]:
-        created, _ = self.chain.create(self.plans, "overwrite")
-        return address_units(self.plans, created)
+    def new_target(self, unit_mib: int) -> tuple[int, list[LoadUnit]]:
+        """Rows, and the units that load them."""
+        chain = Chain(self.directory, self.client, unit_bytes=unit_mib * MIB)
+        plans = chain.plan()
+        created, _ = chain.create(plans, "overwrite")
+        return plans[0].rows, address_units(plans, created)
 
-    def load(self, load: Callable[[Sequence[LoadUnit]], None], units: Sequence[LoadUnit]) -> None:
+    def load(self, load: Callable[[Sequence[LoadUnit]], None], rows: int, units: Sequence[LoadUnit]) -> None:
         """Until all rows are counted among those that are stored."""
         load(units)
-        while self.client.get_collection_stats(COLLECTION)["row_count"] != self.plans[0].rows:
+        while self.client.get_collection_stats(COLLECTION)["row_count"] != rows:
             time.sleep(LOOK_SECONDS)
 
     def insert(self, units: Sequence[LoadUnit]) -> None:

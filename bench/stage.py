@@ -43,6 +43,10 @@ def timed(call: Callable[..., object], *arguments: Any) -> Taken:
 
 
 def turned(items: list[Any], number: int) -> list[Any]:
-    """Another order each round: what a server still does afterwards slows down what comes next."""
-    number %= len(items)
-    return items[number:] + items[:number]
+    """An even number of items in another order each round: what a server still does afterwards slows what comes next.
+
+    Over as many rounds as there are items each is once in each place, and once behind each other one. Source: E. J.
+    Williams, "Experimental designs balanced for the estimation of residual effects of treatments", 1949.
+    """
+    places = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(len(items))]
+    return [items[(place + number) % len(items)] for place in places]

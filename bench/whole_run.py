@@ -1,21 +1,30 @@
-"""A whole run, `milvusdm --yaml` with its Airflow, against the load tasks of the same rows alone."""
+"""Whole runs, `milvusdm --yaml` with its Airflow, against the load tasks of the same rows alone."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from statistics import median
 
+from airflow_provider_milvusdm.targets.milvus_index import make_searchable
+from airflow_provider_milvusdm.targets.milvus_schema import target_index
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
-from bench.figures import Figure
-from bench.inputs import COLLECTION, write_directory
-from bench.stage import Stage, timed
+from bench.figures import Figure, Limit
+from bench.inputs import COLLECTION, Shape, drop_target, write_directory
+from bench.stage import Stage, timed, turned
 from tests.chain import Chain
-from tests.servers import MilvusAddress
 
-LOG = "airflow.log"
+STORED, LOADED, START = "written, until stored", "written, indexed and loaded", "Airflow's start"
+METHODS = ("insert", "bulk_import")
+INSERTED, IMPORTED = (f"DAG run, {method}" for method in METHODS)
 JOB = """
 M2M:
   milvus_version: 1.x
@@ -24,28 +33,50 @@ M2M:
   dest_host: {address.host}
   dest_port: {address.port}
   mode: skip
+  load_method: {method}
 """
 
 
 def measure(stage: Stage) -> Iterator[Figure]:
-    shape = stage.scale.migrated
+    for shape in stage.scale.migrated:
+        limited = shape == stage.scale.migrated[0]
+        yield from figures(shape, rounds(stage, shape), stage.scale.limits.run_of_loading if limited else None)
+
+
+def rounds(stage: Stage, shape: Shape) -> dict[str, list[float]]:
+    """Seconds that each way took, a round after the other."""
+    taken = defaultdict(list)
+    ways = [partial(write_alone, shape), *(partial(run_command, method) for method in METHODS)]
     with stage.folder() as folder:
         directory = write_directory(folder, shape, segments=4)
-        writing = write_alone(Chain(directory, stage.client))
-        stage.client.drop_collection(COLLECTION)
-        command = timed(run_command, directory, stage.address).seconds
-        run = run_seconds((directory / LOG).read_text())
-    yield Figure("run", f"{shape.rows:,} × {shape.label}: writing alone, until stored", writing, "s")
-    yield Figure("run", f"{shape.rows:,} × {shape.label}: DAG run", run, "s")
-    yield Figure("run", f"{shape.rows:,} × {shape.label}: milvusdm --yaml, with Airflow's start", command, "s")
-    yield Figure("run", "DAG run of its writing alone", run / writing, "×", stage.scale.limits.run_of_writing)
+        for number in range(stage.scale.run_rounds):
+            for measured in turned(ways, number):
+                drop_target(stage.client)
+                for name, seconds in measured(stage, directory).items():
+                    taken[name].append(seconds)
+    return taken
 
 
-def write_alone(chain: Chain) -> float:
-    """Seconds that the load tasks take, one after another, and the server to store what they wrote."""
-    plans = chain.plan()
+def figures(shape: Shape, taken: dict[str, list[float]], limit: Limit | None) -> Iterator[Figure]:
+    for name, seconds in taken.items():
+        yield Figure("run", f"{shape.rows:,} × {shape.label}: {name}", median(seconds), "s")
+    for run, other, most in (
+        (INSERTED, LOADED, limit),
+        (INSERTED, STORED, None),
+        (IMPORTED, INSERTED, None),
+    ):
+        ratio = median(one / another for one, another in zip(taken[run], taken[other], strict=True))
+        yield Figure("run", f"{shape.label}: {run}, of {other}", ratio, "×", most)
+
+
+def write_alone(shape: Shape, stage: Stage, directory: Path) -> dict[str, float]:
+    """The load tasks, one after another, until the server has stored what they wrote; and until it has it in memory."""
+    chain = Chain(directory, stage.client)
+    [plan] = plans = chain.plan()
     created, _ = chain.create(plans)
-    return timed(write, chain, plans, created).seconds
+    stored = timed(write, chain, plans, created).seconds
+    loaded = timed(make_searchable, stage.client, plan.target, target_index(shape.collection)).seconds
+    return {STORED: stored, LOADED: stored + loaded}
 
 
 def write(chain: Chain, plans: Sequence[CollectionPlan], created: Sequence[CreatedCollection]) -> None:
@@ -53,17 +84,28 @@ def write(chain: Chain, plans: Sequence[CollectionPlan], created: Sequence[Creat
     chain.client.flush(COLLECTION)
 
 
-def run_seconds(log: str) -> float:
-    """How long the DAG run took, as Airflow logs it."""
-    [seconds] = re.findall(r"DagRun Finished.* run_duration=([0-9.]+)", log)
-    return float(seconds)
+def run_command(method: str, stage: Stage, directory: Path) -> dict[str, float]:
+    """`milvusdm --yaml`, which fails unless each row is counted in the target; and the DAG run inside it."""
+    job, log = directory / "M2M.yaml", directory / "airflow.log"
+    log.unlink(missing_ok=True)
+    job.write_text(JOB.format(directory=directory, collection=COLLECTION, address=stage.address, method=method))
+    command = [Path(sys.executable).with_name("milvusdm"), "--yaml", job, "--log", log]
+    whole, run = timed(run_checked, command, directory.with_name("import")).seconds, run_seconds(log.read_text())
+    return {f"DAG run, {method}": run} | ({START: whole - run} if method == METHODS[0] else {})
 
 
-def run_command(directory: Path, address: MilvusAddress) -> None:
-    """It fails unless each row is counted in the target."""
-    job = directory / "M2M.yaml"
-    job.write_text(JOB.format(directory=directory, collection=COLLECTION, address=address))
-    command = [Path(sys.executable).with_name("milvusdm"), "--yaml", job, "--log", directory / LOG]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_checked(command: Sequence[str | Path], staging: Path) -> None:
+    staging.mkdir(exist_ok=True)
+    connection = {"conn_type": "milvus", "extra": {"import_url": f"file://{staging}"}}
+    env = os.environ | {"AIRFLOW_CONN_MILVUS_DEFAULT": json.dumps(connection)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if ended.returncode:
         raise RuntimeError(f"milvusdm ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}")
+
+
+def run_seconds(log: str) -> float:
+    """From the start of the first task, before which Airflow starts a server of its own, to the end of the run."""
+    [started, *_], [ended] = (
+        re.findall(rf"^(\S+) .*{event}", log, re.M) for event in ("Task started", "DagRun Finished")
+    )
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()

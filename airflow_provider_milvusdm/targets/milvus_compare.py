@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 Ids = npt.NDArray[np.int64]
+WINDOW_IDS = 4 << 20
+"""Ids held at a time: 70 MB, while they are sorted out."""
 
 
 class TargetIds:
@@ -48,15 +50,33 @@ class TargetIds:
         return self.ids[~self._crossed]
 
 
-def unexpected_ids(client: MilvusClient, target: TargetCollection, partition: str, units: Iterable[LoadUnit]) -> Ids:
-    """Ids that the partition holds and the source doesn't."""
-    there = TargetIds.read(client, target, partition)
-    for unit in units:
-        for piece in unit.slices:
-            if piece.partition == partition:
-                for _, keys in read_keys(unit.source, unit.collection, piece):
-                    there.cross_off(keys)
-    return there.surplus
+def unexpected_ids(
+    client: MilvusClient, target: TargetCollection, partition: str, units: Sequence[LoadUnit]
+) -> Iterator[Ids]:
+    """Ids that the partition holds and the source doesn't, in their order.
+
+    A window of them is held at a time, and the ids of the source are read for each window.
+    """
+    for window in _windows(stream_ids(client, target, partition)):
+        there = TargetIds(window)
+        for unit in units:
+            for piece in unit.slices:
+                if piece.partition == partition:
+                    for _, keys in read_keys(unit.source, unit.collection, piece):
+                        there.cross_off(keys[(keys >= window[0]) & (keys <= window[-1])])
+        yield there.surplus
+
+
+def _windows(batches: Iterable[Ids]) -> Iterator[Ids]:
+    """Batches of ids joined, as many as a window holds, and the rest of the last batch; none is empty."""
+    held: list[Ids] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= WINDOW_IDS:
+            yield np.concatenate(held)
+            held = []
+    if any(map(len, held)):
+        yield np.concatenate(held)
 
 
 @dataclass(frozen=True)

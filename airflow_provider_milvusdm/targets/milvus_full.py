@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_milvusdm.targets.milvus_compare import compare_rows, unexpected_ids
+from airflow_provider_milvusdm.targets.milvus_compare import Ids, compare_rows, unexpected_ids
 from airflow_provider_milvusdm.targets.milvus_units import all_rows
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
 
@@ -88,7 +89,8 @@ class _Comparison:
     def compare_ids(self) -> None:
         for name, before in self.created.before.items():
             if before == 0 and name not in self.done.partitions:
-                self._add(name, UNEXPECTED, unexpected_ids(self.client, self.plan.target, name, self.units).tolist())
+                for ids in unexpected_ids(self.client, self.plan.target, name, self.units):
+                    self._add(name, UNEXPECTED, ids)
                 self._note(replace(self.done, partitions=[*self.done.partitions, name]))
 
     def compare_bytes(self) -> None:
@@ -105,11 +107,11 @@ class _Comparison:
             if (name, kind) in self.counts
         ]
 
-    def _add(self, partition: str, kind: str, ids: list[int]) -> None:
-        if ids:
+    def _add(self, partition: str, kind: str, ids: Sequence[int] | Ids) -> None:
+        if len(ids):
             place = partition, kind
             self.counts[place] = self.counts.get(place, 0) + len(ids)
-            self.named[place] = (self.named.get(place, []) + ids)[:NAMED_IDS]
+            self.named[place] = [*self.named.get(place, ()), *map(int, ids[:NAMED_IDS])][:NAMED_IDS]
 
     def _ids(self, partition: str, kind: str) -> str:
         named, more = self.named[partition, kind], self.counts[partition, kind] - NAMED_IDS

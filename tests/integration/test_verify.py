@@ -12,6 +12,7 @@ from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.targets import milvus_compare, milvus_rows
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
 from airflow_provider_milvusdm.targets.milvus_mark import new_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
@@ -166,6 +167,15 @@ def test_empty_collections_alone_are_made_and_verified(client: MilvusClient, tmp
     assert set(client.list_partitions("parts")) == {"_default", "a"}
 
 
+@pytest.fixture(params=[milvus_compare.WINDOW_IDS, 10])
+def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All ids of the target at a time, or ten."""
+    monkeypatch.setattr(milvus_compare, "WINDOW_IDS", request.param)
+    for name in ("IDS_A_QUERY", "LITE_IDS_A_QUERY"):
+        monkeypatch.setattr(milvus_rows, name, min(request.param, getattr(milvus_rows, name)))
+
+
+@pytest.mark.usefixtures("window")
 def test_full_verification_names_every_kind_of_difference(client: MilvusClient, directory: Milvus1xDirectory) -> None:
     loaded = Loaded(client, directory)
     report = loaded.verify(verify="full")

@@ -52,7 +52,7 @@ def test_defaults() -> None:
         "verify_search": 0,
         "search_recall": 0.9,
         "search_params": {},
-        "unit_mib": 256,
+        "unit_mib": None,
         "dry_run": False,
         "target": {**dict.fromkeys(CollectionSettings.model_fields), "collections": {}},
     }
@@ -190,6 +190,7 @@ def test_every_param_has_a_bad_value_above() -> None:
         ("alias", "articles"),
         ("alias", {"news": "articles"}),
         ("unit_mib", 1),
+        ("unit_mib", None),
     ],
 )
 def test_a_good_value_is_taken(name: str, value: Any) -> None:

@@ -151,6 +151,20 @@ def test_what_the_form_sends_is_taken(kind: str, any_dag: DAG) -> None:
     read_params(JOBS[kind], {**sent, **REQUIRED[kind], **files})
 
 
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"unit_mib": None, "load_method": "insert"}, "256"),
+        ({"unit_mib": None, "load_method": "bulk_import"}, "1024"),
+        ({"unit_mib": None, "load_method": "auto"}, "1024"),
+        ({"unit_mib": None}, "256"),
+        ({"unit_mib": 64, "load_method": "bulk_import"}, "64"),
+    ],
+)
+def test_a_load_unit_is_larger_by_bulk_import(dag: DAG, params: dict[str, Any], expected: str) -> None:
+    assert dag.get_template_env().from_string(dag.get_task("inspect_source").unit_mib).render(params=params) == expected
+
+
 def test_no_param_takes_a_secret(any_dag: DAG) -> None:
     assert not [name for name in any_dag.params if "password" in name or "token" in name or "mysql_parameter" in name]
 

@@ -1,0 +1,45 @@
+"""Full verification: every id and every byte of a collection read back and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_provider_milvusdm.targets.milvus_existing import find_existing
+from airflow_provider_milvusdm.targets.milvus_full import compare_all
+from airflow_provider_milvusdm.targets.milvus_index import make_searchable
+from airflow_provider_milvusdm.targets.milvus_schema import target_index
+from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
+from bench.figures import Figure
+from bench.inputs import COLLECTION, write_directory
+from bench.stage import Stage, timed
+from tests.chain import Chain
+from tests.peak_memory import peak_memory
+from tests.targets import milvus_client
+
+VERIFYING = ("airflow_provider_milvusdm.targets.milvus_full", "airflow_provider_milvusdm.sources.milvus1x_segment")
+
+
+def measure(stage: Stage) -> Iterator[Figure]:
+    shape = stage.scale.imported
+    with stage.folder() as folder:
+        chain = Chain(write_directory(folder, shape), stage.client)
+        [plan] = plans = chain.plan()
+        created, _ = chain.create(plans)
+        chain.load(plans, created)
+        stage.client.flush(COLLECTION)
+        make_searchable(stage.client, plan.target, target_index(shape.collection))
+        seconds, peak = peak_memory(_verify, stage.address.uri, plan, created[0], imports=VERIFYING)
+    yield Figure("verify", f"{shape.rows:,} × {shape.label}, every byte", shape.rows / seconds, "rows/s")
+    yield Figure("verify", "memory", peak / 1e6, "MB", stage.scale.limits.load_memory)
+
+
+def _verify(uri: str, plan: CollectionPlan, created: CreatedCollection) -> float:
+    with milvus_client(uri) as client:
+        return timed(_compare, client, plan, created).seconds
+
+
+def _compare(client: object, plan: CollectionPlan, created: CreatedCollection) -> None:
+    mark = find_existing(client, plan.target.name).mark
+    compared, faults = compare_all(client, plan, created, mark)
+    if faults or compared != plan.rows:
+        raise RuntimeError(f"{compared} rows compared\n" + "\n".join(faults))
