@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,8 @@ from typing import TypeAlias
 
 from bench import bulk_import, memory, reader, segments, verify, whole_run, writer
 from bench.figures import Figure
-from bench.scales import FULL, SHORT, Scale
+from bench.scales import FULL, SHORT
 from bench.stage import Stage
-from tests.servers import milvus_server
-from tests.targets import milvus_client
 
 Part: TypeAlias = Callable[[Stage], Iterator[Figure]]
 PARTS: Mapping[str, Part] = {
@@ -40,23 +37,13 @@ def main() -> int:
     asked = parser.parse_args()
     figures = []
     for part in asked.only:
-        for figure in measure(PARTS[part], SHORT if asked.short else FULL):
+        for figure in PARTS[part](Stage(SHORT if asked.short else FULL)):
             print(figure, flush=True)
             figures.append(figure)
     if asked.json:
         asked.json.parent.mkdir(parents=True, exist_ok=True)
         asked.json.write_text(json.dumps([asdict(figure) | {"holds": figure.holds} for figure in figures], indent=1))
     return 0 if all(figure.holds for figure in figures) else 1
-
-
-def measure(part: Part, scale: Scale) -> Iterator[Figure]:
-    """With a server of its own: one goes on working for minutes after it was written to."""
-    with (
-        tempfile.TemporaryDirectory(prefix="milvusdm-bench-") as folder,
-        milvus_server(Path(folder)) as address,
-        milvus_client(address.uri) as client,
-    ):
-        yield from part(Stage(scale, address, client))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from pymilvus import MilvusClient
+
 from airflow_provider_milvusdm.params import IMPORT_UNIT_MIB, UNIT_MIB
 from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
 from airflow_provider_milvusdm.targets.milvus_units import address_units
@@ -24,8 +26,8 @@ LOOK_SECONDS = 0.1
 
 def measure(stage: Stage) -> Iterator[Figure]:
     shape = stage.scale.imported
-    with stage.folder() as folder:
-        loads = Loads(stage, write_directory(folder, shape), folder.with_name("import"))
+    with stage.folder() as folder, stage.server() as server:
+        loads = Loads(server.client, write_directory(folder, shape), folder.with_name("import"))
         taken: dict[str, list[float]] = {name: [] for name in loads.ways}
         for number in range(stage.scale.rounds):
             for name, (load, unit_mib) in turned(list(loads.ways.items()), number):
@@ -41,8 +43,8 @@ def measure(stage: Stage) -> Iterator[Figure]:
 class Loads:
     """Ways to load a directory whole."""
 
-    def __init__(self, stage: Stage, directory: Path, staging: Path) -> None:
-        self.client, self.directory, self.store = stage.client, directory, disk(staging)
+    def __init__(self, client: MilvusClient, directory: Path, staging: Path) -> None:
+        self.client, self.directory, self.store = client, directory, disk(staging)
         self.ways = {
             "bulk import": (self.bulk_import, IMPORT_UNIT_MIB),
             "insert and flush": (self.insert, UNIT_MIB),

@@ -82,16 +82,11 @@ def whole_unit(directory: Path, shape: Shape) -> LoadUnit:
     )
 
 
-def drop_target(client: MilvusClient) -> None:
-    """Drop the collection, once the server is done with what it was given."""
+def make_target(client: MilvusClient, shape: Shape) -> None:
+    """An empty collection, marked for the whole unit; the server is done with what the one before it was given."""
     if client.has_collection(COLLECTION):
         client.flush(COLLECTION)
         client.drop_collection(COLLECTION)
-
-
-def make_target(client: MilvusClient, shape: Shape) -> None:
-    """An empty collection, marked for the whole unit."""
-    drop_target(client)
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     kind = DataType.BINARY_VECTOR if shape.binary else DataType.FLOAT_VECTOR

@@ -22,14 +22,14 @@ RESOLVING = ("airflow_provider_milvusdm.sources.resolve", "airflow_provider_milv
 def measure_loading(stage: Stage) -> Iterator[Figure]:
     """The highest peak of a few units of each size."""
     peaks = []
-    with stage.folder() as folder:
+    with stage.folder() as folder, stage.server() as server:
         directory = write_directory(folder, stage.scale.loaded)
         for unit_bytes in stage.scale.unit_bytes:
-            chain = Chain(directory, stage.client, unit_bytes=unit_bytes)
+            chain = Chain(directory, server.client, unit_bytes=unit_bytes)
             plans = chain.plan()
             created, _ = chain.create(plans, "overwrite")
             units = address_units(plans, created)[:TASKS]
-            peak = max(load_elsewhere(stage.address.uri, unit)[1] for unit in units)
+            peak = max(load_elsewhere(server.address.uri, unit)[1] for unit in units)
             peaks.append(peak)
             what = f"load task, unit of {unit_bytes // MIB} MiB"
             yield Figure("memory", what, peak / 1e6, "MB", stage.scale.limits.load_memory)

@@ -1,4 +1,4 @@
-"""What the parts are measured with: a scale, a server, folders that are gone afterwards, and a clock."""
+"""What the parts are measured with: a scale, servers and folders that are gone afterwards, and a clock."""
 
 from __future__ import annotations
 
@@ -13,19 +13,34 @@ from typing import Any
 from pymilvus import MilvusClient
 
 from bench.scales import Scale
-from tests.servers import MilvusAddress
+from tests.servers import MilvusAddress, milvus_server
+from tests.targets import milvus_client
+
+
+@dataclass(frozen=True)
+class Server:
+    address: MilvusAddress
+    client: MilvusClient
 
 
 @dataclass(frozen=True)
 class Stage:
     scale: Scale
-    address: MilvusAddress
-    client: MilvusClient
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="milvusdm-bench-") as folder:
             yield Path(folder) / "milvus"
+
+    @contextmanager
+    def server(self) -> Iterator[Server]:
+        """A new one: one that was written to goes on working for minutes, and keeps what was dropped for hours."""
+        with (
+            tempfile.TemporaryDirectory(prefix="milvusdm-bench-") as folder,
+            milvus_server(Path(folder)) as address,
+            milvus_client(address.uri) as client,
+        ):
+            yield Server(address, client)
 
 
 @dataclass(frozen=True)

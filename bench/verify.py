@@ -21,14 +21,14 @@ VERIFYING = ("airflow_provider_milvusdm.targets.milvus_full", "airflow_provider_
 
 def measure(stage: Stage) -> Iterator[Figure]:
     shape = stage.scale.imported
-    with stage.folder() as folder:
-        chain = Chain(write_directory(folder, shape), stage.client)
+    with stage.folder() as folder, stage.server() as server:
+        chain = Chain(write_directory(folder, shape), server.client)
         [plan] = plans = chain.plan()
         created, _ = chain.create(plans)
         chain.load(plans, created)
-        stage.client.flush(COLLECTION)
-        make_searchable(stage.client, plan.target, target_index(shape.collection))
-        seconds, peak = peak_memory(_verify, stage.address.uri, plan, created[0], imports=VERIFYING)
+        server.client.flush(COLLECTION)
+        make_searchable(server.client, plan.target, target_index(shape.collection))
+        seconds, peak = peak_memory(_verify, server.address.uri, plan, created[0], imports=VERIFYING)
     yield Figure("verify", f"{shape.rows:,} × {shape.label}, every byte", shape.rows / seconds, "rows/s")
     yield Figure("verify", "memory", peak / 1e6, "MB", stage.scale.limits.load_memory)
 

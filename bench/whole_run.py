@@ -18,8 +18,8 @@ from airflow_provider_milvusdm.targets.milvus_index import make_searchable
 from airflow_provider_milvusdm.targets.milvus_schema import target_index
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
 from bench.figures import Figure, Limit
-from bench.inputs import COLLECTION, Shape, drop_target, write_directory
-from bench.stage import Stage, timed, turned
+from bench.inputs import COLLECTION, Shape, write_directory
+from bench.stage import Server, Stage, timed, turned
 from tests.chain import Chain
 
 STORED, LOADED, START = "written, until stored", "written, indexed and loaded", "Airflow's start"
@@ -51,9 +51,9 @@ def rounds(stage: Stage, shape: Shape) -> dict[str, list[float]]:
         directory = write_directory(folder, shape, segments=4)
         for number in range(stage.scale.run_rounds):
             for measured in turned(ways, number):
-                drop_target(stage.client)
-                for name, seconds in measured(stage, directory).items():
-                    taken[name].append(seconds)
+                with stage.server() as server:
+                    for name, seconds in measured(server, directory).items():
+                        taken[name].append(seconds)
     return taken
 
 
@@ -69,13 +69,13 @@ def figures(shape: Shape, taken: dict[str, list[float]], limit: Limit | None) ->
         yield Figure("run", f"{shape.label}: {run}, of {other}", ratio, "×", most)
 
 
-def write_alone(shape: Shape, stage: Stage, directory: Path) -> dict[str, float]:
+def write_alone(shape: Shape, server: Server, directory: Path) -> dict[str, float]:
     """The load tasks, one after another, until the server has stored what they wrote; and until it has it in memory."""
-    chain = Chain(directory, stage.client)
+    chain = Chain(directory, server.client)
     [plan] = plans = chain.plan()
     created, _ = chain.create(plans)
     stored = timed(write, chain, plans, created).seconds
-    loaded = timed(make_searchable, stage.client, plan.target, target_index(shape.collection)).seconds
+    loaded = timed(make_searchable, server.client, plan.target, target_index(shape.collection)).seconds
     return {STORED: stored, LOADED: stored + loaded}
 
 
@@ -84,11 +84,11 @@ def write(chain: Chain, plans: Sequence[CollectionPlan], created: Sequence[Creat
     chain.client.flush(COLLECTION)
 
 
-def run_command(method: str, stage: Stage, directory: Path) -> dict[str, float]:
+def run_command(method: str, server: Server, directory: Path) -> dict[str, float]:
     """`milvusdm --yaml`, which fails unless each row is counted in the target; and the DAG run inside it."""
     job, log = directory / "M2M.yaml", directory / "airflow.log"
     log.unlink(missing_ok=True)
-    job.write_text(JOB.format(directory=directory, collection=COLLECTION, address=stage.address, method=method))
+    job.write_text(JOB.format(directory=directory, collection=COLLECTION, address=server.address, method=method))
     command = [Path(sys.executable).with_name("milvusdm"), "--yaml", job, "--log", log]
     whole, run = timed(run_checked, command, directory.with_name("import")).seconds, run_seconds(log.read_text())
     return {f"DAG run, {method}": run} | ({START: whole - run} if method == METHODS[0] else {})

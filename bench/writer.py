@@ -66,19 +66,19 @@ class Ways:
 
 def measure(stage: Stage) -> Iterator[Figure]:
     for shape in stage.scale.written:
-        with stage.folder() as folder:
+        with stage.folder() as folder, stage.server() as server:
             unit = whole_unit(write_directory(folder, shape), shape)
-            make_target(stage.client, shape)
-            ways = Ways(stage.client, unit)
-            yield from figures(shape, ways.rows, rounds(stage, shape, ways), stage.scale.limits)
+            make_target(server.client, shape)
+            ways = Ways(server.client, unit)
+            yield from figures(shape, ways.rows, rounds(stage.scale.write_rounds, shape, ways), stage.scale.limits)
 
 
-def rounds(stage: Stage, shape: Shape, ways: Ways) -> dict[str, list[Taken]]:
+def rounds(most: int, shape: Shape, ways: Ways) -> dict[str, list[Taken]]:
     """What each way took, a round after the other."""
     taken: dict[str, list[Taken]] = {name: [] for name in ways.all()}
-    for number in range(stage.scale.write_rounds):
+    for number in range(most):
         for name, write in turned(list(ways.all().items()), number):
-            make_target(stage.client, shape)
+            make_target(ways.client, shape)
             taken[name].append(timed(write))
     return taken
 

@@ -152,6 +152,7 @@ def read_rows(
             **within(target, partition, filter_ids(target.id_field, some)),
             output_fields=[target.id_field, target.vector_field, *columns],
             consistency_level="Strong",
+            strict_float32=True,  # NumPy's, and no Python object a number
         )
         for row in rows:
             scalars = (row[name] for name in columns)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.manifest import from_json
+from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
@@ -24,6 +27,7 @@ from tests.targets import milvus_client
 
 STAGED, ASKING, ASKED = 2, 3, 4
 """Notes after which there are: files, a job that may have been asked for, one that was."""
+BEGUN = "begun\n"
 
 
 def disk(folder: Path) -> ImportStore:
@@ -59,18 +63,36 @@ def load_to_the_end(
 class FileStore:
     """A checkpoint store in a file; after some number of notes it ends its process as an operator's `kill -9` does."""
 
-    def __init__(self, path: Path, notes: int) -> None:
+    def __init__(self, path: Path, notes: int = 0) -> None:
         self.path, self.left = path, notes
 
     def get(self, key: str) -> Any:
-        return json.loads(self.path.read_text()).get(key) if self.path.exists() else None
+        return self.values().get(key)
 
     def set(self, key: str, value: Any) -> None:
-        values = json.loads(self.path.read_text()) if self.path.exists() else {}
-        self.path.write_text(json.dumps(values | {key: value}))
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(self.values() | {key: value}))
+        new.replace(self.path)
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def values(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        return found
+
+
+@contextmanager
+def importing(uri: str, unit: LoadUnit, folder: str, store: FileStore) -> Iterator[subprocess.Popen[str]]:
+    """A process that imports the unit while the block runs; it has just begun."""
+    command = [sys.executable, "-m", __name__, uri, folder, str(store.path), str(store.left)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        json.dump(to_json(unit), process.stdin)
+        process.stdin.close()
+        assert process.stdout.readline() == BEGUN
+        yield process
 
 
 def main() -> None:
@@ -78,8 +100,8 @@ def main() -> None:
     uri, folder, values, notes = sys.argv[1:]
     unit = from_json(LoadUnit, json.load(sys.stdin))
     with milvus_client(uri) as client:
-        store = FileStore(Path(values), int(notes))
-        load_to_the_end("bulk_import", client, unit, store, disk(Path(folder)))
+        print(BEGUN, end="", flush=True)
+        load_to_the_end("bulk_import", client, unit, FileStore(Path(values), int(notes)), disk(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +16,6 @@ import s3fs
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
-from airflow_provider_milvusdm.manifest import to_json
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.targets.milvus_import import (
@@ -35,7 +32,7 @@ from airflow_provider_milvusdm.vectors import LoadUnit
 from tests.chain import Chain, GroupsChain, Steps
 from tests.collections_2x import make_collection, stored, stored_in_all
 from tests.directories import random_rows, write_directory
-from tests.integration.imports import ASKED, ASKING, STAGED, disk, import_unit
+from tests.integration.imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing
 from tests.integration.killed import Checkpoints
 from tests.integration.rich_directory import PARTITIONS, RENAME, write_rich_directory
 from tests.servers import MilvusOnS3
@@ -165,6 +162,7 @@ def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
     return address_units(plans, created)
 
 
+IMPORT_SECONDS = 3
 MOMENTS = 12
 """As many as there are, and a few more."""
 
@@ -215,14 +213,32 @@ def test_a_process_killed_by_the_system_is_gone_on_with(
     one: One, empty_milvus_server_uri: str, tmp_path: Path, notes: int
 ) -> None:
     [unit] = created_units(one.chain, "overwrite")
-    noted = tmp_path / "noted.json"
-    command = [sys.executable, "-m", "tests.integration.imports", empty_milvus_server_uri]
-    command += [one.place.store.root, str(noted), str(notes)]
-    killed = subprocess.run(command, input=json.dumps(to_json(unit)), text=True, check=False)
-    assert killed.returncode == -9
+    noted = FileStore(tmp_path / "noted.json", notes)
+    with importing(empty_milvus_server_uri, unit, one.place.store.root, noted) as process:
+        assert process.wait() == -9
     assert len(one.place.left) == 2
-    assert one.load(json.loads(noted.read_text())) == {"_default": 200}
+    assert one.load(noted.values()) == {"_default": 200}
     one.check_exact()
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_processes_killed_at_random_moments_are_gone_on_with(
+    on_disk: Place, empty_milvus_server_uri: str, tmp_path: Path, kills: int
+) -> None:
+    rows, names = 50_000, [f"c{number:02}" for number in range(kills)]
+    directory = write_directory(tmp_path / "milvus", {name: {"_default": range(rows)} for name in names})
+    units = created_units(Chain(directory.path, on_disk.client))
+    random = np.random.default_rng(kills)
+    for name, unit in zip(names, units, strict=True):
+        noted = FileStore(tmp_path / f"{name}.json")
+        with importing(empty_milvus_server_uri, unit, on_disk.store.root, noted) as process:
+            time.sleep(IMPORT_SECONDS * random.random() ** 3)  # most of what can go wrong does so early
+            process.kill()
+        loaded = import_unit(on_disk.client, unit, noted.values(), on_disk.store)
+        assert loaded
+        assert loaded.rows == {"_default": rows}
+    assert stored_in_all(on_disk.client, names) == {name: {"_default": directory.live(name)} for name in names}
+    assert on_disk.left == []
 
 
 def test_a_failed_job_is_told_with_its_reason_and_the_retry_upserts(one: One) -> None:
