@@ -255,8 +255,9 @@ class MilvusParams(RowsParams):
         yield from super().contradictions(params)
         if params.get("dest_uri") and (params.get("dest_host") or params.get("dest_port")):
             yield "dest_uri and dest_host or dest_port are both set: one of them is enough"
-        if "@" in str(params.get("dest_uri")):
-            yield "dest_uri: a login belongs into the connection that milvus_conn_id names, not into a param"
+        for name in ("dest_uri", "dest_host"):
+            if "@" in str(params.get(name)):
+                yield f"{name}: a login belongs into the connection that milvus_conn_id names, not into a param"
         if params.get("mode") == "sync" and params.get("duplicate_ids") == "remap":
             yield "mode: sync with duplicate_ids: remap: keys made of places can't tell which rows are there already"
         if params.get("mode") in ("sync", "append") and params.get("alias"):

@@ -200,12 +200,19 @@ class LoadUnit:
     target: TargetCollection | None = None
     migration: str = ""
     """Fingerprint of the collection's plan: its target must carry a mark with the same."""
+    incarnation: str = ""
+    """That of the mark: another one stands for a target that was made anew, or gone on with by another run."""
     upsert: bool = False
     """An earlier run may have written some of these rows already."""
 
     @property
     def stored_rows(self) -> int:
         return sum(piece.stored_rows for piece in self.slices)
+
+    @property
+    def digest(self) -> str:
+        """Of its rows' places and of the target's incarnation: what it is known by."""
+        return hashlib.blake2b(f"{self.incarnation}{self.slices!r}".encode(), digest_size=16).hexdigest()
 
     @property
     def label(self) -> str:
@@ -222,7 +229,7 @@ class ResolvedPartition:
     live_rows: int
     deleted_rows: int
     fingerprint: str
-    """Digest of the ids, the deletions, the sizes and what is left out: the same rows give the same one."""
+    """Digest of the ids, the vectors, the deletions and what is left out: the same rows give the same one."""
     left_out: int = 0
     """Live rows that a policy leaves out."""
     notes: tuple[str, ...] = ()
@@ -348,3 +355,5 @@ class CreatedCollection:
     """How many it holds, by target partition; they are not counted in ``before``."""
     notes: tuple[str, ...] = ()
     """What the report has to say of the target."""
+    incarnation: str = ""
+    """That of the mark which was set."""

@@ -24,6 +24,7 @@ from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, L2
 
 COLLECTION = "bench"
+MARK = new_mark(COLLECTION, {})
 ROWS_A_WRITE = 1 << 16
 FIRST_ID = 1_600_000_000_000_000_000
 """Milvus 1.x makes ids of the time in nanoseconds."""
@@ -78,7 +79,8 @@ def whole_unit(directory: Path, shape: Shape) -> LoadUnit:
         shape.collection,
         (Slice("_default", f"{COLLECTION}/0", 0, shape.rows),),
         TargetCollection(COLLECTION),
-        migration=COLLECTION,
+        migration=MARK.source,
+        incarnation=MARK.incarnation,
     )
 
 
@@ -91,7 +93,7 @@ def make_target(client: MilvusClient, shape: Shape) -> None:
     schema.add_field("id", DataType.INT64, is_primary=True)
     kind = DataType.BINARY_VECTOR if shape.binary else DataType.FLOAT_VECTOR
     schema.add_field("embedding", kind, dim=shape.dimension)
-    client.create_collection(COLLECTION, schema=schema, properties=new_mark(COLLECTION, {}).properties())
+    client.create_collection(COLLECTION, schema=schema, properties=MARK.properties())
 
 
 def _write_segment(folder: Path, shape: Shape, start: int, stop: int, zeros: bool) -> int:

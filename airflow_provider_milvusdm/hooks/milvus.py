@@ -152,24 +152,25 @@ class MilvusHook(BaseHook):
             raise
 
     def _uri(self, connection: Any, extra: dict[str, Any]) -> str:
+        uri = self._address(connection, extra)
+        if "@" in uri:  # errors and logs name it; its own text is not shown here
+            raise ConfigurationError(
+                f"the address of connection {self.milvus_conn_id}, or the one given in its place, holds a login",
+                expected="an address without @",
+                cure="Put user and password into the connection's Login and Password.",
+            )
+        if extra.get("uri") == uri and not self.uri:
+            self._refuse_port_alone(uri)
+        return uri
+
+    def _address(self, connection: Any, extra: dict[str, Any]) -> str:
         if self.uri:
             return self.uri
         if extra.get("uri") and not self.host:
-            self._refuse_login_in_uri(str(extra["uri"]))
-            self._refuse_port_alone(extra["uri"])
             return str(extra["uri"])
         host = self.host or (connection.host if connection else None) or "localhost"
         port = self.port or (connection.port if connection else None) or 19530
         return f"{'https' if _is_true(extra.get('secure')) else 'http'}://{host}:{port}"
-
-    def _refuse_login_in_uri(self, uri: str) -> None:
-        """Errors and logs name a uri; its own text is not shown here."""
-        if "@" in uri:
-            raise ConfigurationError(
-                f"the uri of connection {self.milvus_conn_id} holds a login",
-                expected="a uri without @",
-                cure="Put user and password into the connection's Login and Password.",
-            )
 
     def _refuse_port_alone(self, uri: str) -> None:
         if self.port:

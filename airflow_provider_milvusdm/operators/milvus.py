@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.configuration import conf
@@ -22,7 +23,7 @@ from airflow_provider_milvusdm.operators.base import (
     all_values,
     faults_by_collection,
 )
-from airflow_provider_milvusdm.report import CollectionReport, Report, render
+from airflow_provider_milvusdm.report import VERIFIED, CollectionReport, Report, render
 from airflow_provider_milvusdm.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.triggers.milvus import MilvusImportTrigger
 from airflow_provider_milvusdm.vectors import (
@@ -35,6 +36,10 @@ from airflow_provider_milvusdm.vectors import (
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+BEGUN = "begun"
+"""What unit the first attempt of a load task was of."""
 
 
 def settings_of(target: Mapping[str, Any] | str | None, collection: str) -> CollectionSettings:
@@ -184,7 +189,8 @@ class MilvusUnitsOperator(MigrationOperator):
             [from_json(CollectionPlan, plan) for plan in all_values(self.collections)],
             [from_json(CreatedCollection, created) for created in all_values(self.created)],
         )
-        return [to_json(unit) for unit in units]
+        again = context["ti"].try_number > 1  # the load tasks of the first time may have been of other units
+        return [to_json(replace(unit, upsert=unit.upsert or again)) for unit in units]
 
 
 class MilvusLoadOperator(MilvusOperator):
@@ -223,11 +229,13 @@ class MilvusLoadOperator(MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
         from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
 
-        unit, store = from_json(LoadUnit, self.unit), self.import_store()
+        unit, store, notes = from_json(LoadUnit, self.unit), self.import_store(), context["task_state_store"]
+        if context["ti"].try_number == 1:
+            notes.set(BEGUN, unit.digest)
+        elif notes.get(BEGUN) != unit.digest:  # what the attempts before it noted is lost, or of another unit
+            unit = replace(unit, upsert=True)
         with self.hook.client() as client:
-            while isinstance(
-                loaded := load_unit_by(self.load_method, client, unit, context["task_state_store"], store), Waiting
-            ):
+            while isinstance(loaded := load_unit_by(self.load_method, client, unit, notes, store), Waiting):
                 if self.deferrable:
                     self._defer(unit, loaded.jobs)
                 time.sleep(POLL_SECONDS)
@@ -296,6 +304,8 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     def report(
         self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
     ) -> CollectionReport:
+        from airflow_provider_milvusdm.targets.milvus_existing import find_existing
+        from airflow_provider_milvusdm.targets.milvus_import import remove_leftovers
         from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
@@ -304,7 +314,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         created = found[0] if found else None
         loads = [from_json(Loaded, one) for one in self.of_collection(self.loaded)]
         with self._client(created) as client:
-            return verify_collection(
+            report = verify_collection(
                 client,
                 plan,
                 created,
@@ -319,6 +329,11 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 ),
                 store=context["task_state_store"],
             )
+            store = self.import_store() if report.status == VERIFIED else None
+            existing = find_existing(client, plan.target.name) if store else None
+            if store and existing and existing.mark:
+                remove_leftovers(store, existing.mark)
+        return report
 
     def _client(self, created: CreatedCollection | None) -> AbstractContextManager[Any]:
         """A client, where there is something to ask it for."""

@@ -200,6 +200,18 @@ def real_path(path: AnyPath) -> AnyPath:
     return Path(os.path.realpath(path)) if isinstance(path, Path) else path.resolve()
 
 
+def refuse_link(path: AnyPath) -> None:
+    """Refuse a file of a source that is a link: it may lead to any other file."""
+    if isinstance(path, Path) and path.is_symlink():
+        raise DamagedSourceError(
+            "a file of the source is a link",
+            where=path,
+            expected="the file itself: a server never makes a link of one",
+            found=f"a link to {os.readlink(path)}",
+            cure="Put the file that it names in its place.",
+        )
+
+
 def state_of(path: AnyPath) -> tuple[int, int]:
     """Modification time in microseconds (what file systems keep of it differs below) and size in bytes, asked anew."""
     if not isinstance(path, Path):

@@ -18,7 +18,7 @@ from airflow_provider_milvusdm.sources.files import AnyPath, source_path
 from airflow_provider_milvusdm.sources.hdf5_file import find_dataset, open_hdf5, refuse_damage, require_dataset
 from airflow_provider_milvusdm.sources.hdf5_ids import check_ids, number_rows, read_ids
 from airflow_provider_milvusdm.sources.hdf5_vectors import kind_of, place, vector_layout
-from airflow_provider_milvusdm.sources.read import CHECKED_BYTES, IDS_A_BATCH
+from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
 from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch, ranges
 
 IDS_DATASET = "ids"
@@ -97,17 +97,11 @@ class Hdf5Segment:
             return VectorBatch(self.ids(start, stop), self.layout.read(self._vectors, start, stop))
 
     def fingerprint(self) -> bytes:
-        """Digest of the file's size, the datasets' shapes and types, and the ids.
-
-        Of binary vectors too, which nobody else reads before the target is touched: a damaged chunk shows here.
-        """
+        """Digest of the file's size, the datasets' shapes and types, and the ids."""
         described = (self.path.stat().st_size, self._vectors.shape, self._vectors.dtype.str, self.has_ids)
         digest = hashlib.blake2b(repr(described).encode(), digest_size=16)
         for start, stop in ranges(0, self.stored_rows, IDS_A_BATCH):
             digest.update(self.ids(start, stop).data)
-        if self.layout.is_binary:
-            for start, stop in ranges(0, self.stored_rows, max(CHECKED_BYTES * 8 // self.layout.dimension, 1)):
-                digest.update(self.read(start, stop).vectors.data)
         return digest.digest()
 
     def require(self, collection: CollectionSpec) -> None:

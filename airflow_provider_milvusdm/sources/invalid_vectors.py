@@ -13,20 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.sources.hdf5_output import Output, create_hdf5
-from airflow_provider_milvusdm.sources.read import rows_within
-from airflow_provider_milvusdm.vectors import CollectionSpec, Segment, VectorBatch, ranges
+from airflow_provider_milvusdm.sources.live_rows import LiveRows
+from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch
 
 NAME_BYTES = 200
 
 
-def find_invalid(collection: CollectionSpec, segment: Segment) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
-    """Offsets (int64) and rows of a segment whose vectors are not all finite, in batches."""
-    for start, stop in ranges(0, segment.stored_rows, rows_within(collection)):
-        batch = segment.read(start, stop)
+def find_invalid(rows: LiveRows) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
+    """Offsets (int64) and rows of a segment whose vectors are not all finite, in batches; bits always are."""
+    for start, stop, batch in rows.vectors():
         if np.isfinite(batch.vectors).all():
             continue
         invalid = ~np.isfinite(batch.vectors).all(axis=1)
-        offsets = np.flatnonzero(segment.live(start, stop))[invalid] + start
+        offsets = np.flatnonzero(rows.segment.live(start, stop))[invalid] + start
         yield offsets, VectorBatch(batch.ids[invalid], batch.vectors[invalid])
 
 

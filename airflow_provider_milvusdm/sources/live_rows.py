@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
 from airflow_provider_milvusdm.sources.row_mask import Mask, to_text
 from airflow_provider_milvusdm.sources.stamps import stamp_of
-from airflow_provider_milvusdm.vectors import Segment, Slice, ranges
+from airflow_provider_milvusdm.vectors import Segment, Slice, VectorBatch, ranges
 
 Ids = npt.NDArray[np.int64]
 
@@ -21,6 +22,8 @@ class LiveRows:
     def __init__(self, name: str, tag: str, segment: Segment, batch_rows: int) -> None:
         self.name, self.tag, self.segment, self.batch_rows = name, tag, segment, batch_rows
         self.stamp = stamp_of(segment.files)
+        self.checksum = 0
+        """CRC-32 of the vectors, once :meth:`vectors` has read them all."""
         self._left_out: Mask | None = None
 
     def leave_out(self, offsets: Ids) -> None:
@@ -36,6 +39,13 @@ class LiveRows:
     def left_out(self, piece: Slice) -> str:
         """Which rows of the slice are left out, for its manifest."""
         return "" if self._left_out is None else to_text(self._left_out[piece.start : piece.stop])
+
+    def vectors(self) -> Iterator[tuple[int, int, VectorBatch]]:
+        """Stored rows, from and to, and the live ones among them, in order; those left out as well."""
+        for start, stop in ranges(0, self.segment.stored_rows, self.batch_rows):
+            batch = self.segment.read(start, stop)
+            self.checksum = zlib.crc32(np.ascontiguousarray(batch.vectors).data, self.checksum)
+            yield start, stop, batch
 
     def batches(self) -> Iterator[tuple[Ids, Ids]]:
         """Offsets and ids, in stored order."""

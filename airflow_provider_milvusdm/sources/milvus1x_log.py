@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError
-from airflow_provider_milvusdm.sources.files import AnyPath
+from airflow_provider_milvusdm.sources.files import AnyPath, refuse_link
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION
 
 RECORD = struct.Struct("<QBHHII")
@@ -80,6 +80,7 @@ def read_log(folder: AnyPath) -> Iterator[LogRecord]:
 
 def _last_lsn(path: AnyPath) -> int | None:
     """The last lsn written: the third of three where it equals the second, else the first."""
+    refuse_link(path)
     if not path.is_file() or path.stat().st_size < META.size:
         return None
     first, second, third = META.unpack(path.read_bytes()[: META.size])
@@ -87,6 +88,7 @@ def _last_lsn(path: AnyPath) -> int | None:
 
 
 def _read_file(path: AnyPath, number: int) -> Iterator[LogRecord]:
+    refuse_link(path)
     size, start = path.stat().st_size, 0
     with path.open("rb") as file:
         while start + RECORD.size <= size:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError
-from airflow_provider_milvusdm.sources.files import AnyPath, read_items, real_path, source_path
+from airflow_provider_milvusdm.sources.files import AnyPath, read_items, real_path, refuse_link, source_path
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import LogSegment, Milvus1xLog, is_in_log
 from airflow_provider_milvusdm.sources.milvus1x_replay import is_among
 from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
@@ -148,6 +148,7 @@ class Milvus1xSegment:
 
 def _payload_bytes(path: AnyPath, item_bytes: int) -> int:
     """Bytes behind the header, after checking that they are there and make whole items."""
+    refuse_link(path)
     if not path.is_file():
         raise SourceNotFoundError("a segment's file is gone", where=path, expected="a file", found="none", cure=CURE)
     size = path.stat().st_size

@@ -74,8 +74,11 @@ def _check_file(connection: sqlite3.Connection) -> None:
     [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
     if verdict != b"ok":
         raise sqlite3.DatabaseError(verdict.decode("utf-8", "replace"))
-    if not connection.execute("SELECT 1 FROM sqlite_master").fetchall():
+    kinds = {kind for (kind,) in connection.execute("SELECT type FROM sqlite_master")}
+    if not kinds:
         raise sqlite3.DatabaseError("an empty one")
+    if b"view" in kinds:  # no server made one, and a query of one may have no end
+        raise sqlite3.DatabaseError("one with a view")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Resolve: open every segment, check it, read the ids, look for rows that Milvus 2.x can't hold.
+"""Resolve: open every segment, check it, read it once, look for rows that Milvus 2.x can't hold.
 
 Whatever is wrong with the rows of a source is found here, before the target is touched, or a policy leaves it out.
 """
@@ -108,15 +108,15 @@ class _Partition:
                 self._open_segment(spec)
             except SourceError as fault:
                 self.faults.append(fault)
-        if self.policies.invalid_vectors == "skip" and not self.faults and not self.collection.metric.is_binary:
+        if self.policies.invalid_vectors == "skip" and not self.faults:
             self._skip_invalid()
 
     def _open_segment(self, spec: SegmentSpec) -> None:
         segment = self.source.segment(self.collection, spec.name)
         rows = LiveRows(spec.name, self.spec.tag, segment, rows_within(self.collection))
         self._check_count(spec, segment)
-        if self.policies.invalid_vectors == "error" and not self.collection.metric.is_binary:
-            self._refuse_invalid(spec, segment)
+        if self.policies.invalid_vectors == "error":
+            self._refuse_invalid(rows)
         self.rows.append(rows)
 
     def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:
@@ -131,14 +131,14 @@ class _Partition:
                 "or restore a backup.",
             )
 
-    def _refuse_invalid(self, spec: SegmentSpec, segment: Segment) -> None:
+    def _refuse_invalid(self, rows: LiveRows) -> None:
         bad, count = np.empty(0, np.int64), 0
-        for _, batch in find_invalid(self.collection, segment):
+        for _, batch in find_invalid(rows):
             bad, count = np.append(bad, batch.ids)[:EXAMPLES], count + len(batch)
         if count:
             raise RefusedRowsError(
                 f"{count} vectors of collection {self.collection.name!r} hold NaN or infinity",
-                where=f"partition {self.spec.tag!r}, segment {spec.name}",
+                where=f"partition {self.spec.tag!r}, segment {rows.name}",
                 expected="finite float32 numbers: Milvus 2.x refuses others",
                 found=f"ids {_examples(bad, count)}",
                 cure="Delete these rows in the source, or leave them out: invalid_vectors: skip saves them to a file.",
@@ -147,7 +147,7 @@ class _Partition:
     def _skip_invalid(self) -> None:
         with skipped_rows(self.policies.skipped_rows_dir, self.collection, self.spec.tag) as file:
             for some in self.rows:
-                for offsets, batch in find_invalid(self.collection, some.segment):
+                for offsets, batch in find_invalid(some):
                     some.leave_out(offsets)
                     file.add(some.name, offsets, batch)
         if file.rows:
@@ -164,7 +164,7 @@ class _Partition:
         digest = hashlib.blake2b(self.spec.tag.encode(), digest_size=16)
         for some, piece in zip(self.rows, self.slices(), strict=True):
             digest.update(some.segment.fingerprint())
-            digest.update(f"{some.left_out(piece)} {piece.first_key}".encode())
+            digest.update(f"{some.left_out(piece)} {piece.first_key} {some.checksum}".encode())
         return ResolvedPartition(
             self.spec.tag,
             self.live_rows,

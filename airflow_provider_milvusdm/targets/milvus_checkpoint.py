@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -38,7 +37,7 @@ class Checkpoint:
 
 def last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Checkpoint:
     """The checkpoint of an earlier attempt, or one at the start."""
-    fresh = Checkpoint(hashlib.blake2b(repr(unit.slices).encode(), digest_size=16).hexdigest(), mark.incarnation)
+    fresh = Checkpoint(unit.digest, mark.incarnation)
     found = store.get(CHECKPOINT)
     if not found:
         return fresh

@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.targets.milvus_existing import Existing
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
 from airflow_provider_milvusdm.targets.milvus_make import NewCollection
-from airflow_provider_milvusdm.targets.milvus_mark import new_mark, set_mark
+from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_partitions import make_partitions
 from airflow_provider_milvusdm.targets.milvus_rows import (
     count_rows,
@@ -78,7 +78,7 @@ class _Creation:
         if action == "skipped":
             return CreatedCollection(self.plan.name, action)
         if action == "kept":
-            return self._keep()
+            return self._keep(self.existing)
         if action == "synced":
             return self._sync(self.existing)
         if action == "added":
@@ -96,7 +96,16 @@ class _Creation:
         except TargetError:
             self.client.drop_collection(self.target.name)
             raise
-        return CreatedCollection(self.plan.name, action, before)
+        return self._created(action, mark)
+
+    def _created(self, action: str, mark: Mark, **others: Any) -> CreatedCollection:
+        return CreatedCollection(self.plan.name, action, mark.before, incarnation=mark.incarnation, **others)
+
+    def _mark(self, before: Mapping[str, int]) -> Mark:
+        """Mark the collection as being loaded: what an earlier run still does to it is refused from here on."""
+        mark = new_mark(self.plan.fingerprint, before)
+        set_mark(self.client, self.target.name, mark)
+        return mark
 
     def _new(self) -> NewCollection:
         case = self.case
@@ -105,10 +114,10 @@ class _Creation:
 
     def _resume(self, existing: Existing) -> CreatedCollection:
         """Go on with what an earlier run of the same source left half loaded."""
+        mark = self._mark(existing.mark.before if existing.mark else {})
         await_jobs(self.client, self.target.name)
         self._create_partitions(existing.partitions)
-        before = existing.mark.before if existing.mark else {}
-        return CreatedCollection(self.plan.name, "resumed", before, upsert=True)
+        return self._created("resumed", mark, upsert=True)
 
     def _add(self, existing: Existing) -> CreatedCollection:
         """Load the partitions, or partition keys, that are not there; the others stay as they are."""
@@ -125,24 +134,26 @@ class _Creation:
         counts = side_by_side(self.client, partial(count_rows, self.client, self.target), partitions)
         return dict(zip(partitions, counts, strict=True))
 
-    def _keep(self) -> CreatedCollection:
-        """Have it verified once more, as it is."""
+    def _keep(self, existing: Existing) -> CreatedCollection:
+        """Have it verified once more, as it is: these rows were the last to be loaded into it."""
         names = self.plan.partition_names
         kept = {names[partition.tag]: partition.rows for partition in self.plan.partitions}
-        return CreatedCollection(self.plan.name, "kept", dict.fromkeys(self.wanted, 0), units=(), kept=kept)
+        before = existing.mark.before if existing.mark else {}
+        return CreatedCollection(self.plan.name, "kept", before, units=(), kept=kept)
 
     def _there(self, existing: Existing) -> frozenset[str]:
         """The partitions, or partition keys, that may hold rows already."""
         return frozenset(self.wanted) if self.keyed else existing.partitions
 
     def _sync(self, existing: Existing) -> CreatedCollection:
+        await_jobs(self.client, self.target.name)
         with self._searchable():
             changes = Changes(self.client, self.plan, self._there(existing), mend=self.mend)
             changes.find()
             created = changes.created()
-            self._mark_and_create(created.action, created.before, existing.partitions)
+            marked = self._mark_and_create(created.action, created.before, existing.partitions)
             changes.delete_surplus()
-        return created
+        return replace(created, incarnation=marked.incarnation)
 
     def _append(self, existing: Existing) -> CreatedCollection:
         there = [name for name in self.wanted if self.keyed or name in existing.partitions]
@@ -155,24 +166,23 @@ class _Creation:
         before = dict.fromkeys(self.wanted, 0)
         with self._searchable():
             self._check_ids(self.wanted, replaced=self.wanted)
-            set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
+            mark = self._mark(before)
+            await_jobs(self.client, self.target.name)
             for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
                 self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
-        return CreatedCollection(self.plan.name, "overwritten", before)
+        return self._created("overwritten", mark)
 
     def _replace_partitions(self, existing: Existing) -> CreatedCollection:
         there = [name for name in self.wanted if name in existing.partitions]
-        before = dict.fromkeys(self.wanted, 0)
-        set_mark(self.client, self.target.name, new_mark(self.plan.fingerprint, before))
+        mark = self._mark(dict.fromkeys(self.wanted, 0))
         await_jobs(self.client, self.target.name)
         for name in there:
             self._empty_partition(name)
         self._create_partitions(existing.partitions - set(there) | {DEFAULT_PARTITION})
-        return CreatedCollection(self.plan.name, "overwritten", before)
+        return self._created("overwritten", mark)
 
     def _mark_and_create(self, action: str, before: Mapping[str, int], existing: frozenset[str]) -> CreatedCollection:
-        mark = new_mark(self.plan.fingerprint, before)
-        set_mark(self.client, self.target.name, mark)
+        mark = self._mark(before)
         try:
             self._create_partitions(existing)
         except TargetError:
@@ -180,7 +190,7 @@ class _Creation:
                 self._empty_partition(name)
             set_mark(self.client, self.target.name, mark.completed())
             raise
-        return CreatedCollection(self.plan.name, action, before)
+        return self._created(action, mark)
 
     def _create_partitions(self, existing: frozenset[str]) -> None:
         if not self.keyed:

@@ -95,6 +95,8 @@ def _decide(case: Case, mode: str) -> str:
     if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
         return "skipped"
     _check_schema(case, existing)
+    if mode == "append" and existing.mark and existing.mark.source == case.plan.fingerprint:
+        return "kept"
     if mode == "overwrite" and not case.keyed:
         _refuse_emptying_in_lite(case)
     return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids
@@ -88,7 +88,7 @@ def load_unit_by(
     if note is None:
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, mark, checkpoint):
             return load_unit(client, unit, checkpoints)
-        note = Note(checkpoint.unit, checkpoint.incarnation, _new_folder(store), time.time())
+        note = Note(checkpoint.unit, mark.incarnation, _new_folder(store, mark), time.time())
     return _Import(client, unit, target, checkpoints, _checked(store), note).run()
 
 
@@ -105,8 +105,18 @@ def _needs_requests(
     return False
 
 
-def _new_folder(store: ImportStore | None) -> str:
-    return f"{_checked(store).root}/milvusdm-{secrets.token_hex(8)}"
+def _new_folder(store: ImportStore | None, mark: Mark) -> str:
+    return f"{_folder_prefix(_checked(store), mark)}{secrets.token_hex(8)}"
+
+
+def _folder_prefix(store: ImportStore, mark: Mark) -> str:
+    return f"{store.root}/milvusdm-{mark.source}-"
+
+
+def remove_leftovers(store: ImportStore, mark: Mark) -> None:
+    """Remove the files of imports of this migration, which is done: tasks that were killed left them behind."""
+    for folder in store.files.glob(f"{_folder_prefix(store, mark)}*"):
+        store.remove(folder)
 
 
 def _checked(store: ImportStore | None) -> ImportStore:
@@ -158,7 +168,7 @@ class _Import:
         if self.note.state == DOUBT:
             return self._upsert()
         self.store.remove(self.note.folder)
-        return Loaded(self.unit.collection.name, dict(self.note.staged.rows), self.note.seconds)
+        return Loaded(self.unit.collection.name, dict(self.note.staged.rows), self.note.seconds, self.unit.digest)
 
     def _stage(self) -> None:
         """Write the files, anew where an earlier attempt did not finish them."""
@@ -171,6 +181,9 @@ class _Import:
             raise ImportFailedError(
                 f"the files for an import could not be written to {self.note.folder}: {error}"
             ) from error
+        except MilvusdmError:
+            self.store.remove(self.note.folder)
+            raise
         self._note(state=STAGED, staged=staged)
 
     def _staged(self, done: int, rows: int) -> None:
@@ -230,6 +243,7 @@ class _Import:
                 self._doubt(f"the server does not know job {part.job} any more")
             elif job.failed:
                 self._doubt(f"job {job.number} failed")
+                self.store.remove(self.note.folder)
                 raise ImportFailedError(
                     f"import job {job.number} into collection {self.target.name!r}, partition {part.partition!r} "
                     f"failed: {job.reason}"

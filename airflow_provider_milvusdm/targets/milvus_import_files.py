@@ -18,7 +18,7 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.sources.read import empty_batch, read_keys, read_slices, rows_within
 from airflow_provider_milvusdm.targets.milvus_writer import addressed
-from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
+from airflow_provider_milvusdm.vectors import LoadUnit, Slice, TargetCollection, VectorBatch
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 FILE_BYTES = 16 << 30
 """A server takes no larger file."""
+BLOCK_BYTES = 8 << 20
+"""Sent to an object store at a time: a file of S3 has at most 10,000 such parts, and each is in memory."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,15 @@ def stage_unit(
     """
     rows, layouts = _survey(unit, target)
     store.make(folder)
-    with ExitStack() as opened:
-        written = {
-            partition: opened.enter_context(_ColumnFiles(store, f"{folder}/{number}", layout))
-            for number, (partition, layout) in enumerate(layouts.items())
-        }
-        for done, tag, batch in read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection)):
-            partition, columns = _addressed_columns(target, tag, batch)
-            if len(batch):
-                written[partition].write(columns)
-                progress(done, len(batch))
-    staged = (StagedPartition(name, tuple(map(store.server_name, files.paths))) for name, files in written.items())
+    staged, done = [], 0
+    for number, (partition, layout) in enumerate(layouts.items()):
+        with _ColumnFiles(store, f"{folder}/{number}", layout) as files:
+            batches = read_slices(unit.source, unit.collection, layout.slices, rows_within(unit.collection))
+            for end, tag, batch in batches:
+                files.write(_addressed_columns(target, tag, batch)[1])
+                progress(done + end, len(batch))
+        staged.append(StagedPartition(partition, tuple(map(store.server_name, files.paths))))
+        done += sum(piece.stored_rows for piece in layout.slices)
     return StagedUnit(tuple(staged), rows)
 
 
@@ -103,22 +103,24 @@ def _survey(unit: LoadUnit, target: TargetCollection) -> tuple[dict[str, int], d
         if live:
             partition, columns = _addressed_columns(target, piece.partition, empty_batch(unit.collection, piece))
             rows[piece.partition] += live
-            layouts[partition].add(live, columns)
+            layouts[partition].add(piece, live, columns)
     return dict(rows), layouts
 
 
 @dataclass
 class _Layout:
-    """Of the files of one partition: how many rows, and each field's type and shape of a row."""
+    """Of the files of one partition: their slices, how many rows, and each field's type and shape of a row."""
 
+    slices: list[Slice] = field(default_factory=list)
     rows: int = 0
     fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = field(default_factory=dict)
 
-    def add(self, rows: int, columns: Columns) -> None:
-        """Such a number of rows as those of ``columns``."""
+    def add(self, piece: Slice, rows: int, columns: Columns) -> None:
+        """A slice with so many live rows, such as those of ``columns``."""
         for name, values in columns.items():
             known = self.fields[name][0] if name in self.fields else values.dtype
             self.fields[name] = np.promote_types(known, values.dtype), values.shape[1:]
+        self.slices.append(piece)
         self.rows += rows
 
 
@@ -173,6 +175,7 @@ class _ColumnFiles:
                 found=size,
                 cure="Set unit_mib to less, or load_method to insert.",
             )
-        file = self.files[name] = self.opened.enter_context(self.store.files.open(self._path(name), "wb"))
+        opened = self.store.files.open(self._path(name), "wb", block_size=BLOCK_BYTES)
+        file = self.files[name] = self.opened.enter_context(opened)
         header = np.lib.format.header_data_from_array_1_0(empty) | {"shape": shape}
         np.lib.format.write_array_header_1_0(file, header)

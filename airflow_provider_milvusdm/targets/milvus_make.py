@@ -53,8 +53,16 @@ class NewCollection:
         except MilvusException as error:
             if not isinstance(error.code, int) or error.code in SERVICE_ERRORS:
                 raise
-            self.client.drop_collection(self.target.name)
+            if self._is_made(mark):
+                self.client.drop_collection(self.target.name)
             raise self._refusal(error.message) from None
+
+    def _is_made(self, mark: Mapping[str, str]) -> bool:
+        """Whether the collection is there, and not one that something else made meanwhile."""
+        if not self.client.has_collection(self.target.name):
+            return False
+        properties = self.client.describe_collection(self.target.name).get("properties", {})
+        return bool(mark.items() <= properties.items())
 
     def _try_index(self) -> None:
         """Have a server refuse the index, or the replicas, while there are no rows; Milvus Lite refuses none.

@@ -12,17 +12,18 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.report import SearchReport
 from airflow_provider_milvusdm.sources.read import read_slices, rows_within
-from airflow_provider_milvusdm.targets.milvus_rows import vector_bytes
+from airflow_provider_milvusdm.targets.milvus_rows import filter_tag, vector_bytes
 from airflow_provider_milvusdm.targets.nearest import DISTANCES, Nearest, distances
-from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit, Metric
+from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit, Metric, TargetCollection
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 LIMIT = 10
 """Nearest neighbours asked for."""
-SEARCHED_BYTES = 1 << 20
-"""Vectors of the source compared with all queries at once."""
+SEARCHED_BYTES = 8 << 20
+"""Of the vectors of the source that are compared with all queries at once, or of their distances."""
+DISTANCE_BYTES = 8
 ROUNDING = 1e-5
 """By which an index may have a distance otherwise: it reckons in float32."""
 
@@ -49,22 +50,23 @@ def measure_search(
         return None
     tags = {tag for tag, name in plan.partition_names.items() if name in partitions}
     nearest = Nearest(metric, vectors, LIMIT)
+    most = max(SEARCHED_BYTES // DISTANCE_BYTES // len(vectors), 1)
     for unit in units:
         pieces = [piece for piece in unit.slices if piece.partition in tags]
-        rows = rows_within(unit.collection, SEARCHED_BYTES)
+        rows = min(rows_within(unit.collection, SEARCHED_BYTES), most)
         for _, _, batch in read_slices(unit.source, unit.collection, pieces, rows):
             nearest.add(batch.vectors)
     search = _Search(client, plan, sorted(partitions), check.params)
-    hits, seconds = zip(*(search.hits(vector) for vector in vectors), strict=True)
-    found = [
-        np.count_nonzero(distances(metric, query[None], rows)[0] <= farthest + ROUNDING * max(abs(farthest), 1))
-        for query, rows, farthest in zip(vectors, hits, nearest.farthest.tolist(), strict=True)
-    ]
-    milliseconds = np.array(seconds) * 1000
+    found, milliseconds = 0, []
+    for query, farthest in zip(vectors, nearest.farthest.tolist(), strict=True):
+        hits, seconds = search.hits(query)
+        near = distances(metric, query[None], hits)[0] <= farthest + ROUNDING * max(abs(farthest), 1)
+        found += int(np.count_nonzero(near))
+        milliseconds.append(seconds * 1000)
     return SearchReport(
         queries=len(vectors),
         limit=LIMIT,
-        recall=float(sum(found) / nearest.distances.size),
+        recall=found / nearest.distances.size,
         median_ms=float(np.median(milliseconds)),
         slow_ms=float(np.percentile(milliseconds, 95)),
         params=dict(check.params),
@@ -93,7 +95,7 @@ class _Search:
         self, client: MilvusClient, plan: CollectionPlan, partitions: Sequence[str], params: Mapping[str, Any]
     ) -> None:
         self.client, self.target, self.params = client, plan.target, params
-        self.partitions = None if plan.whole else list(partitions)
+        self.within = {} if plan.whole else _within(plan.target, partitions)
 
     def hits(self, vector: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
         """Vectors of the hits, and the seconds that the search took without them."""
@@ -113,7 +115,14 @@ class _Search:
             limit=LIMIT,
             search_params={"params": dict(self.params)},
             output_fields=output_fields,
-            partition_names=self.partitions,
             consistency_level="Strong",
+            **self.within,
         )
         return list(hits)
+
+
+def _within(target: TargetCollection, partitions: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a search among these partitions, or partition keys, alone."""
+    if not target.partition_field:
+        return {"partition_names": list(partitions)}
+    return {"filter": " or ".join(filter_tag(target.partition_field, tag) for tag in partitions)}

@@ -94,6 +94,8 @@ class Changes:
     def _refuse_deleting_elsewhere(self) -> None:
         """By id alone a row can't be deleted where another partition, or partition key, is to keep one of the same."""
         for name, ids in self.surplus.items():
+            if not len(ids):
+                continue
             lost = sorted(self._elsewhere(name, ids.tolist()))
             if lost:
                 raise TargetError(

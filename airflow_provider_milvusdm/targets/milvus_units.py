@@ -33,4 +33,11 @@ def _address(plan: CollectionPlan, created: CreatedCollection, units: Iterable[L
             if plan.partition_names[piece.partition] in created.before
         )
         if slices:
-            yield replace(unit, slices=slices, target=plan.target, migration=migration, upsert=created.upsert)
+            yield replace(
+                unit,
+                slices=slices,
+                target=plan.target,
+                migration=migration,
+                incarnation=created.incarnation,
+                upsert=created.upsert,
+            )

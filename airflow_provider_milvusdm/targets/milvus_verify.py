@@ -58,18 +58,19 @@ def verify_collection(
 ) -> CollectionReport:
     """Build the index, load the collection, count and compare; a verified one is marked as complete.
 
-    ``loads``: what the load tasks of this collection brought; ``faults``: what stopped earlier steps; ``changes``: what
-    of the source is not as it was when it was inspected, each a fault, too. The report names every fault; nothing is
-    raised for them. ``verify``: ``none``, ``counts``, ``sample`` or ``full``, which notes in ``store`` how far it got.
-    The plan's alias is switched last of all.
+    ``loads``: what the load tasks of this collection brought, with what is left of units that are others now;
+    ``faults``: what stopped earlier steps; ``changes``: what of the source is not as it was when it was inspected, each
+    a fault, too. The report names every fault; nothing is raised for them. ``verify``: ``none``, ``counts``, ``sample``
+    or ``full``, which notes in ``store`` how far it got. The plan's alias is switched last of all.
     """
     stopped = (*faults, *changes)
     if plan.collection is None or created is None:
         found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
         return CollectionReport(plan.name, plan.target.name, faults=found)
-    units = len(list(collection_units(plan, created)))
-    if len(loads) < units:
-        found = (f"{units - len(loads)} of {units} load units were not loaded", *stopped)
+    units = {unit.digest for unit in collection_units(plan, created)}
+    loads = list({load.unit: load for load in loads if load.unit in units}.values())
+    if len(loads) < len(units):
+        found = (f"{len(units) - len(loads)} of {len(units)} load units were not loaded", *stopped)
         return CollectionReport(plan.name, plan.target.name, action=created.action, faults=found)
     verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
     if created.planned:
@@ -114,11 +115,17 @@ class _Verification:
             faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
             compared, different = self._compare(verify, store)
             search = self._search(check) if check.queries and create_index else None
+        unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
         gone_on = changes if self.created.action == "synced" else ()
         faults += [*different, *(() if gone_on else changes)]
         if search and search.recall < check.recall:
             faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
-        notes = (*self._not_compared(verify), *map(_next_sync, gone_on), *(() if faults else self._complete()))
+        notes = (
+            *self._not_compared(verify),
+            *unsearched,
+            *map(_next_sync, gone_on),
+            *(() if faults else self._complete()),
+        )
         report = self._report(partitions)
         report = replace(report, sampled=compared, search=search, faults=tuple(faults), notes=report.notes + notes)
         return report if faults else replace(report, status=VERIFIED)
@@ -250,11 +257,11 @@ class _Verification:
 
     def _mark(self) -> Mark:
         existing = find_existing(self.client, self.target.name)
-        if existing is None or existing.mark is None:
+        if existing is None or existing.mark is None or existing.mark.source != self.plan.fingerprint:
             raise TargetError(
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
                 expected="the mark of this migration",
-                found="no mark" if existing else "no such collection",
+                found="another mark, or none" if existing else "no such collection",
                 cure="It was dropped or made anew by something else: start a new run.",
             )
         return existing.mark

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 BATCH_BYTES = 4 << 20
-"""Ids and vectors in one request: a server takes 64 MiB, but 2.3 is slower with 8, and with 2, than with this."""
+"""All columns in one request: a server takes 64 MiB, but 2.3 is slower with 8, and with 2, than with this."""
 BATCH_ROWS = 65536
 """Rows in one request: a server is slower with more, however short."""
 IN_FLIGHT = 2
@@ -40,6 +40,8 @@ class Loaded:
     collection: str
     rows: dict[str, int]
     seconds: float
+    unit: str
+    """Its digest."""
 
 
 def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> Loaded:
@@ -61,7 +63,7 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
             writer.write(partition, batch, upsert, partial(_done, unit, reached, end, partition, len(batch)))
         writer.finish()
     reached.finish()
-    return Loaded(unit.collection.name, reached.rows, time.monotonic() - started)
+    return Loaded(unit.collection.name, reached.rows, time.monotonic() - started, unit.digest)
 
 
 def _done(unit: LoadUnit, reached: Progress, end: int, partition: str, rows: int) -> None:
@@ -74,14 +76,18 @@ def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollectio
     target = unit.target
     existing = find_existing(client, target.name) if target else None
     mark = existing.mark if existing else None
-    if target is None or mark is None or mark.source != unit.migration:
+    if target is None or mark is None or (mark.source, mark.incarnation) != (unit.migration, unit.incarnation):
         raise TargetError(
             f"collection {target.name if target else unit.collection.name!r} of the target is not the one that "
             "was made for this load",
-            expected=f"a mark with source {unit.migration}",
-            found=f"a mark with source {mark.source}" if mark else "no mark" if existing else "no such collection",
-            cure="It was dropped or made anew by something else: clear create_collection and what follows, "
-            "or start a new run.",
+            expected=f"a mark with source {unit.migration}, incarnation {unit.incarnation}",
+            found=f"a mark with source {mark.source}, incarnation {mark.incarnation}"
+            if mark
+            else "no mark"
+            if existing
+            else "no such collection",
+            cure="It was dropped or made anew by something else, or another run goes on with it: clear "
+            "create_collection and what follows, or start a new run.",
         )
     return target, mark
 
@@ -98,7 +104,15 @@ def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_dou
 
 def batch_rows(unit: LoadUnit) -> int:
     """Stored rows of one request."""
-    return min(max(BATCH_BYTES // (unit.collection.vector_bytes + ID_BYTES), 1), BATCH_ROWS)
+    return min(max(BATCH_BYTES // _row_bytes(unit), 1), BATCH_ROWS)
+
+
+def _row_bytes(unit: LoadUnit) -> int:
+    """Bytes of a row, with the columns beside its id and vector."""
+    ids = 2 if unit.target and unit.target.own_keys else 1
+    keyed = unit.target and unit.target.partition_field
+    tag = max(len(piece.partition.encode()) for piece in unit.slices) if keyed else 0
+    return unit.collection.vector_bytes + ids * ID_BYTES + tag
 
 
 class Writer:

@@ -18,23 +18,30 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
+from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.targets.milvus_existing import find_existing
 from airflow_provider_milvusdm.targets.milvus_import import (
     NOTE,
     ImportFailedError,
     Waiting,
     load_unit_by,
+    remove_leftovers,
     uses_import,
 )
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, stage_unit
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs, list_jobs, start_job
 from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.vectors import LoadUnit
-from tests.chain import Chain, GroupsChain, Steps
+from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection
+from tests.chain import Chain, GroupsChain, Steps, inspect_directory
 from tests.collections_2x import make_collection, stored, stored_in_all
-from tests.directories import random_rows, write_directory
+from tests.directories import random_rows, random_vectors, write_directory
 from tests.integration.imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing
 from tests.integration.killed import Checkpoints
 from tests.integration.rich_directory import PARTITIONS, RENAME, write_rich_directory
+from tests.milvus1x_directory import Milvus1xDirectory
+from tests.object_storage import Bucket
+from tests.peak_memory import peak_memory
+from tests.seaweedfs import S3Address
 from tests.servers import MilvusOnS3
 from tests.targets import drop_all_collections, milvus_client
 from tests.unit.hdf5_inputs import inspect as inspect_hdf5
@@ -212,9 +219,9 @@ def one(on_disk: Place, tmp_path: Path) -> One:
 def test_a_process_killed_by_the_system_is_gone_on_with(
     one: One, empty_milvus_server_uri: str, tmp_path: Path, notes: int
 ) -> None:
-    [unit] = created_units(one.chain, "overwrite")
+    [one.unit] = created_units(one.chain, "overwrite")
     noted = FileStore(tmp_path / "noted.json", notes)
-    with importing(empty_milvus_server_uri, unit, one.place.store.root, noted) as process:
+    with importing(empty_milvus_server_uri, one.unit, one.place.store.root, noted) as process:
         assert process.wait() == -9
     assert len(one.place.left) == 2
     assert one.load(noted.values()) == {"_default": 200}
@@ -228,15 +235,17 @@ def test_processes_killed_at_random_moments_are_gone_on_with(
     rows, names = 50_000, [f"c{number:02}" for number in range(kills)]
     directory = write_directory(tmp_path / "milvus", {name: {"_default": range(rows)} for name in names})
     units = created_units(Chain(directory.path, on_disk.client))
-    random = np.random.default_rng(kills)
+    random, ended = np.random.default_rng(kills), []
     for name, unit in zip(names, units, strict=True):
         noted = FileStore(tmp_path / f"{name}.json")
         with importing(empty_milvus_server_uri, unit, on_disk.store.root, noted) as process:
             time.sleep(IMPORT_SECONDS * random.random() ** 3)  # most of what can go wrong does so early
             process.kill()
+            ended.append(process.wait())
         loaded = import_unit(on_disk.client, unit, noted.values(), on_disk.store)
         assert loaded
         assert loaded.rows == {"_default": rows}
+    assert ended.count(-9) > kills // 2  # others came to their end first
     assert stored_in_all(on_disk.client, names) == {name: {"_default": directory.live(name)} for name in names}
     assert on_disk.left == []
 
@@ -273,6 +282,27 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_writing_files_to_s3_takes_memory_bounded_by_the_batch(seaweedfs: S3Address, tmp_path: Path) -> None:
+    bucket = Bucket.make(seaweedfs)
+    rows = random_vectors(150_000, 1, 256)
+    directory = Milvus1xDirectory(tmp_path / "milvus")
+    news = directory.collection("news", dimension=256)
+    for number in range(3):
+        part = directory.partition(news, f"p{number}")
+        directory.segment(part, range(50_000), rows[50_000 * number :][:50_000])
+    [unit] = [
+        unit for group in inspect_directory(directory.write(), most_tasks=2) for unit in resolve_group(group).units
+    ]
+    staged, peak = peak_memory(_stage, seaweedfs.options, bucket.name, unit, imports=("s3fs", stage_unit.__module__))
+    assert staged == {f"p{number}": 50_000 for number in range(3)}
+    assert peak < 100 << 20, peak
+
+
+def _stage(options: dict[str, Any], root: str, unit: LoadUnit) -> Mapping[str, int]:
+    store = ImportStore(s3fs.S3FileSystem(**options), root)
+    return stage_unit(unit, TargetCollection("news"), store, f"{root}/staged", lambda done, rows: None).rows
+
+
 def test_a_job_done_twice_makes_no_row_twice(one: One) -> None:
     values: dict[str, Any] = {}
     assert one.load(values, moment=2 * ASKED) is None
@@ -296,6 +326,12 @@ def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(one: One) -> 
     assert (report.status, report.action) == (VERIFIED, "resumed")
     assert stored(one.place.client, "news") == one.expected
     assert len(list_jobs(one.place.client, "news")) == 1
+    existing = find_existing(one.place.client, "news")
+    assert existing
+    assert existing.mark
+    assert len(one.place.left) == 2
+    remove_leftovers(one.place.store, existing.mark)
+    assert one.place.left == []
 
 
 def test_what_an_insert_began_is_not_imported(one: One, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,8 +58,11 @@ def migrate(client: MilvusClient, uri: str, group: PartitionGroup) -> tuple[int,
     [plan] = chain.plan()
     [created], faults = chain.create([plan], "overwrite")
     assert faults == {}
-    loads = [load_elsewhere(uri, unit) for unit in address_units([plan], [created])]
-    loaded = [Loaded("news", {"_default": rows}, 1.0) for rows, _ in loads]
+    units = address_units([plan], [created])
+    loads = [load_elsewhere(uri, unit) for unit in units]
+    loaded = [
+        Loaded("news", {"_default": rows}, 1.0, unit.digest) for unit, (rows, _) in zip(units, loads, strict=True)
+    ]
     report = verify_collection(client, plan, created, loaded)
     assert (report.status, report.faults, report.partitions[0].counted) == (VERIFIED, (), ROWS)
     return len(loads), max(peak for _, peak in loads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import ANY
 
@@ -12,6 +13,8 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.manifest import to_json
+from airflow_provider_milvusdm.operators.milvus import MilvusLoadOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
@@ -154,4 +157,29 @@ def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, m
     assert migration.chain.load(migration.plans, created) == [replace(load, seconds=ANY) for load in loads]
     migration.chain.stores.clear()
     migration.chain.load(migration.plans, created)
+    assert stored(client, "news") == migration.expected()
+
+
+def test_a_load_task_tried_again_whose_notes_are_lost_doubles_nothing(
+    server_client: MilvusClient, empty_milvus_server_uri: str, tmp_path: Path
+) -> None:
+    migration = Migration(server_client, tmp_path)
+    for unit in migration.create():
+        for attempt in (1, 2, 3):
+            context: Any = {"ti": SimpleNamespace(try_number=attempt), "task_state_store": Checkpoints()}
+            operator = MilvusLoadOperator(task_id="load", unit=to_json(unit), dest_uri=empty_milvus_server_uri)
+            assert sum(operator.execute(context)["rows"].values()) == 20
+    load_all(server_client, ["news"])
+    assert stored(server_client, "news") == migration.expected()
+
+
+def test_a_load_task_of_a_run_that_another_goes_on_with_is_refused(client: MilvusClient, migration: Migration) -> None:
+    units, store = migration.create(), Checkpoints()
+    load(client, units[0], store, 5)
+    others = migration.create()
+    with pytest.raises(TargetError, match="another run goes on with it"):
+        load_unit(client, units[0], store)
+    for unit in others:
+        load_unit(client, unit, Checkpoints())
+    load_all(client, ["news"])
     assert stored(client, "news") == migration.expected()

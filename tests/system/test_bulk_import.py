@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.airflow_home import dags_test
-from tests.airflow_runs import read_task_logs, read_task_state
+from tests.airflow_runs import read_run, read_task_logs, read_task_state
 from tests.airflow_standalone import COMPONENTS, standalone_airflow
 from tests.collections_2x import stored
 from tests.directories import write_directory
 from tests.object_storage import airflow_connection
+from tests.processes import wait_until
 from tests.servers import MilvusOnS3
+from tests.system.canary import files_with
 from tests.targets import drop_all_collections, milvus_client
 
 DAG_ID = "milvusdm_m2m"
@@ -33,19 +38,35 @@ def check_stored(uri: str, expected: Mapping[str, Mapping[int, bytes]]) -> None:
         assert stored(client, "news") == expected
 
 
+def kill_load(env: Mapping[str, str], run_id: str) -> bool:
+    """Kill the load task by SIGKILL while it waits for the server; whether it did."""
+    run = read_run(env, DAG_ID, run_id)
+    running = [task for task in run.tasks if task.task_id == "load_partitions" and task.state == "running" and task.pid]
+    with suppress(KeyError):
+        for task in running:
+            if read_task_state(env, run, "load_partitions", map_index=0, key="bulk_import")["state"] == "staged":
+                os.kill(task.pid or 0, signal.SIGKILL)
+                return True
+    return False
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_load_task_waits_in_a_triggerer_or_in_its_worker_while_the_server_imports(
     empty_milvus_server_uri: str, templates_env: dict[str, str], tmp_path: Path, deferrable: bool
 ) -> None:
-    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(3000), "a": range(500)}})
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(50_000), "a": range(500)}})
     folder = tmp_path / "import"
     folder.mkdir()
     env = templates_env | connection(empty_milvus_server_uri, folder.as_uri())
     env["AIRFLOW__MILVUSDM__DEFERRABLE"] = str(deferrable)
     with standalone_airflow(env, (*COMPONENTS, "triggerer") if deferrable else COMPONENTS) as airflow:
-        run_id = airflow.trigger(DAG_ID, {"source_milvus_path": str(directory.path), "load_method": "bulk_import"})
+        conf = {"source_milvus_path": str(directory.path), "load_method": "bulk_import", "verify": "full"}
+        run_id = airflow.trigger(DAG_ID, conf)
+        if not deferrable:
+            wait_until(lambda: kill_load(env, run_id), 120, airflow.tails)
         run = airflow.wait_for_run(DAG_ID, run_id)
     assert run.state == "success"
+    assert {task.try_number for task in run.tasks if task.task_id == "load_partitions"} == {1 if deferrable else 2}
     log = read_task_logs(env, run)
     assert ("Pausing task as DEFERRED" in log) == deferrable
     assert read_task_state(env, run, "load_partitions", map_index=0, key="bulk_import")["state"] == "done"
@@ -65,4 +86,5 @@ def test_an_import_from_s3_ends_without_a_triggerer_and_its_secret_is_not_told(
     assert (ended.returncode, ended.state) == (0, "success"), ended.output
     assert "import job" in ended.output
     assert s3.secret_key not in ended.output
+    assert files_with(s3.secret_key, Path(env["AIRFLOW_HOME"])) == []
     check_stored(milvus_on_s3.uri, {"_default": directory.live("news")})

@@ -16,7 +16,7 @@ import json, re, sys
 import h5py, faiss, numpy
 from airflow_provider_milvusdm.manifest import from_json
 from airflow_provider_milvusdm.sources import open_source
-from airflow_provider_milvusdm.sources import faiss_segment, hdf5_segment
+from airflow_provider_milvusdm.sources import faiss_segment, hdf5_segment, milvus1x_segment
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.vectors import PartitionGroup, ranges
 

@@ -76,13 +76,22 @@ def test_the_test_button_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -
     assert "nowhere" in message
 
 
-@pytest.mark.parametrize("uri", ["http://root:s3cret@milvus:19530", "root:s3cret@milvus"])
-@pytest.mark.parametrize("port", [None, 19531])
-def test_a_login_in_the_uri_is_refused_without_being_told(
-    monkeypatch: pytest.MonkeyPatch, uri: str, port: int | None
+@pytest.mark.parametrize(
+    ("connection", "arguments"),
+    [
+        ({"extra": {"uri": "http://root:s3cret@milvus:19530"}}, {}),
+        ({"extra": {"uri": "http://root:s3cret@milvus:19530"}}, {"port": 19531}),
+        ({"extra": {"uri": "root:s3cret@milvus"}}, {}),
+        ({"host": "root:s3cret@milvus"}, {}),
+        ({}, {"host": "root:s3cret@milvus"}),
+        ({}, {"uri": "http://root:s3cret@milvus:19530"}),
+    ],
+)
+def test_a_login_in_the_address_is_refused_without_being_told(
+    monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": uri}}))
-    worked, message = MilvusHook(port=port).test_connection()
+    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus"} | connection))
+    worked, message = MilvusHook(**arguments).test_connection()
     assert not worked
-    assert "The uri of connection milvus_default holds a login" in message
+    assert "The address of connection milvus_default, or the one given in its place, holds a login" in message
     assert "s3cret" not in message

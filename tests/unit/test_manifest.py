@@ -57,7 +57,7 @@ PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", left_out=1, notes=
         CreatedCollection("news", "created", planned=True),
         ExportUnit(SOURCE, NEWS, "x", "/data/新/x.h5", 3, UNIT.slices),
         Exported("news", "x", "/data/新/x.h5", 3, "f00d", 1.5),
-        Loaded("news", {"x": 3}, 1.5),
+        Loaded("news", {"x": 3}, 1.5, "abc"),
         Report((CollectionReport("news", partitions=(PartitionReport("x", "y", 1, 2, 3),), faults=("a",)),)),
     ],
     ids=lambda manifest: type(manifest).__name__,

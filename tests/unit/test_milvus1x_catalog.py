@@ -75,6 +75,13 @@ def hide_last_row(path: Path, table: str) -> None:
     path.write_bytes(content)
 
 
+def replace_by_an_endless_view(path: Path) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i FROM n"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE Environment")
+        connection.execute(f"CREATE VIEW Environment AS {endless}")
+
+
 @pytest.mark.parametrize("leave_in_wal", [True, False])
 def test_rows_are_read_from_the_file_and_its_wal_and_the_source_stays_as_it_was(
     directory: Milvus1xDirectory, leave_in_wal: bool
@@ -161,8 +168,9 @@ def test_metrics_and_indexes_are_known_by_1xs_numbers(directory: Milvus1xDirecto
             DamagedSourceError,
             ["meta.sqlite", "Expected an SQLite database", "found", "Fragmentation", "backup"],
         ),
+        (replace_by_an_endless_view, DamagedSourceError, ["meta.sqlite", "found one with a view", "backup"]),
     ],
-    ids=["missing", "a folder", "garbage", "empty", "cut", "a row hidden"],
+    ids=["missing", "a folder", "garbage", "empty", "cut", "a row hidden", "without end"],
 )
 def test_what_is_no_catalog_is_refused(
     news: Milvus1xDirectory, damage: Callable[[Path], Any], error: type[SourceError], parts: list[str]

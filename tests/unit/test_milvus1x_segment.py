@@ -218,6 +218,17 @@ def test_a_link_that_leaves_the_tables_folder_is_refused(
     assert "outside the tables folder" in refused(directory.path, as_a=DamagedSourceError)
 
 
+@pytest.mark.parametrize("name", ["rv", "uid", "deleted_docs"])
+def test_a_file_that_is_a_link_is_refused(
+    directory: Milvus1xDirectory, segment: Segment, tmp_path: Path, name: str
+) -> None:
+    file: Path = getattr(segment, name)
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    fault = refused(directory.path, as_a=DamagedSourceError)
+    assert_in_order(fault, ["is a link", str(file), "a link to", "in its place"])
+
+
 def test_a_link_in_a_circle_is_refused(directory: Milvus1xDirectory, segment: Segment) -> None:
     shutil.rmtree(segment.folder)
     segment.folder.symlink_to(segment.folder)

@@ -31,6 +31,7 @@ from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
 from airflow_provider_milvusdm.vectors import CreatedCollection, LoadUnit
 from tests.milvus1x_directory import Milvus1xDirectory
+from tests.peak_memory import Store
 from tests.unit.faiss_inputs import make_index, write_index
 from tests.unit.hdf5_inputs import write_hdf5
 from tests.unit.reading import read_rows
@@ -39,22 +40,24 @@ from tests.unit.reading import read_rows
 class TaskInstance:
     """Keeps what a step leaves in XCom."""
 
-    def __init__(self) -> None:
+    def __init__(self, try_number: int = 1) -> None:
         self.xcom: dict[str, Any] = {}
+        self.try_number = try_number
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcom[key] = json.loads(json.dumps(value))
 
 
-def run(operator: MigrationOperator) -> Any:
-    return json.loads(json.dumps(operator.execute({"ti": TaskInstance(), "task_state_store": {}})))  # type: ignore[typeddict-item]
+def run(operator: MigrationOperator, try_number: int = 1) -> Any:
+    context: Any = {"ti": TaskInstance(try_number), "task_state_store": Store()}
+    return json.loads(json.dumps(operator.execute(context)))
 
 
 def fault_of(operator: MigrationOperator, error: type[Exception] = AirflowFailException) -> dict[str, Any]:
     """What a step that fails leaves for those behind it."""
     instance = TaskInstance()
     with pytest.raises(error):
-        operator.execute({"ti": instance, "task_state_store": {}})  # type: ignore[typeddict-item]
+        operator.execute({"ti": instance, "task_state_store": Store()})  # type: ignore[typeddict-item]
     return dict(instance.xcom[FAULT])
 
 
@@ -80,10 +83,10 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(source: Path, selec
     plans = run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved, rename='{"news": "articles"}'))
     assert [plan["target"]["name"] for plan in plans] == ["articles"]
     created = to_json(CreatedCollection("news", "created", {"_default": 0, "_2021": 0}))
-    units = [
-        from_json(LoadUnit, unit)
-        for unit in run(MilvusUnitsOperator(task_id="u", collections=plans, created=[created]))
-    ]
+    listing = MilvusUnitsOperator(task_id="u", collections=plans, created=[created])
+    units = [from_json(LoadUnit, unit) for unit in run(listing)]
+    assert [unit.upsert for unit in units] == [False, False]
+    assert [unit["upsert"] for unit in run(listing, try_number=2)] == [True, True]
     assert {where: len(rows) for where, rows in read_rows(units).items()} == {
         ("news", "_default"): 3,
         ("news", "_2021"): 2,
