@@ -215,6 +215,7 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
         loaded=load.output,
         faults=[XComArg(create, FAULT), XComArg(load, FAULT)],
         changes=check_source(inspect, load),
+        load_method=text("load_method"),
         verify_search=text("verify_search"),
         search_recall=text("search_recall"),
         search_params=value("search_params"),

@@ -266,6 +266,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     :param verify_search: how many vectors of the source to search in the target; 0: none.
     :param search_recall: the recall below which verification fails.
     :param search_params: params of the search, such as ``{"nprobe": 64}``.
+    :param load_method: of :class:`MilvusLoadOperator`; files that imports left behind are removed.
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
     """
@@ -279,6 +280,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         "verify_search",
         "search_recall",
         "search_params",
+        "load_method",
         "create_index",
         "target",
     )
@@ -292,6 +294,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         verify_search: int | str = 0,
         search_recall: float | str = 0.9,
         search_params: Mapping[str, Any] | str | None = None,
+        load_method: str = "insert",
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
         **kwargs: Any,
@@ -300,11 +303,11 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.created, self.loaded = created, loaded
         self.verify, self.create_index, self.target = verify, create_index, target
         self.verify_search, self.search_recall, self.search_params = verify_search, search_recall, search_params
+        self.load_method = load_method
 
     def report(
         self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
     ) -> CollectionReport:
-        from airflow_provider_milvusdm.targets.milvus_existing import find_existing
         from airflow_provider_milvusdm.targets.milvus_import import remove_leftovers
         from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
@@ -329,10 +332,8 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 ),
                 store=context["task_state_store"],
             )
-            store = self.import_store() if report.status == VERIFIED else None
-            existing = find_existing(client, plan.target.name) if store else None
-            if store and existing and existing.mark:
-                remove_leftovers(store, existing.mark)
+            if report.status == VERIFIED and self.load_method != "insert" and (imports := self.import_store()):
+                remove_leftovers(imports, plan)
         return report
 
     def _client(self, created: CreatedCollection | None) -> AbstractContextManager[Any]:

@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.targets.milvus_import_jobs import ImportJob, list
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit, marked_target
-from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection
+from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit, TargetCollection
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -88,7 +88,7 @@ def load_unit_by(
     if note is None:
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, mark, checkpoint):
             return load_unit(client, unit, checkpoints)
-        note = Note(checkpoint.unit, mark.incarnation, _new_folder(store, mark), time.time())
+        note = Note(checkpoint.unit, mark.incarnation, _new_folder(store, unit.migration), time.time())
     return _Import(client, unit, target, checkpoints, _checked(store), note).run()
 
 
@@ -105,17 +105,17 @@ def _needs_requests(
     return False
 
 
-def _new_folder(store: ImportStore | None, mark: Mark) -> str:
-    return f"{_folder_prefix(_checked(store), mark)}{secrets.token_hex(8)}"
+def _new_folder(store: ImportStore | None, migration: str) -> str:
+    return f"{_folder_prefix(_checked(store), migration)}{secrets.token_hex(8)}"
 
 
-def _folder_prefix(store: ImportStore, mark: Mark) -> str:
-    return f"{store.root}/milvusdm-{mark.source}-"
+def _folder_prefix(store: ImportStore, migration: str) -> str:
+    return f"{store.root}/milvusdm-{migration}-"
 
 
-def remove_leftovers(store: ImportStore, mark: Mark) -> None:
-    """Remove the files of imports of this migration, which is done: tasks that were killed left them behind."""
-    for folder in store.files.glob(f"{_folder_prefix(store, mark)}*"):
+def remove_leftovers(store: ImportStore, plan: CollectionPlan) -> None:
+    """Remove the files of imports of a collection that is done: tasks that were killed left them behind."""
+    for folder in store.files.glob(f"{_folder_prefix(store, plan.fingerprint)}*"):
         store.remove(folder)
 
 

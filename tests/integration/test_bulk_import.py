@@ -19,7 +19,6 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.targets.milvus_existing import find_existing
 from airflow_provider_milvusdm.targets.milvus_import import (
     NOTE,
     ImportFailedError,
@@ -326,11 +325,9 @@ def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(one: One) -> 
     assert (report.status, report.action) == (VERIFIED, "resumed")
     assert stored(one.place.client, "news") == one.expected
     assert len(list_jobs(one.place.client, "news")) == 1
-    existing = find_existing(one.place.client, "news")
-    assert existing
-    assert existing.mark
     assert len(one.place.left) == 2
-    remove_leftovers(one.place.store, existing.mark)
+    [plan] = one.chain.plan()
+    remove_leftovers(one.place.store, plan)
     assert one.place.left == []
 
 

@@ -53,6 +53,7 @@ def test_a_metric_that_selects_is_not_compared(server_client: MilvusClient, tmp_
     chain = Chain(directory(tmp_path / "milvus", metric=SUBSTRUCTURE).path, server_client)
     report = chain.run(search=SearchCheck(20))["news"]
     assert (report.status, report.search) == (VERIFIED, None)
+    assert "no search could be compared: see verify_search" in report.notes
 
 
 def test_an_index_that_finds_too_little_fails_the_collection(client: MilvusClient, tmp_path: Path) -> None:
@@ -76,8 +77,11 @@ def test_a_target_with_rows_of_its_own_is_not_compared(client: MilvusClient, tmp
     assert (report.status, report.search) == (VERIFIED, None)
 
 
-def test_of_partitions_that_were_named_only_these_are_searched(client: MilvusClient, tmp_path: Path) -> None:
-    chain = Chain(directory(tmp_path / "milvus").path, client)
+@pytest.mark.parametrize("partitions", ["keep", "partition_key"])
+def test_of_partitions_that_were_named_only_these_are_searched(
+    client: MilvusClient, tmp_path: Path, partitions: str
+) -> None:
+    chain = Chain(directory(tmp_path / "milvus").path, client, partitions=partitions)
     chain.run({"news": ["_default"]})
     report = chain.run({"news": ["x"]}, search=SearchCheck(20, 1.0))["news"]
     assert (report.status, report.faults) == (VERIFIED, ())
