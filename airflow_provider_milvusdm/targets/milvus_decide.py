@@ -95,11 +95,16 @@ def _decide(case: Case, mode: str) -> str:
     if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
         return "skipped"
     _check_schema(case, existing)
-    if mode == "append" and existing.mark and existing.mark.source == case.plan.fingerprint:
+    if mode == "append" and not case.target.auto_id and _holds(case, existing):
         return "kept"
     if mode == "overwrite" and not case.keyed:
         _refuse_emptying_in_lite(case)
     return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
+
+
+def _holds(case: Case, existing: Existing) -> bool:
+    """Whether these very rows were the last to be loaded."""
+    return existing.mark is not None and existing.mark.source == case.plan.fingerprint
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
