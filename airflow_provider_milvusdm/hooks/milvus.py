@@ -159,7 +159,7 @@ class MilvusHook(BaseHook):
                 expected="an address without @",
                 cure="Put user and password into the connection's Login and Password.",
             )
-        if extra.get("uri") == uri and not self.uri:
+        if extra.get("uri") and not (self.uri or self.host):
             self._refuse_port_alone(uri)
         return uri
 

@@ -81,15 +81,15 @@ def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollectio
             f"collection {target.name if target else unit.collection.name!r} of the target is not the one that "
             "was made for this load",
             expected=f"a mark with source {unit.migration}, incarnation {unit.incarnation}",
-            found=f"a mark with source {mark.source}, incarnation {mark.incarnation}"
-            if mark
-            else "no mark"
-            if existing
-            else "no such collection",
+            found=_described(mark) if existing else "no such collection",
             cure="It was dropped or made anew by something else, or another run goes on with it: clear "
             "create_collection and what follows, or start a new run.",
         )
     return target, mark
+
+
+def _described(mark: Mark | None) -> str:
+    return f"a mark with source {mark.source}, incarnation {mark.incarnation}" if mark else "no mark"
 
 
 def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_doubt: int) -> None:

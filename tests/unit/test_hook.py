@@ -95,3 +95,9 @@ def test_a_login_in_the_address_is_refused_without_being_told(
     assert not worked
     assert "The address of connection milvus_default, or the one given in its place, holds a login" in message
     assert "s3cret" not in message
+
+
+def test_a_host_and_port_may_spell_the_connections_own_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "http://milvus:19530"
+    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": uri}}))
+    assert MilvusHook(host="milvus", port=19530).client_arguments()["uri"] == uri
