@@ -44,12 +44,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--yaml", type=Path, metavar="FILE", help="run the jobs of a MilvusDM YAML file")
     parser.add_argument("--log", type=Path, metavar="FILE", help="where Airflow's log goes (default: a new file)")
-    parser.set_defaults(run=_run_yaml, parser=parser, dry_run=False)
+    parser.set_defaults(run=_run_yaml, parser=parser, of=lambda job: job)
     commands = parser.add_subparsers(title="commands")
     validate = commands.add_parser("validate", help="do everything but touch the target, and say what would be done")
     validate.add_argument("--yaml", type=Path, metavar="FILE", required=True)
     validate.add_argument("--log", type=Path, metavar="FILE")
-    validate.set_defaults(dry_run=True)
+    validate.set_defaults(of=lambda job: job.as_dry_run())
+    abandon = commands.add_parser("abandon", help="undo what an interrupted run of these jobs left half done")
+    abandon.add_argument("--yaml", type=Path, metavar="FILE", required=True)
+    abandon.add_argument("--log", type=Path, metavar="FILE")
+    abandon.set_defaults(of=lambda job: job.as_abandoned())
     sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory to try it on")
     sample.add_argument("folder", type=Path, metavar="DIR")
     sample.set_defaults(run=_write_sample)
@@ -91,7 +95,7 @@ def _run_yaml(options: argparse.Namespace) -> int:
 
     if options.yaml is None:
         options.parser.error("--yaml FILE or a command is required")
-    jobs = [job.as_dry_run() if options.dry_run else job for job in read_yaml(options.yaml)]
+    jobs = [options.of(job) for job in read_yaml(options.yaml)]
     log = options.log or _new_log()
     console = redirect_output(log)
     console.print(Text(f"Airflow's log: {log}"))

@@ -163,12 +163,28 @@ class MilvusParams(RowsParams):
         description="Instead of host and port: http(s)://host:port, or the path of a Milvus Lite file.",
         json_schema_extra=TARGET,
     )
-    mode: Literal["skip", "append", "overwrite", "sync"] = Field(
+    mode: Literal["skip", "append", "overwrite", "sync", "abandon"] = Field(
         default="skip",
         title="If the target exists",
-        description="skip leaves it as it is, append adds to it, overwrite drops it (or the named partitions) first, "
-        "sync makes its ids those of the source: inserts what is missing, deletes what the source does not have; with "
-        "verify: full, rows that differ are loaded again.",
+        description="skip leaves it as it is, append adds to it, overwrite puts the new collection in its place (or "
+        "empties the named partitions first), sync makes its ids those of the source: inserts what is missing, deletes "
+        "what the source does not have; with verify: full, rows that differ are loaded again. abandon loads nothing, "
+        "and undoes what a run left half done.",
+        json_schema_extra=TARGET,
+    )
+    overwrite: Literal["swap", "in_place"] = Field(
+        default="swap",
+        title="How a collection is overwritten",
+        description="swap: the old one stays as it is until the new one is verified, and is dropped then. in_place: it "
+        "is dropped before the new one is loaded, where the target has no room for both; readers find nothing until "
+        "that is verified, and if the load fails the old rows are gone.",
+        json_schema_extra=TARGET,
+    )
+    take_over: bool = Field(
+        default=False,
+        title="Take over",
+        description="Go on with what another run left half loaded, where nobody can tell whether that run has ended: "
+        "one of another Airflow, or of the command line on another host. What it should still write is refused.",
         json_schema_extra=TARGET,
     )
     alias: OptionalText = Field(

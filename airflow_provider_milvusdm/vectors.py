@@ -315,6 +315,8 @@ class CollectionPlan:
     partition_names: Mapping[str, str] = field(default_factory=dict)
     """Target partition of each tag; the tag itself where it becomes a partition key."""
     units: tuple[LoadUnit, ...] = ()
+    named: bool = True
+    """The target has the collection's own name, or the one that ``rename`` gives it; else one had to be made up."""
     alias: str = ""
     """Alias to switch to the target once it is verified."""
     error: str = ""
@@ -357,3 +359,5 @@ class CreatedCollection:
     """What the report has to say of the target."""
     incarnation: str = ""
     """That of the mark which was set."""
+    own_name: str = ""
+    """The collection's name until it is verified; empty: it is loaded under the target's."""

@@ -39,6 +39,12 @@ class Job:
         """The same job, which touches no target."""
         return replace(self, params={**self.params, "dry_run": True})
 
+    def as_abandoned(self) -> Job:
+        """The same job, which undoes what a run of it left half done."""
+        if self.kind == "M2H":
+            raise ConfigurationError("M2H leaves nothing half done: a file is there only when it is whole")
+        return replace(self, params={**self.params, "mode": "abandon", "dry_run": False})
+
     @property
     def dag_id(self) -> str:
         return f"milvusdm_{self.kind.lower()}"

@@ -24,7 +24,7 @@ from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, L2
 
 COLLECTION = "bench"
-MARK = new_mark(COLLECTION, {})
+MARK = new_mark(COLLECTION)
 ROWS_A_WRITE = 1 << 16
 FIRST_ID = 1_600_000_000_000_000_000
 """Milvus 1.x makes ids of the time in nanoseconds."""

@@ -32,7 +32,7 @@ class Ways:
         self.client, self.unit, self.target = client, unit, unit.target
         read = read_slices(unit.source, unit.collection, unit.slices, batch_rows(unit))
         self.batches = [batch for _, _, batch in read]
-        self.requests = WriteRequests(client, self.target)
+        self.requests = WriteRequests(client, self.target, lambda: None)
         self.encoded = [self.requests.encode_columns("Insert", "_default", batch) for batch in self.batches]
 
     @property
@@ -46,12 +46,15 @@ class Ways:
         """Requests that are ready, by as many threads as the writer has: nothing can be faster."""
         handler, context = self.requests.handler, self.requests.context
         with ThreadPoolExecutor(IN_FLIGHT) as threads:
-            sent = [threads.submit(send_insert, handler, one, self.target.name, context) for one in self.encoded]
+            sent = [
+                threads.submit(send_insert, handler, one, self.target.name, context, lambda: None)
+                for one in self.encoded
+            ]
         for one in sent:
             one.result()
 
     def write(self) -> None:
-        with closing(Writer(self.client, self.target)) as writer:
+        with closing(Writer(self.client, self.target, lambda: None)) as writer:
             for batch in self.batches:
                 writer.write("_default", batch, False, lambda: None)
             writer.finish()

@@ -84,8 +84,20 @@ class Steps:
         created, faults = self.create(plans, mode, create_index=create_index, mend=mend, dry_run=dry_run)
         loaded = self.load(plans, created)
         before_verify()
-        changes = self.changes(selection)
-        made = {one.name: one for one in created}
+        options = {"verify": verify, "search": search, "create_index": create_index}
+        return self.verify(plans, created, loaded, faults, self.changes(selection), **options)
+
+    def verify(
+        self,
+        plans: Sequence[Any],
+        created: Sequence[Any],
+        loaded: Sequence[Any],
+        faults: Mapping[str, Sequence[str]] | None = None,
+        changes: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> dict[str, CollectionReport]:
+        """The reports by collection; those that are verified have their names. Options: of `verify_collection`."""
+        made, faults, changes = {one.name: one for one in created}, faults or {}, changes or {}
         return {
             plan.name: _through_json(
                 verify_collection(
@@ -96,9 +108,7 @@ class Steps:
                     faults.get(plan.name, ()),
                     [changes[plan.name]] if plan.name in changes else [],
                     settings=self.settings.of(plan.name),
-                    verify=verify,
-                    search=search,
-                    create_index=create_index,
+                    **options,
                 )
             )
             for plan in plans

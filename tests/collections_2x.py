@@ -56,6 +56,7 @@ def create_index(client: MilvusClient, collection: str, metric: str, field: str 
 
 def stored(client: MilvusClient, collection: str, **fields: str) -> dict[str, dict[int, bytes]]:
     """Every row of every partition of a loaded collection, each counted and served once."""
+    collection = called(client, collection)
     _await_writes(client, collection)
     return {
         partition: _stored(client, collection, partition, **fields) for partition in client.list_partitions(collection)
@@ -76,7 +77,8 @@ def stored_in_all(client: MilvusClient, collections: Sequence[str]) -> dict[str,
 def load_all(client: MilvusClient, collections: Sequence[str]) -> None:
     """Index and load many collections side by side, for that takes seconds."""
 
-    def load(name: str) -> None:
+    def load(collection: str) -> None:
+        name = called(client, collection)
         if not client.list_indexes(name):
             create_index(client, name, "L2")
         client.load_collection(name)
@@ -85,9 +87,22 @@ def load_all(client: MilvusClient, collections: Sequence[str]) -> None:
         list(threads.map(load, collections))
 
 
+def called(client: MilvusClient, collection: str) -> str:
+    """What a collection is called now: one that a run makes has a name of its own until it is verified."""
+    if client.has_collection(collection):
+        return collection
+    [name] = own_names(client, collection)
+    return name
+
+
+def own_names(client: MilvusClient, collection: str) -> list[str]:
+    """Names that runs gave to what is to become `collection`, or was it."""
+    return [name for name in client.list_collections() if name.startswith(f"{collection}__milvusdm_")]
+
+
 def mark(client: MilvusClient, collection: str) -> Any:
     """The mark that a migration leaves on a collection."""
-    return json.loads(client.describe_collection(collection)["properties"]["milvusdm.migration"])
+    return json.loads(client.describe_collection(called(client, collection))["properties"]["milvusdm.migration"])
 
 
 def is_lite(client: MilvusClient) -> bool:

@@ -110,7 +110,10 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     """Make the target of one collection ready, or refuse before anything is touched.
 
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
-    :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists.
+    :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists; ``abandon`` undoes
+        what a run left half done.
+    :param overwrite: ``swap`` drops the old collection once the new one is verified, ``in_place`` before it is loaded.
+    :param take_over: go on with what another run left, where nobody can tell whether that has ended.
     :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
     :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
@@ -122,6 +125,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         *MilvusOperator.template_fields,
         *CollectionOperator.template_fields,
         "mode",
+        "overwrite",
+        "take_over",
         "verify",
         "load_method",
         "create_index",
@@ -133,6 +138,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         self,
         *,
         mode: str = "skip",
+        overwrite: str = "swap",
+        take_over: bool | str = False,
         verify: str = "sample",
         load_method: str = "insert",
         create_index: bool | str = True,
@@ -142,10 +149,12 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.mode, self.verify, self.create_index = mode, verify, create_index
+        self.overwrite, self.take_over = overwrite, take_over
         self.target, self.plan_only = target, plan_only
         self.load_method = load_method
 
     def step(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_milvusdm.operators.runs import AirflowRuns
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
         from airflow_provider_milvusdm.targets.milvus_import import uses_import
 
@@ -161,8 +170,10 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 self.mode,
                 settings,
                 create_index=parse_text(self.create_index),
+                in_place=self.overwrite == "in_place",
                 mend=self.verify == "full",
                 dry_run=dry_run,
+                runs=AirflowRuns(context, take_over=parse_text(self.take_over)),
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         manifest: dict[str, Any] = to_json(created)
@@ -230,10 +241,11 @@ class MilvusLoadOperator(MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
 
         unit, store, notes = from_json(LoadUnit, self.unit), self.import_store(), context["task_state_store"]
+        begun = notes.get(BEGUN)
         if context["ti"].try_number == 1:
             notes.set(BEGUN, unit.digest)
-        elif notes.get(BEGUN) != unit.digest:  # what the attempts before it noted is lost, or of another unit
-            unit = replace(unit, upsert=True)
+        elif begun != unit.digest and (begun or not _makes_ids(unit)):
+            unit = replace(unit, upsert=True)  # what the attempts before it noted is lost, or of another unit
         with self.hook.client() as client:
             while isinstance(loaded := load_unit_by(self.load_method, client, unit, notes, store), Waiting):
                 if self.deferrable:
@@ -375,6 +387,11 @@ class MilvusReportOperator(MigrationOperator):
         faults = faults_by_collection(self.faults)
         plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
         return Report(tuple(found.get(plan.name) or _not_verified(plan, faults) for plan in plans))
+
+
+def _makes_ids(unit: LoadUnit) -> bool:
+    """Whether the target makes the ids: nothing could be upserted, and where no attempt began there is no need."""
+    return unit.target is not None and unit.target.auto_id
 
 
 def _not_verified(plan: CollectionPlan, faults: Mapping[str, str]) -> CollectionReport:

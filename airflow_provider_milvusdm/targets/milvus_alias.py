@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.targets.milvus_own_name import FINGERPRINT_LENGTH
 from airflow_provider_milvusdm.targets.milvus_schema import NAME_LENGTH, target_name
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.target_settings import CollectionSettings
     from airflow_provider_milvusdm.vectors import CollectionPlan
 
-FINGERPRINT_LENGTH = 12
-"""Digits of the fingerprint in the name of a collection that an alias stands for."""
 SETTLED_SECONDS = 1
 """After which an alias is switched once more: a proxy of 2.3 that looks it up in the very moment of the switch goes on
 with what it found, until another switch has it look again."""
@@ -71,6 +70,13 @@ def check_alias(
     """Refuse an alias that can't be switched to a collection that readers can search."""
     if not plan.alias:
         return
+    if not plan.whole:
+        raise ConfigurationError(
+            f"alias {plan.alias!r} would lead readers to some partitions of collection {plan.name!r} alone",
+            expected="the whole collection",
+            found=f"partitions {', '.join(partition.tag for partition in plan.partitions)}",
+            cure="Leave out alias, or the partitions in source_collection.",
+        )
     if not create_index or settings.load is False:
         raise ConfigurationError(
             f"alias {plan.alias!r} would lead readers to a collection that can't be searched",
@@ -88,23 +94,48 @@ def check_alias(
         )
 
 
+def refuse_alias_as_target(client: MilvusClient, plan: CollectionPlan) -> None:
+    """Refuse a target whose name is an alias: it can't be dropped or renamed, and what it stands for is another's."""
+    found = aliased(client, plan.target.name)
+    if found not in ("", plan.target.name):
+        raise TargetError(
+            f"collection {plan.target.name!r} of the target is an alias",
+            expected="a collection of this name, or none",
+            found=f"an alias that stands for collection {found!r}",
+            cure=f"To load anew behind this alias, set alias: {plan.target.name} and rename the collection; "
+            f"to load into {found!r}, rename it so.",
+        )
+
+
 def switch_alias(client: MilvusClient, plan: CollectionPlan) -> tuple[str, ...]:
     """Switch the plan's alias, in one step, to its target; notes that say how to go back."""
     if not plan.alias:
         return ()
     before, name = aliased(client, plan.alias), plan.target.name
+    switch_to(client, plan.alias, name)
     if before == name:
-        client.alter_alias(name, plan.alias)
         return (f"alias {plan.alias} stands for {name} already",)
     if before:
-        client.alter_alias(name, plan.alias)
-        time.sleep(SETTLED_SECONDS)
-        client.alter_alias(name, plan.alias)
         back = f"client.alter_alias({before!r}, {plan.alias!r}) goes back to {before}, which is as it was"
     else:
-        _make_alias(client, name, plan.alias)
         back = f"client.drop_alias({plan.alias!r}) takes it back"
     return (f"alias {plan.alias} stands for {name} now; {back}",)
+
+
+def switch_to(client: MilvusClient, alias: str, name: str) -> None:
+    """Have an alias stand for a collection from one moment to the next, whether there is such an alias or not."""
+    before = aliased(client, alias)
+    if not before:
+        _make_alias(client, name, alias)
+        return
+    client.alter_alias(name, alias)
+    if before != name:
+        time.sleep(SETTLED_SECONDS)
+        client.alter_alias(name, alias)
+
+
+def list_aliases(client: MilvusClient, name: str) -> list[str]:
+    return list(client.list_aliases(name)["aliases"])
 
 
 def _make_alias(client: MilvusClient, name: str, alias: str) -> None:

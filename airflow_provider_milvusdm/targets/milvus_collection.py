@@ -10,21 +10,34 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_keys
 from airflow_provider_milvusdm.target_settings import CollectionSettings
-from airflow_provider_milvusdm.targets.milvus_decide import Case, decide, notes, study
+from airflow_provider_milvusdm.targets.milvus_abandon import ABANDONED, abandon
+from airflow_provider_milvusdm.targets.milvus_decide import Case, Options, decide, notes, study
 from airflow_provider_milvusdm.targets.milvus_existing import Existing
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
-from airflow_provider_milvusdm.targets.milvus_make import NewCollection
-from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, set_mark
-from airflow_provider_milvusdm.targets.milvus_partitions import make_partitions
+from airflow_provider_milvusdm.targets.milvus_leftovers import give_back
+from airflow_provider_milvusdm.targets.milvus_mark import (
+    EMPTYING,
+    SYNCED,
+    VERIFIED,
+    Mark,
+    new_mark,
+    pack_counts,
+    restore_mark,
+    set_mark,
+    unpack_counts,
+)
+from airflow_provider_milvusdm.targets.milvus_new import create, drop_leftovers, resume
+from airflow_provider_milvusdm.targets.milvus_partitions import drop_partition, make_partitions
+from airflow_provider_milvusdm.targets.milvus_publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus_rows import (
     count_rows,
     existing_ids,
     filter_tag,
     ids_outside,
-    is_lite,
     side_by_side,
 )
+from airflow_provider_milvusdm.targets.milvus_runs import Runs, SingleRun
 from airflow_provider_milvusdm.targets.milvus_sync import Changes
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
@@ -43,19 +56,42 @@ def create_collection(
     settings: CollectionSettings | None = None,
     *,
     create_index: bool = True,
+    in_place: bool = False,
     mend: bool = False,
     dry_run: bool = False,
+    runs: Runs | None = None,
 ) -> CreatedCollection:
     """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
 
-    ``mode`` (``skip``, ``append``, ``overwrite``, ``sync``) acts only where the collection, or the partitions that
-    were named, exist. A collection that an earlier run of the same source left half loaded is gone on with, unless
-    ``mode`` is ``overwrite``. ``mend``: ``sync`` compares vectors too. A dry run only says what would be done.
+    A collection that is made has a name of its own until it is verified. ``mode`` (``skip``, ``append``,
+    ``overwrite``, ``sync``) acts only where the collection, or the partitions that were named, exist; ``in_place``
+    has ``overwrite`` drop the old collection first. What an earlier run of the same source left half loaded is gone on
+    with, unless ``mode`` is ``overwrite``. ``mend``: ``sync`` compares vectors too. A dry run only says what would be
+    done. ``runs`` knows whether other runs have ended.
     """
-    case = study(client, plan, settings or CollectionSettings(), create_index=create_index)
-    action = decide(case, mode)
+    options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
+    settings = settings or CollectionSettings()
+    case = study(client, plan, settings, options)
+    if not dry_run and settle(case):
+        case = study(client, plan, settings, options)
+    action = decide(case)
     created = CreatedCollection(plan.name, action, planned=True) if dry_run else _Creation(case, mend).do(action)
     return replace(created, notes=(*notes(case, action), *created.notes))
+
+
+def settle(case: Case) -> bool:
+    """Finish, or undo, what a run that ended in the middle of its last step left; whether there was anything."""
+    mark = case.existing.mark if case.existing else None
+    if mark and mark.state == VERIFIED:
+        finish(case.client, mark)
+        return True
+    if any(leftover.former for leftover in case.leftovers):
+        give_back(case.client, case.target.name, case.leftovers)
+        return True
+    if case.existing:
+        aliases = [alias for leftover in case.leftovers if leftover.mark for alias in leftover.mark.aliases]
+        make_aliases(case.client, case.target.name, aliases)
+    return False
 
 
 class _Creation:
@@ -68,15 +104,16 @@ class _Creation:
 
     def do(self, action: str) -> CreatedCollection:
         """Do it."""
-        if action == "overwritten":
-            self._new().rehearse()
-            self.client.drop_collection(self.target.name)
+        if action == ABANDONED:
+            return abandon(self.case)
         if self.existing is None or action == "overwritten":
-            return self._create(action)
-        if action == "resumed":
-            return self._resume(self.existing)
+            found = self.case.resumable
+            return resume(self.case, found, found.mark) if found and found.mark else create(self.case, action)
         if action == "skipped":
             return CreatedCollection(self.plan.name, action)
+        drop_leftovers(self.case)
+        if action == "resumed" and self.existing.mark:
+            return self._resume(self.existing, self.existing.mark)
         if action == "kept":
             return self._keep(self.existing)
         if action == "synced":
@@ -85,36 +122,34 @@ class _Creation:
             return self._add(self.existing)
         if action == "appended":
             return self._append(self.existing)
-        return self._replace_tags() if self.keyed else self._replace_partitions(self.existing)
-
-    def _create(self, action: str) -> CreatedCollection:
-        before = dict.fromkeys(self.wanted, 0)
-        mark = new_mark(self.plan.fingerprint, before)
-        self._new().make(mark.properties())
-        try:
-            self._create_partitions(frozenset({DEFAULT_PARTITION}))
-        except TargetError:
-            self.client.drop_collection(self.target.name)
-            raise
-        return self._created(action, mark)
+        return self._replace(self.existing)
 
     def _created(self, action: str, mark: Mark, **others: Any) -> CreatedCollection:
-        return CreatedCollection(self.plan.name, action, mark.before, incarnation=mark.incarnation, **others)
+        before = unpack_counts(self.wanted, mark)
+        return CreatedCollection(self.plan.name, action, before, incarnation=mark.incarnation, **others)
 
-    def _mark(self, before: Mapping[str, int]) -> Mark:
+    def _mark(self, action: str, before: Mapping[str, int]) -> Mark:
         """Mark the collection as being loaded: what an earlier run still does to it is refused from here on."""
-        mark = new_mark(self.plan.fingerprint, before)
+        former = self.existing.mark if self.existing else None
+        mark = new_mark(
+            self.plan.fingerprint,
+            collection=former.collection if former else "",
+            target=self.target.name,
+            action=action,
+            run=self.case.options.runs.own,
+            **pack_counts(self.wanted, before),
+            previous=former.finished_source if former else "",
+        )
         set_mark(self.client, self.target.name, mark)
         return mark
 
-    def _new(self) -> NewCollection:
-        case = self.case
-        index = case.index if case.create_index else None
-        return NewCollection(self.client, self.target, case.collection, case.settings, index)
-
-    def _resume(self, existing: Existing) -> CreatedCollection:
+    def _resume(self, existing: Existing, last: Mark) -> CreatedCollection:
         """Go on with what an earlier run of the same source left half loaded."""
-        mark = self._mark(existing.mark.before if existing.mark else {})
+        if last.action == EMPTYING:
+            return self._replace(existing)
+        if last.action == SYNCED:
+            return self._sync(existing)
+        mark = self._mark(last.action, unpack_counts(self.wanted, last))
         await_jobs(self.client, self.target.name)
         self._create_partitions(existing.partitions)
         return self._created("resumed", mark, upsert=True)
@@ -128,7 +163,7 @@ class _Creation:
                 self._check_ids(missing)
         if not missing:
             return CreatedCollection(self.plan.name, "skipped")
-        return self._mark_and_create("added", dict.fromkeys(missing, 0), existing.partitions)
+        return self._mark_and_create("added", dict.fromkeys(missing, 0), existing)
 
     def _counts(self, partitions: Sequence[str]) -> dict[str, int]:
         counts = side_by_side(self.client, partial(count_rows, self.client, self.target), partitions)
@@ -138,7 +173,7 @@ class _Creation:
         """Have it verified once more, as it is: these rows were the last to be loaded into it."""
         names = self.plan.partition_names
         kept = {names[partition.tag]: partition.rows for partition in self.plan.partitions}
-        before = existing.mark.before if existing.mark else {}
+        before = unpack_counts(self.wanted, existing.mark) if existing.mark else {}
         return CreatedCollection(self.plan.name, "kept", before, units=(), kept=kept)
 
     def _there(self, existing: Existing) -> frozenset[str]:
@@ -151,7 +186,7 @@ class _Creation:
             changes = Changes(self.client, self.plan, self._there(existing), mend=self.mend)
             changes.find()
             created = changes.created()
-            marked = self._mark_and_create(created.action, created.before, existing.partitions)
+            marked = self._mark_and_create(created.action, created.before, existing)
             changes.delete_surplus()
         return replace(created, incarnation=marked.incarnation)
 
@@ -160,35 +195,35 @@ class _Creation:
         with self._searchable():
             before = self._counts(there)
             self._check_ids([name for name, rows in before.items() if rows or self.keyed])
-        return self._mark_and_create("appended", dict.fromkeys(self.wanted, 0) | before, existing.partitions)
+        return self._mark_and_create("appended", dict.fromkeys(self.wanted, 0) | before, existing)
 
-    def _replace_tags(self) -> CreatedCollection:
+    def _replace(self, existing: Existing) -> CreatedCollection:
+        """Empty the partitions, or partition keys, that rows go to; whoever goes on after a kill begins with that."""
         before = dict.fromkeys(self.wanted, 0)
-        with self._searchable():
-            self._check_ids(self.wanted, replaced=self.wanted)
-            mark = self._mark(before)
+        if self.keyed:
+            with self._searchable():
+                self._check_ids(self.wanted, replaced=self.wanted)
+                self._mark(EMPTYING, before)
+                await_jobs(self.client, self.target.name)
+                self._empty_tags()
+        else:
+            self._create_partitions(existing.partitions)
+            self._mark(EMPTYING, before)
             await_jobs(self.client, self.target.name)
-            for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
-                self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
-        return self._created("overwritten", mark)
-
-    def _replace_partitions(self, existing: Existing) -> CreatedCollection:
-        there = [name for name in self.wanted if name in existing.partitions]
-        mark = self._mark(dict.fromkeys(self.wanted, 0))
-        await_jobs(self.client, self.target.name)
-        for name in there:
-            self._empty_partition(name)
-        self._create_partitions(existing.partitions - set(there) | {DEFAULT_PARTITION})
-        return self._created("overwritten", mark)
-
-    def _mark_and_create(self, action: str, before: Mapping[str, int], existing: frozenset[str]) -> CreatedCollection:
-        mark = self._mark(before)
-        try:
-            self._create_partitions(existing)
-        except TargetError:
-            for name in set(self.client.list_partitions(self.target.name)) - existing:
+            for name in [name for name in self.wanted if name in existing.partitions]:
                 self._empty_partition(name)
-            set_mark(self.client, self.target.name, mark.completed())
+        return self._created("overwritten", self._mark("replaced", before))
+
+    def _empty_tags(self) -> None:
+        for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
+            self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
+
+    def _mark_and_create(self, action: str, before: Mapping[str, int], existing: Existing) -> CreatedCollection:
+        mark = self._mark(action, before)
+        try:
+            self._create_partitions(existing.partitions)
+        except TargetError:
+            restore_mark(self.client, self.target.name, existing.mark)
             raise
         return self._created(action, mark)
 
@@ -197,19 +232,18 @@ class _Creation:
             make_partitions(self.client, self.target.name, [name for name in self.wanted if name not in existing])
 
     def _empty_partition(self, name: str) -> None:
-        """Drop a partition; ``_default`` can't be dropped, so its rows are deleted."""
-        if name == DEFAULT_PARTITION:
-            with self._searchable():
-                for some in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
-                    self.client.delete(self.target.name, filter=some, partition_name=name)
+        """Drop a partition and make it again; ``_default`` can't be dropped, so its rows are deleted."""
+        if name != DEFAULT_PARTITION:
+            drop_partition(self.client, self.target.name, name)
+            make_partitions(self.client, self.target.name, [name])
             return
-        if not is_lite(self.client):
-            self.client.release_partitions(self.target.name, [name])
-        self.client.drop_partition(self.target.name, name)
+        with self._searchable():
+            for some in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
+                self.client.delete(self.target.name, filter=some, partition_name=name)
 
     def _searchable(self) -> Any:
         case = self.case
-        return searchable(self.client, self.target, case.index, case.settings, keep=case.create_index)
+        return searchable(self.client, self.target, case.index, case.settings, keep=case.options.create_index)
 
     def _source_ids(self, partitions: set[str]) -> Iterator[tuple[str, list[int]]]:
         """Live ids that would go to ``partitions``, in batches; none where the target makes them."""

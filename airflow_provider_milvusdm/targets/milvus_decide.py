@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.target_settings import CollectionSettings
-from airflow_provider_milvusdm.targets.milvus_alias import aliased, check_alias
+from airflow_provider_milvusdm.targets.milvus_alias import aliased, check_alias, refuse_alias_as_target
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids, id_notes
 from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus_existing import Existing, check_fit, find_existing
 from airflow_provider_milvusdm.targets.milvus_index import index_for
-from airflow_provider_milvusdm.targets.milvus_mark import Mark
+from airflow_provider_milvusdm.targets.milvus_leftovers import Leftover, find_leftovers, refuse_others
+from airflow_provider_milvusdm.targets.milvus_make import NewCollection
+from airflow_provider_milvusdm.targets.milvus_mark import COMPLETE, Mark
 from airflow_provider_milvusdm.targets.milvus_partitions import refuse_too_many
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
+from airflow_provider_milvusdm.targets.milvus_runs import Runs, SingleRun, refuse_other_run
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CollectionPlan, CollectionSpec, TargetCollection
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a target is to be made ready, whatever is in it."""
+
+    mode: str = "skip"
+    """``skip``, ``append``, ``overwrite``, ``sync`` or ``abandon``."""
+    create_index: bool = True
+    in_place: bool = False
+    """``overwrite`` drops the old collection before the new one is loaded."""
+    runs: Runs = field(default_factory=SingleRun)
 
 
 @dataclass(frozen=True)
@@ -33,8 +48,10 @@ class Case:
     target: TargetCollection
     settings: CollectionSettings
     index: IndexSpec
-    create_index: bool
+    options: Options
     existing: Existing | None
+    leftovers: Sequence[Leftover]
+    """Under names of their own, of runs that have ended."""
 
     @property
     def keyed(self) -> bool:
@@ -46,24 +63,43 @@ class Case:
         """The target's partitions, or partition keys, that rows go to."""
         return [self.plan.partition_names[partition.tag] for partition in self.plan.partitions]
 
+    @property
+    def new(self) -> NewCollection:
+        """The collection that would be made under the target's name."""
+        index = self.index if self.options.create_index else None
+        return NewCollection(self.client, self.target, self.collection, self.settings, index)
 
-def study(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, *, create_index: bool) -> Case:
-    """Look at the target; TargetError where it can't hold the collection at all."""
+    @property
+    def resumable(self) -> Leftover | None:
+        """What an earlier run of the same source left half loaded; rows without ids can't be gone on with."""
+        if self.options.mode == "overwrite" or self.target.auto_id:
+            return None
+        wanted = self.plan.fingerprint, self.new.digest
+        marked = (one for one in self.leftovers if one.mark and (one.mark.source, one.mark.settings) == wanted)
+        return next(marked, None)
+
+
+def study(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, options: Options) -> Case:
+    """Look at the target; TargetError where it can't hold the collection, or another run is at work on it."""
     if plan.collection is None:
         raise TargetError(plan.error)
     _refuse_binary_in_lite(client, plan.collection)
-    check_alias(client, plan, settings, create_index=create_index)
+    refuse_alias_as_target(client, plan)
+    check_alias(client, plan, settings, create_index=options.create_index)
     target = replace(plan.target, generate_ids=plan.target.generate_ids and can_generate_ids(client))
     index = index_for(client, plan.collection, settings)
-    existing = find_existing(client, target.name)
-    return Case(client, plan, plan.collection, target, settings, index, create_index, existing)
+    leftovers, existing = find_leftovers(client, plan), find_existing(client, target.name)
+    refuse_others(options.runs, target.name, leftovers)
+    if existing and existing.mark and existing.mark.state != COMPLETE:
+        refuse_other_run(options.runs, existing.mark.run, target.name)
+    return Case(client, plan, plan.collection, target, settings, index, options, existing, leftovers)
 
 
-def decide(case: Case, mode: str) -> str:
+def decide(case: Case) -> str:
     """What is to be done: ``created``, ``skipped``, ``added``, ``appended``, ``overwritten``, ``replaced`` (parts of
-    it), ``synced``, ``resumed`` or ``kept``. TargetError where nothing can be."""
-    action = _decide(case, mode)
-    if action != "skipped" and not case.keyed:
+    it), ``synced``, ``resumed``, ``kept`` or ``abandoned``. TargetError where nothing can be."""
+    action = _decide(case, case.options.mode)
+    if action not in ("skipped", "abandoned") and not case.keyed:
         stay = case.existing.partitions if case.existing and action != "overwritten" else {DEFAULT_PARTITION}
         refuse_too_many(case.client, case.target.name, stay.union(case.wanted), case.settings)
     return action
@@ -79,10 +115,14 @@ def _decide(case: Case, mode: str) -> str:
     if case.index.metric != case.collection.metric and not case.collection.metric.is_binary:
         check_unit_length(case.plan, case.index.metric)
     existing = case.existing
+    if mode == "abandon":
+        return "abandoned"
     if existing is None:
-        return "created"
+        return "resumed" if case.resumable else "created"
     if case.plan.alias:
         return _decide_behind_alias(case, existing, mode)
+    if mode != "skip":
+        _refuse_name_made_up(case, existing)
     if mode == "sync":
         _check_syncable(case, existing)
         return "synced"
@@ -95,7 +135,7 @@ def _decide(case: Case, mode: str) -> str:
     if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
         return "skipped"
     _check_schema(case, existing)
-    if mode == "append" and not case.target.auto_id and _holds(case, existing):
+    if mode == "append" and _holds(case, existing):
         return "kept"
     if mode == "overwrite" and not case.keyed:
         _refuse_emptying_in_lite(case)
@@ -119,7 +159,7 @@ def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
     _check_schema(case, existing)
     if mode == "overwrite" and aliased(case.client, case.plan.alias) != case.target.name:
         return "overwritten"
-    return _resumed(case, existing) if existing.mark.is_loading else "kept"
+    return "kept"
 
 
 def _resumed(case: Case, existing: Existing) -> str:
@@ -145,6 +185,18 @@ def _check_syncable(case: Case, existing: Existing) -> None:
         )
 
 
+def _refuse_name_made_up(case: Case, existing: Existing) -> None:
+    """A name that had to be changed may be that of something else: a collection ``my_coll`` is not ``my-coll``'s."""
+    if case.plan.named or (existing.mark and existing.mark.collection == case.plan.name):
+        return
+    raise TargetError(
+        f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which is there",
+        expected=f"a collection that was made of {case.plan.name!r}, or none",
+        found="one that nothing shows to be its own",
+        cure=f'If it is, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Else rename to another name.',
+    )
+
+
 def _check_schema(case: Case, existing: Existing) -> None:
     check_fit(case.client, existing, case.target, case.collection, case.index.metric)
 
@@ -156,8 +208,8 @@ def _refuse_other_source(case: Case, mark: Mark) -> None:
         f"collection {case.target.name!r} of the target is half loaded, from another source or selection",
         expected="a finished collection, or one left by an interrupted run of the same migration",
         found=f"its mark names source {mark.source}, this run's is {case.plan.fingerprint}",
-        cure="Finish that migration with the same source_collection, or load anew: mode overwrite with "
-        "the whole collection, or drop it, or rename.",
+        cure="Finish that migration with the same source_collection; or undo what it added, with a copy of that "
+        "source: milvusdm abandon; or load anew: mode overwrite with the whole collection.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -76,8 +76,8 @@ def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpe
     client.create_index(target.name, params)
 
 
-def drop_indexes(client: MilvusClient, target: TargetCollection) -> None:
-    for name in client.list_indexes(target.name):
+def drop_indexes(client: MilvusClient, target: TargetCollection, names: Iterable[str]) -> None:
+    for name in names:
         client.drop_index(target.name, name)
 
 
@@ -108,13 +108,15 @@ def searchable(
     A server counts and reads nothing from a collection without an index, so where the user wants none a FLAT one,
     which costs nothing to build, stands in for it. A TargetError is a refusal: it leaves the collection as it was.
     """
-    indexed, loaded = has_index(client, target), is_loaded(client, target)
+    indexes, loaded = set(client.list_indexes(target.name)), is_loaded(client, target)
+    indexed = has_index(client, target)
     if loaded and not keep:
         yield
         return
     if not indexed and not keep:
         index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
     make_searchable(client, target, index, settings.replicas or 1)
+    own = set(client.list_indexes(target.name)) - indexes
     try:
         yield
     except TargetError:
@@ -122,16 +124,18 @@ def searchable(
         raise
     finally:
         if not keep:
-            _take_back(client, target, indexed=indexed, loaded=loaded)
+            _take_back(client, target, own, indexed=indexed, loaded=loaded)
         elif settings.load is False and not loaded:
             client.release_collection(target.name)
 
 
-def _take_back(client: MilvusClient, target: TargetCollection, *, indexed: bool, loaded: bool) -> None:
-    """Leave the collection as it was before."""
+def _take_back(
+    client: MilvusClient, target: TargetCollection, own: Iterable[str], *, indexed: bool, loaded: bool
+) -> None:
+    """Leave the collection as it was before: without our ``own`` indexes."""
     if not (indexed and loaded):
         client.release_collection(target.name)
     if not indexed:
-        drop_indexes(client, target)
+        drop_indexes(client, target, own)
         if loaded:  # without an index: Milvus Lite alone has that
             client.load_collection(target.name)

@@ -1,8 +1,8 @@
-"""Make an empty collection in the target, or find out that it refuses one with these settings."""
+"""Make an empty collection in the target, or have it refused with these settings."""
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,19 @@ class NewCollection:
     settings: CollectionSettings
     index: IndexSpec | None
 
-    def rehearse(self) -> None:
-        """Make and drop it under another name: a refusal comes before the one that it's to replace is dropped."""
-        if not is_lite(self.client):
-            other = replace(self, target=replace(self.target, name=f"milvusdm_{secrets.token_hex(8)}"))
-            other.make({})
-            self.client.drop_collection(other.target.name)
+    @property
+    def digest(self) -> str:
+        """Of all that can't be changed any more once it is made."""
+        target, settings = replace(self.target, name=""), self.settings
+        made_of = (
+            target,
+            vector_type(self.collection).name,
+            self.collection.dimension,
+            self._settings(),
+            settings.mmap,
+        )
+        text = repr((*made_of, bool(settings.dynamic_field)))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def make(self, mark: Mapping[str, str]) -> None:
         """Make it, marked so. Raises TargetError, and leaves nothing, where the target refuses its settings."""
@@ -75,7 +82,7 @@ class NewCollection:
         if self.settings.replicas and self.settings.replicas > 1:
             make_searchable(self.client, self.target, self.index, self.settings.replicas)
             self.client.release_collection(self.target.name)
-        drop_indexes(self.client, self.target)
+        drop_indexes(self.client, self.target, self.client.list_indexes(self.target.name))
 
     def _refusal(self, reason: str) -> TargetError:
         return TargetError(

@@ -6,12 +6,12 @@ A server does not say what ``rootCoord.maxPartitionNum`` it was given: by defaul
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.target_settings import CollectionSettings
-from airflow_provider_milvusdm.targets.milvus_rows import server_version
+from airflow_provider_milvusdm.targets.milvus_rows import is_lite, server_version
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -43,18 +43,28 @@ def refuse_too_many(
         raise _too_many(collection, f"at most {most}, {_origin(settings)}", str(len(partitions)))
 
 
-def make_partitions(client: MilvusClient, collection: str, names: Collection[str]) -> None:
-    """Make partitions. Raises TargetError where the target allows fewer; those that were made stay."""
+def make_partitions(client: MilvusClient, collection: str, names: Iterable[str]) -> None:
+    """Make partitions. Raises TargetError, and leaves none of them, where the target allows fewer."""
     from pymilvus import MilvusException
 
+    made: list[str] = []
     for name in names:
         try:
             client.create_partition(collection, name)
         except MilvusException as error:
             if not any(limit in error.message for limit in LIMITS):
                 raise
-            found = f"{len(names)} to make: {error.message}"
+            for own in made:
+                drop_partition(client, collection, own)
+            found = f"partition {name!r}, after {len(made)} others: {error.message}"
             raise _too_many(collection, "as many as the target allows", found) from None
+        made.append(name)
+
+
+def drop_partition(client: MilvusClient, collection: str, name: str) -> None:
+    if not is_lite(client):
+        client.release_partitions(collection, [name])
+    client.drop_partition(collection, name)
 
 
 def _origin(settings: CollectionSettings) -> str:

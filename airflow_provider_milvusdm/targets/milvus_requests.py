@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SERVICE = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"]
 REQUESTS = {"Insert": milvus_pb2.InsertRequest, "Upsert": milvus_pb2.UpsertRequest}
 REFUSED_CALLS = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
+REQUEST_SECONDS = 120
+"""A server that has no whole request by then takes it no more, should the rest of it come yet."""
 ILLEGAL_ARGUMENT = 1100
 """Milvus's code for it since 2.3; before, ``error_code`` alone says so."""
 
@@ -41,10 +43,13 @@ class UnansweredError(MilvusException):  # type: ignore[misc] # pymilvus has no 
 
 
 class WriteRequests:
-    """Inserts and upserts of batches into one collection; used by several threads at once."""
+    """Inserts and upserts of batches into one collection; used by several threads at once.
 
-    def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
-        self.client, self.target = client, target
+    ``fence`` is called before each request that is sent, and raises where nothing may be written any more.
+    """
+
+    def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], object]) -> None:
+        self.client, self.target, self.fence = client, target, fence
         self.upserts = upserts_as_given(client, target)
         self.handler, self.context = client._get_connection(), client._generate_call_context()
         described = client.describe_collection(target.name)
@@ -64,6 +69,7 @@ class WriteRequests:
     def upsert(self, partition: str, batch: VectorBatch) -> int:
         """Rows that the target took; they are the only ones with their ids."""
         if not self.upserts:
+            self.fence()
             delete_ids(self.client, self.target, partition, batch.ids.tolist())
             return self.insert(partition, batch)
         return int(self._write(send_upsert, "Upsert", partition, batch).upsert_cnt)
@@ -71,7 +77,8 @@ class WriteRequests:
     def _write(self, send: Any, method: str, partition: str, batch: VectorBatch) -> Any:
         encode = self._encoder(batch)
         try:
-            return send(self.handler, encode(method, partition, batch), self.target.name, self.context)
+            request = encode(method, partition, batch)
+            return send(self.handler, request, self.target.name, self.context, self.fence)
         except (grpc.RpcError, MilvusException) as error:
             if encode == self.encode_rows or not _is_refusal(error):
                 raise
@@ -111,18 +118,20 @@ def to_rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]
 
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
-def send_insert(handler: Any, request: bytes, collection: str, context: Any) -> Any:
+def send_insert(handler: Any, request: bytes, collection: str, context: Any, fence: Callable[[], object]) -> Any:
     """Waits where the rate is limited, and sends nothing twice that may have arrived."""
+    fence()
     try:
         return _call(handler, "Insert", request, collection, context)
     except grpc.RpcError as error:
-        if error.code() in IGNORE_RETRY_CODES:
+        if error.code() in IGNORE_RETRY_CODES and error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
             raise
         raise UnansweredError(message=f"no answer to an insert: {error.code()} {error.details()}") from error
 
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
-def send_upsert(handler: Any, request: bytes, collection: str, context: Any) -> Any:
+def send_upsert(handler: Any, request: bytes, collection: str, context: Any, fence: Callable[[], object]) -> Any:
+    fence()
     return _call(handler, "Upsert", request, collection, context)
 
 
@@ -131,7 +140,7 @@ def _call(handler: Any, method: str, request: bytes, collection: str, context: A
     call = handler._final_channel.unary_unary(
         f"/{SERVICE.full_name}/{method}", response_deserializer=milvus_pb2.MutationResult.FromString
     )
-    response = call(request, metadata=context.to_grpc_metadata())
+    response = call(request, metadata=context.to_grpc_metadata(), timeout=REQUEST_SECONDS)
     check_status(response.status)
     update_collection_ts(collection, response.timestamp, handler.server_address, context.get_db_name())
     return response

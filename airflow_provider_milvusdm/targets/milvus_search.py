@@ -45,7 +45,7 @@ def measure_search(
     A hit counts where it is as near as the last of the exact neighbours, so that rows equally near are as good.
     """
     units = [unit for unit in plan.units if unit.stored_rows]
-    vectors = _sample(units, check.queries, plan.fingerprint)
+    vectors = _sample(units, check.queries, "".join(partition.fingerprint for partition in plan.partitions))
     if metric not in DISTANCES or not len(vectors):
         return None
     tags = {tag for tag, name in plan.partition_names.items() if name in partitions}
@@ -75,7 +75,7 @@ def measure_search(
 
 def _sample(units: Sequence[LoadUnit], rows: int, seed: str) -> npt.NDArray[Any]:
     """Vectors of some rows of the source, the same ones each time."""
-    random = np.random.default_rng(int(seed, 16))
+    random = np.random.default_rng(int(seed or "0", 16))
     ends = np.cumsum([unit.stored_rows for unit in units])
     places = random.integers(0, ends[-1], rows).tolist() if units else []
     found = []

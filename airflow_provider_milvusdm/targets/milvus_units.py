@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, LoadUnit
+from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, LoadUnit, TargetCollection
 
 
 def address_units(plans: Sequence[CollectionPlan], created: Sequence[CreatedCollection]) -> list[LoadUnit]:
@@ -24,6 +24,11 @@ def all_rows(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadU
     return _address(plan, created, plan.units)
 
 
+def loaded_into(plan: CollectionPlan, created: CreatedCollection) -> TargetCollection:
+    """The collection under the name that it has while it is loaded."""
+    return replace(plan.target, name=created.own_name or plan.target.name)
+
+
 def _address(plan: CollectionPlan, created: CreatedCollection, units: Iterable[LoadUnit]) -> Iterator[LoadUnit]:
     migration = plan.fingerprint
     for unit in units:
@@ -36,7 +41,7 @@ def _address(plan: CollectionPlan, created: CreatedCollection, units: Iterable[L
             yield replace(
                 unit,
                 slices=slices,
-                target=plan.target,
+                target=loaded_into(plan, created),
                 migration=migration,
                 incarnation=created.incarnation,
                 upsert=created.upsert,

@@ -19,6 +19,7 @@ from airflow_provider_milvusdm.report import (
     SearchReport,
 )
 from airflow_provider_milvusdm.target_settings import CollectionSettings
+from airflow_provider_milvusdm.targets.milvus_abandon import ABANDONED
 from airflow_provider_milvusdm.targets.milvus_alias import switch_alias
 from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
@@ -26,13 +27,20 @@ from airflow_provider_milvusdm.targets.milvus_existing import find_existing
 from airflow_provider_milvusdm.targets.milvus_full import compare_all
 from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, refresh, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, set_mark
+from airflow_provider_milvusdm.targets.milvus_publish import publish
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, is_lite, side_by_side
 from airflow_provider_milvusdm.targets.milvus_sample import compare_sample
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
 from airflow_provider_milvusdm.targets.milvus_search import SearchCheck, measure_search
-from airflow_provider_milvusdm.targets.milvus_units import collection_units
+from airflow_provider_milvusdm.targets.milvus_units import collection_units, loaded_into
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded
-from airflow_provider_milvusdm.vectors import CollectionPlan, CollectionSpec, CreatedCollection, ResolvedPartition
+from airflow_provider_milvusdm.vectors import (
+    CollectionPlan,
+    CollectionSpec,
+    CreatedCollection,
+    ResolvedPartition,
+    TargetCollection,
+)
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -67,6 +75,8 @@ def verify_collection(
     if plan.collection is None or created is None:
         found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
         return CollectionReport(plan.name, plan.target.name, faults=found)
+    if created.action == ABANDONED and not created.planned:
+        return CollectionReport(plan.name, plan.target.name, SKIPPED, created.action, notes=created.notes)
     units = {unit.digest for unit in collection_units(plan, created)}
     loads = list({load.unit: load for load in loads if load.unit in units}.values())
     if len(loads) < len(units):
@@ -93,8 +103,10 @@ class _Verification:
         settings: CollectionSettings,
     ) -> None:
         self.client, self.collection, self.created, self.loads = client, collection, created, loads
-        self.plan = replace(plan, notes=plan.notes + created.notes)
-        self.settings, self.target = settings, plan.target
+        self.fingerprint, self.name = plan.fingerprint, plan.target.name
+        self.target = _found_as(client, loaded_into(plan, created), self.name)
+        self.plan = replace(plan, target=self.target, notes=plan.notes + created.notes)
+        self.settings = settings
         self.index = index_for(client, collection, settings)
         self.loaded: Counter[str] = Counter()
         for load in loads:
@@ -108,27 +120,24 @@ class _Verification:
         changes: Sequence[str],
         store: CheckpointStore | None,
     ) -> CollectionReport:
+        mark = self._mark()
         self._flush()
         refresh(self.client, self.target)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = self._partitions(counted=verify != "none")
             faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
-            compared, different = self._compare(verify, store)
+            compared, different = self._compare(verify, mark, store)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
         gone_on = changes if self.created.action == "synced" else ()
         faults += [*different, *(() if gone_on else changes)]
         if search and search.recall < check.recall:
             faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
-        notes = (
-            *self._not_compared(verify),
-            *unsearched,
-            *map(_next_sync, gone_on),
-            *(() if faults else self._complete()),
-        )
         report = self._report(partitions)
-        report = replace(report, sampled=compared, search=search, faults=tuple(faults), notes=report.notes + notes)
-        return report if faults else replace(report, status=VERIFIED)
+        end = self._left(mark) if faults else self._complete(mark, create_index)
+        notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, gone_on), *end)
+        status = FAILED if faults else VERIFIED
+        return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
 
     def _flush(self) -> None:
         from pymilvus import MilvusException
@@ -157,7 +166,7 @@ class _Verification:
             )
             for part in self.plan.partitions
         )
-        alias = [f"alias {self.plan.alias} would be switched to {self.target.name}"] if self.plan.alias else []
+        alias = [f"alias {self.plan.alias} would be switched to {self.name}"] if self.plan.alias else []
         estimate = estimate_target(self.client, self.collection, self.index, self.plan.rows)
         return replace(
             self._report(partitions),
@@ -180,7 +189,7 @@ class _Verification:
         rows, seconds = sum(self.loaded.values()), sum(load.seconds for load in self.loads)
         return CollectionReport(
             self.plan.name,
-            self.target.name,
+            self.name,
             status=FAILED,
             action=self.created.action,
             metric=self.collection.metric,
@@ -242,10 +251,10 @@ class _Verification:
                 f"counted {part.counted} in the target"
             )
 
-    def _compare(self, verify: str, store: CheckpointStore | None) -> tuple[int, list[str]]:
+    def _compare(self, verify: str, mark: Mark, store: CheckpointStore | None) -> tuple[int, list[str]]:
         """Rows compared, and what was found."""
         if verify == "full" and not self.target.auto_id:
-            return compare_all(self.client, self.plan, self.created, self._mark(), store)
+            return compare_all(self.client, self.plan, self.created, mark, store)
         if verify == "sample" and not self.target.auto_id:
             return compare_sample(self.client, self.plan, self.created.before)
         return 0, []
@@ -256,20 +265,42 @@ class _Verification:
         return ("rows were counted and not compared: their ids are made by the target",)
 
     def _mark(self) -> Mark:
+        """The mark of what was loaded; a collection that is kept has that of the run which loaded it."""
         existing = find_existing(self.client, self.target.name)
-        if existing is None or existing.mark is None or existing.mark.source != self.plan.fingerprint:
+        mark = existing.mark if existing else None
+        own = mark and (self.created.action == "kept" or mark.incarnation == self.created.incarnation)
+        if mark is None or not own or mark.source != self.fingerprint:
             raise TargetError(
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
-                expected="the mark of this migration",
+                expected=f"a mark with source {self.fingerprint}, incarnation {self.created.incarnation}",
                 found="another mark, or none" if existing else "no such collection",
-                cure="It was dropped or made anew by something else: start a new run.",
+                cure="It was dropped or made anew by something else, or another run goes on with it: start a new run.",
             )
-        return existing.mark
+        return mark
 
-    def _complete(self) -> tuple[str, ...]:
-        """Mark the collection, and switch the alias to it; what there is to say of that."""
-        set_mark(self.client, self.target.name, self._mark().completed())
-        return switch_alias(self.client, self.plan)
+    def _complete(self, mark: Mark, create_index: bool) -> tuple[str, ...]:
+        """Give the collection its name and switch the alias to it; what there is to say of that."""
+        if self.created.own_name:
+            publish(self.client, mark)
+            if is_lite(self.client) and create_index and self.settings.load is not False:
+                self.client.load_collection(self.name)  # a rename there releases it
+        else:
+            self._mark()  # once more: nobody else may have taken it over while it was verified
+            set_mark(self.client, self.target.name, mark.completed())
+        return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
+
+    def _left(self, mark: Mark) -> tuple[str, ...]:
+        if self.target.name == self.name:
+            return ()
+        return (
+            f"left as {self.target.name}: a run with the same rows goes on with it, mode overwrite starts anew, "
+            "milvusdm abandon drops it",
+        )
+
+
+def _found_as(client: MilvusClient, target: TargetCollection, name: str) -> TargetCollection:
+    """The collection as it is called now: it has got its name where an earlier attempt came so far."""
+    return target if target.name == name or client.has_collection(target.name) else replace(target, name=name)
 
 
 def _next_sync(change: str) -> str:

@@ -25,6 +25,10 @@ WRITES = {
     "drop_partition",
     "release_partitions",
     "alter_collection_properties",
+    "rename_collection",
+    "create_alias",
+    "alter_alias",
+    "drop_alias",
 }
 ROWS = {"Insert", "Upsert"}
 """Writes that go over the client's channel."""

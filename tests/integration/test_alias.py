@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, Collecti
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.targets.milvus_alias import aliased
 from tests.chain import Chain
-from tests.collections_2x import make_collection, stored
+from tests.collections_2x import called, make_collection, stored
 from tests.directories import random_rows, write_directory
 from tests.integration.killed import create
 from tests.milvus1x_directory import Milvus1xDirectory
@@ -129,7 +129,7 @@ def test_a_failed_verification_leaves_the_alias(client: MilvusClient, tmp_path: 
     report = migrate(
         client,
         directory,
-        before_verify=lambda: client.delete(plan.target.name, ids=[NEW[3]], partition_name="_default"),
+        before_verify=lambda: client.delete(called(client, plan.target.name), ids=[NEW[3]], partition_name="_default"),
     )
     assert report.status == FAILED
     assert (aliased(client, "articles"), seen(client)) == (old.target, set(OLD))

@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.targets import milvus_writer
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
 from tests.chain import Chain
-from tests.collections_2x import load_all, make_collection, mark, stored, stored_in_all
+from tests.collections_2x import called, load_all, make_collection, mark, own_names, stored, stored_in_all
 from tests.directories import random_rows, write_directory
 from tests.integration.killed import create, load
 
@@ -118,21 +118,23 @@ def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(
     client: MilvusClient, one: Migrations
 ) -> None:
     load(client, one.create()[0][1], {}, moment=9)
+    assert not client.has_collection("c00")
     assert mark(client, "c00")["state"] == "loading"
     report = one.chain.run("*", "append")["c00"]
     assert (report.status, report.action) == (VERIFIED, "resumed")
     assert [(part.before, part.loaded, part.counted) for part in report.partitions] == [(0, 8, 8)] * 3
     assert mark(client, "c00")["state"] == "complete"
-    one.check_stored()
+    assert own_names(client, "c00") == []
+    assert stored(client, "c00") == {tag: one.directory.live("c00", tag) for tag in PARTITIONS}
 
 
 def test_overwrite_starts_a_half_loaded_collection_anew(client: MilvusClient, one: Migrations) -> None:
     load(client, one.create()[0][1], {}, moment=9)
-    first = mark(client, "c00")
+    first = called(client, "c00")
     [created], _ = one.chain.create(one.plans, "overwrite")
-    assert (created.action, created.upsert) == ("overwritten", False)
-    assert mark(client, "c00")["incarnation"] != first["incarnation"]
-    assert client.get_collection_stats("c00")["row_count"] == 0
+    assert (created.action, created.upsert) == ("created", False)
+    assert created.own_name == called(client, "c00") != first
+    assert client.get_collection_stats(created.own_name)["row_count"] == 0
 
 
 def test_an_append_goes_on_and_counts_the_rows_from_before_once(client: MilvusClient, tmp_path: Path) -> None:
@@ -183,7 +185,9 @@ def test_a_creation_killed_at_any_moment_is_repeated(
             killed += 1
             created, faults = chain.create(plans, mode)
             assert not faults
-            chain.load(plans, created)
+            report = chain.verify(plans, created, chain.load(plans, created))[name]
+            assert report.status == VERIFIED
+            assert own_names(client, name) == []
     assert 4 <= killed < len(names)
     expected = {tag: OTHER[tag] for tag in kept or []}
     assert stored_in_all(client, names[:killed]) == {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +21,8 @@ from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
 from tests.chain import Chain
-from tests.collections_2x import load_all, make_collection, mark, stored
-from tests.directories import write_directory
+from tests.collections_2x import called, load_all, make_collection, mark, stored
+from tests.directories import random_rows, write_directory
 from tests.integration.killed import Checkpoints, load
 
 PARTITIONS = {"_default": range(20), "a": range(20)}
@@ -31,9 +31,11 @@ PARTITIONS = {"_default": range(20), "a": range(20)}
 class Migration:
     """A collection created, and the units to load into it."""
 
-    def __init__(self, client: MilvusClient, path: Path, *, seed: int = 1, ids: range = range(20)) -> None:
+    def __init__(
+        self, client: MilvusClient, path: Path, *, ids: range = range(20), tags: Sequence[str] = tuple(PARTITIONS)
+    ) -> None:
         self.client = client
-        self.directory = write_directory(path, {"news": dict.fromkeys(PARTITIONS, ids)}, seed=seed)
+        self.directory = write_directory(path, {"news": dict.fromkeys(tags, ids)})
         self.chain = Chain(self.directory.path, client)
         self.plans: list[CollectionPlan] = self.chain.plan()
 
@@ -51,38 +53,44 @@ def migration(client: MilvusClient, tmp_path: Path) -> Migration:
     return Migration(client, tmp_path / "milvus")
 
 
+THERE = {"_default": random_rows(range(50, 60), 1), "a": {}}
+"""What a collection holds that rows are added to."""
+
+
 @pytest.mark.parametrize(
     ("mode", "selection"),
     [
-        ("skip", "news"),
+        ("skip", {"news": ["b"]}),
         ("append", "news"),
         ("append", {"news": ["a"]}),
         ("overwrite", {"news": ["a"]}),
-        ("overwrite", {"news": ["_default", "a"]}),
     ],
 )
-def test_a_collection_that_another_source_left_half_loaded_is_refused(
+def test_a_collection_that_another_source_left_half_appended_is_refused(
     client: MilvusClient, tmp_path: Path, migration: Migration, mode: str, selection: Any
 ) -> None:
-    migration.create()
+    make_collection(client, "news", THERE)
+    migration.create("append")
     before = client.describe_collection("news")
-    other = Migration(client, tmp_path / "other", ids=range(100, 120))
+    other = Migration(client, tmp_path / "other", ids=range(100, 120), tags=("_default", "a", "b"))
     created, faults = other.chain.create(other.chain.plan(selection), mode)
     assert created == []
     [fault] = faults["news"]
     assert "ollection 'news' of the target is half loaded, from another source or selection" in fault
     assert f"its mark names source {migration.plans[0].fingerprint}" in fault
-    assert "mode overwrite with the whole collection, or drop it, or rename." in fault
+    assert "milvusdm abandon" in fault
     assert client.describe_collection("news") == before
 
 
-def test_overwrite_of_the_whole_collection_takes_it_from_another_source(
+def test_what_another_source_left_half_loaded_makes_room(
     client: MilvusClient, tmp_path: Path, migration: Migration
 ) -> None:
     load_unit(client, migration.create()[0], Checkpoints())
+    left = called(client, "news")
     other = Migration(client, tmp_path / "other", ids=range(100, 120))
-    for unit in other.create("overwrite"):
+    for unit in other.create():
         load_unit(client, unit, Checkpoints())
+    assert [called(client, "news")] == client.list_collections() != [left]
     assert mark(client, "news")["source"] == other.plans[0].fingerprint
     load_all(client, ["news"])
     assert stored(client, "news") == other.expected()
@@ -112,16 +120,16 @@ def test_a_checkpoint_for_other_rows_is_thrown_away(client: MilvusClient, migrat
 
 
 def drop(client: MilvusClient, path: Path) -> None:
-    client.drop_collection("news")
+    client.drop_collection(called(client, "news"))
 
 
 def make_by_hand(client: MilvusClient, path: Path) -> None:
-    client.drop_collection("news")
-    make_collection(client, "news", {"a": {}})
+    name = called(client, "news")
+    client.drop_collection(name)
+    make_collection(client, name, {"a": {}})
 
 
 def make_by_another_migration(client: MilvusClient, path: Path) -> None:
-    client.drop_collection("news")
     Migration(client, path / "other", ids=range(7)).create()
 
 
@@ -130,7 +138,7 @@ def make_by_another_migration(client: MilvusClient, path: Path) -> None:
     [
         (drop, "found no such collection"),
         (make_by_hand, "found no mark"),
-        (make_by_another_migration, "found a mark with source"),
+        (make_by_another_migration, "found no such collection"),
     ],
 )
 def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
@@ -142,22 +150,40 @@ def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
     change(client, tmp_path)
     with pytest.raises(TargetError) as error:
         load_unit(client, units[0], store)
-    assert "'news' of the target is not the one that was made for this load" in str(error.value)
+    assert f"{units[0].target.name!r} of the target is not the one that was made for this load" in str(error.value)
     assert f"xpected a mark with source {migration.plans[0].fingerprint}" in str(error.value)
     assert found in str(error.value)
     assert "clear create_collection and what follows, or start a new run." in str(error.value)
 
 
 def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, migration: Migration) -> None:
-    """With its checkpoint it writes nothing; without it, its rows take their own places."""
+    """Its collection has its name by now: nothing is called as it was."""
     created, _ = migration.chain.create(migration.plans)
+    loads = migration.chain.load(migration.plans, created)
+    report = verify_collection(client, migration.plans[0], created[0], loads)
+    assert (report.status, mark(client, "news")["state"]) == (VERIFIED, "complete")
+    for stores in (migration.chain.stores, {}):
+        migration.chain.stores = stores
+        with pytest.raises(TargetError, match="found no such collection"):
+            migration.chain.load(migration.plans, created)
+    again = verify_collection(client, migration.plans[0], created[0], loads)
+    assert (again.status, mark(client, "news")["state"]) == (VERIFIED, "complete")
+    assert stored(client, "news") == migration.expected()
+
+
+def test_a_finished_unit_of_an_append_that_is_cleared_changes_nothing(
+    client: MilvusClient, migration: Migration
+) -> None:
+    """With its checkpoint it writes nothing; without it, its rows take their own places."""
+    make_collection(client, "news", THERE)
+    created, _ = migration.chain.create(migration.plans, "append")
     loads = migration.chain.load(migration.plans, created)
     report = verify_collection(client, migration.plans[0], created[0], loads)
     assert (report.status, mark(client, "news")["state"]) == (VERIFIED, "complete")
     assert migration.chain.load(migration.plans, created) == [replace(load, seconds=ANY) for load in loads]
     migration.chain.stores.clear()
     migration.chain.load(migration.plans, created)
-    assert stored(client, "news") == migration.expected()
+    assert stored(client, "news") == {tag: THERE[tag] | rows for tag, rows in migration.expected().items()}
 
 
 def test_a_load_task_tried_again_whose_notes_are_lost_doubles_nothing(
@@ -177,7 +203,7 @@ def test_a_load_task_of_a_run_that_another_goes_on_with_is_refused(client: Milvu
     units, store = migration.create(), Checkpoints()
     load(client, units[0], store, 5)
     others = migration.create()
-    with pytest.raises(TargetError, match="another run goes on with it"):
+    with pytest.raises(TargetError, match="found no such collection"):
         load_unit(client, units[0], store)
     for unit in others:
         load_unit(client, unit, Checkpoints())

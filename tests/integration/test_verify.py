@@ -14,11 +14,10 @@ from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets import milvus_compare, milvus_rows
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-from airflow_provider_milvusdm.targets.milvus_mark import new_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, RowPolicies
 from tests.chain import Chain
-from tests.collections_2x import insert, is_lite, make_collection, mark
+from tests.collections_2x import called, insert, is_lite, make_collection, mark
 from tests.directories import random_rows, random_vectors, write_directory
 from tests.integration.killed import Checkpoints, KilledError
 from tests.integration.side_by_side import migrate
@@ -40,11 +39,15 @@ class Loaded:
         self, client: MilvusClient, directory: Milvus1xDirectory, selection: Any = "news", **options: Any
     ) -> None:
         self.client = client
-        chain = Chain(directory.path, client, **options)
+        self.chain = Chain(directory.path, client, **options)
         self.plan: CollectionPlan
-        [self.plan] = chain.plan(selection)
-        self.created: CreatedCollection = create_collection(client, self.plan, "skip", create_index=False)
-        self.loads = chain.load([self.plan], [self.created])
+        [self.plan] = self.chain.plan(selection)
+        self.load()
+
+    def load(self) -> None:
+        """By a new run, which goes on with what another left."""
+        self.created: CreatedCollection = create_collection(self.client, self.plan, "skip", create_index=False)
+        self.loads = self.chain.load([self.plan], [self.created])
 
     def verify(self, **options: Any) -> CollectionReport:
         return verify_collection(self.client, self.plan, self.created, self.loads, **options)
@@ -59,11 +62,11 @@ def test_rows_lost_added_and_changed_behind_its_back_are_found(
     client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
     loaded = Loaded(client, directory)
-    client.delete("news", ids=[110], partition_name="lost")
-    insert(client, "news", "extra", random_rows([999], 7))
+    client.delete(called(client, "news"), ids=[110], partition_name="lost")
+    insert(client, called(client, "news"), "extra", random_rows([999], 7))
     ids, vectors = PARTITIONS["changed"], random_vectors(20, 8)
     rows = [{"id": row_id, "embedding": vector} for row_id, vector in zip(ids, vectors, strict=True)]
-    client.upsert("news", rows, partition_name="changed")
+    client.upsert(called(client, "news"), rows, partition_name="changed")
     report = loaded.verify()
     assert report.status == FAILED
     expected = "expected 0 rows from before and 20 loaded, counted"
@@ -81,7 +84,7 @@ def test_a_zero_that_lost_its_sign_is_found(lite_client: MilvusClient, tmp_path:
     directory.write()
     loaded = Loaded(lite_client, directory)
     assert loaded.verify().status == VERIFIED
-    lite_client.upsert("news", [{"id": 7, "embedding": [0.0, 1.0]}])
+    lite_client.upsert(called(lite_client, "news"), [{"id": 7, "embedding": [0.0, 1.0]}])
     [fault] = loaded.verify().faults
     assert "1 of 1 sampled rows are missing or differ in the target: ids 7" in fault
 
@@ -180,10 +183,12 @@ def test_full_verification_names_every_kind_of_difference(client: MilvusClient, 
     loaded = Loaded(client, directory)
     report = loaded.verify(verify="full")
     assert (report.status, report.sampled, report.faults) == (VERIFIED, 80, ())
-    client.delete("news", ids=[110, 117], partition_name="lost")
-    insert(client, "news", "extra", random_rows(range(900, 925), 7))
+    client.delete(called(client, "news"), ids=[110, 117], partition_name="lost")
+    insert(client, called(client, "news"), "extra", random_rows(range(900, 925), 7))
     changed = random_rows([305], 8)
-    client.upsert("news", [{"id": 305, "embedding": np.frombuffer(changed[305], "<f4")}], partition_name="changed")
+    client.upsert(
+        called(client, "news"), [{"id": 305, "embedding": np.frombuffer(changed[305], "<f4")}], partition_name="changed"
+    )
     faults = loaded.verify(verify="full").faults
     named = ", ".join(map(str, range(900, 920)))
     assert set(faults) == {
@@ -197,8 +202,8 @@ def test_full_verification_names_every_kind_of_difference(client: MilvusClient, 
 
 def test_full_verification_finds_what_the_counts_hide(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
     loaded = Loaded(lite_client, directory)
-    lite_client.delete("news", ids=[110], partition_name="lost")
-    insert(lite_client, "news", "lost", random_rows([-(2**63)], 7))
+    lite_client.delete(called(lite_client, "news"), ids=[110], partition_name="lost")
+    insert(lite_client, called(lite_client, "news"), "lost", random_rows([-(2**63)], 7))
     assert loaded.verify(verify="counts").status == VERIFIED
     assert loaded.verify(verify="full").faults == (
         "partition 'lost': 1 rows are missing in the target: ids 110",
@@ -214,7 +219,7 @@ def test_full_verification_of_keys_of_their_own_compares_the_ids_too(lite_client
     loaded = Loaded(lite_client, directory, policies=policies)
     assert loaded.verify(verify="full").sampled == 3
     [row] = lite_client.query("news", filter="source_id == 6", output_fields=["*"])
-    lite_client.upsert("news", [row | {"source_id": 7}])
+    lite_client.upsert(called(lite_client, "news"), [row | {"source_id": 7}])
     [fault] = loaded.verify(verify="full").faults
     assert fault == f"partition '_default': 1 rows differ in the target: ids {row['id']}"
     assert "sampled rows are missing or differ" in loaded.verify(verify="sample").faults[0]
@@ -278,11 +283,11 @@ def test_full_verification_starts_anew_for_another_incarnation_or_where_somethin
     loaded = Loaded(lite_client, directory)
     whole, checkpoints = queries_left(loaded, Checkpoints()), Checkpoints()
     interrupted(loaded, whole - 1, checkpoints)
-    set_mark(lite_client, "news", new_mark(loaded.plan.fingerprint, {}))
+    loaded.load()
     assert queries_left(loaded, checkpoints) == whole
-    insert(lite_client, "news", "_default", random_rows([999], 7))
+    insert(lite_client, called(lite_client, "news"), "_default", random_rows([999], 7))
     interrupted(loaded, whole - 1, checkpoints)
-    lite_client.delete("news", ids=[999])
+    lite_client.delete(called(lite_client, "news"), ids=[999])
     assert queries_left(loaded, checkpoints) == whole
 
 
@@ -290,7 +295,7 @@ def test_without_verification_what_was_acknowledged_is_taken_for_loaded(
     lite_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
     loaded = Loaded(lite_client, directory)
-    lite_client.delete("news", ids=[110])
+    lite_client.delete(called(lite_client, "news"), ids=[110])
     report = loaded.verify(verify="none")
     assert (report.status, {part.counted for part in report.partitions}) == (VERIFIED, {None})
     assert mark(lite_client, "news")["state"] == "complete"

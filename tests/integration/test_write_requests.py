@@ -31,7 +31,7 @@ def make(client: MilvusClient, vectors: np.ndarray, **other_field: Any) -> Write
     client.create_collection("news", schema=schema)
     if not binary:
         create_index(client, "news", "L2")
-    return WriteRequests(client, TARGET)
+    return WriteRequests(client, TARGET, lambda: None)
 
 
 def rows(ids: np.ndarray, vectors: np.ndarray) -> dict[int, bytes]:

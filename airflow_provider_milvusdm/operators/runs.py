@@ -1,0 +1,81 @@
+"""What Airflow knows of runs: which one a task is of, and whether another has ended."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from airflow.sdk.api.client import ServerResponseError
+from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.execution_time import supervisor, task_runner
+
+from airflow_provider_milvusdm.targets.milvus_runs import Run
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+ENDED = ("success", "failed")
+NOT_FOUND = 404
+
+
+class AirflowRuns:
+    """The run of a task, and others by what can be known for certain.
+
+    A run of ``dag.test()`` (the command line) has ended when its process is gone, which only the same host can tell.
+    Any other has ended when this Airflow says so: then its tasks have ended, or are taken for dead.
+
+    :param context: of the task.
+    :param take_over: take a run for ended where nobody can tell.
+    """
+
+    def __init__(self, context: Context, *, take_over: bool = False) -> None:
+        self.task_instance, self.take_over = context["ti"], take_over
+        self.own = Run(self.task_instance.dag_id, self.task_instance.run_id, _own_process())
+
+    def is_over(self, run: Run) -> bool | None:
+        """Whether it has ended; None where that can't be told."""
+        over = _process_is_gone(run.process) if run.process else self._has_ended(run)
+        return True if over is None and self.take_over else over
+
+    def _has_ended(self, run: Run) -> bool | None:
+        try:
+            state = self.task_instance.get_dagrun_state(run.dag_id, run.run_id)
+        except (AirflowRuntimeError, ServerResponseError) as error:
+            if not _is_unknown(error):
+                raise
+            return None
+        return state in ENDED
+
+
+def _own_process() -> str:
+    """The process of a run that is one process; empty where each task has its own."""
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if not isinstance(comms, supervisor.InProcessSupervisorComms):
+        return ""
+    return f"{_host()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+
+
+def _process_is_gone(process: str) -> bool | None:
+    host, number, started = process.rsplit("/", 2)
+    if host != _host():
+        return None
+    try:
+        return bool(abs(psutil.Process(int(number)).create_time() - float(started)) > 1)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _host() -> str:
+    """This host, and the namespace that its process numbers are of."""
+    try:
+        return f"{platform.node()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return platform.node()
+
+
+def _is_unknown(error: Any) -> bool:
+    if isinstance(error, ServerResponseError):
+        return bool(error.response.status_code == NOT_FOUND)
+    return bool((error.error.detail or {}).get("status_code") == NOT_FOUND)

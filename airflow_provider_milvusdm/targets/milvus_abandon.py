@@ -1,0 +1,115 @@
+"""Give up what a run left half done: what it wrote is removed, and the target is as it was before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.sources.read import read_slices, rows_within
+from airflow_provider_milvusdm.targets.milvus_decide import Case
+from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
+from airflow_provider_milvusdm.targets.milvus_index import searchable
+from airflow_provider_milvusdm.targets.milvus_mark import ADDED, APPENDED, Mark, restore_mark, unpack_counts
+from airflow_provider_milvusdm.targets.milvus_new import drop_leftovers
+from airflow_provider_milvusdm.targets.milvus_rows import (
+    IDS_A_QUERY,
+    count_rows,
+    delete_ids,
+    existing_ids,
+    is_lite,
+    read_rows,
+    rows_of,
+    side_by_side,
+)
+from airflow_provider_milvusdm.targets.milvus_units import all_rows
+from airflow_provider_milvusdm.vectors import CreatedCollection
+
+ABANDONED = "abandoned"
+UNDONE = (ADDED, APPENDED)
+
+
+def abandon(case: Case) -> CreatedCollection:
+    """Drop what was loaded under a name of its own; of what was added to a collection, remove each row.
+
+    Those rows are told by the source, which must still hold them: by id, and bit for bit. TargetError, and nothing is
+    removed, where the counts would not be those of before.
+    """
+    notes = [f"{leftover.name} was dropped" for leftover in case.leftovers]
+    mark = case.existing.mark if case.existing else None
+    if mark and mark.is_loading:
+        with searchable(case.client, case.target, case.index, case.settings, keep=False):
+            notes.append(f"{_Undoing(case, mark).undo()} rows of {case.target.name} were removed")
+        restore_mark(case.client, case.target.name, mark.before_it())
+    drop_leftovers(case)
+    return CreatedCollection(case.plan.name, ABANDONED, notes=tuple(notes or ["nothing was left half done"]))
+
+
+class _Undoing:
+    """Rows that were added to a collection being removed."""
+
+    def __init__(self, case: Case, mark: Mark) -> None:
+        if mark.action not in UNDONE or case.target.auto_id:
+            raise _cannot(case, mark)
+        self.case, self.client, self.target = case, case.client, case.target
+        self.before = unpack_counts(case.wanted, mark)
+
+    def undo(self) -> int:
+        """Rows removed."""
+        await_jobs(self.client, self.target.name)
+        found = Counter[str]()
+        for partition, ids in self._added():
+            self._refuse_rows_elsewhere(partition, ids)
+            found[partition] += len(ids)
+        self._check(found)
+        for partition, ids in self._added():
+            delete_ids(self.client, self.target, partition, ids)
+        self._check(Counter())
+        return found.total()
+
+    def _added(self) -> Iterator[tuple[str, list[int]]]:
+        """Ids of rows of the source that the target holds just so, in batches."""
+        plan = self.case.plan
+        for unit in all_rows(plan, CreatedCollection(plan.name, "", self.before)):
+            rows = min(rows_within(unit.collection), IDS_A_QUERY)
+            for _, partition, batch in read_slices(unit.source, unit.collection, unit.slices, rows):
+                wanted = rows_of(batch)
+                found = read_rows(self.client, self.target, partition, list(wanted), list(batch.columns), IDS_A_QUERY)
+                yield partition, [row_id for row_id, row in wanted.items() if found.get(row_id) == row]
+
+    def _check(self, added: Counter[str]) -> None:
+        """Refuse where the rows beside those added are not as many as before."""
+        names = list(self.before)
+        counts = side_by_side(self.client, partial(count_rows, self.client, self.target), names)
+        for name, count in zip(names, counts, strict=True):
+            if count - added[name] != self.before[name]:
+                raise TargetError(
+                    f"what was added to partition {name!r} of collection {self.target.name!r} can't be told",
+                    expected=f"{self.before[name]} rows from before, and the source's beside them",
+                    found=f"{count} rows, {added[name]} of them the source's",
+                    cure="Name a copy of the source as it was when they were added: rows that it has lost since can't "
+                    "be found by it. Or rows were inserted or deleted meanwhile: then nobody can tell any more.",
+                )
+
+    def _refuse_rows_elsewhere(self, partition: str, ids: list[int]) -> None:
+        """Milvus Lite deletes an id from all partitions."""
+        if not is_lite(self.client) or self.target.partition_field or not self.case.existing:
+            return
+        for other in self.case.existing.partitions - {partition}:
+            if found := existing_ids(self.client, self.target, other, ids):
+                raise TargetError(
+                    f"rows of partition {partition!r} of collection {self.target.name!r} can't be removed alone",
+                    found=f"ids {', '.join(map(str, found[:20]))} in partition {other!r}, too, and Milvus Lite, which "
+                    "deletes an id from all partitions",
+                    cure="Finish the run with the same source instead.",
+                )
+
+
+def _cannot(case: Case, mark: Mark) -> TargetError:
+    return TargetError(
+        f"what a run left half done in collection {case.target.name!r} can't be undone",
+        expected="rows that were added to it, with ids of their own",
+        found=f"{mark.action}, ids made by the target" if case.target.auto_id else mark.action,
+        cure="What it deleted is gone. Run it again with the same mode, or use mode overwrite.",
+    )

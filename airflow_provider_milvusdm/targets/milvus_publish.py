@@ -1,0 +1,60 @@
+"""Give a verified collection its name: readers see what was there before, then all of the new rows.
+
+Renames take a server milliseconds. Where one is killed between two of them, the next run goes on or goes back: see
+:mod:`airflow_provider_milvusdm.targets.milvus_leftovers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.exceptions import VerificationError
+from airflow_provider_milvusdm.targets.milvus_alias import aliased, list_aliases, switch_to
+from airflow_provider_milvusdm.targets.milvus_leftovers import note_former
+from airflow_provider_milvusdm.targets.milvus_mark import OVERWRITTEN, Mark, set_mark
+from airflow_provider_milvusdm.targets.milvus_own_name import former_name, own_name
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+def publish(client: MilvusClient, mark: Mark) -> None:
+    """Give the collection with this mark its name; one that has it is replaced where that is what was asked for."""
+    name = own_name(mark.target, mark.incarnation)
+    if client.has_collection(name):
+        set_mark(client, name, mark.verified())
+        if client.has_collection(mark.target):
+            if mark.action != OVERWRITTEN:
+                raise _taken(mark, name)
+            note_former(client, mark.target, mark.run)
+            client.rename_collection(mark.target, former_name(mark.target, mark.incarnation))
+        client.rename_collection(name, mark.target)
+    finish(client, mark)
+
+
+def finish(client: MilvusClient, mark: Mark) -> None:
+    """Whatever is left to do once the collection has its name: aliases, and an end of the former one."""
+    former = former_name(mark.target, mark.incarnation)
+    if client.has_collection(former):
+        for alias in list_aliases(client, former):
+            switch_to(client, alias, mark.target)
+        client.drop_collection(former)
+    make_aliases(client, mark.target, mark.aliases)
+    set_mark(client, mark.target, mark.completed())
+
+
+def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> None:
+    """Have those of ``aliases`` that stand for nothing stand for ``target``."""
+    for alias in aliases:
+        if not aliased(client, alias):
+            switch_to(client, alias, target)
+
+
+def _taken(mark: Mark, name: str) -> VerificationError:
+    return VerificationError(
+        f"collection {mark.target!r} of the target was made by something else while its rows were loaded",
+        expected="no collection of this name, as when this run began",
+        found=f"one; the verified rows are in {name!r}",
+        cure=f"Rename or drop one of them: client.rename_collection({name!r}, ...); or use mode overwrite.",
+    )
