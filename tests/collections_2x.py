@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -97,7 +98,8 @@ def called(client: MilvusClient, collection: str) -> str:
 
 def own_names(client: MilvusClient, collection: str) -> list[str]:
     """Names that runs gave to what is to become `collection`, or was it."""
-    return [name for name in client.list_collections() if name.startswith(f"{collection}__milvusdm_")]
+    own = re.compile(re.escape(collection[:224]) + "__milvusdm_[0-9a-f]{16}(_old)?")
+    return [name for name in client.list_collections() if own.fullmatch(name)]
 
 
 def mark(client: MilvusClient, collection: str) -> Any:

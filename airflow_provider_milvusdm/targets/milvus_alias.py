@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.targets.milvus_own_name import FINGERPRINT_LENGTH
+from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_schema import NAME_LENGTH, target_name
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def switch_alias(client: MilvusClient, plan: CollectionPlan) -> tuple[str, ...]:
     if not plan.alias:
         return ()
     before, name = aliased(client, plan.alias), plan.target.name
-    switch_to(client, plan.alias, name)
+    switch_to(client, name, plan.alias)
     if before == name:
         return (f"alias {plan.alias} stands for {name} already",)
     if before:
@@ -122,16 +123,18 @@ def switch_alias(client: MilvusClient, plan: CollectionPlan) -> tuple[str, ...]:
     return (f"alias {plan.alias} stands for {name} now; {back}",)
 
 
-def switch_to(client: MilvusClient, alias: str, name: str) -> None:
-    """Have an alias stand for a collection from one moment to the next, whether there is such an alias or not."""
-    before = aliased(client, alias)
-    if not before:
-        _make_alias(client, name, alias)
-        return
-    client.alter_alias(name, alias)
-    if before != name:
+def switch_to(client: MilvusClient, name: str, *aliases: str) -> None:
+    """Have aliases stand for a collection from one moment to the next, whether there are such aliases or not."""
+    moved = [alias for alias in aliases if aliased(client, alias) not in ("", name)]
+    for alias in aliases:
+        if aliased(client, alias):
+            client.alter_alias(name, alias)
+        else:
+            _make_alias(client, name, alias)
+    if moved and not is_lite(client):
         time.sleep(SETTLED_SECONDS)
-        client.alter_alias(name, alias)
+        for alias in moved:
+            client.alter_alias(name, alias)
 
 
 def list_aliases(client: MilvusClient, name: str) -> list[str]:

@@ -37,8 +37,7 @@ def finish(client: MilvusClient, mark: Mark) -> None:
     """Whatever is left to do once the collection has its name: aliases, and an end of the former one."""
     former = former_name(mark.target, mark.incarnation)
     if client.has_collection(former):
-        for alias in list_aliases(client, former):
-            switch_to(client, alias, mark.target)
+        switch_to(client, mark.target, *list_aliases(client, former))
         client.drop_collection(former)
     make_aliases(client, mark.target, mark.aliases)
     set_mark(client, mark.target, mark.completed())
@@ -46,9 +45,7 @@ def finish(client: MilvusClient, mark: Mark) -> None:
 
 def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> None:
     """Have those of ``aliases`` that stand for nothing stand for ``target``."""
-    for alias in aliases:
-        if not aliased(client, alias):
-            switch_to(client, alias, target)
+    switch_to(client, target, *[alias for alias in aliases if not aliased(client, alias)])
 
 
 def _taken(mark: Mark, name: str) -> VerificationError:

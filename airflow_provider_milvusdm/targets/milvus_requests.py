@@ -19,6 +19,7 @@ from pymilvus.client.utils import check_status
 from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, upserts_as_given
 from airflow_provider_milvusdm.targets.milvus_wire import encode_write
 
@@ -80,6 +81,8 @@ class WriteRequests:
             request = encode(method, partition, batch)
             return send(self.handler, request, self.target.name, self.context, self.fence)
         except (grpc.RpcError, MilvusException) as error:
+            if isinstance(error.__cause__, TargetError):  # the fence's, which pymilvus wraps
+                raise error.__cause__ from None
             if encode == self.encode_rows or not _is_refusal(error):
                 raise
             log.warning("collection %s takes no columns alone, so rows are sent: %s", self.target.name, error)
