@@ -135,7 +135,7 @@ def test_each_param_is_typed_described_and_has_a_default_or_is_required(kind: st
 def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
     choices = {name: dag.params.get_param(name).schema.get("enum") for name in ("mode", "verify", "unflushed_log")}
     assert choices == {
-        "mode": ["skip", "append", "overwrite", "sync"],
+        "mode": ["skip", "append", "overwrite", "sync", "abandon"],
         "verify": ["counts", "sample", "full", "none"],
         "unflushed_log": ["replay", "ignore", "error"],
     }
