@@ -157,12 +157,15 @@ class Catalog:
         return [DEFAULT_PARTITION, *counts]
 
     def flushed_lsns(self, collection: str) -> dict[str, int]:
-        """By tag: the last log position whose operations are in the segments."""
-        own = self.collections[collection]["flush_lsn"]
+        """By tag: the last log position whose operations are in the partition's segments.
+
+        Its own, for a flush commits them one by one: a server killed in one leaves partitions behind their collection.
+        """
         rows = self.partitions.get(collection, [])
         for row in rows:
             self._check(row, "Tables")
-        return {DEFAULT_PARTITION: own} | {row["partition_tag"]: max(own, row["flush_lsn"]) for row in rows}
+        own = {DEFAULT_PARTITION: self.collections[collection]["flush_lsn"]}
+        return own | {row["partition_tag"]: row["flush_lsn"] for row in rows}
 
     def _refuse_tags(self, collection: str, tags: list[str]) -> NoReturn:
         raise DamagedSourceError(

@@ -166,12 +166,15 @@ def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
                 cure=FLUSH_IT,
             )
         )
-    partitions = tuple(
-        replace(partition, segments=(*partition.segments, *unflushed.segments(partition.tag)))
-        for partition in one.partitions
-    )
+    partitions = tuple(_with_segments_of_log(partition, unflushed) for partition in one.partitions)
     note = f"replayed from the 1.x server's log: {unflushed.inserted} rows inserted, {unflushed.deleted} ids deleted"
     return replace(one, partitions=partitions, unflushed=unflushed, notes=(*one.notes, note))
+
+
+def _with_segments_of_log(partition: PartitionSpec, unflushed: Unflushed) -> PartitionSpec:
+    added = tuple(unflushed.segments(partition.tag))
+    rows = sum(segment.live_rows for segment in added)
+    return replace(partition, segments=(*partition.segments, *added), replayed_rows=rows)
 
 
 def _ignored(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:

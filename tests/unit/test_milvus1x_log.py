@@ -97,25 +97,31 @@ def test_rows_above_the_collections_flush_refuse_it_alone(directory: Milvus1xDir
 
 
 @pytest.mark.parametrize(
-    ("own", "partition", "tags", "refused"),
+    ("collection_is_flushed", "partition_is_flushed", "tags", "refused"),
     [
-        (0, 0, None, True),
-        (0, 0, ["x"], True),
-        (0, 0, ["_default"], False),
-        (1 << 31, 0, None, False),
-        (0, 1 << 31, None, False),
-        (0, 1 << 31, ["x"], False),
+        (False, False, None, True),
+        (False, False, ["x"], True),
+        (False, False, ["_default"], False),
+        (True, False, None, True),
+        (True, False, ["x"], True),
+        (False, True, None, False),
+        (False, True, ["x"], False),
     ],
 )
-def test_a_partition_is_flushed_as_far_as_it_or_its_collection_is(
-    directory: Milvus1xDirectory, log: Log, own: int, partition: int, tags: list[str] | None, refused: bool
+def test_a_partition_is_flushed_as_far_as_its_own_row_says(
+    directory: Milvus1xDirectory,
+    log: Log,
+    collection_is_flushed: bool,
+    partition_is_flushed: bool,
+    tags: list[str] | None,
+    refused: bool,
 ) -> None:
-    news = directory.collection("news", dimension=4, flush_lsn=own)
-    directory.partition(news, "x", flush_lsn=partition)
-    directory.partition(news, "gone", state=DROPPED)
-    log.add(INSERT_FLOAT, "news", "x", (1,), bytes(16))
+    lsn = log.add(INSERT_FLOAT, "news", "x", (1,), bytes(16))
     log.add(INSERT_FLOAT, "news", "gone", (1,), bytes(16))
     log.write()
+    news = directory.collection("news", dimension=4, flush_lsn=lsn * collection_is_flushed)
+    directory.partition(news, "x", flush_lsn=lsn * partition_is_flushed)
+    directory.partition(news, "gone", state=DROPPED)
     [found] = errors(inspect(directory.write(), {"news": tags}, unflushed_log="error")).values()
     assert bool(found) == refused
 

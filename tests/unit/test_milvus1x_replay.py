@@ -100,6 +100,26 @@ def test_a_deletion_without_a_tag_is_of_every_partition_and_one_with_a_tag_of_th
     assert replayed(path, tags=["x"]) == {"x": [row(3, 3)]}
 
 
+def test_a_partition_that_a_killed_flush_left_behind_its_collection_gets_its_rows_and_loses_what_was_deleted(
+    directory: Milvus1xDirectory, log: Log
+) -> None:
+    flushed = log.insert("news", "x", [1, 2], vectors(1, 2))
+    log.insert("news", "x", [3, 4], vectors(3, 4))
+    log.insert("news", "", [7], vectors(7))
+    collection_flushed = log.add(DELETE, "news", ids=(2, 3))
+    log.write()
+    news = directory.collection("news", dimension=DIMENSION, flush_lsn=collection_flushed)
+    directory.segment(news, [7], vectors(7))
+    directory.segment(directory.partition(news, "x", flush_lsn=flushed), [1, 2], vectors(1, 2))
+    path = directory.write()
+    assert replayed(path) == {"_default": [row(7, 7)], "x": [row(1, 1), row(4, 4)]}
+    notes = {part.tag: part.notes for group in resolve(path) for part in group.partitions}
+    assert notes == {
+        "_default": (),
+        "x": ("partition 'x': 2 rows inserted and 2 deleted by the server's log",),
+    }
+
+
 @pytest.mark.parametrize("most_tasks", [2, 4, 1024])
 def test_partitions_resolved_by_several_tasks_are_replayed_alike(
     directory: Milvus1xDirectory, log: Log, most_tasks: int
@@ -263,12 +283,11 @@ def test_an_empty_log_and_none_leave_the_manifest_as_it_is(directory: Milvus1xDi
 class Model:
     """The rules, row by row: a partition is a list of rows, of which each operation makes another."""
 
-    own_lsn: int
     lsns: dict[str, int]
     rows: dict[str, Rows] = field(default_factory=dict)
 
     def is_applied(self, lsn: int, tag: str) -> bool:
-        return lsn > max(self.own_lsn, self.lsns[tag])
+        return lsn > self.lsns[tag]
 
     def insert(self, lsn: int, tag: str, rows: Rows) -> None:
         if self.is_applied(lsn, tag):
@@ -311,7 +330,7 @@ def test_any_log_gives_what_the_rules_give(directory: Milvus1xDirectory, log: Lo
                 operations.append((lsn, tag, ids, some))
     log.write()
     lsns = {tag: chance.choice([0, chance.choice(operations)[0]]) for tag in tags}
-    model = Model(lsns["_default"], lsns)
+    model = Model(lsns)
     news = directory.collection("news", dimension=16, metric=metric, flush_lsn=lsns["_default"])
     for tag in tags:
         table = news if tag == "_default" else directory.partition(news, tag, flush_lsn=lsns[tag])
