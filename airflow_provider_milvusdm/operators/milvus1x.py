@@ -8,10 +8,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config import parse_selection
-from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
+from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath, source_path
 from airflow_provider_milvusdm.vectors import PartitionGroup
 
@@ -93,13 +94,25 @@ class Milvus1xInspectOperator(MigrationOperator):
         return inspect_catalog(
             self._catalog(path),
             _named_or(self.tables_path, path / "db" / "tables"),
-            _named_or(self.wal_path, path / "wal"),
+            self._wal(path),
             parse_selection(parse_text(self.source_collection)),
             unit_bytes=int(self.unit_mib) << 20,
             most_tasks=conf.getint("core", "max_map_length"),
             unflushed_log=self.unflushed_log,
             partitions=self.partitions,
         )
+
+    def _wal(self, path: AnyPath) -> AnyPath:
+        """The folder of the log: one that is named must be there, for a name may be mistyped."""
+        wal = _named_or(self.wal_path, path / "wal")
+        with refuse_unreadable():
+            if self.wal_path and not wal.is_dir():
+                raise SourceNotFoundError(
+                    "no log folder",
+                    where=wal,
+                    cure="Correct wal_path. Where the log is lost, leave wal_path empty: the report says so.",
+                )
+        return wal
 
     def _catalog(self, path: AnyPath) -> Catalog:
         from airflow_provider_milvusdm.sources.milvus1x_tables import read_catalog, read_sqlite_catalog

@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
 from airflow_provider_milvusdm.exceptions import (
@@ -76,6 +78,7 @@ COLUMNS = {
     ),
     "TableFiles": ("table_id", "segment_id", "file_type", "row_count"),
     "Fields": ("collection_id",),
+    "Environment": ("global_lsn",),
 }
 TEXT_COLUMNS = {
     "table_id",
@@ -88,7 +91,7 @@ TEXT_COLUMNS = {
 }
 NAMES = {"table_id", "owner_table", "collection_id"}
 """What says whose row it is: a fault in it is the whole catalog's, one in another column that collection's."""
-ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": ""}
+ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": "", "Environment": ""}
 
 Row = Mapping[str, Any]
 Known = TypeVar("Known")
@@ -106,6 +109,19 @@ class Catalog:
     files: Mapping[str, list[Row]]
     """By table_id, in the catalog's order."""
     with_attributes: frozenset[str] = field(default_factory=frozenset)
+    global_lsn: int = 0
+    """The log position that was flushed last of all."""
+
+    @property
+    def log_start(self) -> int:
+        """Where a server that starts begins to read its log."""
+        return max(self.global_lsn, min(self.lsns, default=0))
+
+    @cached_property
+    def lsns(self) -> list[int]:
+        """Up to where each collection and partition was flushed: the log goes at least as far."""
+        rows = [*self.collections.values(), *chain.from_iterable(self.partitions.values())]
+        return [row["flush_lsn"] for row in rows if isinstance(row["flush_lsn"], int)]
 
     def names(self) -> list[str]:
         return list(self.collections)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_provider_milvusdm.exceptions import (
@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import log_options
 from airflow_provider_milvusdm.sources.milvus1x_server import is_running
-from airflow_provider_milvusdm.sources.milvus1x_unflushed import Unflushed, count_unflushed, count_unknown
+from airflow_provider_milvusdm.sources.milvus1x_unflushed import LogCounts, Unflushed, count_log
 from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
 from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, CollectionSpec, PartitionGroup, PartitionSpec, SourceRef
 
@@ -88,8 +88,9 @@ def inspect_catalog(
             expected=f"at most {most_tasks // 2}, half of Airflow's core.max_map_length",
             cure="Name fewer in source_collection, or raise core.max_map_length.",
         )
-    asked = _with_log(asked, catalog, wal, unflushed_log)
-    asked[0] = replace(asked[0], notes=asked[0].notes + _notes_on_all(catalog, tables, wal, unflushed_log))
+    log = count_log(wal, catalog, {one.name: one.flushed for one in asked})
+    asked = [_with_log(one, log, wal, unflushed_log) for one in asked]
+    asked[0] = replace(asked[0], notes=(*asked[0].notes, *_notes_on_all(log, tables, wal, unflushed_log)))
     one_key_space = partitions == "partition_key"
     counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], most_tasks // 2)
     total = sum(one.live_bytes for one in asked)
@@ -145,14 +146,26 @@ def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
     return _Asked(name, whole, collection, partitions, flushed={tag: lsns[tag] for tag in wanted})
 
 
-def _with_log(asked: Sequence[_Asked], catalog: Catalog, wal: AnyPath, unflushed_log: str) -> list[_Asked]:
-    """The collections with the rows that only the log holds: they are data, and in no segment."""
-    try:
-        found = count_unflushed(wal, {one.name: one.flushed for one in asked})
-    except SourceError as fault:
-        return [one if one.error else one.refused(fault) for one in asked]
+def _with_log(one: _Asked, log: LogCounts, wal: AnyPath, unflushed_log: str) -> _Asked:
+    """The collection with the rows that only the log holds: they are data, and in no segment."""
+    if one.error:
+        return one
+    lost, unflushed = log.lost(one.flushed), log.unflushed[one.name]
+    if lost and unflushed_log != "ignore":
+        return one.refused(lost)
+    one = replace(one, notes=(*one.notes, *_log_notes(unflushed, lost)))
     policy = {"replay": _replayed, "ignore": _ignored, "error": _refused}[unflushed_log]
-    return [policy(one, found[one.name], wal) if found[one.name] else one for one in asked]
+    return policy(one, unflushed, wal) if unflushed else one
+
+
+def _log_notes(unflushed: Unflushed, lost: SourceError | None) -> Iterator[str]:
+    if lost:
+        yield f"the 1.x server's log was ignored, rows that only it held are not migrated: {lost}"
+    if unflushed.before_start:
+        yield (
+            f"{unflushed.before_start} rows in the 1.x server's log are left out, as its server does: they stand before "
+            f"lsn {unflushed.start}, up to which its catalog says that all was flushed"
+        )
 
 
 def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
@@ -194,23 +207,15 @@ def _refused(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
     )
 
 
-def _notes_on_all(catalog: Catalog, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> tuple[str, ...]:
+def _notes_on_all(log: LogCounts, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> Iterator[str]:
     """What the report has to say of the whole directory."""
-    notes = []
     if is_running(tables, wal):
-        notes.append(
+        yield (
             "a Milvus 1.x server has the directory open: what it writes from now on is not migrated, and the run "
             "fails if that touches what is"
         )
-    if unflushed_log == "replay" and (unknown := _unknown(catalog, wal)):
-        listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(unknown.items()))
-        notes.append(f"rows in the 1.x server's log of what its catalog does not hold are left out: {listed}")
-    return tuple(notes)
-
-
-def _unknown(catalog: Catalog, wal: AnyPath) -> Mapping[str, int]:
-    known = {name: [row["partition_tag"] for row in catalog.partitions.get(name, [])] for name in catalog.names()}
-    try:
-        return count_unknown(wal, known)
-    except SourceError:  # each collection has this fault
-        return {}
+    if not log.is_there:
+        yield f"no log of the 1.x server in {wal}: rows that only it held, if there were any, are not migrated"
+    if unflushed_log == "replay" and log.unknown:
+        listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(log.unknown.items()))
+        yield f"rows in the 1.x server's log of what its catalog does not hold are left out: {listed}"

@@ -25,7 +25,7 @@ def log_options(
     return {
         "folder": str(folder),
         "last_lsn": unflushed.last_lsn,
-        "flushed": {one.tag: flushed[one.tag] for one in partitions},
+        "flushed": {one.tag: max(flushed[one.tag], unflushed.start) for one in partitions},
         "tables": {table: tag for table, tag in tables.items() if table != LOG},
     }
 

@@ -19,12 +19,11 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError, DamagedSourceError
 from airflow_provider_milvusdm.sources.files import AnyPath, read_items
-from airflow_provider_milvusdm.sources.milvus1x_log import DELETE, INSERTS, OFFSET_BITS, LogRecord, read_log
+from airflow_provider_milvusdm.sources.milvus1x_log import DELETE, INSERTS, OFFSET_BITS, RESTORE, Log, LogRecord
 from airflow_provider_milvusdm.sources.milvus1x_unflushed import is_unflushed
 from airflow_provider_milvusdm.sources.stamps import stamp_of
 
 ID = np.dtype("<i8")
-RESTORE = "Restore the log from a backup, or leave its rows behind: unflushed_log: ignore."
 
 Lsns = npt.NDArray[np.int64]
 Records = npt.NDArray[np.int64]
@@ -113,8 +112,9 @@ def _read_replay(
     lsns, last = dict(flushed), 0
     inserts: defaultdict[tuple[int, str], array[int]] = defaultdict(lambda: array("q"))
     deletes: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
-    for record in read_log(folder):
-        if record.collection != collection or record.lsn > last_lsn:
+    log = Log(folder, min(lsns.values()), last_lsn)
+    for record in log.records():
+        if record.collection != collection:
             continue
         last = record.lsn
         if not is_unflushed(record, lsns):
@@ -122,12 +122,12 @@ def _read_replay(
         _check(folder, record, vector_bytes)
         records = deletes[record.tag] if record.kind == DELETE else inserts[record.file_number, record.partition]
         records.extend((record.lsn, record.rows, record.ids_at))
-    if last != last_lsn:
+    if last != last_lsn or log.gap:
         raise ChangedSourceError(
             "the 1.x server's log is not what it was when it was inspected",
             where=folder,
             expected=f"records of collection {collection!r} up to lsn {last_lsn}",
-            found=f"records up to lsn {last}",
+            found=log.gap.fault if log.gap else f"records up to lsn {last}",
             cure="Stop the 1.x server, if it still runs, and start a new run.",
         )
     return Replay(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,7 @@ def test_only_records_above_the_flush_count_though_they_share_a_file_with_flushe
     log.add(DELETE, "news", ids=(2,))
     flushed = log.insert("news", "x", [1], vectors(1))
     log.insert("news", "", [3], vectors(3))
-    log.next_file(skip=3)
+    log.next_file()
     partition_flushed = log.insert("news", "x", [4], vectors(4))
     log.insert("news", "", [5], vectors(5))
     log.insert("news", "x", [6], vectors(6))
@@ -156,7 +156,7 @@ def test_only_records_above_the_flush_count_though_they_share_a_file_with_flushe
         "x": [row(1, 1), row(4, 4), row(6, 6)],
     }
     segments = [segment.name for group in inspect(path) for part in group.partitions for segment in part.segments]
-    assert [name for name in segments if name.startswith("wal/")] == ["wal/0/_default", "wal/4/_default", "wal/4/x"]
+    assert [name for name in segments if name.startswith("wal/")] == ["wal/0/_default", "wal/1/_default", "wal/1/x"]
 
 
 def test_a_partition_flushed_further_than_its_collection_keeps_what_it_got_after_a_deletion(
@@ -275,7 +275,7 @@ def test_an_empty_log_and_none_leave_the_manifest_as_it_is(directory: Milvus1xDi
     log.add(FLUSH, "news")
     log.write()
     [with_log] = inspect(directory.path)
-    assert with_log == without
+    assert with_log == replace(without, notes=())
     assert without.source.options == {}
 
 
@@ -318,8 +318,8 @@ def test_any_log_gives_what_the_rules_give(directory: Milvus1xDirectory, log: Lo
         ids = [chance.randrange(-20, 20) for _ in range(chance.randrange(1, 6))]
         tag, some = chance.choice(tags), some_vectors(len(ids))
         match chance.randrange(10):
-            case 0:
-                log.next_file(chance.randrange(2))
+            case 0 if log.files[max(log.files)]:
+                log.next_file()
             case 1 | 2 | 3:
                 tag = chance.choice(["", *tags])
                 operations.append((log.add(DELETE, "news", tag, tuple(ids)), tag, ids, None))
