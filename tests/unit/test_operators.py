@@ -93,6 +93,12 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(source: Path, selec
     }
 
 
+@pytest.mark.parametrize("selection", [{"news": []}, '{"news": []}', {"broken": None, "news": ()}])
+def test_a_collection_of_which_no_partition_is_named_is_refused(source: Path, selection: Any) -> None:
+    inspect = Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection=selection)
+    assert "No partition of collection 'news' is named" in fault_of(inspect)["fault"]
+
+
 @pytest.mark.parametrize("unflushed_log", ["replay", "ignore"])
 def test_a_log_folder_that_is_named_must_be_there(source: Path, unflushed_log: str) -> None:
     named = {"wal_path": str(source / "wahl"), "unflushed_log": unflushed_log}
