@@ -66,7 +66,7 @@ class Insertions:
         return self.ids_at + rows * ID.itemsize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replay:
     """The part of the log that is beyond the segments of some partitions of a collection.
 
@@ -74,14 +74,23 @@ class Replay:
     """
 
     folder: AnyPath
+    flushed: Mapping[str, int]
+    """By partition: the last log position whose operations are in segments."""
     inserts: Mapping[tuple[int, str], Records]
     """By file number and partition."""
     deletes: Mapping[str, Deletions]
     """By tag, empty for those of all partitions."""
 
+    @lru_cache(maxsize=1)  # noqa: B019 - the replay is kept anyway, and a partition's segments are read in a row
     def deletions(self, tag: str) -> Deletions:
         """All that apply to a partition."""
         return _last_of_each(self.deletes[name] for name in ("", tag) if name in self.deletes)
+
+    @lru_cache(maxsize=1)  # noqa: B019
+    def deleted_ids(self, tag: str) -> npt.NDArray[np.int64]:
+        """Ids, sorted, that are deleted from a partition's rows on disk."""
+        deletions = self.deletions(tag)
+        return deletions.ids[deletions.lsns > self.flushed[tag]]
 
     def insertions(self, number: int, tag: str) -> Insertions:
         records = self.inserts[number, tag]
@@ -132,6 +141,7 @@ def _read_replay(
         )
     return Replay(
         folder,
+        lsns,
         {place: _table(records) for place, records in inserts.items()},
         {tag: _last_of_each(_read_deletions(folder, _table(records))) for tag, records in deletes.items()},
     )

@@ -299,6 +299,25 @@ class Model:
                 self.rows[name] = [row for row in self.rows[name] if row[0] not in ids]
 
 
+def test_deletions_are_sorted_once_and_not_for_each_segment(
+    directory: Milvus1xDirectory, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news = directory.collection("news", dimension=DIMENSION)
+    for table in (news, directory.partition(news, "x")):
+        for number in range(20):
+            directory.segment(table, [number, 100 + number], vectors(1, 2))
+    log.add(DELETE, "news", ids=tuple(range(20)))
+    log.add(DELETE, "news", "x", ids=(100,))
+    log.write()
+    groups = inspect(directory.write(), most_tasks=2)
+    sorts: list[int] = []
+    sort = np.lexsort
+    monkeypatch.setattr(np, "lexsort", lambda keys: sorts.append(len(keys[0])) or sort(keys))
+    units = [unit for group in groups for unit in resolve_group(group).units]
+    assert {tag: len(rows) for (_, tag), rows in read_rows(units).items()} == {"_default": 20, "x": 19}
+    assert len(sorts) < 8
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_any_log_gives_what_the_rules_give(directory: Milvus1xDirectory, log: Log, seed: int) -> None:
     chance, numbers = random.Random(seed), np.random.default_rng(seed)
