@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -171,6 +171,17 @@ class Catalog:
         if bad:
             self._refuse_tags(collection, bad)
         return [DEFAULT_PARTITION, *counts]
+
+    def folders(self) -> frozenset[str]:
+        """``<table_id>/<segment_id>`` of every file that it names, dead and unfinished ones too."""
+        rows = chain.from_iterable(self.files.values())
+        return frozenset(f"{row['table_id']}/{row['segment_id']}" for row in rows)
+
+    def table_ids(self, collection: str, tags: Collection[str]) -> frozenset[str]:
+        """Folders of some partitions of a collection."""
+        rows = [row for row in self.partitions.get(collection, []) if row["partition_tag"] in tags]
+        own = {collection} if DEFAULT_PARTITION in tags else set()
+        return frozenset(own | {row["table_id"] for row in rows})
 
     def flushed_lsns(self, collection: str) -> dict[str, int]:
         """By tag: the last log position whose operations are in the partition's segments.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_provider_milvusdm.exceptions import (
@@ -17,6 +17,12 @@ from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import log_options
 from airflow_provider_milvusdm.sources.milvus1x_server import is_running
 from airflow_provider_milvusdm.sources.milvus1x_unflushed import LogCounts, Unflushed, count_log
+from airflow_provider_milvusdm.sources.milvus1x_unlisted import (
+    count_unlisted,
+    describe,
+    list_folders,
+    unlisted_fault,
+)
 from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
 from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, CollectionSpec, PartitionGroup, PartitionSpec, SourceRef
 
@@ -24,6 +30,7 @@ FLUSH_IT = (
     "Start the 1.x server once more on a copy of the directory and flush the collection, or leave these rows behind: "
     "unflushed_log: ignore."
 )
+UNLISTED = "segment folders that the catalog does not name, whose rows may be missing"
 
 Selection = Mapping[str, Sequence[str] | None]
 
@@ -42,6 +49,8 @@ class _Asked:
     """By partition: the last log position whose operations are in segments."""
     unflushed: Unflushed | None = None
     """What of the log is to be replayed."""
+    table_ids: Collection[str] = ()
+    """Folders of its partitions."""
 
     @property
     def live_bytes(self) -> int:
@@ -53,8 +62,12 @@ class _Asked:
         log = log_options(wal, self.unflushed, self.flushed, partitions) if self.unflushed else {}
         return SourceRef("milvus1x", str(tables), log)
 
+    def owns(self, folder: str) -> bool:
+        """Whether it is the folder of one of its segments."""
+        return folder.partition("/")[0] in self.table_ids
+
     def refused(self, fault: SourceError) -> _Asked:
-        return _Asked(self.name, self.whole, error=str(fault))
+        return _Asked(self.name, self.whole, error=str(fault), table_ids=self.table_ids)
 
 
 @refuse_unreadable()
@@ -67,13 +80,17 @@ def inspect_catalog(
     unit_bytes: int,
     most_tasks: int,
     unflushed_log: str = "replay",
+    unlisted_segments: str = "error",
     partitions: str = "keep",
+    folders: Collection[str] | None = None,
 ) -> list[PartitionGroup]:
     """Groups of partitions to resolve, at least one for each collection asked for.
 
     ``unit_bytes`` is raised and partitions are grouped so that no step of the run gets more than ``most_tasks``
     tasks. With ``partitions`` ``partition_key`` all of a collection are one group, for an id may not be in two of them.
-    A fault of one collection travels in its group; only a source that can't be read at all raises.
+    ``folders``: what :func:`list_folders` found before the catalog was read, so that none which a server makes
+    meanwhile is taken for one that the catalog lacks; None: they are listed now. A fault of one collection travels in
+    its group; only a source that can't be read at all raises.
     """
     if not tables.is_dir():
         raise SourceNotFoundError(
@@ -90,7 +107,11 @@ def inspect_catalog(
         )
     log = count_log(wal, catalog, {one.name: one.flushed for one in asked})
     asked = [_with_log(one, log, wal, unflushed_log) for one in asked]
-    asked[0] = replace(asked[0], notes=(*asked[0].notes, *_notes_on_all(log, tables, wal, unflushed_log)))
+    unlisted = count_unlisted(tables, list_folders(tables) if folders is None else folders, catalog.folders())
+    asked = [_with_unlisted(one, unlisted, tables, unlisted_segments) for one in asked]
+    others = {name: rows for name, rows in unlisted.items() if not any(one.owns(name) for one in asked)}
+    notes = (*_notes_on_all(log, tables, wal, unflushed_log), *_note_on_unlisted(others))
+    asked[0] = replace(asked[0], notes=(*asked[0].notes, *notes))
     one_key_space = partitions == "partition_key"
     counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], most_tasks // 2)
     total = sum(one.live_bytes for one in asked)
@@ -143,7 +164,8 @@ def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
         lsns = catalog.flushed_lsns(name)
     except SourceError as fault:
         return _Asked(name, whole, error=str(fault))
-    return _Asked(name, whole, collection, partitions, flushed={tag: lsns[tag] for tag in wanted})
+    flushed, table_ids = {tag: lsns[tag] for tag in wanted}, catalog.table_ids(name, wanted)
+    return _Asked(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids)
 
 
 def _with_log(one: _Asked, log: LogCounts, wal: AnyPath, unflushed_log: str) -> _Asked:
@@ -163,7 +185,7 @@ def _log_notes(unflushed: Unflushed, lost: SourceError | None) -> Iterator[str]:
         yield f"the 1.x server's log was ignored, rows that only it held are not migrated: {lost}"
     if unflushed.before_start:
         yield (
-            f"{unflushed.before_start} rows in the 1.x server's log are left out, as its server does: they stand before "
+            f"{unflushed.before_start} rows in the 1.x server's log are left out, as by the server: they are before "
             f"lsn {unflushed.start}, up to which its catalog says that all was flushed"
         )
 
@@ -205,6 +227,21 @@ def _refused(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
             cure=f"Load them, too: unflushed_log: replay. Or: {FLUSH_IT}",
         )
     )
+
+
+def _with_unlisted(one: _Asked, unlisted: Mapping[str, int], tables: AnyPath, policy: str) -> _Asked:
+    """The collection, or its refusal where segments of it may be missing in the catalog."""
+    own = {name: rows for name, rows in unlisted.items() if one.owns(name)}
+    if one.error or not own:
+        return one
+    if policy != "ignore":
+        return one.refused(unlisted_fault(one.name, tables, own))
+    return replace(one, notes=(*one.notes, f"{UNLISTED}, left behind: {describe(own)}"))
+
+
+def _note_on_unlisted(others: Mapping[str, int]) -> Iterator[str]:
+    if others:
+        yield f"{UNLISTED}: {describe(others)}"
 
 
 def _notes_on_all(log: LogCounts, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> Iterator[str]:

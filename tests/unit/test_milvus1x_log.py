@@ -40,7 +40,7 @@ def test_records_are_read_in_order_through_all_files(log: Log1x) -> None:
     log.write()
     for name in ("010.wal", "٣.wal", "-1.wal", "notes.wal"):
         log.folder.joinpath(name).write_bytes(log.files[0])
-    log.files |= {number: log.files[1] for number in range(2, 10)}
+    log.files |= dict.fromkeys(range(2, 10), log.files[1])
     found = list(Log(log.folder, third, third).records())
     assert found == [
         LogRecord(first, INSERT_FLOAT, "news", "新闻", 2, 32, 31),
@@ -153,9 +153,7 @@ def test_files_without_the_meta_that_says_where_they_end_refuse_the_collection(
     )
 
 
-def test_a_meta_older_than_the_catalog_refuses_the_collection(
-    directory: Milvus1xDirectory, three_files: Log1x
-) -> None:
+def test_a_meta_older_than_the_catalog_refuses_the_collection(directory: Milvus1xDirectory, three_files: Log1x) -> None:
     directory.collection("other", dimension=4, flush_lsn=three_files.last_lsn)
     directory.write()
     assert fault_of(directory, three_files) == ""
@@ -178,7 +176,7 @@ def test_what_is_before_the_start_of_the_server_may_be_missing(directory: Milvus
     directory.collection("news", dimension=4, flush_lsn=started if by == "flush_lsn" else flushed)
     [group] = inspect(directory.write())
     assert (group.error, [part.live_rows for part in group.partitions]) == ("", [1])
-    left_out = [note for note in group.notes if "2 rows in the 1.x server's log are left out, as its server" in note]
+    left_out = [note for note in group.notes if "2 rows in the 1.x server's log are left out, as by the server" in note]
     assert len(left_out) == (by == "global_lsn")
 
 

@@ -106,7 +106,7 @@ def test_each_spelling_of_the_collections(write: Write, text: str, expected: dic
 
 @pytest.mark.parametrize("text", ["\n    test: []\n", " {test: {}}\n", "\n    more:\n    '*': []\n"])
 def test_a_collection_of_which_no_partition_is_named_is_refused(write: Write, text: str) -> None:
-    with pytest.raises(ConfigurationError, match="No partition of collection .* null for all of its partitions"):
+    with pytest.raises(ConfigurationError, match=r"No partition of collection .* null for all of its partitions"):
         job_with(write, f"  source_collection:{text}")
 
 
