@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import log_options
 from airflow_provider_milvusdm.sources.milvus1x_server import is_running
-from airflow_provider_milvusdm.sources.milvus1x_unflushed import LogCounts, Unflushed, count_log
+from airflow_provider_milvusdm.sources.milvus1x_unflushed import Flushed, LogCounts, Unflushed, count_log
 from airflow_provider_milvusdm.sources.milvus1x_unlisted import (
     count_unlisted,
     describe,
@@ -45,7 +45,7 @@ class _Asked:
     partitions: tuple[PartitionSpec, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
-    flushed: Mapping[str, int] = field(default_factory=dict)
+    flushed: Flushed = field(default_factory=Flushed)
     """By partition: the last log position whose operations are in segments."""
     unflushed: Unflushed | None = None
     """What of the log is to be replayed."""
@@ -164,7 +164,7 @@ def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
         lsns = catalog.flushed_lsns(name)
     except SourceError as fault:
         return _Asked(name, whole, error=str(fault))
-    flushed, table_ids = {tag: lsns[tag] for tag in wanted}, catalog.table_ids(name, wanted)
+    flushed, table_ids = Flushed((tag, lsns[tag]) for tag in wanted), catalog.table_ids(name, wanted)
     return _Asked(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids)
 
 
@@ -253,6 +253,11 @@ def _notes_on_all(log: LogCounts, tables: AnyPath, wal: AnyPath, unflushed_log: 
         )
     if not log.is_there:
         yield f"no log of the 1.x server in {wal}: rows that only it held, if there were any, are not migrated"
+    if log.rows_behind:
+        yield (
+            f"{log.rows_behind} rows in the 1.x server's log are left out, as by the server: they are behind the last "
+            "record that mxlog.meta names"
+        )
     if unflushed_log == "replay" and log.unknown:
         listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(log.unknown.items()))
         yield f"rows in the 1.x server's log of what its catalog does not hold are left out: {listed}"

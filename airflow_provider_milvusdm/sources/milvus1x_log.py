@@ -72,35 +72,56 @@ class LogGap:
 class Log:
     """The log in a folder, up to its last lsn; none where there are no files.
 
-    A server reads it from the lsn ``start``: once :meth:`records` has been read, ``gap`` says what of that is missing.
-    ``known``: lsns that are known to have been written.
+    A server reads it from the lsn ``start``. ``known``: lsns of records, by the catalog.
     """
 
     def __init__(self, folder: AnyPath, start: int, last: int, known: Iterable[int] = ()) -> None:
         self.folder, self.start, self.last = folder, start, last
-        self._ends = {lsn >> OFFSET_BITS: lsn for lsn in sorted(known)}
+        self._known = {lsn for lsn in known if lsn & END_MASK}
+        self._ends = {lsn >> OFFSET_BITS: lsn for lsn in sorted(self._known)}
         """By file: the lsn that it goes up to at least."""
         self.gap: LogGap | None = None
+        """Once the records have been read: what of them is missing."""
+        self.rows_behind = 0
+        """Once the records have been read: rows inserted behind the last lsn, which nobody was told are stored."""
 
     def records(self) -> Iterator[LogRecord]:
         """Heads of all records, in order; a torn one behind the last was never acknowledged."""
         awaited, final = self.start >> OFFSET_BITS, self.last >> OFFSET_BITS
         for number, path in _list_files(self.folder):
-            if number > final:
-                break
-            self._refuse_missing(awaited, number)
+            if number <= final:
+                self._refuse_missing(awaited, number)
+                awaited = max(awaited, number + 1)
             yield from self._records_of(number, path)
-            awaited = max(awaited, number + 1)
         self._refuse_missing(awaited, final + 1)
 
     def _records_of(self, number: int, path: AnyPath) -> Iterator[LogRecord]:
-        begin = read = number << OFFSET_BITS
+        read = number << OFFSET_BITS
         for record in _read_file(path, number):
             if record.lsn > self.last:
-                break
+                self.rows_behind += record.rows if record.kind in INSERTS else 0
+                continue
             yield record
             read = record.lsn
-        end = self.last
+            self._known.discard(read)
+        if number <= self.last >> OFFSET_BITS:
+            self._refuse_another(number, path, read)
+            self._refuse_cut(number, path, read)
+
+    def _refuse_another(self, number: int, path: AnyPath, read: int) -> None:
+        """A file whose records were read, and don't end where the catalog says that some did."""
+        unmet = [lsn for lsn in self._known if number << OFFSET_BITS < lsn < read]
+        if unmet:
+            raise DamagedSourceError(
+                "the 1.x server's log is not that of its catalog",
+                where=path,
+                expected=f"a record that ends at lsn {min(unmet)}, up to which something was flushed by the catalog",
+                found="one that goes on",
+                cure=f"Name the log of the same server, copied with its catalog: wal_path. {RESTORE}",
+            )
+
+    def _refuse_cut(self, number: int, path: AnyPath, read: int) -> None:
+        begin, end = number << OFFSET_BITS, self.last
         if number < self.last >> OFFSET_BITS:
             end = max(self._ends.get(number, 0), begin + max(path.stat().st_size, 1))
         if read != end:
@@ -176,7 +197,8 @@ def _read_file(path: AnyPath, number: int) -> Iterator[LogRecord]:
             lsn, kind, name_length, tag_length, rows, data_bytes = RECORD.unpack(file.read(RECORD.size))
             ids_at, end = start + RECORD.size + name_length + tag_length, lsn & END_MASK
             least = ids_at + rows * ID_BYTES + data_bytes
-            if lsn >> OFFSET_BITS != number or not least <= end <= size or (end > least and kind in PLAIN):
+            is_odd = (end > least and kind in PLAIN) or (kind == FLUSH and end > ids_at)
+            if lsn >> OFFSET_BITS != number or not least <= end <= size or is_odd:
                 return
             name, tag = file.read(name_length), file.read(tag_length)
             collection, partition = name.decode("utf-8", "replace"), tag.decode("utf-8", "replace")

@@ -21,12 +21,12 @@ def log_options(
 ) -> dict[str, Any]:
     """What a manifest has to say of the log for some partitions of a collection; ``flushed``: lsns of all of these."""
     partitions = list(partitions)
-    tables = {segment.name.partition("/")[0]: one.tag for one in partitions for segment in one.segments}
+    segments = [(one.tag, segment.name) for one in partitions for segment in one.segments]
     return {
         "folder": str(folder),
         "last_lsn": unflushed.last_lsn,
         "flushed": {one.tag: max(flushed[one.tag], unflushed.start) for one in partitions},
-        "tables": {table: tag for table, tag in tables.items() if table != LOG},
+        "tables": {name.partition("/")[0]: tag for tag, name in segments if not is_in_log(name)},
     }
 
 

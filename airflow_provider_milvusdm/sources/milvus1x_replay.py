@@ -20,7 +20,7 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.exceptions import ChangedSourceError, DamagedSourceError
 from airflow_provider_milvusdm.sources.files import AnyPath, read_items
 from airflow_provider_milvusdm.sources.milvus1x_log import DELETE, INSERTS, OFFSET_BITS, RESTORE, Log, LogRecord
-from airflow_provider_milvusdm.sources.milvus1x_unflushed import is_unflushed
+from airflow_provider_milvusdm.sources.milvus1x_unflushed import Flushed, is_unflushed
 from airflow_provider_milvusdm.sources.stamps import stamp_of
 
 ID = np.dtype("<i8")
@@ -93,6 +93,8 @@ class Replay:
         return deletions.ids[deletions.lsns > self.flushed[tag]]
 
     def insertions(self, number: int, tag: str) -> Insertions:
+        if (number, tag) not in self.inserts:
+            raise changed(self.folder, f"records in {number}.wal that insert into partition {tag!r}", "none")
         records = self.inserts[number, tag]
         starts = np.append(0, np.cumsum(records[:, 1]))
         return Insertions(_file(self.folder, number), records[:, 0], starts, records[:, 2])
@@ -118,10 +120,10 @@ def _read_replay(
     flushed: tuple[tuple[str, int], ...],
     last_lsn: int,
 ) -> Replay:
-    lsns, last = dict(flushed), 0
+    lsns, last = Flushed(flushed), 0
     inserts: defaultdict[tuple[int, str], array[int]] = defaultdict(lambda: array("q"))
     deletes: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
-    log = Log(folder, min(lsns.values()), last_lsn)
+    log = Log(folder, lsns.least, last_lsn)
     for record in log.records():
         if record.collection != collection:
             continue
@@ -132,18 +134,23 @@ def _read_replay(
         records = deletes[record.tag] if record.kind == DELETE else inserts[record.file_number, record.partition]
         records.extend((record.lsn, record.rows, record.ids_at))
     if last != last_lsn or log.gap:
-        raise ChangedSourceError(
-            "the 1.x server's log is not what it was when it was inspected",
-            where=folder,
-            expected=f"records of collection {collection!r} up to lsn {last_lsn}",
-            found=log.gap.fault if log.gap else f"records up to lsn {last}",
-            cure="Stop the 1.x server, if it still runs, and start a new run.",
-        )
+        found = f"none of them, or not all, before lsn {log.gap.end}" if log.gap else f"records up to lsn {last}"
+        raise changed(folder, f"records of collection {collection!r} up to lsn {last_lsn}", found)
     return Replay(
         folder,
         lsns,
         {place: _table(records) for place, records in inserts.items()},
         {tag: _last_of_each(_read_deletions(folder, _table(records))) for tag, records in deletes.items()},
+    )
+
+
+def changed(folder: AnyPath, expected: str, found: object) -> ChangedSourceError:
+    return ChangedSourceError(
+        "the 1.x server's log is not what it was when it was inspected",
+        where=folder,
+        expected=expected,
+        found=found,
+        cure="Stop the 1.x server, if it still runs, and start a new run.",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from airflow_provider_milvusdm.exceptions import SourceError
 from airflow_provider_milvusdm.sources.files import AnyPath
@@ -63,7 +64,15 @@ class Unflushed:
                 yield SegmentSpec(f"{LOG}/{number}/{tag}", rows)
 
 
-def is_unflushed(record: LogRecord, flushed: Mapping[str, int]) -> bool:
+class Flushed(dict[str, int]):
+    """By partition: the last log position whose operations are in segments."""
+
+    @cached_property
+    def least(self) -> int:
+        return min(self.values(), default=AFTER_ALL)
+
+
+def is_unflushed(record: LogRecord, flushed: Flushed) -> bool:
     """Whether a server replays the record at its start, on one of the partitions whose flushed lsns are given.
 
     A deletion without a tag is of all partitions: replayed on those flushed before it.
@@ -71,7 +80,7 @@ def is_unflushed(record: LogRecord, flushed: Mapping[str, int]) -> bool:
     if record.kind == FLUSH:
         return False
     if record.kind == DELETE and not record.tag:
-        return record.lsn > min(flushed.values())
+        return record.lsn > flushed.least
     return record.partition in flushed and record.lsn > flushed[record.partition]
 
 
@@ -87,29 +96,31 @@ class LogCounts:
     is_there: bool = True
     """There is a log."""
     gap: LogGap | None = None
+    rows_behind: int = 0
+    """Rows inserted behind the last record that the server acknowledged."""
 
-    def lost(self, flushed: Mapping[str, int]) -> SourceError | None:
+    def lost(self, flushed: Flushed) -> SourceError | None:
         """Why operations on partitions that are flushed so far may be missing."""
-        return self.gap.fault if self.gap and min(flushed.values(), default=0) < self.gap.end else None
+        return self.gap.fault if self.gap and flushed.least < self.gap.end else None
 
 
-def count_log(folder: AnyPath, catalog: Catalog, flushed: Mapping[str, Mapping[str, int]]) -> LogCounts:
+def count_log(folder: AnyPath, catalog: Catalog, flushed: Mapping[str, Flushed]) -> LogCounts:
     """Count what the log in ``folder`` holds. ``flushed``: by collection and partition, of those asked for."""
     start = catalog.log_start
     counts = LogCounts({name: Unflushed(start=start) for name in flushed})
-    known = {name: [row["partition_tag"] for row in catalog.partitions.get(name, [])] for name in catalog.names()}
+    known = {name: {row["partition_tag"] for row in catalog.partitions.get(name, [])} for name in catalog.names()}
     try:
         last = last_lsn(folder, max(start, *catalog.lsns, 0))
         log = Log(folder, start, last or 0, catalog.lsns)
         for record in log.records():
-            if flushed.get(record.collection) and is_unflushed(record, flushed[record.collection]):
+            if record.collection in flushed and is_unflushed(record, flushed[record.collection]):
                 counts.unflushed[record.collection].add(record)
             if record.kind in INSERTS and (name := _unknown(record, known)):
                 counts.unknown[name] += record.rows
     except SourceError as fault:
         counts.gap = LogGap(AFTER_ALL, fault)
         return counts
-    counts.is_there, counts.gap = last is not None, log.gap
+    counts.is_there, counts.gap, counts.rows_behind = last is not None, log.gap, log.rows_behind
     return counts
 
 
@@ -117,5 +128,5 @@ def _unknown(record: LogRecord, known: Mapping[str, Collection[str]]) -> str:
     """The collection, or the partition, that the catalog doesn't know; ``known``: the tags of each collection."""
     if record.collection not in known:
         return record.collection
-    is_known = record.partition in {DEFAULT_PARTITION, *known[record.collection]}
+    is_known = record.partition == DEFAULT_PARTITION or record.partition in known[record.collection]
     return "" if is_known else f"{record.collection}/{record.tag}"

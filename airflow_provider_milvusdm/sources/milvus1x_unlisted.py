@@ -43,9 +43,14 @@ def count_unlisted(tables: AnyPath, folders: Iterable[str], listed: Collection[s
 
 def describe(unlisted: Mapping[str, int]) -> str:
     """How many folders and rows, and the first of them."""
-    named = [f"{name} ({rows})" for name, rows in islice(unlisted.items(), EXAMPLES)]
+    named = [f"{_shown(name)} ({rows})" for name, rows in islice(unlisted.items(), EXAMPLES)]
     more = [f"and {len(unlisted) - EXAMPLES} more"] if len(unlisted) > EXAMPLES else []
     return f"{len(unlisted)} with {sum(unlisted.values())} rows: {', '.join([*named, *more])}"
+
+
+def _shown(name: str) -> str:
+    """As text that a report may hold: anybody may have made the folder, under any name."""
+    return name if name.isascii() and name.isprintable() else ascii(name)
 
 
 def unlisted_fault(collection: str, tables: AnyPath, unlisted: Mapping[str, int]) -> DamagedSourceError:

@@ -208,6 +208,44 @@ def test_a_file_that_ends_before_what_the_catalog_says_was_flushed_refuses_the_c
     assert f"up to lsn {1 << 32 | 2 * RECORD_BYTES}" in fault_of(directory, three_files)
 
 
+def test_a_missing_last_file_is_noticed_though_one_behind_it_is_there(
+    directory: Milvus1xDirectory, three_files: Log1x
+) -> None:
+    three_files.folder.joinpath("2.wal").rename(three_files.folder / "3.wal")
+    assert "Expected 2.wal, found none" in fault_of(directory, three_files)
+
+
+def test_the_log_of_another_server_refuses_the_collection(directory: Milvus1xDirectory, three_files: Log1x) -> None:
+    directory.collection("other", dimension=4, flush_lsn=1 << 32 | RECORD_BYTES)
+    directory.write()
+    assert fault_of(directory, three_files) == ""
+    another = Log1x(three_files.folder)
+    for number in range(3):
+        another.insert("another", "", range(5), np.zeros((5, 4), np.float32))
+        if number < 2:
+            another.next_file()
+    another.write()
+    assert_in_order(
+        fault_of(directory, another), ["not that of its catalog", "1.wal", str(1 << 32 | RECORD_BYTES), "wal_path"]
+    )
+
+
+def test_a_flush_with_rows_is_none(directory: Milvus1xDirectory, three_files: Log1x) -> None:
+    head = bytearray(three_files.files[2])
+    head[8] = FLUSH
+    three_files.files[2] = bytes(head)
+    three_files.write()
+    assert "2.wal. Expected records up to lsn" in fault_of(directory, three_files)
+
+
+def test_rows_behind_the_last_acknowledged_record_are_told(directory: Milvus1xDirectory, three_files: Log1x) -> None:
+    behind = 1 << 32 | RECORD_BYTES
+    three_files.write(meta=(0, behind, behind))
+    [group] = inspect(directory.path)
+    assert (group.error, group.partitions[0].replayed_rows) == ("", 3)
+    assert [note for note in group.notes if note.startswith("3 rows in the 1.x server's log are left out")]
+
+
 @pytest.mark.parametrize("left", [None, "folder", "meta"])
 def test_a_directory_without_a_log_is_migrated_and_the_report_says_so(
     directory: Milvus1xDirectory, log: Log1x, left: str | None

@@ -257,6 +257,49 @@ def test_a_log_that_was_cleared_after_it_was_inspected_stops_the_run(directory: 
         resolve_group(group)
 
 
+def test_a_file_of_deletions_that_is_removed_after_it_was_inspected_stops_the_run(
+    directory: Milvus1xDirectory, log: Log
+) -> None:
+    directory.segment(directory.collection("news", dimension=DIMENSION), [1, 2], vectors(1, 2))
+    log.add(DELETE, "news", ids=(1,))
+    log.next_file()
+    log.insert("news", "", [3], vectors(3))
+    log.write()
+    [group] = inspect(directory.write())
+    [unit] = resolve_group(group).units
+    log.folder.joinpath("0.wal").unlink()
+    with pytest.raises(
+        SourceError, match=f"log is not what it was.* found none of them, or not all, before lsn {(1 << 32) - 1}"
+    ):
+        resolve_group(group)
+    with pytest.raises(ChangedSourceError, match="log is not what it was"):
+        read_rows([unit])
+
+
+def test_a_log_whose_records_go_to_another_partition_now_stops_the_run(directory: Milvus1xDirectory, log: Log) -> None:
+    news = directory.collection("news", dimension=DIMENSION)
+    for tag in "xy":
+        directory.partition(news, tag)
+    log.insert("news", "x", [3], vectors(3))
+    log.write()
+    groups = inspect(directory.write())
+    [group] = [group for group in groups if group.partitions[0].tag == "x"]
+    another = Log(log.folder)
+    another.insert("news", "y", [3], vectors(3))
+    another.write()
+    with pytest.raises(ChangedSourceError, match="insert into partition 'x', found none"):
+        resolve_group(group)
+
+
+def test_a_collection_named_wal_is_replayed_as_any_other(directory: Milvus1xDirectory, log: Log) -> None:
+    wal = directory.collection("wal", dimension=DIMENSION)
+    directory.segment(wal, [1, 2], vectors(1, 2))
+    log.add(DELETE, "wal", ids=(1,))
+    log.insert("wal", "", [3], vectors(3))
+    log.write()
+    assert replayed(directory.write(), "wal") == {"_default": [row(2, 2), row(3, 3)]}
+
+
 def test_rows_of_the_log_fall_under_the_policies(directory: Milvus1xDirectory, log: Log) -> None:
     directory.segment(directory.collection("news", dimension=DIMENSION), [1], vectors(1))
     log.insert("news", "", [1, 2], vectors(11, float("nan")))

@@ -134,6 +134,16 @@ def test_folders_of_tables_that_the_catalog_does_not_know_are_told_and_refuse_no
     assert [group.notes for group in groups] == [(f"{UNLISTED}: 7 with 14 rows: {listed}, and 2 more",), ()]
 
 
+def test_a_folder_of_an_odd_name_is_told_as_text(directory: Milvus1xDirectory) -> None:
+    directory.segment(directory.collection("news", dimension=4), [1], zeros(1))
+    name = b"1\n\xff".decode("utf-8", "surrogateescape")
+    folder = directory.write() / "db" / "tables" / "lost" / name
+    folder.mkdir(parents=True)
+    (folder / f"{name}.uid").write_bytes(bytes(24))
+    [group] = inspect(directory.path)
+    assert group.notes == (f"{UNLISTED}: 1 with 2 rows: 'lost/1\\n\\udcff' (2)",)
+
+
 def test_folders_that_a_server_leaves_in_good_order_raise_no_alarm(directory: Milvus1xDirectory, storage: Any) -> None:
     news = directory.collection("news", dimension=4)
     gone = directory.collection("gone", dimension=4, state=DROPPED)
