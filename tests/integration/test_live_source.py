@@ -80,7 +80,6 @@ class Server:
 def server(tmp_path: Path) -> Server:
     server = Server(tmp_path / "milvus")
     server.directory()[0].write()
-    Log(server.path / "wal").write()
     return server
 
 

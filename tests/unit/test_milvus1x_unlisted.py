@@ -18,7 +18,6 @@ from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalo
 from airflow_provider_milvusdm.sources.milvus1x_unlisted import list_folders
 from airflow_provider_milvusdm.vectors import PartitionGroup
 from tests.milvus1x_directory import Milvus1xDirectory
-from tests.milvus1x_log import Log
 from tests.milvus1x_rows import DROPPED, NEW, NEW_INDEX, NEW_MERGE, RAW, TO_DELETE
 from tests.unit.reading import assert_in_order, errors, read_partition
 
@@ -27,13 +26,6 @@ UNLISTED = "segment folders that the catalog does not name, whose rows may be mi
 
 def zeros(rows: int) -> np.ndarray:
     return np.zeros((rows, 4), np.float32)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Milvus1xDirectory:
-    """One with an empty log."""
-    Log(tmp_path / "milvus" / "wal").write()
-    return Milvus1xDirectory(tmp_path / "milvus")
 
 
 @pytest.fixture(params=["local", "memory"])
