@@ -140,7 +140,8 @@ class RemotePath:
                 keys = self.filesystem.find(self.key)
         except FileNotFoundError:
             return set()
-        below = (key.strip("/").removeprefix(self.key.strip("/")).strip("/").split("/") for key in keys)
+        root = f"{self.key.strip('/')}/"
+        below = (key.strip("/").removeprefix(root).split("/") for key in keys if key.strip("/").startswith(root))
         return {"/".join(parts[:2]) for parts in below if len(parts) > 2}
 
     def open(self, mode: str = "rb") -> io.BufferedReader:

@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.sources.files import AnyPath, refuse_link
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION
 
 RECORD = struct.Struct("<QBHHII")
-META = struct.Struct("<3Q")
+META_FILE, META = "mxlog.meta", struct.Struct("<3Q")
 OFFSET_BITS = 32
 """An lsn is the file's number, shifted by this, with the offset of the record's end in it."""
 END_MASK = (1 << OFFSET_BITS) - 1
@@ -82,31 +82,43 @@ class Log:
         """By file: the lsn that it goes up to at least."""
         self.gap: LogGap | None = None
         """Once the records have been read: what of them is missing."""
-        self.rows_behind = 0
-        """Once the records have been read: rows inserted behind the last lsn, which nobody was told are stored."""
 
     def records(self) -> Iterator[LogRecord]:
         """Heads of all records, in order; a torn one behind the last was never acknowledged."""
         awaited, final = self.start >> OFFSET_BITS, self.last >> OFFSET_BITS
         for number, path in _list_files(self.folder):
-            if number <= final:
-                self._refuse_missing(awaited, number)
-                awaited = max(awaited, number + 1)
+            if number > final:
+                break
+            self._refuse_missing(awaited, number)
             yield from self._records_of(number, path)
+            awaited = max(awaited, number + 1)
         self._refuse_missing(awaited, final + 1)
+
+    def count_rows_behind(self) -> int:
+        """Rows inserted by records behind the last lsn, which nobody was told are stored.
+
+        Raises DamagedSourceError where that lsn is 0, and there are several: a server that is killed leaves one.
+        """
+        files = [(number, path) for number, path in _list_files(self.folder) if number >= self.last >> OFFSET_BITS]
+        records = rows = 0
+        for number, path in files:
+            for record in _read_file(path, number):
+                if record.lsn > self.last:
+                    records, rows = records + 1, rows + (record.rows if record.kind in INSERTS else 0)
+        if not self.last and records > 1:
+            raise _no_end(self.folder, "1", f"0, before {records} records")
+        return rows
 
     def _records_of(self, number: int, path: AnyPath) -> Iterator[LogRecord]:
         read = number << OFFSET_BITS
         for record in _read_file(path, number):
             if record.lsn > self.last:
-                self.rows_behind += record.rows if record.kind in INSERTS else 0
-                continue
+                break
             yield record
             read = record.lsn
             self._known.discard(read)
-        if number <= self.last >> OFFSET_BITS:
-            self._refuse_another(number, path, read)
-            self._refuse_cut(number, path, read)
+        self._refuse_another(number, path, read)
+        self._refuse_cut(number, path, read)
 
     def _refuse_another(self, number: int, path: AnyPath, read: int) -> None:
         """A file whose records were read, and don't end where the catalog says that some did."""
@@ -156,17 +168,20 @@ def last_lsn(folder: AnyPath, flushed: int) -> int | None:
 
     ``flushed``: the last lsn that the catalog names. Raises DamagedSourceError where ``mxlog.meta`` can't be right.
     """
-    meta = folder / "mxlog.meta"
-    last, is_written = _read_meta(meta), any(path.stat().st_size for _, path in _list_files(folder))
+    last, is_written = _read_meta(folder / META_FILE), any(path.stat().st_size for _, path in _list_files(folder))
     if last is not None and last >= flushed:
         return last
     if not is_written:
         return None
-    raise DamagedSourceError(
+    raise _no_end(folder, f"{flushed}, which the catalog names", "no such file, or less" if last is None else last)
+
+
+def _no_end(folder: AnyPath, least: str, found: object) -> DamagedSourceError:
+    return DamagedSourceError(
         "the 1.x server's log does not say where it ends",
-        where=meta,
-        expected=f"{META.size} bytes, and in them an lsn not below {flushed}, which the catalog names",
-        found="no such file, or less" if last is None else f"lsn {last}",
+        where=folder / META_FILE,
+        expected=f"{META.size} bytes, and in them an lsn not below {least}",
+        found=found,
         cure=RESTORE,
     )
 

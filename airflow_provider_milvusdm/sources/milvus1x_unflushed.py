@@ -117,10 +117,9 @@ def count_log(folder: AnyPath, catalog: Catalog, flushed: Mapping[str, Flushed])
                 counts.unflushed[record.collection].add(record)
             if record.kind in INSERTS and (name := _unknown(record, known)):
                 counts.unknown[name] += record.rows
+        counts.is_there, counts.gap, counts.rows_behind = last is not None, log.gap, log.count_rows_behind()
     except SourceError as fault:
         counts.gap = LogGap(AFTER_ALL, fault)
-        return counts
-    counts.is_there, counts.gap, counts.rows_behind = last is not None, log.gap, log.rows_behind
     return counts
 
 

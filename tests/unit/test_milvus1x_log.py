@@ -143,7 +143,7 @@ def test_a_head_that_swallows_the_next_record_refuses_the_collection(
     assert "1.wal. Expected records up to lsn" in fault_of(directory, three_files)
 
 
-@pytest.mark.parametrize("size", [None, 0, 23])
+@pytest.mark.parametrize("size", [None, 0, 23, 24])
 def test_files_without_the_meta_that_says_where_they_end_refuse_the_collection(
     directory: Milvus1xDirectory, three_files: Log1x, size: int | None
 ) -> None:
