@@ -182,7 +182,7 @@ def _no_end(folder: AnyPath, least: str, found: object) -> DamagedSourceError:
         where=folder / META_FILE,
         expected=f"{META.size} bytes, and in them an lsn not below {least}",
         found=found,
-        cure=RESTORE,
+        cure=f"Where the log was copied before the catalog, copy both again, from a server that is stopped. {RESTORE}",
     )
 
 
