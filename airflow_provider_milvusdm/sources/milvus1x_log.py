@@ -138,7 +138,7 @@ class Log:
             end = max(self._ends.get(number, 0), begin + max(path.stat().st_size, 1))
         if read != end:
             self._add_gap(
-                end,
+                number,
                 "the 1.x server's log is cut or overwritten",
                 where=path,
                 expected=f"records up to lsn {end}",
@@ -149,18 +149,19 @@ class Log:
         """Files ``awaited`` to before ``number`` aren't there."""
         if awaited < number:
             self._add_gap(
-                (number << OFFSET_BITS) - 1,
+                number - 1,
                 "files of the 1.x server's log are missing",
                 where=self.folder,
                 expected=f"{awaited}.wal" + (f" to {number - 1}.wal" if number - awaited > 1 else ""),
                 found="none",
             )
 
-    def _add_gap(self, end: int, what: str, **facts: object) -> None:
-        """A server reads nothing before ``start``, and nothing at all where that is the end."""
-        if self.start < min(end, self.last):
-            reads = f"the server reads it from lsn {self.start} to {self.last}, and does not start otherwise"
-            self.gap = LogGap(end, DamagedSourceError(what, **facts, cure=f"{reads[0].upper()}{reads[1:]}. {RESTORE}"))
+    def _add_gap(self, number: int, what: str, **facts: object) -> None:
+        """Up to the end of file ``number``, wherever that was; a server reads nothing before ``start``."""
+        end = min(number << OFFSET_BITS | END_MASK, self.last)
+        if self.start < end:
+            reads = f"The server reads it from lsn {self.start} to {self.last}, and does not start otherwise."
+            self.gap = LogGap(end, DamagedSourceError(what, **facts, cure=f"{reads} {RESTORE}"))
 
 
 def last_lsn(folder: AnyPath, flushed: int) -> int | None:

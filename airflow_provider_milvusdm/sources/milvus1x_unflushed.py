@@ -111,7 +111,7 @@ def count_log(folder: AnyPath, catalog: Catalog, flushed: Mapping[str, Flushed])
     known = {name: {row["partition_tag"] for row in catalog.partitions.get(name, [])} for name in catalog.names()}
     try:
         last = last_lsn(folder, max(start, *catalog.lsns, 0))
-        log = Log(folder, start, last or 0, catalog.lsns)
+        log = Log(folder, start, last or 0, [start, *catalog.lsns])
         for record in log.records():
             if record.collection in flushed and is_unflushed(record, flushed[record.collection]):
                 counts.unflushed[record.collection].add(record)

@@ -247,6 +247,28 @@ def test_rows_behind_the_last_acknowledged_record_are_told(directory: Milvus1xDi
     assert [note for note in group.notes if note.startswith("3 rows in the 1.x server's log are left out")]
 
 
+def test_a_file_that_ends_before_the_server_begins_to_read_refuses_the_collection(
+    directory: Milvus1xDirectory, three_files: Log1x
+) -> None:
+    directory.global_lsn = 2 * RECORD_BYTES
+    directory.write()
+    assert fault_of(directory, three_files) == ""
+    path = three_files.folder / "0.wal"
+    path.write_bytes(path.read_bytes()[:RECORD_BYTES])
+    assert f"0.wal. Expected records up to lsn {2 * RECORD_BYTES}" in fault_of(directory, three_files)
+
+
+@pytest.mark.parametrize("kept", [RECORD_BYTES, RECORD_BYTES - 1])
+def test_a_file_that_is_cut_refuses_a_collection_that_was_flushed_in_what_is_missing(
+    directory: Milvus1xDirectory, three_files: Log1x, kept: int
+) -> None:
+    directory.collection("other", dimension=4, flush_lsn=1 << 32 | 2 * RECORD_BYTES)
+    directory.write()
+    path = three_files.folder / "1.wal"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert all("1.wal. Expected records up to lsn" in error for error in errors(inspect(directory.path)).values())
+
+
 @pytest.mark.parametrize("left", [None, "folder", "meta"])
 def test_a_directory_without_a_log_is_migrated_and_the_report_says_so(
     directory: Milvus1xDirectory, log: Log1x, left: str | None
