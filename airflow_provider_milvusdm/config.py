@@ -29,15 +29,29 @@ OptionalSize = Annotated[
 def parse_selection(value: Any) -> Any:
     """``source_collection`` in any of its spellings as an object.
 
-    A name, a list of names, ``*``, or a mapping of names to a tag, a list of tags, or nothing for all.
+    A name, a list of names, ``*``, or a mapping of names to a tag, a list of tags, or null for all. Raises
+    ConfigurationError where a list is empty: that it stands for all is what a filter that found nothing doesn't mean.
     """
     if isinstance(value, str):
         return {value: None} if value else value
     if isinstance(value, list | tuple):
         return dict.fromkeys(value) if all(isinstance(name, str) for name in value) else value
     if isinstance(value, Mapping):
-        return {name: [tags] if isinstance(tags, str) else tags or None for name, tags in value.items()}
+        return {name: _parse_tags(name, tags) for name, tags in value.items()}
     return value
+
+
+def _parse_tags(name: Any, tags: Any) -> Any:
+    if isinstance(tags, str):
+        return [tags]
+    if tags is None or tags:
+        return tags
+    raise ConfigurationError(
+        f"no partition of collection {name!r} is named",
+        expected="tags, or null for all of its partitions",
+        found=repr(tags),
+        cure="Name a partition, or leave the collection out.",
+    )
 
 
 class Params(BaseModel):
@@ -84,7 +98,7 @@ def _faults(model: type[Params], error: ValidationError) -> Iterable[str]:
         elif fault["type"] == "missing":
             yield f"{name}: required"
         else:
-            yield f"{name}: {fault['msg']}, found {_shown(fault['input'])}"
+            yield f"{name}: {fault['msg'].removeprefix('Value error, ')}, found {_shown(fault['input'])}"
 
 
 def _shown(value: Any) -> str:

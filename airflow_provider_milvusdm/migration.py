@@ -85,8 +85,8 @@ def inspect_milvus1x(job: type[Params], **options: str) -> Milvus1xInspectOperat
 
 def milvus1x_arguments() -> dict[str, str]:
     """Arguments of the operators that inspect Milvus 1.x."""
-    names = ("source_milvus_path", "mysql_conn_id", "catalog_path", "tables_path", "wal_path", "unflushed_log")
-    arguments = {name: text(name) for name in names}
+    places = ("source_milvus_path", "mysql_conn_id", "catalog_path", "tables_path", "wal_path")
+    arguments = {name: text(name) for name in (*places, "unflushed_log", "unlisted_segments")}
     return arguments | {"source_collection": value("source_collection"), "unit_mib": UNIT_SIZE}
 
 

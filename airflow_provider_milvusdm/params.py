@@ -88,6 +88,13 @@ class Milvus1xParams(Params):
         "is left behind, and counted. error: a collection that has such rows is refused.",
         json_schema_extra=ROWS,
     )
+    unlisted_segments: Literal["error", "ignore"] = Field(
+        default="error",
+        title="Segment folders that the catalog does not name",
+        description="Their rows may be missing, as where the catalog was copied without its -wal. error: their "
+        "collection is refused. ignore: they are left behind, and counted.",
+        json_schema_extra=ROWS,
+    )
 
 
 class RowsParams(Params):

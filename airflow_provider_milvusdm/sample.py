@@ -40,6 +40,7 @@ def write_sample(folder: Path) -> None:
     tables = folder / "db" / "tables"
     tables.mkdir(parents=True)
     (folder / "wal").mkdir()
+    (folder / "wal" / "mxlog.meta").write_bytes(bytes(24))
     with closing(sqlite3.connect(folder / "db" / "meta.sqlite")) as catalog:
         catalog.executescript(SCHEMA)
         sample = _Sample(catalog, tables)

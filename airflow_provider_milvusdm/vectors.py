@@ -90,6 +90,8 @@ class PartitionSpec:
     segments: tuple[SegmentSpec, ...] = ()
     first_key: int = 0
     """Where keys of their own count on from, should its rows get such: no two partitions' meet."""
+    replayed_rows: int = 0
+    """Rows that a log inserts; they are among those of its segments."""
 
     @property
     def live_rows(self) -> int:

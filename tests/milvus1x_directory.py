@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.milvus1x_catalog import Catalog, DbApiConnection, write_mysql_catalog, write_sqlite_catalog
+from tests.milvus1x_log import Log
 from tests.milvus1x_rows import (
     CLOCK,
     DATE,
@@ -59,6 +60,10 @@ class Milvus1xDirectory:
     @property
     def tables_folder(self) -> Path:
         return self.path / "db" / "tables"
+
+    @property
+    def log_folder(self) -> Path:
+        return self.path / "wal"
 
     @property
     def catalog(self) -> Catalog:
@@ -209,7 +214,12 @@ class Milvus1xDirectory:
         return by_id
 
     def write(self, *, leave_in_wal: bool = False, catalog: bool = True) -> Path:
-        """Write all files, without `catalog` for a server that kept it in MySQL; the directory's path."""
+        """Write all files, without `catalog` for a server that kept it in MySQL; the directory's path.
+
+        A log is there as of a server that never wrote into it, unless a test has made one.
+        """
+        if not self.log_folder.exists():
+            Log(self.log_folder).write()
         for table in self._tables:
             (self.tables_folder / table.table_id).mkdir(parents=True, exist_ok=True)
         for path, content in self._contents.items():

@@ -20,8 +20,8 @@ class Log:
 
     @property
     def last_lsn(self) -> int:
-        number = max(self.files)
-        return number << 32 | len(self.files[number])
+        """Of the last record."""
+        return max(number << 32 | len(content) for number, content in self.files.items() if content or not number)
 
     def next_file(self, skip: int = 0) -> None:
         """What is added from now on goes to another file."""

@@ -8,10 +8,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config import parse_selection
-from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
+from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath, source_path
 from airflow_provider_milvusdm.vectors import PartitionGroup
 
@@ -36,6 +37,8 @@ class Milvus1xInspectOperator(MigrationOperator):
     :param unit_mib: size of a load unit.
     :param unflushed_log: of what the log holds and no segment has: ``replay`` applies it as the server does at its
         start, ``ignore`` leaves it behind, ``error`` refuses the collection.
+    :param unlisted_segments: where segment folders of a collection are not in the catalog: ``error`` refuses it,
+        ``ignore`` leaves them behind.
     :param partitions: ``keep``, or ``partition_key``: the tags become a field of one collection without partitions.
     """
 
@@ -48,6 +51,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         "wal_path",
         "unit_mib",
         "unflushed_log",
+        "unlisted_segments",
         "partitions",
     )
 
@@ -62,6 +66,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         wal_path: str | None = None,
         unit_mib: int | str = 256,
         unflushed_log: str = "replay",
+        unlisted_segments: str = "error",
         partitions: str = "keep",
         **kwargs: Any,
     ) -> None:
@@ -74,6 +79,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         self.wal_path = wal_path
         self.unit_mib = unit_mib
         self.unflushed_log = unflushed_log
+        self.unlisted_segments = unlisted_segments
         self.partitions = partitions
 
     def step(self, context: Context) -> list[dict[str, Any]]:
@@ -88,18 +94,35 @@ class Milvus1xInspectOperator(MigrationOperator):
         from airflow.sdk.configuration import conf
 
         from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
+        from airflow_provider_milvusdm.sources.milvus1x_unlisted import list_folders
 
         path = source_path(self.source_milvus_path)
+        tables = _named_or(self.tables_path, path / "db" / "tables")
+        folders = list_folders(tables)
         return inspect_catalog(
             self._catalog(path),
-            _named_or(self.tables_path, path / "db" / "tables"),
-            _named_or(self.wal_path, path / "wal"),
+            tables,
+            self._wal(path),
             parse_selection(parse_text(self.source_collection)),
             unit_bytes=int(self.unit_mib) << 20,
             most_tasks=conf.getint("core", "max_map_length"),
             unflushed_log=self.unflushed_log,
+            unlisted_segments=self.unlisted_segments,
             partitions=self.partitions,
+            folders=folders,
         )
+
+    def _wal(self, path: AnyPath) -> AnyPath:
+        """The folder of the log: one that is named must be there, for a name may be mistyped."""
+        wal = _named_or(self.wal_path, path / "wal")
+        with refuse_unreadable():
+            if self.wal_path and not wal.is_dir():
+                raise SourceNotFoundError(
+                    "no log folder",
+                    where=wal,
+                    cure="Correct wal_path. Where the log is lost, leave wal_path empty: the report says so.",
+                )
+        return wal
 
     def _catalog(self, path: AnyPath) -> Catalog:
         from airflow_provider_milvusdm.sources.milvus1x_tables import read_catalog, read_sqlite_catalog

@@ -133,6 +133,17 @@ class RemotePath:
         except (FileNotFoundError, NotADirectoryError):
             return
 
+    def folders_below(self) -> set[str]:
+        """``<folder>/<folder>`` of all files that are in one two below; asked for at once, not folder by folder."""
+        try:
+            with self._named():
+                keys = self.filesystem.find(self.key)
+        except FileNotFoundError:
+            return set()
+        root = f"{self.key.strip('/')}/"
+        below = (key.strip("/").removeprefix(root).split("/") for key in keys if key.strip("/").startswith(root))
+        return {"/".join(parts[:2]) for parts in below if len(parts) > 2}
+
     def open(self, mode: str = "rb") -> io.BufferedReader:
         return _RemoteFile(_Ranges(self), BUFFER_BYTES)
 

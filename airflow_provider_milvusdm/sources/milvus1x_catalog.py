@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
 from airflow_provider_milvusdm.exceptions import (
@@ -76,6 +78,7 @@ COLUMNS = {
     ),
     "TableFiles": ("table_id", "segment_id", "file_type", "row_count"),
     "Fields": ("collection_id",),
+    "Environment": ("global_lsn",),
 }
 TEXT_COLUMNS = {
     "table_id",
@@ -88,7 +91,7 @@ TEXT_COLUMNS = {
 }
 NAMES = {"table_id", "owner_table", "collection_id"}
 """What says whose row it is: a fault in it is the whole catalog's, one in another column that collection's."""
-ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": ""}
+ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": "", "Environment": ""}
 
 Row = Mapping[str, Any]
 Known = TypeVar("Known")
@@ -106,6 +109,19 @@ class Catalog:
     files: Mapping[str, list[Row]]
     """By table_id, in the catalog's order."""
     with_attributes: frozenset[str] = field(default_factory=frozenset)
+    global_lsn: int = 0
+    """The log position that was flushed last of all."""
+
+    @property
+    def log_start(self) -> int:
+        """Where a server that starts begins to read its log."""
+        return max(self.global_lsn, min(self.lsns, default=0))
+
+    @cached_property
+    def lsns(self) -> list[int]:
+        """Up to where each collection and partition was flushed: the log goes at least as far."""
+        rows = [*self.collections.values(), *chain.from_iterable(self.partitions.values())]
+        return [row["flush_lsn"] for row in rows if isinstance(row["flush_lsn"], int)]
 
     def names(self) -> list[str]:
         return list(self.collections)
@@ -156,13 +172,27 @@ class Catalog:
             self._refuse_tags(collection, bad)
         return [DEFAULT_PARTITION, *counts]
 
+    def folders(self) -> frozenset[str]:
+        """``<table_id>/<segment_id>`` of every file that it names, dead and unfinished ones too."""
+        rows = chain.from_iterable(self.files.values())
+        return frozenset(f"{row['table_id']}/{row['segment_id']}" for row in rows)
+
+    def table_ids(self, collection: str, tags: Collection[str]) -> frozenset[str]:
+        """Folders of some partitions of a collection."""
+        rows = [row for row in self.partitions.get(collection, []) if row["partition_tag"] in tags]
+        own = {collection} if DEFAULT_PARTITION in tags else set()
+        return frozenset(own | {row["table_id"] for row in rows})
+
     def flushed_lsns(self, collection: str) -> dict[str, int]:
-        """By tag: the last log position whose operations are in the segments."""
-        own = self.collections[collection]["flush_lsn"]
+        """By tag: the last log position whose operations are in the partition's segments.
+
+        Its own, for a flush commits them one by one: a server killed in one leaves partitions behind their collection.
+        """
         rows = self.partitions.get(collection, [])
         for row in rows:
             self._check(row, "Tables")
-        return {DEFAULT_PARTITION: own} | {row["partition_tag"]: max(own, row["flush_lsn"]) for row in rows}
+        own = {DEFAULT_PARTITION: self.collections[collection]["flush_lsn"]}
+        return own | {row["partition_tag"]: row["flush_lsn"] for row in rows}
 
     def _refuse_tags(self, collection: str, tags: list[str]) -> NoReturn:
         raise DamagedSourceError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_provider_milvusdm.exceptions import (
@@ -16,7 +16,13 @@ from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import log_options
 from airflow_provider_milvusdm.sources.milvus1x_server import is_running
-from airflow_provider_milvusdm.sources.milvus1x_unflushed import Unflushed, count_unflushed, count_unknown
+from airflow_provider_milvusdm.sources.milvus1x_unflushed import Flushed, LogCounts, Unflushed, count_log
+from airflow_provider_milvusdm.sources.milvus1x_unlisted import (
+    count_unlisted,
+    describe,
+    list_folders,
+    unlisted_fault,
+)
 from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
 from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, CollectionSpec, PartitionGroup, PartitionSpec, SourceRef
 
@@ -24,6 +30,7 @@ FLUSH_IT = (
     "Start the 1.x server once more on a copy of the directory and flush the collection, or leave these rows behind: "
     "unflushed_log: ignore."
 )
+UNLISTED = "segment folders that the catalog does not name, whose rows may be missing"
 
 Selection = Mapping[str, Sequence[str] | None]
 
@@ -38,10 +45,12 @@ class _Asked:
     partitions: tuple[PartitionSpec, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
-    flushed: Mapping[str, int] = field(default_factory=dict)
+    flushed: Flushed = field(default_factory=Flushed)
     """By partition: the last log position whose operations are in segments."""
     unflushed: Unflushed | None = None
     """What of the log is to be replayed."""
+    table_ids: Collection[str] = ()
+    """Folders of its partitions."""
 
     @property
     def live_bytes(self) -> int:
@@ -53,8 +62,12 @@ class _Asked:
         log = log_options(wal, self.unflushed, self.flushed, partitions) if self.unflushed else {}
         return SourceRef("milvus1x", str(tables), log)
 
+    def owns(self, folder: str) -> bool:
+        """Whether it is the folder of one of its segments."""
+        return folder.partition("/")[0] in self.table_ids
+
     def refused(self, fault: SourceError) -> _Asked:
-        return _Asked(self.name, self.whole, error=str(fault))
+        return _Asked(self.name, self.whole, error=str(fault), table_ids=self.table_ids)
 
 
 @refuse_unreadable()
@@ -67,13 +80,17 @@ def inspect_catalog(
     unit_bytes: int,
     most_tasks: int,
     unflushed_log: str = "replay",
+    unlisted_segments: str = "error",
     partitions: str = "keep",
+    folders: Collection[str] | None = None,
 ) -> list[PartitionGroup]:
     """Groups of partitions to resolve, at least one for each collection asked for.
 
     ``unit_bytes`` is raised and partitions are grouped so that no step of the run gets more than ``most_tasks``
     tasks. With ``partitions`` ``partition_key`` all of a collection are one group, for an id may not be in two of them.
-    A fault of one collection travels in its group; only a source that can't be read at all raises.
+    ``folders``: what :func:`list_folders` found before the catalog was read, so that none which a server makes
+    meanwhile is taken for one that the catalog lacks; None: they are listed now. A fault of one collection travels in
+    its group; only a source that can't be read at all raises.
     """
     if not tables.is_dir():
         raise SourceNotFoundError(
@@ -88,8 +105,13 @@ def inspect_catalog(
             expected=f"at most {most_tasks // 2}, half of Airflow's core.max_map_length",
             cure="Name fewer in source_collection, or raise core.max_map_length.",
         )
-    asked = _with_log(asked, catalog, wal, unflushed_log)
-    asked[0] = replace(asked[0], notes=asked[0].notes + _notes_on_all(catalog, tables, wal, unflushed_log))
+    log = count_log(wal, catalog, {one.name: one.flushed for one in asked})
+    asked = [_with_log(one, log, wal, unflushed_log) for one in asked]
+    unlisted = count_unlisted(tables, list_folders(tables) if folders is None else folders, catalog.folders())
+    asked = [_with_unlisted(one, unlisted, tables, unlisted_segments) for one in asked]
+    others = {name: rows for name, rows in unlisted.items() if not any(one.owns(name) for one in asked)}
+    notes = (*_notes_on_all(log, tables, wal, unflushed_log), *_note_on_unlisted(others))
+    asked[0] = replace(asked[0], notes=(*asked[0].notes, *notes))
     one_key_space = partitions == "partition_key"
     counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], most_tasks // 2)
     total = sum(one.live_bytes for one in asked)
@@ -142,17 +164,30 @@ def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
         lsns = catalog.flushed_lsns(name)
     except SourceError as fault:
         return _Asked(name, whole, error=str(fault))
-    return _Asked(name, whole, collection, partitions, flushed={tag: lsns[tag] for tag in wanted})
+    flushed, table_ids = Flushed((tag, lsns[tag]) for tag in wanted), catalog.table_ids(name, wanted)
+    return _Asked(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids)
 
 
-def _with_log(asked: Sequence[_Asked], catalog: Catalog, wal: AnyPath, unflushed_log: str) -> list[_Asked]:
-    """The collections with the rows that only the log holds: they are data, and in no segment."""
-    try:
-        found = count_unflushed(wal, {one.name: one.flushed for one in asked})
-    except SourceError as fault:
-        return [one if one.error else one.refused(fault) for one in asked]
+def _with_log(one: _Asked, log: LogCounts, wal: AnyPath, unflushed_log: str) -> _Asked:
+    """The collection with the rows that only the log holds: they are data, and in no segment."""
+    if one.error:
+        return one
+    lost, unflushed = log.lost(one.flushed), log.unflushed[one.name]
+    if lost and unflushed_log != "ignore":
+        return one.refused(lost)
+    one = replace(one, notes=(*one.notes, *_log_notes(unflushed, lost)))
     policy = {"replay": _replayed, "ignore": _ignored, "error": _refused}[unflushed_log]
-    return [policy(one, found[one.name], wal) if found[one.name] else one for one in asked]
+    return policy(one, unflushed, wal) if unflushed else one
+
+
+def _log_notes(unflushed: Unflushed, lost: SourceError | None) -> Iterator[str]:
+    if lost:
+        yield f"the 1.x server's log was ignored, rows that only it held are not migrated: {lost}"
+    if unflushed.before_start:
+        yield (
+            f"{unflushed.before_start} rows in the 1.x server's log are left out, as by the server: they are before "
+            f"lsn {unflushed.start}, up to which its catalog says that all was flushed"
+        )
 
 
 def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
@@ -166,12 +201,15 @@ def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
                 cure=FLUSH_IT,
             )
         )
-    partitions = tuple(
-        replace(partition, segments=(*partition.segments, *unflushed.segments(partition.tag)))
-        for partition in one.partitions
-    )
+    partitions = tuple(_with_segments_of_log(partition, unflushed) for partition in one.partitions)
     note = f"replayed from the 1.x server's log: {unflushed.inserted} rows inserted, {unflushed.deleted} ids deleted"
     return replace(one, partitions=partitions, unflushed=unflushed, notes=(*one.notes, note))
+
+
+def _with_segments_of_log(partition: PartitionSpec, unflushed: Unflushed) -> PartitionSpec:
+    added = tuple(unflushed.segments(partition.tag))
+    rows = sum(segment.live_rows for segment in added)
+    return replace(partition, segments=(*partition.segments, *added), replayed_rows=rows)
 
 
 def _ignored(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
@@ -191,23 +229,35 @@ def _refused(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
     )
 
 
-def _notes_on_all(catalog: Catalog, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> tuple[str, ...]:
+def _with_unlisted(one: _Asked, unlisted: Mapping[str, int], tables: AnyPath, policy: str) -> _Asked:
+    """The collection, or its refusal where segments of it may be missing in the catalog."""
+    own = {name: rows for name, rows in unlisted.items() if one.owns(name)}
+    if one.error or not own:
+        return one
+    if policy != "ignore":
+        return one.refused(unlisted_fault(one.name, tables, own))
+    return replace(one, notes=(*one.notes, f"{UNLISTED}, left behind: {describe(own)}"))
+
+
+def _note_on_unlisted(others: Mapping[str, int]) -> Iterator[str]:
+    if others:
+        yield f"{UNLISTED}: {describe(others)}"
+
+
+def _notes_on_all(log: LogCounts, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> Iterator[str]:
     """What the report has to say of the whole directory."""
-    notes = []
     if is_running(tables, wal):
-        notes.append(
+        yield (
             "a Milvus 1.x server has the directory open: what it writes from now on is not migrated, and the run "
             "fails if that touches what is"
         )
-    if unflushed_log == "replay" and (unknown := _unknown(catalog, wal)):
-        listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(unknown.items()))
-        notes.append(f"rows in the 1.x server's log of what its catalog does not hold are left out: {listed}")
-    return tuple(notes)
-
-
-def _unknown(catalog: Catalog, wal: AnyPath) -> Mapping[str, int]:
-    known = {name: [row["partition_tag"] for row in catalog.partitions.get(name, [])] for name in catalog.names()}
-    try:
-        return count_unknown(wal, known)
-    except SourceError:  # each collection has this fault
-        return {}
+    if not log.is_there:
+        yield f"no log of the 1.x server in {wal}: rows that only it held, if there were any, are not migrated"
+    if log.rows_behind:
+        yield (
+            f"{log.rows_behind} rows in the 1.x server's log are left out, as by the server: they are behind the last "
+            "record that mxlog.meta names"
+        )
+    if unflushed_log == "replay" and log.unknown:
+        listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(log.unknown.items()))
+        yield f"rows in the 1.x server's log of what its catalog does not hold are left out: {listed}"

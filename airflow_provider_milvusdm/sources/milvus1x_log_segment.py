@@ -21,12 +21,12 @@ def log_options(
 ) -> dict[str, Any]:
     """What a manifest has to say of the log for some partitions of a collection; ``flushed``: lsns of all of these."""
     partitions = list(partitions)
-    tables = {segment.name.partition("/")[0]: one.tag for one in partitions for segment in one.segments}
+    segments = [(one.tag, segment.name) for one in partitions for segment in one.segments]
     return {
         "folder": str(folder),
         "last_lsn": unflushed.last_lsn,
-        "flushed": {one.tag: flushed[one.tag] for one in partitions},
-        "tables": {table: tag for table, tag in tables.items() if table != LOG},
+        "flushed": {one.tag: max(flushed[one.tag], unflushed.start) for one in partitions},
+        "tables": {name.partition("/")[0]: tag for tag, name in segments if not is_in_log(name)},
     }
 
 
@@ -42,6 +42,7 @@ class Milvus1xLog:
         self.folder, self.last_lsn = source_path(options["folder"]), int(options["last_lsn"])
         self.flushed: dict[str, int] = options["flushed"]
         self.tables: dict[str, str] = options["tables"]
+        self._read: Replay | None = None
 
     def segment(self, collection: CollectionSpec, name: str) -> LogSegment:
         """Open segment ``wal/<file number>/<tag>``."""
@@ -51,14 +52,13 @@ class Milvus1xLog:
 
     def deleted_ids(self, collection: CollectionSpec, table_id: str) -> npt.NDArray[np.int64]:
         """Ids, sorted, that the log takes out of the segments of a partition."""
-        tag = self.tables[table_id]
-        deletions = self._replay(collection).deletions(tag)
-        return deletions.ids[deletions.lsns > self.flushed[tag]]
+        return self._replay(collection).deleted_ids(self.tables[table_id])
 
     def _replay(self, collection: CollectionSpec) -> Replay:
-        return read_replay(
-            self.folder, collection.name, collection.vector_bytes, tuple(self.flushed.items()), self.last_lsn
-        )
+        if self._read is None:
+            flushed = tuple(self.flushed.items())
+            self._read = read_replay(self.folder, collection.name, collection.vector_bytes, flushed, self.last_lsn)
+        return self._read
 
 
 class LogSegment:

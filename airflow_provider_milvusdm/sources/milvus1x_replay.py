@@ -19,12 +19,11 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError, DamagedSourceError
 from airflow_provider_milvusdm.sources.files import AnyPath, read_items
-from airflow_provider_milvusdm.sources.milvus1x_log import DELETE, INSERTS, OFFSET_BITS, LogRecord, read_log
-from airflow_provider_milvusdm.sources.milvus1x_unflushed import is_unflushed
+from airflow_provider_milvusdm.sources.milvus1x_log import DELETE, INSERTS, OFFSET_BITS, RESTORE, Log, LogRecord
+from airflow_provider_milvusdm.sources.milvus1x_unflushed import Flushed, is_unflushed
 from airflow_provider_milvusdm.sources.stamps import stamp_of
 
 ID = np.dtype("<i8")
-RESTORE = "Restore the log from a backup, or leave its rows behind: unflushed_log: ignore."
 
 Lsns = npt.NDArray[np.int64]
 Records = npt.NDArray[np.int64]
@@ -67,7 +66,7 @@ class Insertions:
         return self.ids_at + rows * ID.itemsize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replay:
     """The part of the log that is beyond the segments of some partitions of a collection.
 
@@ -75,16 +74,27 @@ class Replay:
     """
 
     folder: AnyPath
+    flushed: Mapping[str, int]
+    """By partition: the last log position whose operations are in segments."""
     inserts: Mapping[tuple[int, str], Records]
     """By file number and partition."""
     deletes: Mapping[str, Deletions]
     """By tag, empty for those of all partitions."""
 
+    @lru_cache(maxsize=1)  # noqa: B019 - the replay is kept anyway, and a partition's segments are read in a row
     def deletions(self, tag: str) -> Deletions:
         """All that apply to a partition."""
         return _last_of_each(self.deletes[name] for name in ("", tag) if name in self.deletes)
 
+    @lru_cache(maxsize=1)  # noqa: B019
+    def deleted_ids(self, tag: str) -> npt.NDArray[np.int64]:
+        """Ids, sorted, that are deleted from a partition's rows on disk."""
+        deletions = self.deletions(tag)
+        return deletions.ids[deletions.lsns > self.flushed[tag]]
+
     def insertions(self, number: int, tag: str) -> Insertions:
+        if (number, tag) not in self.inserts:
+            raise changed(self.folder, f"records in {number}.wal that insert into partition {tag!r}", "none")
         records = self.inserts[number, tag]
         starts = np.append(0, np.cumsum(records[:, 1]))
         return Insertions(_file(self.folder, number), records[:, 0], starts, records[:, 2])
@@ -110,11 +120,12 @@ def _read_replay(
     flushed: tuple[tuple[str, int], ...],
     last_lsn: int,
 ) -> Replay:
-    lsns, last = dict(flushed), 0
+    lsns, last = Flushed(flushed), 0
     inserts: defaultdict[tuple[int, str], array[int]] = defaultdict(lambda: array("q"))
     deletes: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
-    for record in read_log(folder):
-        if record.collection != collection or record.lsn > last_lsn:
+    log = Log(folder, lsns.least, last_lsn)
+    for record in log.records():
+        if record.collection != collection:
             continue
         last = record.lsn
         if not is_unflushed(record, lsns):
@@ -122,18 +133,24 @@ def _read_replay(
         _check(folder, record, vector_bytes)
         records = deletes[record.tag] if record.kind == DELETE else inserts[record.file_number, record.partition]
         records.extend((record.lsn, record.rows, record.ids_at))
-    if last != last_lsn:
-        raise ChangedSourceError(
-            "the 1.x server's log is not what it was when it was inspected",
-            where=folder,
-            expected=f"records of collection {collection!r} up to lsn {last_lsn}",
-            found=f"records up to lsn {last}",
-            cure="Stop the 1.x server, if it still runs, and start a new run.",
-        )
+    if last != last_lsn or log.gap:
+        found = f"none of them, or not all, before lsn {log.gap.end}" if log.gap else f"records up to lsn {last}"
+        raise changed(folder, f"records of collection {collection!r} up to lsn {last_lsn}", found)
     return Replay(
         folder,
+        lsns,
         {place: _table(records) for place, records in inserts.items()},
         {tag: _last_of_each(_read_deletions(folder, _table(records))) for tag, records in deletes.items()},
+    )
+
+
+def changed(folder: AnyPath, expected: str, found: object) -> ChangedSourceError:
+    return ChangedSourceError(
+        "the 1.x server's log is not what it was when it was inspected",
+        where=folder,
+        expected=expected,
+        found=found,
+        cure="Stop the 1.x server, if it still runs, and start a new run.",
     )
 
 

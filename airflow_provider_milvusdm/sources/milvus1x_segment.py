@@ -31,7 +31,11 @@ OFFSET = np.dtype("<i4")
 NAME = re.compile(r"[!-.0-~]{1,250}/[!-.0-~]{1,250}")
 """Printable ASCII without a slash: 1.x made these names of digits, and of collections' names."""
 CURE = "Restore the segment's folder from a backup, or leave its collection out of source_collection."
-GONE = f"A 1.x server that still runs may have merged it: stop it, and start a new run. Or: {CURE}"
+GONE = (
+    "If the 1.x server's configuration names a storage.secondary_path, it is there: copy what is below the db/tables "
+    "of each to this tables folder. A server that still runs may have merged it: stop it, and start a new run. "
+    f"Or: {CURE}"
+)
 
 
 class Milvus1xSource:

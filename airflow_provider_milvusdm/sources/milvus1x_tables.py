@@ -31,6 +31,9 @@ def read_catalog(connection: Any, origin: str) -> Catalog:
     tables = _read_table(connection, "Tables", origin)
     files = _read_table(connection, "TableFiles", origin)
     fields = _read_table(connection, "Fields", origin, optional=True)
+    environment = _read_table(connection, "Environment", origin, optional=True)
+    for row in environment:
+        check_type(row, "global_lsn", "Environment", origin)
     kept = [row for row in tables if row["state"] != STATE_DROPPED]
     return Catalog(
         origin=origin,
@@ -38,6 +41,7 @@ def read_catalog(connection: Any, origin: str) -> Catalog:
         partitions=_group(kept, "owner_table"),
         files=_group(files, "table_id"),
         with_attributes=frozenset(row["collection_id"] for row in fields),
+        global_lsn=max((row["global_lsn"] for row in environment), default=0),
     )
 
 

@@ -160,6 +160,12 @@ class _Partition:
             yield Slice(self.spec.tag, some.name, 0, some.segment.stored_rows, stamp=some.stamp, first_key=key)
             key = None if key is None else key + some.segment.stored_rows
 
+    def _replayed(self) -> Iterator[str]:
+        """What a log adds and takes away."""
+        inserted, deleted = self.spec.replayed_rows, sum(some.segment.replayed_deletes for some in self.rows)
+        if inserted or deleted:
+            yield f"partition {self.spec.tag!r}: {inserted} rows inserted and {deleted} deleted by the server's log"
+
     def resolved(self) -> ResolvedPartition:
         digest = hashlib.blake2b(self.spec.tag.encode(), digest_size=16)
         for some, piece in zip(self.rows, self.slices(), strict=True):
@@ -171,7 +177,7 @@ class _Partition:
             self.deleted_rows,
             digest.hexdigest(),
             left_out=sum(some.left_out_rows for some in self.rows),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self._replayed()),
         )
 
 

@@ -99,6 +99,28 @@ def test_a_log_is_replayed_and_a_change_is_noticed(bucket, place, lite_client: M
         list(read_slices(unit.source, unit.collection, unit.slices, 100))
 
 
+def test_a_segment_folder_that_the_catalog_does_not_name_and_a_missing_file_of_the_log_are_noticed(
+    bucket, place, tmp_path: Path
+):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(5)}, "other": {"_default": range(3)}})
+    log = Log(directory.path / "wal")
+    log.insert("other", "", [7], random_vectors(1, 3))
+    log.next_file()
+    log.insert("other", "", [8], random_vectors(1, 4))
+    log.write()
+    [segment] = directory.tables_folder.glob("news/*")
+    lost = directory.tables_folder / "news" / "77"
+    lost.mkdir()
+    lost.joinpath("77.uid").write_bytes(segment.joinpath(f"{segment.name}.uid").read_bytes())
+    log.folder.joinpath("0.wal").unlink()
+    bucket.upload(directory.path, "a/milvus")
+    found = {group.name: group.error for group in inspect_directory(place("a/milvus"), "*", unflushed_log="ignore")}
+    assert found["other"] == ""
+    assert "found 1 with 5 rows: news/77 (5)" in found["news"]
+    found = {group.name: group.error for group in inspect_directory(place("a/milvus"), "*", unlisted_segments="ignore")}
+    assert all("Expected 0.wal, found none" in error for error in found.values())
+
+
 @pytest.mark.parametrize("storage", [{}, {"compression": "gzip", "chunks": (100, 4)}], ids=["contiguous", "gzip"])
 def test_hdf5_files_arrive_exact(bucket, place, lite_client: MilvusClient, tmp_path: Path, storage: Any):
     for number, part in enumerate(np.split(np.arange(ROWS), [1000])):

@@ -55,6 +55,23 @@ def test_the_log_is_replayed(client: MilvusClient, tmp_path: Path) -> None:
     assert tree_checksum(path) == before
 
 
+def test_rows_of_a_partition_that_a_killed_flush_left_behind_arrive(lite_client: MilvusClient, tmp_path: Path) -> None:
+    directory, log = Milvus1xDirectory(tmp_path / "milvus"), Log(tmp_path / "milvus" / "wal")
+    log.insert("news", "x", range(10), random_vectors(10, seed=1))
+    flushed = log.insert("news", "", range(10, 20), random_vectors(10, seed=2))
+    log.write()
+    news = directory.collection("news", dimension=DIMENSION, flush_lsn=flushed)
+    directory.segment(news, range(10, 20), random_vectors(10, seed=2))
+    directory.partition(news, "x")
+    report = Chain(directory.write(), lite_client).run(verify="full")["news"]
+    assert (report.status, report.faults) == (VERIFIED, ())
+    assert stored(lite_client, "news") == {
+        "_default": random_rows(range(10, 20), 2),
+        "x": random_rows(range(10), 1),
+    }
+    assert "partition 'x': 10 rows inserted and 0 deleted by the server's log" in report.notes
+
+
 def test_the_log_is_exported(tmp_path: Path) -> None:
     path = write_directory_with_log(tmp_path / "milvus").path
     groups = inspect_directory(path, "*")

@@ -133,11 +133,12 @@ def refused(env: dict[str, str], **conf: object) -> DagsTest:
 
 
 def test_airflow_is_told_all_bad_params_at_once(templates_env: dict[str, str]) -> None:
-    bad = {"dest_uri": "a.db", "dest_host": "b", "source_colection": {"news": None}}
+    bad = {"dest_uri": "a.db", "dest_host": "b", "source_colection": {"news": None}, "source_collection": {"news": []}}
     ended = refused(templates_env, source_milvus_path="/data/milvus", **bad)
 
     assert "source_colection: there is no such param; did you mean source_collection?" in ended.output
     assert "dest_uri and dest_host or dest_port are both set" in ended.output
+    assert "source_collection: No partition of collection 'news' is named" in ended.output
 
 
 def test_the_command_line_is_told_all_bad_params_at_once_before_airflow_starts(terminal: Terminal) -> None:

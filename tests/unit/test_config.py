@@ -11,6 +11,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.jobs import F2M, H2M, JOBS, M2H, M2M
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.vectors import Metric
+from tests.unit.reading import assert_in_order
 
 CURE = " Correct them and start again; nothing has been read or written."
 PATH = {"source_milvus_path": "/data/milvus"}
@@ -47,6 +48,7 @@ def test_defaults() -> None:
         "invalid_vectors": "error",
         "skipped_rows_dir": None,
         "unflushed_log": "replay",
+        "unlisted_segments": "error",
         "partitions": "keep",
         "auto_id": "keep",
         "load_method": "insert",
@@ -67,7 +69,6 @@ def test_defaults() -> None:
         ("*", {"*": None}),
         (["news", "more"], {"news": None, "more": None}),
         ({"news": None}, {"news": None}),
-        ({"news": []}, {"news": None}),
         ({"news": "2021"}, {"news": ["2021"]}),
         ({"news": ["2021", "_default"], "more": None}, {"news": ["2021", "_default"], "more": None}),
     ],
@@ -75,6 +76,17 @@ def test_defaults() -> None:
 def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: dict[str, Any]) -> None:
     assert parse_selection(value) == expected
     assert read_params(M2M, {**PATH, "source_collection": value}).source_collection == expected
+
+
+@pytest.mark.parametrize("tags", [[], (), {}, False, 0])
+@pytest.mark.parametrize("name", ["news", "*"])
+@pytest.mark.parametrize("job", [M2M, M2H])
+def test_a_collection_of_which_no_partition_is_named_is_refused_and_not_taken_whole(
+    job: type[Params], name: str, tags: Any
+) -> None:
+    params = PATH | {"source_collection": {"other": None, name: tags}} | ({"data_dir": "/data"} if job is M2H else {})
+    [fault] = faults(params, job)
+    assert_in_order(fault, ["source_collection: No partition of collection", repr(name), "null", f"found {tags!r}"])
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,7 @@ def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: di
         ("invalid_vectors", "ignore"),
         ("skipped_rows_dir", 5),
         ("unflushed_log", "forget"),
+        ("unlisted_segments", "replay"),
         ("partitions", "partition-key"),
         ("partitions", None),
         ("auto_id", True),

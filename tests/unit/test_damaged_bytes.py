@@ -31,7 +31,6 @@ def whole(*, leave_in_wal: bool) -> Files:
         directory.segment(directory.partition(news, "新闻"), [5], vectors[:1], segment_id="8")
         directory.segment(faces, [1, 2], [[1, 0], [0, 0]], segment_id="9")
         directory.write(leave_in_wal=leave_in_wal)
-        (directory.path / "wal").mkdir()
         (directory.path / "wal" / "0.wal").write_bytes(struct.pack("<QBHHII4s", 25, 5, 4, 0, 0, 0, b"news"))
         (directory.path / "wal" / "mxlog.meta").write_bytes(struct.pack("<3Q", 0, 25, 25))
         paths = [path for path in sorted(directory.path.rglob("*")) if path.is_file() and path.name != "bloom_filter"]

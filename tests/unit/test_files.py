@@ -54,6 +54,19 @@ def test_what_is_there_is_told_alike(folder: AnyPath) -> None:
     assert list((folder / "none").glob("*")) == []
 
 
+def test_folders_two_below_are_listed_at_once() -> None:
+    url = f"memory://{uuid.uuid4()}"
+    filesystem, root = fsspec.core.url_to_fs(url)
+    for name in ("t/a/1/1.uid", "t/a/1/deep/er", "t/a/2/2.rv", "t/a/file", "t/file", "t/b/3/x", "t2/a/4/x", "u/a/5/x"):
+        filesystem.pipe_file(f"{root}/{name}", b"")
+    folder = source_path(f"{url}/t")
+    assert isinstance(folder, RemotePath)
+    assert folder.folders_below() == {"a/1", "a/2", "b/3"}
+    none = source_path(f"{url}/none")
+    assert isinstance(none, RemotePath)
+    assert none.folders_below() == set()
+
+
 def test_an_opened_file_is_read_from_anywhere(folder: AnyPath) -> None:
     with (folder / "a.h5").open("rb") as file:
         assert file.read(3) == BYTES[:3]

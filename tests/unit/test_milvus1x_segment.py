@@ -235,6 +235,19 @@ def test_a_link_in_a_circle_is_refused(directory: Milvus1xDirectory, segment: Se
     assert "folder is gone" in refused(directory.path, as_a=SourceNotFoundError)
 
 
+def test_segments_in_a_secondary_path_of_the_server_are_refused_with_that_cause(directory: Milvus1xDirectory) -> None:
+    news = directory.collection("news", dimension=4)
+    segments = [directory.segment(news, [number], [[1, 2, 3, 4]]) for number in range(3)]
+    secondary = directory.write().with_name("secondary") / "db" / "tables"
+    secondary.joinpath("news").mkdir(parents=True)
+    for segment in segments[1:]:
+        shutil.move(segment.folder, secondary / "news" / segment.segment_id)
+    text = refused(directory.path)
+    assert_in_order(text, ["2 faults", "folder is gone", segments[1].segment_id, "storage.secondary_path", "copy"])
+    shutil.copytree(secondary, directory.tables_folder, dirs_exist_ok=True)
+    assert read_partition(directory.path, "news") == directory.live_rows("news")
+
+
 def test_the_tables_folder_itself_may_be_a_link(directory: Milvus1xDirectory, segment: Segment, tmp_path: Path) -> None:
     directory.tables_folder.rename(tmp_path / "elsewhere")
     directory.tables_folder.symlink_to(tmp_path / "elsewhere")

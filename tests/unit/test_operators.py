@@ -34,7 +34,7 @@ from tests.milvus1x_directory import Milvus1xDirectory
 from tests.peak_memory import Store
 from tests.unit.faiss_inputs import make_index, write_index
 from tests.unit.hdf5_inputs import write_hdf5
-from tests.unit.reading import read_rows
+from tests.unit.reading import assert_in_order, read_rows
 
 
 class TaskInstance:
@@ -91,6 +91,21 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(source: Path, selec
         ("news", "_default"): 3,
         ("news", "_2021"): 2,
     }
+
+
+@pytest.mark.parametrize("selection", [{"news": []}, '{"news": []}', {"broken": None, "news": ()}])
+def test_a_collection_of_which_no_partition_is_named_is_refused(source: Path, selection: Any) -> None:
+    inspect = Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection=selection)
+    assert "No partition of collection 'news' is named" in fault_of(inspect)["fault"]
+
+
+@pytest.mark.parametrize("unflushed_log", ["replay", "ignore"])
+def test_a_log_folder_that_is_named_must_be_there(source: Path, unflushed_log: str) -> None:
+    named = {"wal_path": str(source / "wahl"), "unflushed_log": unflushed_log}
+    inspect = Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), **named)
+    assert_in_order(fault_of(inspect)["fault"], ["o log folder", str(source / "wahl"), "wal_path"])
+    (source / "wahl").mkdir()
+    assert "no log of the 1.x server in" in run(inspect)[0]["notes"][0]
 
 
 def test_places_may_be_given_one_by_one(source: Path, tmp_path: Path) -> None:

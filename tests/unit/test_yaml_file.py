@@ -91,7 +91,6 @@ def test_the_version_is_accepted_and_means_nothing(write: Write, key: str, value
     ("text", "expected"),
     [
         ("  source_collection:\n    test:\n", {"test": None}),
-        ("  source_collection:\n    test: []\n", {"test": None}),
         ("  source_collection:\n    test:\n      - 'a'\n      - b\n", {"test": ["a", "b"]}),
         ("  source_collection:\n    test: a\n", {"test": ["a"]}),
         ("  source_collection:\n    test:\n    more:\n      - '2021'\n", {"test": None, "more": ["2021"]}),
@@ -103,6 +102,12 @@ def test_the_version_is_accepted_and_means_nothing(write: Write, key: str, value
 )
 def test_each_spelling_of_the_collections(write: Write, text: str, expected: dict[str, Any]) -> None:
     assert job_with(write, text).params["source_collection"] == expected
+
+
+@pytest.mark.parametrize("text", ["\n    test: []\n", " {test: {}}\n", "\n    more:\n    '*': []\n"])
+def test_a_collection_of_which_no_partition_is_named_is_refused(write: Write, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"No partition of collection .* null for all of its partitions"):
+        job_with(write, f"  source_collection:{text}")
 
 
 @pytest.mark.parametrize("text", ["", "  source_collection:\n", "  mode:\n  dest_port:\n"])
