@@ -86,7 +86,7 @@ def inspect_milvus1x(job: type[Params], **options: str) -> Milvus1xInspectOperat
 def milvus1x_arguments() -> dict[str, str]:
     """Arguments of the operators that inspect Milvus 1.x."""
     names = ("source_milvus_path", "mysql_conn_id", "catalog_path", "tables_path", "wal_path", "unflushed_log")
-    arguments = {name: text(name) for name in names}
+    arguments = {name: text(name) for name in (*names, "mysql_charset")}
     return arguments | {"source_collection": value("source_collection"), "unit_mib": UNIT_SIZE}
 
 

@@ -57,6 +57,13 @@ class Milvus1xParams(Params):
         description="Only where the 1.x server kept its metadata in MySQL; empty: db/meta.sqlite.",
         json_schema_extra=SOURCE,
     )
+    mysql_charset: Literal["auto", "latin1", "utf8mb4"] = Field(
+        default="auto",
+        title="Charset of the MySQL catalog",
+        description="Of the connection that the 1.x server wrote it over. auto: told by the names; where they don't "
+        "tell, it is asked for.",
+        json_schema_extra=PLACES,
+    )
     catalog_path: OptionalText = Field(
         default=None,
         title="Catalog file",

@@ -88,6 +88,8 @@ TEXT_COLUMNS = {
 }
 NAMES = {"table_id", "owner_table", "collection_id"}
 """What says whose row it is: a fault in it is the whole catalog's, one in another column that collection's."""
+OPTIONAL = ("Fields",)
+"""From 0.9 on."""
 ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": ""}
 
 Row = Mapping[str, Any]
@@ -106,6 +108,8 @@ class Catalog:
     files: Mapping[str, list[Row]]
     """By table_id, in the catalog's order."""
     with_attributes: frozenset[str] = field(default_factory=frozenset)
+    notes: tuple[str, ...] = ()
+    """What the report has to say of it."""
 
     def names(self) -> list[str]:
         return list(self.collections)

@@ -193,7 +193,7 @@ def _refused(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
 
 def _notes_on_all(catalog: Catalog, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> tuple[str, ...]:
     """What the report has to say of the whole directory."""
-    notes = []
+    notes = [*catalog.notes]
     if is_running(tables, wal):
         notes.append(
             "a Milvus 1.x server has the directory open: what it writes from now on is not migrated, and the run "

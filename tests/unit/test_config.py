@@ -28,6 +28,7 @@ def test_defaults() -> None:
     assert read_params(M2M, PATH).model_dump() == PATH | {
         "source_collection": {"*": None},
         "mysql_conn_id": None,
+        "mysql_charset": "auto",
         "catalog_path": None,
         "tables_path": None,
         "wal_path": None,
@@ -93,6 +94,7 @@ def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: di
         ("source_collection", {"news": {"2021": None}}),
         ("source_collection", {2021: None}),
         ("mysql_conn_id", 5),
+        ("mysql_charset", "utf8"),
         ("catalog_path", ["a"]),
         ("tables_path", True),
         ("wal_path", 1.5),
