@@ -90,11 +90,11 @@ class H2M(ToOneCollection):
         description="A name, or a path through groups such as /train.",
         json_schema_extra=SOURCE,
     )
-    ids_dataset: str = Field(
-        default="ids",
-        min_length=1,
+    ids_dataset: OptionalText = Field(
+        default="ids?",
         title="Dataset of the ids",
-        description="Where it isn't there, see ids.",
+        description="A name, which must be there in each file; ids?: ids where there is one; null or empty: none. Rows "
+        "without ids: see ids.",
         json_schema_extra=SOURCE,
     )
 

@@ -248,14 +248,18 @@ def migration_params(job: type[Params] = M2M, **defaults: Any) -> dict[str, Para
     unknown = sorted(set(defaults) - set(properties))
     if unknown:
         raise TypeError(f"migration_params() got unknown params {', '.join(unknown)}")
-    return {name: _param(schema, defaults.get(name)) for name, schema in properties.items()}
+    return {name: _param(schema | _given(name, schema, defaults)) for name, schema in properties.items()}
 
 
-def _param(schema: Mapping[str, Any], default: Any) -> Param:
-    fields = {name: value for name, value in schema.items() if name != "default"}
-    if default is None and "default" not in schema:
-        return Param(**fields)
-    return Param(schema["default"] if default is None else default, **fields)
+def _given(name: str, schema: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The default that was given; None is none to a param without null."""
+    taken = name in defaults and (defaults[name] is not None or "null" in schema["type"])
+    return {"default": defaults[name]} if taken else {}
+
+
+def _param(schema: Mapping[str, Any]) -> Param:
+    fields = dict(schema)
+    return Param(fields.pop("default"), **fields) if "default" in fields else Param(**fields)
 
 
 def migration_dag(

@@ -18,6 +18,8 @@ from airflow_provider_milvusdm.jobs import JOBS, ScheduleParams
 
 WITHOUT_MEANING = ("milvus_version", "milvus-version")
 """Accepted as MilvusDM accepted them; the catalog says which version it is."""
+NULL_MEANS_NONE = ("ids_dataset",)
+"""Of other params, null is as if they were left out."""
 YAML_FAULTS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError)
 """What PyYAML raises: on ``!!timestamp x``, ``!!int ''`` or a thousand brackets nothing of its own."""
 MYSQL_PARAMETER = ("host", "port", "user", "password", "database")
@@ -114,7 +116,8 @@ def _job(path: Path, kind: str, values: Any) -> Job:
         raise ConfigurationError(
             f"job {kind} has no parameters", where=path, expected="names and values", found=type(values).__name__
         )
-    params = {str(name): value for name, value in values.items() if value is not None and name not in WITHOUT_MEANING}
+    given = {str(name): value for name, value in values.items() if name not in WITHOUT_MEANING}
+    params = {name: value for name, value in given.items() if value is not None or name in NULL_MEANS_NONE}
     own = set(JOBS[kind].model_fields)
     mysql = _mysql(path, params.pop("mysql_parameter", None)) if "mysql_conn_id" in own else {}
     read = read_params(_with_schedule(JOBS[kind]), params, where=path)

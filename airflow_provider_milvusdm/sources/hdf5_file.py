@@ -77,29 +77,34 @@ def refuse_damage(path: AnyPath) -> Iterator[None]:
         ) from error
 
 
-def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """The dataset of this name, ``a`` or ``/group/a``, if there is one; refused where it leaves the file."""
+def has_name(file: h5py.File, name: str) -> bool:
+    """Whether anything is called so, be it no more than a link to nothing."""
+    folder, _, last = name.rstrip("/").rpartition("/")
+    return _link_kind(_walk(file, folder), last) is not None
+
+
+def require_dataset(file: h5py.File, name: str, cure: str = "Name the dataset that is meant.") -> h5py.Dataset:
+    """The dataset of this name, ``a`` or ``/group/a``, which must be there; refused where it leaves the file."""
     found = _walk(file, name)
-    if isinstance(found, h5py.Dataset):
-        _refuse_outside(file, found)
-        _refuse_unknown_filters(file, found)
-        _refuse_unknown_type(file, found)
-        return found
-    return None
-
-
-def require_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset of this name, which must be there."""
-    found = find_dataset(file, name)
-    if found is None:
+    if not isinstance(found, h5py.Dataset):
         raise SourceNotFoundError(
             f"no dataset {name!r}",
             where=file.filename,
             expected=f"a dataset {name!r}",
-            found=", ".join(_dataset_names(file)) or "no dataset at all",
-            cure="Name the dataset that is meant.",
+            found=_kind_of_other(file, name, found) + (", ".join(_dataset_names(file)) or "no dataset at all"),
+            cure=cure,
         )
+    _refuse_outside(file, found)
+    _refuse_unknown_filters(file, found)
+    _refuse_unknown_type(file, found)
     return found
+
+
+def _kind_of_other(file: h5py.File, name: str, found: h5py.HLObject | None) -> str:
+    """What is called so, in front of the names of the datasets that there are."""
+    if found is None:
+        return "a link to nothing, and " if has_name(file, name) else ""
+    return f"{'a group' if isinstance(found, h5py.Group) else 'a type'} of this name, and "
 
 
 def _walk(file: h5py.File, name: str) -> h5py.HLObject | None:
@@ -124,7 +129,7 @@ def _walk(file: h5py.File, name: str) -> h5py.HLObject | None:
     return node
 
 
-def _link_kind(node: h5py.HLObject, step: str) -> int | None:
+def _link_kind(node: h5py.HLObject | None, step: str) -> int | None:
     links = node.id.links if isinstance(node, h5py.Group) else None
     return links.get_info(step.encode()).type if links and links.exists(step.encode()) else None
 

@@ -262,7 +262,7 @@ def test_defaults_of_files() -> None:
     for files in (h2m, f2m):
         assert (files.dest_partition_name, files.id_offset, files.mode) == (None, 0, "skip")
         assert files.collection_parameter.model_dump() == dict.fromkeys(("dimension", "index_file_size", "metric_type"))
-    assert (h2m.data_dir, h2m.embeddings, h2m.ids_dataset, h2m.ids) == (None, "embeddings", "ids", "row_number")
+    assert (h2m.data_dir, h2m.embeddings, h2m.ids_dataset, h2m.ids) == (None, "embeddings", "ids?", "row_number")
     assert f2m.allow_lossy is False
 
 

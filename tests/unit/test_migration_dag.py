@@ -14,7 +14,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_milvusdm.config import read_params
-from airflow_provider_milvusdm.jobs import JOBS
+from airflow_provider_milvusdm.jobs import H2M, JOBS
 from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +179,11 @@ def test_given_defaults_take_the_models_place() -> None:
     ]
     with pytest.raises(TypeError, match="unknown params modes"):
         migration_params(modes="append")
+
+
+def test_a_null_that_is_given_takes_the_models_place_where_there_is_one() -> None:
+    params = migration_params(H2M, ids_dataset=None, mode=None)
+    assert (params["ids_dataset"].resolve(), params["mode"].resolve()) == (None, "skip")
 
 
 def test_a_scheduled_dag_needs_its_source_and_is_serialized() -> None:

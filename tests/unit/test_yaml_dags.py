@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.yaml_dags import config_dir, make_dags, refuse_br
 
 GOOD = {
     "to milvus": "M2M: {source_milvus_path: /data/milvus, mode: append}",
-    "hdf5": "H2M: {data_dir: /data, dest_collection_name: news, target: {metric_type: COSINE}, schedule: '@daily'}",
+    "hdf5": "H2M: {data_dir: /data, dest_collection_name: news, target: {metric_type: COSINE}, ids_dataset: null, schedule: '@daily'}",
     "faiss": "F2M: {data_path: /data/a.index, dest_collection_name: news, dest_partition_name: ''}",
     "export": "M2H: {source_milvus_path: /data/milvus, data_dir: /data/hdf5, mysql_parameter: {host: '', user: }}",
 }
@@ -58,6 +58,7 @@ def test_each_file_is_a_dag_named_after_it_with_its_values_as_defaults(folder: P
     assert dags["to_milvus"].params["mode"] == "append"
     assert dags["to_milvus"].params["verify"] == "sample"
     assert dags["hdf5"].params["target"] == {"metric_type": "COSINE"}
+    assert dags["hdf5"].params["ids_dataset"] is None
     assert dags["faiss"].params["data_path"] == "/data/a.index"
     assert "export_partitions" in dags["export"].task_dict
     for dag in dags.values():

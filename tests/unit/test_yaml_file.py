@@ -312,6 +312,13 @@ def test_milvusdms_files_of_the_other_jobs_are_taken_unchanged(write: Write, kin
     assert bool(job.mysql) == (kind == "M2H")
 
 
+@pytest.mark.parametrize("spelling", ["null", "~", "", "''"])
+def test_no_ids_dataset_is_asked_for_in_every_spelling(write: Write, spelling: str) -> None:
+    [job] = read_yaml(write(f"H2M:\n  data_path: a.h5\n  dest_collection_name: n\n  ids_dataset: {spelling}\n"))
+    assert not job.params["ids_dataset"]
+    assert "ids_dataset" in job.params
+
+
 def test_the_jobs_of_a_file_come_in_its_order(write: Write) -> None:
     jobs = read_yaml(write(MILVUSDMS_OTHERS["M2H"] + MILVUSDM_OWN + MILVUSDMS_OTHERS["F2M"] + MILVUSDMS_OTHERS["H2M"]))
     assert [job.kind for job in jobs] == ["M2H", "M2M", "F2M", "H2M"]
