@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -128,6 +128,8 @@ class F2M(ToOneCollection):
 
 class M2H(Milvus1xParams, RowsParams):
     """Milvus 1.x to HDF5."""
+
+    written_folders: ClassVar[tuple[str, ...]] = ("data_dir", "skipped_rows_dir")
 
     data_dir: LocalPath = Field(
         min_length=1,

@@ -19,7 +19,7 @@ from airflow.sdk import DAG, Param, TaskGroup, XComArg
 from airflow_provider_milvusdm.config import Params, read_params
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.jobs import F2M, H2M, M2H, M2M
-from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator
+from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.files import FaissInspectOperator, FilesInspectOperator, Hdf5InspectOperator
 from airflow_provider_milvusdm.operators.hdf5 import Hdf5ExportOperator, Hdf5UnitsOperator, Hdf5VerifyOperator
 from airflow_provider_milvusdm.operators.milvus import (
@@ -62,14 +62,22 @@ def value(name: str) -> str:
 
 
 def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
-    """Tell all faults of a run's params at once, before its first step; other params of the DAG are its own."""
+    """Tell all faults of a run's params at once, before its first step; other params of the DAG are its own.
+
+    So is a folder that can't be written into.
+    """
 
     def refuse(context: Context) -> None:
         from airflow.sdk.exceptions import AirflowFailException
 
+        from airflow_provider_milvusdm.sources.hdf5_output import require_writable
+
         own = set(context["dag"].params) - set(job.model_fields)
         try:
             read_params(job, {name: value for name, value in context["params"].items() if name not in own})
+            for name in job.written_folders:
+                if folder := context["params"].get(name):
+                    require_writable(run_folder(folder, context["run_id"]), name)
         except MilvusdmError as error:
             raise AirflowFailException(str(error)) from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.config import JsonDict
@@ -99,6 +99,8 @@ class Milvus1xParams(Params):
 
 class RowsParams(Params):
     """What to do with rows, whatever they come from and go to."""
+
+    written_folders: ClassVar[tuple[str, ...]] = ("skipped_rows_dir",)
 
     duplicate_ids: Literal["error", "keep_first", "keep_last"] = Field(
         default="error",

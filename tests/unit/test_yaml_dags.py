@@ -14,7 +14,8 @@ from airflow_provider_milvusdm.yaml_dags import config_dir, make_dags, refuse_br
 
 GOOD = {
     "to milvus": "M2M: {source_milvus_path: /data/milvus, mode: append}",
-    "hdf5": "H2M: {data_dir: /data, dest_collection_name: news, target: {metric_type: COSINE}, ids_dataset: null, schedule: '@daily'}",
+    "hdf5": "H2M: {data_dir: /data, dest_collection_name: news, target: {metric_type: COSINE}, ids_dataset: null, "
+    "schedule: '@daily'}",
     "faiss": "F2M: {data_path: /data/a.index, dest_collection_name: news, dest_partition_name: ''}",
     "export": "M2H: {source_milvus_path: /data/milvus, data_dir: /data/hdf5, mysql_parameter: {host: '', user: }}",
 }
