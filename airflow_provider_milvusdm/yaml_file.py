@@ -67,6 +67,10 @@ def _load(path: Path) -> Any:
         raise
     except OSError as error:
         raise ConfigurationError(f"the YAML file can't be read: {error.strerror}", where=path) from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise ConfigurationError(
+            "the YAML file is not in UTF-8", where=path, found=_bad_byte(error), cure="Save it as UTF-8."
+        ) from None
     except YAML_FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigurationError(
@@ -75,6 +79,11 @@ def _load(path: Path) -> Any:
             found=f"a fault in line {mark.line + 1}, column {mark.column + 1}" if mark else type(error).__name__,
             cure="Put text with special characters in quotes.",
         ) from None
+
+
+def _bad_byte(error: UnicodeDecodeError | yaml.reader.ReaderError) -> str:
+    """What is no text: UTF-16 without its mark is UTF-8 with zeros in it, which PyYAML refuses."""
+    return f"byte 0x{error.object[error.start] if isinstance(error, UnicodeDecodeError) else error.character:02x}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -143,11 +152,12 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
         raise ConfigurationError(
             "mysql_parameter",
             where=path,
-            expected=f"text or a number for {', '.join(MYSQL_PARAMETER)}",
+            expected=f"{', '.join(MYSQL_PARAMETER)}: text, and a number for port",
             found=", ".join(bad),
+            cure="Put it in quotes: YAML makes a number, a date, true or false of what looks like one.",
         )
     return {name: value for name, value in parameter.items() if value not in (None, "")}
 
 
 def _is_mysql(name: Any, value: Any) -> bool:
-    return name in MYSQL_PARAMETER and isinstance(value, str | int | None)
+    return name in MYSQL_PARAMETER and (isinstance(value, str | None) or name == "port" and type(value) is int)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,6 +114,22 @@ def test_all_broken_files_are_told_at_once(folder: Path) -> None:
     found = faults()
     assert f"{len(BROKEN)} YAML files can't become DAGs" in found
     assert all(str(folder / f"{name}.yaml") in found for name in BROKEN)
+
+
+def test_what_is_no_file_is_left_out(folder: Path) -> None:
+    """Opened, a FIFO would hold the scheduler's DAG processor for ever."""
+    write(folder, GOOD)
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "device.yaml").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket.yml"))
+        assert sorted(make_dags()) == ["export", "faiss", "hdf5", "to_milvus"]
+        refuse_broken_files()
+
+
+def test_a_link_to_nothing_is_told(folder: Path) -> None:
+    (folder / "gone.yaml").symlink_to(folder / "nowhere")
+    assert str(folder / "gone.yaml") in faults()
 
 
 def test_two_files_that_would_make_one_dag_are_told(folder: Path) -> None:
