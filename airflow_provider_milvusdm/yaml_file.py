@@ -160,4 +160,4 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
 
 
 def _is_mysql(name: Any, value: Any) -> bool:
-    return name in MYSQL_PARAMETER and (isinstance(value, str | None) or name == "port" and type(value) is int)
+    return name in MYSQL_PARAMETER and (isinstance(value, str | None) or (name == "port" and type(value) is int))

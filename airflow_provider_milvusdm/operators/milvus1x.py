@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REFUSALS = (1044, 1045, 1046, 1049, 1142, 1143)
 """Access denied to the database, to the server; no database, an unknown one; access denied to a table, to a column."""
+MYSQL_TIMEOUTS = {"connect_timeout": 30, "read_timeout": 120}
+"""Seconds. mysqlclient has none of its own, and waits without end for a server that says nothing."""
 
 
 class Milvus1xInspectOperator(MigrationOperator):
@@ -165,7 +167,12 @@ def _mysql(mysql_conn_id: str) -> Any:
             "a catalog in MySQL needs apache-airflow-providers-mysql",
             cure="pip install 'airflow-provider-milvusdm[mysql]' (its mysqlclient needs a compiler).",
         ) from None
-    return MySqlHook(connection=_prepared(MySqlHook.get_connection(mysql_conn_id))).get_conn()
+
+    class Hook(MySqlHook):
+        def _get_conn_config_mysql_client(self, conn: Any) -> dict[str, Any]:
+            return {**super()._get_conn_config_mysql_client(conn), **MYSQL_TIMEOUTS}
+
+    return Hook(connection=_prepared(Hook.get_connection(mysql_conn_id))).get_conn()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ HDF5 library and file format", the chapters on groups and on datasets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,7 @@ def require_dataset(file: h5py.File, name: str, cure: str = "Name the dataset th
     _refuse_outside(file, found)
     _refuse_unknown_filters(file, found)
     _refuse_unknown_type(file, found)
+    _refuse_unwritten(file, found)
     return found
 
 
@@ -185,6 +187,34 @@ def _refuse_unknown_type(file: h5py.File, dataset: h5py.Dataset) -> None:
             found=error,
             cure="Name another dataset, or write the file anew.",
         ) from None
+
+
+def _refuse_unwritten(file: h5py.File, dataset: h5py.Dataset) -> None:
+    """Rows that nobody wrote are read as the fill value, zeros mostly: a writer that was killed leaves such."""
+    unwritten = _unwritten(dataset)
+    if unwritten:
+        raise DamagedSourceError(
+            f"rows of dataset {dataset.name!r} were never written",
+            where=file.filename,
+            expected="a value for every row",
+            found=f"{unwritten} without any: HDF5 reads them as {dataset.fillvalue}",
+            cure="Write the file again. If that value is meant, write it: dataset[...] = dataset[...] in h5py.",
+        )
+
+
+def _unwritten(dataset: h5py.Dataset) -> str:
+    """What of the dataset has no place in its file; all of a compact one has."""
+    created = dataset.id.get_create_plist()
+    if not dataset.size or created.get_layout() == h5py.h5d.COMPACT:
+        return ""
+    if dataset.is_virtual:
+        mapped = sum(created.get_virtual_vspace(n).get_select_npoints() for n in range(created.get_virtual_count()))
+        return f"{dataset.size - mapped} values of {dataset.size}" if mapped < dataset.size else ""
+    if dataset.chunks is None:
+        return "all" if dataset.id.get_offset() is None else ""
+    expected = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    there = dataset.id.get_num_chunks()
+    return f"{expected - there} of {expected} chunks" if there < expected else ""
 
 
 def _dataset_names(file: h5py.File) -> list[str]:

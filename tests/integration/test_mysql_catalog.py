@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from airflow.providers.mysql.hooks.mysql import MySqlHook
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSourceError, UnsupportedSourceError
+from airflow_provider_milvusdm.operators import milvus1x
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
@@ -261,6 +263,21 @@ def test_a_connection_lost_midway_is_left_to_a_retry(
             else:
                 assert found == inspect(rich.path)
     assert lost > 5
+
+
+@pytest.mark.parametrize("says", ["nothing", "something too late"])
+def test_a_server_that_is_not_heard_is_given_up(
+    mariadb_server: MySqlAddress, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    monkeypatch.setattr(milvus1x, "MYSQL_TIMEOUTS", {"connect_timeout": 2, "read_timeout": 1})
+    with ExitStack() as stack:
+        if says == "something too late":
+            address = f"http://{mariadb_server.host}:{mariadb_server.port}"
+            connect(port=urlsplit(stack.enter_context(cutting_proxy(address, delay=1.5)).uri).port)
+        else:
+            connect(port=stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1])
+        with pytest.raises(MySQLdb.OperationalError, match=r"Lost connection|timeout|timed out"):
+            inspect(tmp_path, mysql_conn_id="catalog")
 
 
 @pytest.mark.parametrize(
