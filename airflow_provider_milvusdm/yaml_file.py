@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ NULL_MEANS_NONE = ("ids_dataset",)
 """Of other params, null is as if they were left out."""
 YAML_FAULTS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError)
 """What PyYAML raises: on ``!!timestamp x``, ``!!int ''`` or a thousand brackets nothing of its own."""
+OTHER_BASE = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 MYSQL_PARAMETER = ("host", "port", "user", "password", "database")
 
 
@@ -90,8 +92,18 @@ class _Loader(yaml.SafeLoader):
     """Refuses what PyYAML takes to a reader's harm.
 
     A key that is there twice: it takes the last and drops the first. An alias: ten lines of them, each of the line
-    before, stand for more values than memory holds.
+    before, stand for more values than memory holds. A number such as 010 or 1:30: it takes it for one of base 8 or 60.
     """
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if OTHER_BASE.fullmatch(node.value):
+            raise ConfigurationError(
+                "a number with a zero in front, or with colons, which YAML reads in base 8 or 60",
+                where=f"{node.start_mark.name}, line {node.start_mark.line + 1}",
+                expected="a decimal number, or text in quotes",
+                cure="Write the number without them, or put it in quotes.",
+            )
+        return int(super().construct_yaml_int(node))
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -116,6 +128,9 @@ class _Loader(yaml.SafeLoader):
                 cure="Put both lists under one name, or each job into a file of its own.",
             )
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _job(path: Path, kind: str, values: Any) -> Job:
@@ -160,4 +175,6 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
 
 
 def _is_mysql(name: Any, value: Any) -> bool:
-    return name in MYSQL_PARAMETER and (isinstance(value, str | None) or (name == "port" and type(value) is int))
+    if name == "port" and type(value) in (int, str) and value != "":
+        return str(value).isdecimal() and 1 <= int(value) <= 65535
+    return name in MYSQL_PARAMETER and isinstance(value, str | None)

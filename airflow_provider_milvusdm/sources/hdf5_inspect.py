@@ -43,12 +43,17 @@ def list_hdf5(data_dir: AnyPath) -> list[AnyPath]:
     if not data_dir.is_dir():
         raise SourceNotFoundError("no folder of HDF5 files", where=data_dir, expected="a folder", found="none")
     visible = (path for path in data_dir.iterdir() if not path.name.startswith("."))
-    files = sorted(path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in visible if path.suffix.lower() in SUFFIXES and _is_meant(path))
     if not files:
         raise SourceNotFoundError(
             "no HDF5 file in the folder", where=data_dir, expected=" or ".join(f"*{suffix}" for suffix in SUFFIXES)
         )
     return files
+
+
+def _is_meant(path: AnyPath) -> bool:
+    """A folder is not; a link to nothing is, which is refused when it is opened."""
+    return not path.is_dir() if isinstance(path, Path) else path.is_file()
 
 
 @refuse_unreadable()

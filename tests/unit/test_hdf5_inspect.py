@@ -40,6 +40,14 @@ def test_a_folder_is_listed_by_name(tmp_path: Path) -> None:
     assert [path.name for path in list_hdf5(tmp_path)] == ["C.H5", "a.hdf5", "b.h5"]
 
 
+def test_a_link_to_nothing_in_a_folder_is_not_left_out(tmp_path: Path) -> None:
+    """Of a share that is not mounted, say: its rows would be missing."""
+    write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
+    (tmp_path / "b.h5").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(SourceNotFoundError, match=r"No HDF5 file: .*b\.h5"):
+        inspect(list_hdf5(tmp_path))
+
+
 def test_a_folder_without_hdf5_files_or_none_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match=r"No HDF5 file in the folder: .* Expected \*.h5 or \*.hdf5"):
         list_hdf5(tmp_path)

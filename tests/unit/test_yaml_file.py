@@ -141,6 +141,9 @@ def test_mysql_parameter_without_its_empty_values(write: Write, text: str, expec
         ("{1: s3cret, ~: s3cret}", "found 1, None"),
         ("{host: db, port: yes}", "found port"),
         ("{host: db, port: 3306.0}", "found port"),
+        ("{host: db, port: 65536}", "found port"),
+        ("{host: db, port: -1}", "found port"),
+        ("{host: db, port: s3cret}", "found port"),
     ],
 )
 def test_a_bad_mysql_parameter_is_refused_without_its_values(write: Write, value: str, found: str) -> None:
@@ -151,7 +154,7 @@ def test_a_bad_mysql_parameter_is_refused_without_its_values(write: Write, value
 
 
 @pytest.mark.parametrize("name", ["password", "user", "database", "host"])
-@pytest.mark.parametrize("value", ["012345", "1_000", "0x1F", "1:30", "no", "1.50", "2026-01-31"])
+@pytest.mark.parametrize("value", ["12345", "1_000", "0x1F", "no", "1.50", "2026-01-31"])
 def test_a_text_that_yaml_takes_for_something_else_has_to_be_in_quotes(write: Write, name: str, value: str) -> None:
     job = "M2M:\n  source_milvus_path: /data\n  mysql_parameter: {{{}: {}}}\n"
     text = refusal(write(job.format(name, value)))
@@ -159,6 +162,20 @@ def test_a_text_that_yaml_takes_for_something_else_has_to_be_in_quotes(write: Wr
     assert value not in text
     [read] = read_yaml(write(job.format(name, f"'{value}'")))
     assert read.mysql == {name: value}
+
+
+@pytest.mark.parametrize("value", ["010", "-010", "012345", "1:30", "0_1"])
+@pytest.mark.parametrize("line", ["dest_port: {}", "mysql_parameter: {{password: {}}}"])
+def test_a_number_that_yaml_takes_for_one_of_another_base_is_refused(write: Write, value: str, line: str) -> None:
+    text = refusal(write(f"M2M:\n  source_milvus_path: /data\n  {line.format(value)}\n"))
+    assert_in_order(text, ["in base 8 or 60", "line 3", "put it in quotes"])
+    assert value not in text
+
+
+@pytest.mark.parametrize("value", ["0", "3306", "-5", "1_000", "0x10", "0b11"])
+def test_other_numbers_are_what_they_were(write: Write, value: str) -> None:
+    [job] = read_yaml(write(f"H2M:\n  data_path: a.h5\n  dest_collection_name: '010'\n  id_offset: {value}\n"))
+    assert job.params["id_offset"] == int(value, 0)
 
 
 def test_a_quoted_port_is_taken(write: Write) -> None:
