@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -58,6 +58,8 @@ class Params(BaseModel):
     """The params of a job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    written_folders: ClassVar[tuple[str, ...]] = ()
+    """The params that name a folder to write into."""
 
     @classmethod
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:

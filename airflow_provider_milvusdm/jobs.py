@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -90,11 +90,11 @@ class H2M(ToOneCollection):
         description="A name, or a path through groups such as /train.",
         json_schema_extra=SOURCE,
     )
-    ids_dataset: str = Field(
-        default="ids",
-        min_length=1,
+    ids_dataset: OptionalText = Field(
+        default="ids?",
         title="Dataset of the ids",
-        description="Where it isn't there, see ids.",
+        description="A name, which must be there in each file; ids?: ids where there is one; null or empty: none. Rows "
+        "without ids: see ids.",
         json_schema_extra=SOURCE,
     )
 
@@ -128,6 +128,8 @@ class F2M(ToOneCollection):
 
 class M2H(Milvus1xParams, RowsParams):
     """Milvus 1.x to HDF5."""
+
+    written_folders: ClassVar[tuple[str, ...]] = ("data_dir", "skipped_rows_dir")
 
     data_dir: LocalPath = Field(
         min_length=1,

@@ -64,7 +64,7 @@ def _connection(mysql: Mapping[str, Any]) -> dict[str, Any]:
         "host": mysql.get("host"),
         "port": mysql.get("port"),
         "login": mysql.get("user"),
-        "password": str(mysql.get("password", "")),
+        "password": mysql.get("password", ""),
         "schema": mysql.get("database", "milvus"),
     }
 

@@ -19,7 +19,7 @@ from airflow.sdk import DAG, Param, TaskGroup, XComArg
 from airflow_provider_milvusdm.config import Params, read_params
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.jobs import F2M, H2M, M2H, M2M
-from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator
+from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.files import FaissInspectOperator, FilesInspectOperator, Hdf5InspectOperator
 from airflow_provider_milvusdm.operators.hdf5 import Hdf5ExportOperator, Hdf5UnitsOperator, Hdf5VerifyOperator
 from airflow_provider_milvusdm.operators.milvus import (
@@ -62,14 +62,22 @@ def value(name: str) -> str:
 
 
 def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
-    """Tell all faults of a run's params at once, before its first step; other params of the DAG are its own."""
+    """Tell all faults of a run's params at once, before its first step; other params of the DAG are its own.
+
+    So is a folder that can't be written into.
+    """
 
     def refuse(context: Context) -> None:
         from airflow.sdk.exceptions import AirflowFailException
 
+        from airflow_provider_milvusdm.sources.hdf5_output import require_writable
+
         own = set(context["dag"].params) - set(job.model_fields)
         try:
             read_params(job, {name: value for name, value in context["params"].items() if name not in own})
+            for name in job.written_folders:
+                if folder := context["params"].get(name):
+                    require_writable(run_folder(folder, context["run_id"]), name)
         except MilvusdmError as error:
             raise AirflowFailException(str(error)) from None
 
@@ -85,7 +93,7 @@ def inspect_milvus1x(job: type[Params], **options: str) -> Milvus1xInspectOperat
 
 def milvus1x_arguments() -> dict[str, str]:
     """Arguments of the operators that inspect Milvus 1.x."""
-    places = ("source_milvus_path", "mysql_conn_id", "catalog_path", "tables_path", "wal_path")
+    places = ("source_milvus_path", "mysql_conn_id", "mysql_charset", "catalog_path", "tables_path", "wal_path")
     arguments = {name: text(name) for name in (*places, "unflushed_log", "unlisted_segments")}
     return arguments | {"source_collection": value("source_collection"), "unit_mib": UNIT_SIZE}
 
@@ -250,14 +258,18 @@ def migration_params(job: type[Params] = M2M, **defaults: Any) -> dict[str, Para
     unknown = sorted(set(defaults) - set(properties))
     if unknown:
         raise TypeError(f"migration_params() got unknown params {', '.join(unknown)}")
-    return {name: _param(schema, defaults.get(name)) for name, schema in properties.items()}
+    return {name: _param(schema | _given(name, schema, defaults)) for name, schema in properties.items()}
 
 
-def _param(schema: Mapping[str, Any], default: Any) -> Param:
-    fields = {name: value for name, value in schema.items() if name != "default"}
-    if default is None and "default" not in schema:
-        return Param(**fields)
-    return Param(schema["default"] if default is None else default, **fields)
+def _given(name: str, schema: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The default that was given; None is none to a param without null."""
+    taken = name in defaults and (defaults[name] is not None or "null" in schema["type"])
+    return {"default": defaults[name]} if taken else {}
+
+
+def _param(schema: Mapping[str, Any]) -> Param:
+    fields = dict(schema)
+    return Param(fields.pop("default"), **fields) if "default" in fields else Param(**fields)
 
 
 def migration_dag(

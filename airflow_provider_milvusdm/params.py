@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.config import JsonDict
@@ -57,6 +57,13 @@ class Milvus1xParams(Params):
         description="Only where the 1.x server kept its metadata in MySQL; empty: db/meta.sqlite.",
         json_schema_extra=SOURCE,
     )
+    mysql_charset: Literal["auto", "latin1", "utf8mb4"] = Field(
+        default="auto",
+        title="Charset of the MySQL catalog",
+        description="Of the connection that the 1.x server wrote it over. auto: told by the names; where they don't "
+        "tell, it is asked for.",
+        json_schema_extra=PLACES,
+    )
     catalog_path: OptionalText = Field(
         default=None,
         title="Catalog file",
@@ -99,6 +106,8 @@ class Milvus1xParams(Params):
 
 class RowsParams(Params):
     """What to do with rows, whatever they come from and go to."""
+
+    written_folders: ClassVar[tuple[str, ...]] = ("skipped_rows_dir",)
 
     duplicate_ids: Literal["error", "keep_first", "keep_last"] = Field(
         default="error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pluggy import HookimplMarker
 from rich.console import Console
@@ -19,6 +20,9 @@ from rich.text import Text
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.progress import progress
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 hookimpl = HookimplMarker("airflow")
 """Airflow's own, made here because importing Airflow reads its configuration."""
@@ -36,10 +40,10 @@ class Display(logging.Handler):
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the run inside the block; Ctrl-C, or being told to terminate, ends it with KeyboardInterrupt."""
+        """Show the run inside the block; Ctrl-C, or being told to end, ends it with KeyboardInterrupt."""
         from airflow.sdk.listener import get_listener_manager
 
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._interrupt) for number in _heeded()}
         get_listener_manager().add_listener(self)  # type: ignore[no-untyped-call]
         progress.addHandler(self)
         progress.setLevel(logging.INFO)
@@ -99,6 +103,22 @@ class Display(logging.Handler):
             raise KeyboardInterrupt
 
 
+def _heeded() -> list[signal.Signals]:
+    """The signals that end a run; a terminal that goes away does not where ``nohup`` says so."""
+    is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if is_deaf else [signal.SIGHUP])]
+
+
+class _Screen(io.FileIO):
+    """A terminal or a pipe; once it is gone, what is written to it is dropped, and the run goes on or ends as told."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
 def _name(task_instance: Any) -> str:
     label = task_instance.rendered_map_index
     return f"{task_instance.task_id} {label}" if label else str(task_instance.task_id)
@@ -116,7 +136,8 @@ def redirect_output(log: Path) -> Console:
     except OSError as error:
         raise ConfigurationError(f"the log can't be written: {error.strerror}", where=log) from None
     with file:
-        console = Console(file=os.fdopen(os.dup(1), "w", errors="replace"), soft_wrap=True)
+        screen = io.TextIOWrapper(io.BufferedWriter(_Screen(os.dup(1), "w")), errors="replace", line_buffering=True)
+        console = Console(file=screen, soft_wrap=True)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     return console

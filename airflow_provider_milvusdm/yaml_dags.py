@@ -48,7 +48,7 @@ def _results() -> Iterator[DAG | ConfigurationError]:
     if not folder.is_dir():
         yield ConfigurationError("no folder of YAML files", where=folder, cure="Correct MILVUSDM_CONFIG_DIR.")
     taken = {Job(kind, {}).dag_id: f"the template of {kind}" for kind in JOBS}
-    for path in sorted(file for file in folder.glob("*") if file.suffix in (".yaml", ".yml")):
+    for path in sorted(file for file in folder.glob("*") if file.suffix in (".yaml", ".yml") and not _is_special(file)):
         dag_id = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)
         try:
             if dag_id in taken:
@@ -62,6 +62,11 @@ def _results() -> Iterator[DAG | ConfigurationError]:
             taken[dag_id] = str(path)
         except ConfigurationError as fault:
             yield fault
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a FIFO, a socket or a device: reading one may never end."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _dag(dag_id: str, path: Path) -> DAG:

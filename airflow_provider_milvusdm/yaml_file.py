@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,11 @@ from airflow_provider_milvusdm.jobs import JOBS, ScheduleParams
 
 WITHOUT_MEANING = ("milvus_version", "milvus-version")
 """Accepted as MilvusDM accepted them; the catalog says which version it is."""
+NULL_MEANS_NONE = ("ids_dataset",)
+"""Of other params, null is as if they were left out."""
 YAML_FAULTS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError)
 """What PyYAML raises: on ``!!timestamp x``, ``!!int ''`` or a thousand brackets nothing of its own."""
+OTHER_BASE = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 MYSQL_PARAMETER = ("host", "port", "user", "password", "database")
 
 
@@ -71,6 +75,10 @@ def _load(path: Path) -> Any:
         raise
     except OSError as error:
         raise ConfigurationError(f"the YAML file can't be read: {error.strerror}", where=path) from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise ConfigurationError(
+            "the YAML file is not in UTF-8", where=path, found=_bad_byte(error), cure="Save it as UTF-8."
+        ) from None
     except YAML_FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigurationError(
@@ -81,12 +89,27 @@ def _load(path: Path) -> Any:
         ) from None
 
 
+def _bad_byte(error: UnicodeDecodeError | yaml.reader.ReaderError) -> str:
+    """What is no text: UTF-16 without its mark is UTF-8 with zeros in it, which PyYAML refuses."""
+    return f"byte 0x{error.object[error.start] if isinstance(error, UnicodeDecodeError) else error.character:02x}"
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses what PyYAML takes to a reader's harm.
 
     A key that is there twice: it takes the last and drops the first. An alias: ten lines of them, each of the line
-    before, stand for more values than memory holds.
+    before, stand for more values than memory holds. A number such as 010 or 1:30: it takes it for one of base 8 or 60.
     """
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if OTHER_BASE.fullmatch(node.value):
+            raise ConfigurationError(
+                "a number with a zero in front, or with colons, which YAML reads in base 8 or 60",
+                where=f"{node.start_mark.name}, line {node.start_mark.line + 1}",
+                expected="a decimal number, or text in quotes",
+                cure="Write the number without them, or put it in quotes.",
+            )
+        return int(super().construct_yaml_int(node))
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -113,6 +136,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
 def _job(path: Path, kind: str, values: Any) -> Job:
     if kind not in JOBS:
         raise ConfigurationError("no such job", where=path, expected=" or ".join(JOBS), found=kind)
@@ -120,7 +146,8 @@ def _job(path: Path, kind: str, values: Any) -> Job:
         raise ConfigurationError(
             f"job {kind} has no parameters", where=path, expected="names and values", found=type(values).__name__
         )
-    params = {str(name): value for name, value in values.items() if value is not None and name not in WITHOUT_MEANING}
+    given = {str(name): value for name, value in values.items() if name not in WITHOUT_MEANING}
+    params = {name: value for name, value in given.items() if value is not None or name in NULL_MEANS_NONE}
     own = set(JOBS[kind].model_fields)
     mysql = _mysql(path, params.pop("mysql_parameter", None)) if "mysql_conn_id" in own else {}
     read = read_params(_with_schedule(JOBS[kind]), params, where=path)
@@ -146,11 +173,14 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
         raise ConfigurationError(
             "mysql_parameter",
             where=path,
-            expected=f"text or a number for {', '.join(MYSQL_PARAMETER)}",
+            expected=f"{', '.join(MYSQL_PARAMETER)}: text, and a number for port",
             found=", ".join(bad),
+            cure="Put it in quotes: YAML makes a number, a date, true or false of what looks like one.",
         )
     return {name: value for name, value in parameter.items() if value not in (None, "")}
 
 
 def _is_mysql(name: Any, value: Any) -> bool:
-    return name in MYSQL_PARAMETER and isinstance(value, str | int | None)
+    if name == "port" and type(value) in (int, str) and value != "":
+        return str(value).isdecimal() and 1 <= int(value) <= 65535
+    return name in MYSQL_PARAMETER and isinstance(value, str | None)

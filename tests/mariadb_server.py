@@ -17,6 +17,9 @@ from pathlib import Path
 from tests.certificates import Certificates
 from tests.processes import StartError, as_user, free_ports, log_tail, running, wait_for_start
 
+ADMIN = "admin"
+"""A user who may do all, with the same password."""
+
 
 @dataclass(frozen=True)
 class MySqlAddress:
@@ -66,6 +69,8 @@ def _install(folder: Path, user: str | None, address: MySqlAddress) -> None:
         f"CREATE DATABASE {address.database};\n"
         f"CREATE USER '{address.user}'@'%' IDENTIFIED BY '{address.password}';\n"
         f"GRANT ALL ON {address.database}.* TO '{address.user}'@'%';\n"
+        f"CREATE USER '{ADMIN}'@'%' IDENTIFIED BY '{address.password}';\n"
+        f"GRANT ALL ON *.* TO '{ADMIN}'@'%' WITH GRANT OPTION;\n"
     )
     if user:
         shutil.chown(folder, user)

@@ -54,7 +54,7 @@ MYSQL_SCHEMA = {
 
 
 class DbApiConnection(Protocol):
-    """A DB-API connection whose parameter style is `%s`: mysqlclient's, PyMySQL's, MySQL Connector's."""
+    """mysqlclient's, which sends statements of bytes as they are."""
 
     def cursor(self) -> Any: ...
 
@@ -107,15 +107,24 @@ def _replace(scratch: Path, path: Path) -> None:
 
 
 def write_mysql_catalog(connection: DbApiConnection, catalog: Catalog) -> None:
-    """Make and fill the catalog's tables in the connection's database, replacing those that are there."""
+    """Make and fill the catalog's tables in the connection's database, replacing those that are there.
+
+    Statements are UTF-8 whatever the connection's charset, as the server sent them.
+    """
     cursor = connection.cursor()
     for table, columns in MYSQL_SCHEMA.items():
         cursor.execute(f"DROP TABLE IF EXISTS {table}")
         cursor.execute(f"CREATE TABLE {table} ({columns})")
         for row in catalog[table]:
-            cursor.execute(f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row)
+            cursor.execute(f"INSERT INTO {table} VALUES ({', '.join(map(_literal, row))})".encode())
     cursor.close()
     connection.commit()
+
+
+def _literal(value: Any) -> str:
+    if not isinstance(value, str):
+        return str(value)
+    return "'{}'".format(value.replace("\\", "\\\\").replace("'", "''"))
 
 
 def read_sqlite_catalog(path: Path) -> Catalog:

@@ -93,7 +93,7 @@ class Hdf5InspectOperator(FilesInspectOperator):
 
     :param data_dir: a folder of them, in place of ``data_path``.
     :param embeddings: dataset of the vectors, a path through groups.
-    :param ids_dataset: dataset of the ids.
+    :param ids_dataset: dataset of the ids, which must be there; ``ids?``: ``ids`` where there is one; none: None.
     """
 
     template_fields: Sequence[str] = (
@@ -108,7 +108,7 @@ class Hdf5InspectOperator(FilesInspectOperator):
         *,
         data_dir: str | None = None,
         embeddings: str = "embeddings",
-        ids_dataset: str = "ids",
+        ids_dataset: str | None = "ids?",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -119,7 +119,7 @@ class Hdf5InspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 
         paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _paths(parse_text(self.data_path))
-        options = Hdf5Options(self.embeddings, self.ids_dataset, self.ids)
+        options = Hdf5Options(self.embeddings, self.ids_dataset or None, self.ids)
         return inspect_hdf5(paths, options=options, **target)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config import parse_selection
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
 
-REFUSALS = (1044, 1045, 1049)
-"""Access denied to the database, access denied to the server, unknown database."""
+REFUSALS = (1044, 1045, 1046, 1049, 1142, 1143)
+"""Access denied to the database, to the server; no database, an unknown one; access denied to a table, to a column."""
+MYSQL_TIMEOUTS = {"connect_timeout": 30, "read_timeout": 120}
+"""Seconds. mysqlclient has none of its own, and waits without end for a server that says nothing."""
 
 
 class Milvus1xInspectOperator(MigrationOperator):
@@ -31,6 +33,7 @@ class Milvus1xInspectOperator(MigrationOperator):
     :param source_milvus_path: the directory that holds ``db/`` and ``wal/``: a path, or ``s3://conn_id@bucket/path``.
     :param source_collection: ``{"name": ["tag", …] or None}``, ``{"*": None}`` for all, a name or a list of names.
     :param mysql_conn_id: connection to MySQL, where the catalog was kept there.
+    :param mysql_charset: over which the 1.x server wrote it: ``latin1``, ``utf8mb4``, or ``auto``: told by the names.
     :param catalog_path: the SQLite file, where it isn't ``db/meta.sqlite``.
     :param tables_path: the folder of segments, where it isn't ``db/tables``.
     :param wal_path: the folder of the log, where it isn't ``wal``.
@@ -46,6 +49,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         "source_milvus_path",
         "source_collection",
         "mysql_conn_id",
+        "mysql_charset",
         "catalog_path",
         "tables_path",
         "wal_path",
@@ -61,6 +65,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         source_milvus_path: str,
         source_collection: Any = "*",
         mysql_conn_id: str | None = None,
+        mysql_charset: str = "auto",
         catalog_path: str | None = None,
         tables_path: str | None = None,
         wal_path: str | None = None,
@@ -73,7 +78,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.source_milvus_path = source_milvus_path
         self.source_collection = source_collection
-        self.mysql_conn_id = mysql_conn_id
+        self.mysql_conn_id, self.mysql_charset = mysql_conn_id, mysql_charset
         self.catalog_path = catalog_path
         self.tables_path = tables_path
         self.wal_path = wal_path
@@ -125,12 +130,13 @@ class Milvus1xInspectOperator(MigrationOperator):
         return wal
 
     def _catalog(self, path: AnyPath) -> Catalog:
-        from airflow_provider_milvusdm.sources.milvus1x_tables import read_catalog, read_sqlite_catalog
+        from airflow_provider_milvusdm.sources.milvus1x_mysql import read_mysql_catalog
+        from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
 
         if not self.mysql_conn_id:
             return read_sqlite_catalog(_named_or(self.catalog_path, path / "db" / "meta.sqlite"))
-        with closing(_mysql(self.mysql_conn_id)) as connection:
-            return read_catalog(connection, f"MySQL connection {self.mysql_conn_id}")
+        with _refusals(self.mysql_conn_id), closing(_mysql(self.mysql_conn_id)) as connection:
+            return read_mysql_catalog(connection, f"MySQL connection {self.mysql_conn_id}", self.mysql_charset)
 
 
 class Milvus1xCheckOperator(Milvus1xInspectOperator):
@@ -184,21 +190,36 @@ def _mysql(mysql_conn_id: str) -> Any:
             "a catalog in MySQL needs apache-airflow-providers-mysql",
             cure="pip install 'airflow-provider-milvusdm[mysql]' (its mysqlclient needs a compiler).",
         ) from None
+
+    class Hook(MySqlHook):
+        def _get_conn_config_mysql_client(self, conn: Any) -> dict[str, Any]:
+            return {**super()._get_conn_config_mysql_client(conn), **MYSQL_TIMEOUTS}
+
+    return Hook(connection=_prepared(Hook.get_connection(mysql_conn_id))).get_conn()
+
+
+@contextmanager
+def _refusals(mysql_conn_id: str) -> Iterator[None]:
+    """What MySQL refuses this login, no retry mends."""
     try:
-        return MySqlHook(connection=_verifying(MySqlHook.get_connection(mysql_conn_id))).get_conn()
+        yield
     except Exception as error:
         if error.args and error.args[0] in REFUSALS:
             raise ConfigurationError(
                 f"MySQL refuses connection {mysql_conn_id}",
                 found=error.args[1],
-                cure="Correct the connection's login, password and schema (mysql_parameter in YAML).",
+                cure="Correct the connection's login, password and schema (mysql_parameter in YAML). Reading needs no "
+                "more than the right SELECT on all tables of that schema.",
             ) from None
         raise
 
 
-def _verifying(connection: Any) -> Any:
-    """The connection; one that asks for TLS verifies certificate and name, unless its ``ssl_mode`` says otherwise."""
+def _prepared(connection: Any) -> Any:
+    """The connection; one that asks for TLS verifies certificate and name, unless its ``ssl_mode`` says otherwise.
+
+    Its ``cursor`` is left out: rows are read as tuples, all of a table at once.
+    """
     extra = connection.extra_dejson
-    if extra.get("ssl") and not extra.get("ssl_mode"):
-        connection.extra = json.dumps({**extra, "ssl_mode": "VERIFY_IDENTITY"})
+    verifying = {"ssl_mode": "VERIFY_IDENTITY"} if extra.get("ssl") and not extra.get("ssl_mode") else {}
+    connection.extra = json.dumps({name: value for name, value in extra.items() if name != "cursor"} | verifying)
     return connection

@@ -24,7 +24,11 @@ WITHOUT_LOOKUP = {b"IxM2": b"IxMp", b"IBM2": b"IBMp"}
 TABLES = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE
 """Made for searching alone."""
 SPARE_BYTES = 32 << 20
-"""For 1.4 million lists: each takes 24 bytes, and an empty one may be less in a file."""
+SPARE_LISTS = SPARE_BYTES // 24
+"""So many lists take so many bytes, and of empty ones a file need not say a word."""
+NOT_READ = ("not recognized", "IndexLattice", "exceeds deserialization_loop_limit")
+"""What faiss says of a mark that it doesn't know, of an index that it writes and never reads, and of too many lists."""
+CURE_NOT_READ = "Write the original vectors to an HDF5 file and load that."
 CURE = "Restore the file from a backup, or write the index again."
 
 
@@ -74,19 +78,23 @@ def refuse_damage(path: Path) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         reason = str(error).rpartition("Error: ")[2].strip() or type(error).__name__
-        if "not recognized" in reason:
+        if any(words in reason for words in NOT_READ):
             raise UnsupportedSourceError(
-                "not a Faiss index, or of a kind that is not read", where=path, expected="a known mark", found=reason
+                "not a Faiss index, or of a kind that is not read",
+                where=path,
+                expected="what faiss can read",
+                found=reason,
+                cure=CURE_NOT_READ,
             ) from None
         raise _damaged(path, "what faiss can read", reason) from None
 
 
 @contextmanager
 def _bounded(size: int) -> Iterator[None]:
-    """No vector of bytes in a file is larger than the file, and no list has more items than it has bytes."""
+    """No vector of bytes in a file is larger than the file, and no list longer; but for lists that are empty."""
     before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
     faiss.set_deserialization_vector_byte_limit(size + SPARE_BYTES)
-    faiss.set_deserialization_loop_limit(size)
+    faiss.set_deserialization_loop_limit(size + SPARE_LISTS)
     try:
         yield
     finally:

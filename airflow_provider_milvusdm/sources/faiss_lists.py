@@ -97,7 +97,7 @@ class OnDiskLists:
         self.sizes = np.array([place.size for place in places], np.uint64).astype(np.int64)
         self._capacities = [place.capacity for place in places]
         self._offsets = [place.offset for place in places]
-        self._check()
+        self._check(lists.totsize)
 
     def codes(self, number: int, start: int, stop: int) -> Codes:
         codes = self._read(np.uint8, self._offsets[number] + start * self._width, (stop - start) * self._width)
@@ -113,8 +113,11 @@ class OnDiskLists:
             raise self._cut(f"{items} items from byte {offset}", f"{len(found)}")
         return found
 
-    def _check(self) -> None:
-        """Every list is inside its file."""
+    def _check(self, stated: int) -> None:
+        """Every list is inside its file, which is as large as ``stated``: faiss makes it so with each change.
+
+        Where lists were made anew, the bytes in the places that an older index names are others.
+        """
         if not self.path.is_file():
             raise SourceNotFoundError(
                 "the file of an index's inverted lists is gone",
@@ -128,6 +131,8 @@ class OnDiskLists:
             end = offset + capacity * (self._width + ID_BYTES)
             if size and not (0 < size <= capacity and end <= present):
                 raise self._cut(f"a list of {size} rows with room for {capacity}, up to byte {end}", f"{present} bytes")
+        if present != stated:
+            raise self._cut(f"{stated} bytes", f"{present}: another index's, or of another time")
 
     def _cut(self, expected: str, found: str) -> DamagedSourceError:
         return DamagedSourceError(

@@ -12,20 +12,36 @@ import faiss
 import numpy as np
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, UnsupportedSourceError
-from airflow_provider_milvusdm.sources.faiss_file import CURE, FaissFile
+from airflow_provider_milvusdm.sources.faiss_file import CURE, CURE_NOT_READ, FaissFile
 from airflow_provider_milvusdm.sources.faiss_storage import Labels, ListRows, StoredRows, Vectors
 from airflow_provider_milvusdm.sources.faiss_transform import reverse
 
-STORED: tuple[Any, ...] = (faiss.IndexFlat, faiss.IndexBinaryFlat)
-CODES: tuple[Any, ...] = (faiss.IndexPQ, faiss.IndexScalarQuantizer, faiss.IndexAdditiveQuantizer)
+# These and no subclass, which may keep its rows in another manner: so do Panorama and Dedup.
+STORED: tuple[Any, ...] = (
+    faiss.IndexFlat,
+    faiss.IndexFlatL2,
+    faiss.IndexFlatIP,
+    faiss.IndexFlat1D,
+    faiss.IndexBinaryFlat,
+)
+CODES: tuple[Any, ...] = (
+    faiss.IndexPQ,
+    faiss.IndexScalarQuantizer,
+    faiss.IndexResidualQuantizer,
+    faiss.IndexLocalSearchQuantizer,
+    faiss.IndexProductResidualQuantizer,
+    faiss.IndexProductLocalSearchQuantizer,
+)
 LISTS: tuple[Any, ...] = (faiss.IndexIVFFlat, faiss.IndexBinaryIVF)
 LISTS_OF_CODES: tuple[Any, ...] = (
     faiss.IndexIVFPQ,
     faiss.IndexIVFScalarQuantizer,
-    faiss.IndexIVFAdditiveQuantizer,
+    faiss.IndexIVFResidualQuantizer,
+    faiss.IndexIVFLocalSearchQuantizer,
+    faiss.IndexIVFProductResidualQuantizer,
+    faiss.IndexIVFProductLocalSearchQuantizer,
 )
-OTHERWISE = ("IndexIVFFlatDedup", "IndexIVFFlatPanorama", "IndexIVFPQR")
-"""Subclasses of the above that keep their rows in another manner."""
+# Of these the rows are those of an index in them.
 GRAPHS: tuple[Any, ...] = (faiss.IndexHNSW, faiss.IndexNSG, faiss.IndexNNDescent, faiss.IndexBinaryHNSW)
 MAPS: tuple[Any, ...] = (faiss.IndexIDMap, faiss.IndexBinaryIDMap)
 
@@ -62,30 +78,26 @@ def open_rows(file: FaissFile, index: Any) -> Rows:
 
 
 def _open(file: FaissFile, index: Any) -> Rows:
-    if type(index).__name__ not in OTHERWISE:
-        if isinstance(index, STORED):
-            return StoredRows(file, index)
-        if isinstance(index, CODES):
-            return StoredRows(file, index, lossy=True)
-        if isinstance(index, LISTS):
-            return ListRows(file, index)
-        if isinstance(index, LISTS_OF_CODES):
-            return ListRows(file, index, lossy=True)
-        if isinstance(index, GRAPHS):
-            return open_rows(file, _part(file, index, index.storage))
-        if isinstance(index, faiss.IndexRefine):
-            return open_rows(file, _part(file, index, index.refine_index))
-        if isinstance(index, MAPS):
-            return MappedRows(file, index)
-        if isinstance(index, faiss.IndexPreTransform):
-            return ReversedRows(file, index)
+    kind = type(index)
+    if kind in (*STORED, *CODES):
+        return StoredRows(file, index, lossy=kind in CODES)
+    if kind in (*LISTS, *LISTS_OF_CODES):
+        return ListRows(file, index, lossy=kind in LISTS_OF_CODES)
+    if isinstance(index, GRAPHS):
+        return open_rows(file, _part(file, index, index.storage))
+    if isinstance(index, faiss.IndexRefine):
+        return open_rows(file, _part(file, index, index.refine_index))
+    if isinstance(index, MAPS):
+        return MappedRows(file, index)
+    if isinstance(index, faiss.IndexPreTransform):
+        return ReversedRows(file, index)
     raise UnsupportedSourceError(
         "a Faiss index of a kind that is not read",
         where=file.path,
         expected="Flat, IVF-Flat, HNSW-Flat or another graph of flat vectors, IDMap, PreTransform or RefineFlat around "
         "them, binary Flat, IVF or HNSW; or, with allow_lossy, PQ, SQ or additive quantizers",
         found=type(index).__name__,
-        cure="Write the original vectors to an HDF5 file and load that.",
+        cure=CURE_NOT_READ,
     )
 
 

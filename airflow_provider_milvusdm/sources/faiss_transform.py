@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, UnsupportedSourceError
-from airflow_provider_milvusdm.sources.faiss_file import CURE
+from airflow_provider_milvusdm.sources.faiss_file import CURE, CURE_NOT_READ
 
 Rows = npt.NDArray[np.float64]
 MOST_AMPLIFIED = 1000
@@ -51,7 +51,7 @@ def reverse(path: Path, step: Any) -> Reversal:
         where=path,
         expected="a rotation, an invertible matrix, a shift, or an order of dimensions",
         found=kind,
-        cure="Write the original vectors to an HDF5 file and load that.",
+        cure=CURE_NOT_READ,
     )
 
 
@@ -75,7 +75,7 @@ def _inverse(path: Path, matrix: Rows, kind: str) -> Rows:
             where=path,
             expected=f"a matrix that can be inverted, enlarging rounding by {MOST_AMPLIFIED} at most",
             found=f"squares of its scales from {scales[0]:.3g} to {scales[-1]:.3g}",
-            cure="Write the original vectors to an HDF5 file and load that.",
+            cure=CURE_NOT_READ,
         )
     tall = len(matrix) >= matrix.shape[1]
     inverse = np.linalg.solve(square, matrix.T) if tall else np.linalg.solve(square, matrix).T

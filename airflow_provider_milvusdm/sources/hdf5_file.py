@@ -7,6 +7,7 @@ HDF5 library and file format", the chapters on groups and on datasets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,29 +78,35 @@ def refuse_damage(path: AnyPath) -> Iterator[None]:
         ) from error
 
 
-def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """The dataset of this name, ``a`` or ``/group/a``, if there is one; refused where it leaves the file."""
+def has_name(file: h5py.File, name: str) -> bool:
+    """Whether anything is called so, be it no more than a link to nothing."""
+    folder, _, last = name.rstrip("/").rpartition("/")
+    return _link_kind(_walk(file, folder), last) is not None
+
+
+def require_dataset(file: h5py.File, name: str, cure: str = "Name the dataset that is meant.") -> h5py.Dataset:
+    """The dataset of this name, ``a`` or ``/group/a``, which must be there; refused where it leaves the file."""
     found = _walk(file, name)
-    if isinstance(found, h5py.Dataset):
-        _refuse_outside(file, found)
-        _refuse_unknown_filters(file, found)
-        _refuse_unknown_type(file, found)
-        return found
-    return None
-
-
-def require_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset of this name, which must be there."""
-    found = find_dataset(file, name)
-    if found is None:
+    if not isinstance(found, h5py.Dataset):
         raise SourceNotFoundError(
             f"no dataset {name!r}",
             where=file.filename,
             expected=f"a dataset {name!r}",
-            found=", ".join(_dataset_names(file)) or "no dataset at all",
-            cure="Name the dataset that is meant.",
+            found=_kind_of_other(file, name, found) + (", ".join(_dataset_names(file)) or "no dataset at all"),
+            cure=cure,
         )
+    _refuse_outside(file, found)
+    _refuse_unknown_filters(file, found)
+    _refuse_unknown_type(file, found)
+    _refuse_unwritten(file, found)
     return found
+
+
+def _kind_of_other(file: h5py.File, name: str, found: h5py.HLObject | None) -> str:
+    """What is called so, in front of the names of the datasets that there are."""
+    if found is None:
+        return "a link to nothing, and " if has_name(file, name) else ""
+    return f"{'a group' if isinstance(found, h5py.Group) else 'a type'} of this name, and "
 
 
 def _walk(file: h5py.File, name: str) -> h5py.HLObject | None:
@@ -124,7 +131,7 @@ def _walk(file: h5py.File, name: str) -> h5py.HLObject | None:
     return node
 
 
-def _link_kind(node: h5py.HLObject, step: str) -> int | None:
+def _link_kind(node: h5py.HLObject | None, step: str) -> int | None:
     links = node.id.links if isinstance(node, h5py.Group) else None
     return links.get_info(step.encode()).type if links and links.exists(step.encode()) else None
 
@@ -180,6 +187,34 @@ def _refuse_unknown_type(file: h5py.File, dataset: h5py.Dataset) -> None:
             found=error,
             cure="Name another dataset, or write the file anew.",
         ) from None
+
+
+def _refuse_unwritten(file: h5py.File, dataset: h5py.Dataset) -> None:
+    """Rows that nobody wrote are read as the fill value, zeros mostly: a writer that was killed leaves such."""
+    unwritten = _unwritten(dataset)
+    if unwritten:
+        raise DamagedSourceError(
+            f"rows of dataset {dataset.name!r} were never written",
+            where=file.filename,
+            expected="a value for every row",
+            found=f"{unwritten} without any: HDF5 reads them as {dataset.fillvalue}",
+            cure="Write the file again. If that value is meant, write it: dataset[...] = dataset[...] in h5py.",
+        )
+
+
+def _unwritten(dataset: h5py.Dataset) -> str:
+    """What of the dataset has no place in its file; all of a compact one has."""
+    created = dataset.id.get_create_plist()
+    if not dataset.size or created.get_layout() == h5py.h5d.COMPACT:
+        return ""
+    if dataset.is_virtual:
+        mapped = sum(created.get_virtual_vspace(n).get_select_npoints() for n in range(created.get_virtual_count()))
+        return f"{dataset.size - mapped} values of {dataset.size}" if mapped < dataset.size else ""
+    if dataset.chunks is None:
+        return "all" if dataset.id.get_offset() is None else ""
+    expected = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    there = dataset.id.get_num_chunks()
+    return f"{expected - there} of {expected} chunks" if there < expected else ""
 
 
 def _dataset_names(file: h5py.File) -> list[str]:

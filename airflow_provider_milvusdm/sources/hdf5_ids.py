@@ -10,6 +10,7 @@ from airflow_provider_milvusdm.exceptions import DamagedSourceError, RefusedRows
 from airflow_provider_milvusdm.sources.hdf5_vectors import place
 
 Ids = npt.NDArray[np.int64]
+NUMBER_ROWS = "or number the rows: ids_dataset: null."
 HIGHEST = np.iinfo(np.int64).max
 
 
@@ -21,7 +22,7 @@ def check_ids(dataset: h5py.Dataset, rows: int) -> None:
             where=place(dataset),
             expected="one integer a row",
             found=f"shape {dataset.shape} of {dataset.dtype}",
-            cure="Name another ids dataset, or none to number the rows.",
+            cure=f"Name another ids dataset, {NUMBER_ROWS}",
         )
     if len(dataset) != rows:
         raise DamagedSourceError(

@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath, common_folder, real_path
 from airflow_provider_milvusdm.sources.hdf5_metric import choose_metric
 from airflow_provider_milvusdm.sources.hdf5_probe import probe
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options, Hdf5Segment
+from airflow_provider_milvusdm.sources.hdf5_segment import IDS_DATASET, IDS_IF_THERE, Hdf5Options, Hdf5Segment
 from airflow_provider_milvusdm.sources.hdf5_vectors import VectorLayout, kind_of
 from airflow_provider_milvusdm.sources.row_numbers import check_row_numbers
 from airflow_provider_milvusdm.sources.units import unit_bytes_within
@@ -39,15 +39,21 @@ EXAMPLES = 20
 
 @refuse_unreadable()
 def list_hdf5(data_dir: AnyPath) -> list[AnyPath]:
-    """The HDF5 files of a folder, by name, in order."""
+    """The HDF5 files of a folder, by name, in order; not those that a dot hides, such as macOS's ``._a.h5``."""
     if not data_dir.is_dir():
         raise SourceNotFoundError("no folder of HDF5 files", where=data_dir, expected="a folder", found="none")
-    files = sorted(path for path in data_dir.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    visible = (path for path in data_dir.iterdir() if not path.name.startswith("."))
+    files = sorted(path for path in visible if path.suffix.lower() in SUFFIXES and _is_meant(path))
     if not files:
         raise SourceNotFoundError(
             "no HDF5 file in the folder", where=data_dir, expected=" or ".join(f"*{suffix}" for suffix in SUFFIXES)
         )
     return files
+
+
+def _is_meant(path: AnyPath) -> bool:
+    """A folder is not; a link to nothing is, which is refused when it is opened."""
+    return not path.is_dir() if isinstance(path, Path) else path.is_file()
 
 
 @refuse_unreadable()
@@ -79,7 +85,7 @@ def inspect_hdf5(
         check_row_numbers(id_offset, rows)
     chosen, metric_note = choose_metric(metric, [file.distance for file in files], first.layout.is_binary)
     collection = CollectionSpec(name, first.layout.dimension, chosen)
-    found = replace(options, ids="dataset") if first.has_ids else options
+    found = _decided(options, first.has_ids)
     folder = common_folder(paths)
     segments = tuple(_segments(files, str(folder), first.has_ids, id_offset))
     notes = [metric_note, *(file.layout.note for file in files), _ids_note(options, first.has_ids, id_offset)]
@@ -177,10 +183,18 @@ def _segments(files: Sequence[_File], folder: str, has_ids: bool, first_id: int)
         first_id += file.rows
 
 
+def _decided(options: Hdf5Options, has_ids: bool) -> Hdf5Options:
+    """The options with what the ids are."""
+    if not has_ids:
+        return replace(options, ids_dataset=None)
+    name = IDS_DATASET if options.ids_dataset == IDS_IF_THERE else options.ids_dataset
+    return replace(options, ids="dataset", ids_dataset=name)
+
+
 def _ids_note(options: Hdf5Options, has_ids: bool, id_offset: int) -> str:
     if has_ids:
-        kept = " (they are kept: auto is for rows without ids)" if options.ids == "auto" else ""
-        return f"ids: those of dataset {options.ids_dataset!r}{kept}" if kept else ""
-    missing = f"no dataset {options.ids_dataset!r}" if options.ids_dataset else "no ids dataset was asked for"
+        name = _decided(options, has_ids).ids_dataset
+        return f"ids: those of dataset {name!r} (they are kept: auto is for rows without ids)" * (options.ids == "auto")
+    missing = f"no dataset {IDS_DATASET!r}" if options.ids_dataset else "no ids dataset was asked for"
     made = "the target makes them" if options.ids == "auto" else f"rows are numbered from {id_offset}"
     return f"ids: {missing}: {made}"

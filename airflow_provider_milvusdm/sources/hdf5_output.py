@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -58,6 +58,23 @@ class Output(io.FileIO):
     def check(self) -> None:
         if self.error:
             raise self.error
+
+
+def require_writable(folder: Path, param: str) -> None:
+    """Refuse a folder in which no file can be made; one that isn't there yet is as good as that it would be made in.
+
+    ``param``: that names it. Nothing is made. Raises ConfigurationError.
+    """
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        return
+    raise ConfigurationError(
+        f"the folder of {param} can't be written into",
+        where=folder,
+        expected="a folder that the user of this task may make or write into",
+        found=f"{there} {'that this user may not write into' if there.is_dir() else 'that is no folder'}",
+        cure="Name another folder, or give this user the right to write there.",
+    )
 
 
 @contextmanager

@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSourceError
 from airflow_provider_milvusdm.sources.files import AnyPath, source_path
-from airflow_provider_milvusdm.sources.hdf5_file import find_dataset, open_hdf5, refuse_damage, require_dataset
-from airflow_provider_milvusdm.sources.hdf5_ids import check_ids, number_rows, read_ids
+from airflow_provider_milvusdm.sources.hdf5_file import has_name, open_hdf5, refuse_damage, require_dataset
+from airflow_provider_milvusdm.sources.hdf5_ids import NUMBER_ROWS, check_ids, number_rows, read_ids
 from airflow_provider_milvusdm.sources.hdf5_vectors import kind_of, place, vector_layout
 from airflow_provider_milvusdm.sources.read import IDS_A_BATCH
 from airflow_provider_milvusdm.vectors import CollectionSpec, VectorBatch, ranges
 
 IDS_DATASET = "ids"
+IDS_IF_THERE = "ids?"
+"""As a name: the dataset ``ids`` where there is one."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Hdf5Options:
     """
 
     embeddings: str = "embeddings"
-    ids_dataset: str = IDS_DATASET
-    """Empty: no dataset is looked for."""
+    ids_dataset: str | None = IDS_IF_THERE
+    """Any other name must be there; None: no dataset is looked for."""
     ids: Literal["dataset", "row_number", "auto"] = "row_number"
 
     def as_manifest(self) -> dict[str, Any]:
@@ -124,21 +126,26 @@ class Hdf5Segment:
 
 def _find_ids(file: h5py.File, options: Hdf5Options, rows: int) -> h5py.Dataset | None:
     """The ids dataset. One that was named, or that ``ids: dataset`` asks for, must be there."""
-    name = options.ids_dataset
-    if options.ids == "dataset" and not name:
+    name, wanted = options.ids_dataset, options.ids == "dataset"
+    if wanted and not name:
         raise ConfigurationError(
             "ids: dataset without an ids dataset", expected="its name", cure="Set ids_dataset, or ids: row_number."
         )
+    if name == IDS_IF_THERE:
+        name = IDS_DATASET if wanted or has_name(file, IDS_DATASET) else None
     if not name:
         return None
-    wanted = options.ids == "dataset" or name != IDS_DATASET
-    dataset = require_dataset(file, name) if wanted else find_dataset(file, name)
-    if dataset is not None:
-        check_ids(dataset, rows)
+    dataset = require_dataset(file, name, cure=f"Name the ids dataset that is meant, {NUMBER_ROWS}")
+    check_ids(dataset, rows)
     return dataset
 
 
 def _distance(file: h5py.File) -> str:
-    """The attribute ``distance``, which ann-benchmarks' files have."""
-    value = file.attrs.get("distance", "")
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    """The attribute ``distance``, which ann-benchmarks' files have; what it is where it is no text."""
+    try:
+        value = file.attrs.get("distance", "")
+    except TypeError as error:  # a type that NumPy has none for
+        return f"no text ({error})"
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value.encode(errors="replace").decode() if isinstance(value, str) else f"no text ({type(value).__name__})"

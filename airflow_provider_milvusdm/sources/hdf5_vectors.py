@@ -54,7 +54,8 @@ def vector_layout(dataset: h5py.Dataset) -> VectorLayout:
     if kind == "f":
         return VectorLayout(shape[1], False, _read_floats, NOTES[dataset.dtype.itemsize])
     if kind == "u":
-        return VectorLayout(shape[1] * 8, True, _read_bytes)
+        note = f"uint8 was taken as bits: {shape[1]} columns are {shape[1] * 8} dimensions"
+        return VectorLayout(shape[1] * 8, True, _read_bytes, note)
     if shape[1] % 8:
         raise UnsupportedSourceError(
             "bool vectors that don't fill their bytes",

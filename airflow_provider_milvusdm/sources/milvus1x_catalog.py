@@ -91,6 +91,8 @@ TEXT_COLUMNS = {
 }
 NAMES = {"table_id", "owner_table", "collection_id"}
 """What says whose row it is: a fault in it is the whole catalog's, one in another column that collection's."""
+OPTIONAL = ("Fields", "Environment")
+"""Not in every version's catalog."""
 ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": "", "Environment": ""}
 
 Row = Mapping[str, Any]
@@ -111,6 +113,8 @@ class Catalog:
     with_attributes: frozenset[str] = field(default_factory=frozenset)
     global_lsn: int = 0
     """The log position that was flushed last of all."""
+    notes: tuple[str, ...] = ()
+    """What the report has to say of it."""
 
     @property
     def log_start(self) -> int:

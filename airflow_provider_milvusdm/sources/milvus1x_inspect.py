@@ -110,7 +110,7 @@ def inspect_catalog(
     unlisted = count_unlisted(tables, list_folders(tables) if folders is None else folders, catalog.folders())
     asked = [_with_unlisted(one, unlisted, tables, unlisted_segments) for one in asked]
     others = {name: rows for name, rows in unlisted.items() if not any(one.owns(name) for one in asked)}
-    notes = (*_notes_on_all(log, tables, wal, unflushed_log), *_note_on_unlisted(others))
+    notes = (*_notes_on_all(catalog, log, tables, wal, unflushed_log), *_note_on_unlisted(others))
     asked[0] = replace(asked[0], notes=(*asked[0].notes, *notes))
     one_key_space = partitions == "partition_key"
     counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], most_tasks // 2)
@@ -244,8 +244,9 @@ def _note_on_unlisted(others: Mapping[str, int]) -> Iterator[str]:
         yield f"{UNLISTED}: {describe(others)}"
 
 
-def _notes_on_all(log: LogCounts, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> Iterator[str]:
+def _notes_on_all(catalog: Catalog, log: LogCounts, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> Iterator[str]:
     """What the report has to say of the whole directory."""
+    yield from catalog.notes
     if is_running(tables, wal):
         yield (
             "a Milvus 1.x server has the directory open: what it writes from now on is not migrated, and the run "

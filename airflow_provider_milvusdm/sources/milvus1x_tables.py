@@ -1,4 +1,4 @@
-"""Read the tables of a Milvus 1.x catalog, from SQLite or MySQL."""
+"""Read the tables of a Milvus 1.x catalog, and all of one in SQLite."""
 
 from __future__ import annotations
 
@@ -18,30 +18,46 @@ from airflow_provider_milvusdm.sources.milvus1x_catalog import (
     COLUMNS,
     COPY_WAL,
     NAMES,
+    OPTIONAL,
     ORDER,
     STATE_DROPPED,
+    TEXT_COLUMNS,
     Catalog,
     Row,
     check_type,
 )
 
+ALL_ROWS = 2**63 - 1
+"""A query without a limit gets MySQL's ``sql_select_limit`` for one, and ends there without a word."""
+Tables = dict[str, list[dict[str, Any]]]
+"""Rows by table."""
 
-def read_catalog(connection: Any, origin: str) -> Catalog:
-    """Read the catalog through a DB-API 2.0 connection to SQLite or MySQL."""
-    tables = _read_table(connection, "Tables", origin)
-    files = _read_table(connection, "TableFiles", origin)
-    fields = _read_table(connection, "Fields", origin, optional=True)
-    environment = _read_table(connection, "Environment", origin, optional=True)
-    for row in environment:
+
+def read_tables(connection: Any, origin: str, text_column: str = "{}") -> Tables:
+    """Read the catalog's tables through a DB-API 2.0 connection.
+
+    ``text_column``: what is selected of a column of text, to get its bytes in UTF-8.
+    """
+    return {table: _read_table(connection, table, origin, text_column) for table in COLUMNS}
+
+
+def make_catalog(tables: Tables, origin: str, notes: tuple[str, ...] = ()) -> Catalog:
+    """The catalog that these tables hold. Raises SourceError."""
+    for table, rows in tables.items():
+        for row in rows:
+            for column in NAMES & row.keys():
+                check_type(row, column, table, origin)
+    for row in tables["Environment"]:
         check_type(row, "global_lsn", "Environment", origin)
-    kept = [row for row in tables if row["state"] != STATE_DROPPED]
+    kept = [row for row in tables["Tables"] if row["state"] != STATE_DROPPED]
     return Catalog(
         origin=origin,
         collections={row["table_id"]: row for row in kept if not row["owner_table"]},
         partitions=_group(kept, "owner_table"),
-        files=_group(files, "table_id"),
-        with_attributes=frozenset(row["collection_id"] for row in fields),
-        global_lsn=max((row["global_lsn"] for row in environment), default=0),
+        files=_group(tables["TableFiles"], "table_id"),
+        with_attributes=frozenset(row["collection_id"] for row in tables["Fields"]),
+        global_lsn=max((row["global_lsn"] for row in tables["Environment"]), default=0),
+        notes=notes,
     )
 
 
@@ -62,7 +78,7 @@ def read_sqlite_catalog(path: AnyPath) -> Catalog:
         connection.text_factory = bytes  # decoded later, strictly
         try:
             _check_file(connection)
-            return read_catalog(connection, str(path))
+            return make_catalog(read_tables(connection, str(path)), str(path))
         except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged schema's names, or SQLite's words on them
             raise DamagedSourceError(
                 "the catalog can't be read",
@@ -102,10 +118,10 @@ def _copy_file(path: AnyPath, copy: Path) -> None:
         shutil.copyfileobj(file, written)
 
 
-def _read_table(connection: Any, table: str, origin: str, *, optional: bool = False) -> list[dict[str, Any]]:
+def _read_table(connection: Any, table: str, origin: str, text_column: str) -> list[dict[str, Any]]:
     with closing(connection.cursor()) as cursor:
         present = _columns(cursor, table, origin)
-        if not present and optional:
+        if not present and table in OPTIONAL:
             return []
         missing = [column for column in COLUMNS[table] if column not in present]
         if missing:
@@ -117,12 +133,9 @@ def _read_table(connection: Any, table: str, origin: str, *, optional: bool = Fa
                 cure="0.6 and earlier and 0.11 keep another format: only 0.7 to 0.10, 1.0 and 1.1 are read. "
                 f"If it was one of these: {COPY_WAL}.",
             )
-        cursor.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table}{ORDER[table]}")  # noqa: S608
-        rows = [_decoded(dict(zip(COLUMNS[table], row, strict=True))) for row in cursor.fetchall()]
-    for row in rows:
-        for column in NAMES & row.keys():
-            check_type(row, column, table, origin)
-    return rows
+        selected = [text_column.format(name) if name in TEXT_COLUMNS else name for name in COLUMNS[table]]
+        cursor.execute(f"SELECT {', '.join(selected)} FROM {table}{ORDER[table]} LIMIT {ALL_ROWS}")  # noqa: S608
+        return [_decoded(dict(zip(COLUMNS[table], row, strict=True))) for row in cursor.fetchall()]
 
 
 def _columns(cursor: Any, table: str, origin: str) -> list[str]:

@@ -28,6 +28,8 @@ from airflow_provider_milvusdm.vectors import (
 BATCH_BYTES = 8 << 20
 ID_BYTES = 8
 CHUNK_BYTES = 1 << 20
+STEM_BYTES = 250
+"""A file's name is of 255 bytes at most, and its last part of 5: ``.yaml``, ``.part``."""
 DISTANCES = {"L2": "euclidean", "IP": "ip", "HAMMING": "hamming", "JACCARD": "jaccard"}
 """The attribute ``distance``, as the files of ann-benchmarks have it."""
 
@@ -42,6 +44,8 @@ class ExportUnit:
     path: str
     rows: int
     slices: tuple[Slice, ...] = ()
+    target: str = DEFAULT_PARTITION
+    """Name of the partition in a Milvus 2.x that the file is loaded into."""
 
     @property
     def label(self) -> str:
@@ -69,18 +73,27 @@ def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit
     if plan.collection is None or plan.source is None:
         return
     for partition in plan.partitions:
-        path = folder / plan.target.name / f"{plan.partition_names[partition.tag]}.h5"
+        name = plan.partition_names[partition.tag]
+        path = folder / plan.target.name / _file_name(name)
         pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
         slices = tuple(piece for _, piece in pieces)
         source = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
-        yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices)
+        yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices, name)
+
+
+def _file_name(partition: str) -> str:
+    """The file of a partition; a name that is too long is cut, and gets a digest for what is cut off."""
+    if len(partition.encode()) <= STEM_BYTES:
+        return f"{partition}.h5"
+    digest = hashlib.blake2b(partition.encode(), digest_size=8).hexdigest()
+    return f"{partition[: STEM_BYTES - len(digest) - 1]}-{digest}.h5"
 
 
 def export_partition(unit: ExportUnit) -> Exported:
     """Write a partition's file, and beside it the YAML of a job that loads it."""
     started, path = time.monotonic(), Path(unit.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".h5.partial")
+    partial = path.with_suffix(".part")
     rows, digest = _write(partial, unit)
     if rows != unit.rows:
         raise TargetError(
@@ -154,7 +167,7 @@ def load_yaml(unit: ExportUnit) -> str:
             "dest_port": 19530,
             "mode": "append",
             "dest_collection_name": Path(unit.path).parent.name,
-            "dest_partition_name": "" if unit.partition == DEFAULT_PARTITION else Path(unit.path).stem,
+            "dest_partition_name": "" if unit.target == DEFAULT_PARTITION else unit.target,
             "collection_parameter": {
                 "dimension": unit.collection.dimension,
                 "index_file_size": 1024,
@@ -181,7 +194,7 @@ def planned_export(plan: CollectionPlan) -> CollectionReport:
         target_index="none",
         partitions=tuple(
             PartitionReport(
-                part.tag, f"{plan.partition_names[part.tag]}.h5", part.live_rows, part.deleted_rows, part.left_out
+                part.tag, _file_name(plan.partition_names[part.tag]), part.live_rows, part.deleted_rows, part.left_out
             )
             for part in plan.partitions
         ),

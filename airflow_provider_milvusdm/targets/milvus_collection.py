@@ -48,6 +48,9 @@ from airflow_provider_milvusdm.vectors import (
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+CURE_IDS = "Use mode overwrite, or rename to load into a collection of its own."
+CURE_ROW_NUMBERS = "These are row numbers: set id_offset, so that they begin behind the ids that are there."
+
 
 def create_collection(
     client: MilvusClient,
@@ -263,10 +266,11 @@ class _Creation:
 
     def _refuse_ids(self, partition: str, ids: Sequence[int], found: Sequence[int]) -> None:
         if found:
+            numbered = self.plan.source and self.plan.source.options.get("ids") == "row_number"
             raise TargetError(
                 f"ids to append are in the target already: {len(found)} of {len(ids)} tried",
                 where=f"collection {self.target.name!r}, partition {partition!r}",
                 expected="none of them: a second row of an id would be stored and never served",
                 found=f"ids {', '.join(map(str, sorted(found)[:20]))}",
-                cure="Use mode overwrite, or rename to load into a collection of its own.",
+                cure=CURE_ROW_NUMBERS if numbered else CURE_IDS,
             )

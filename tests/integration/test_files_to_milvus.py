@@ -87,6 +87,22 @@ def test_numbered_rows_that_are_loaded_again_are_the_same_rows(client, tmp_path)
     check_exact(client, migrate(client, group), rows(range(ROWS), VECTORS))
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "faiss"])
+def test_row_numbers_that_are_there_already_are_refused_with_id_offset(lite_client, tmp_path, kind):
+    def numbered(first: int) -> PartitionGroup:
+        if kind == "hdf5":
+            return inspect_hdf5(write_hdf5(tmp_path / "b.h5", {"embeddings": VECTORS[5:]}), id_offset=first)
+        return inspect_faiss(write_index(tmp_path / "b.index", make_index("Flat", VECTORS[5:])), id_offset=first)
+
+    migrate(lite_client, inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS[:5]})))
+    [fault] = migrate(lite_client, numbered(0), "append").faults
+    assert "ids to append are in the target already" in fault.lower()
+    assert "set id_offset" in fault
+    assert "overwrite" not in fault
+    assert migrate(lite_client, numbered(5), "append").status == VERIFIED
+    assert stored(lite_client, "news") == {"_default": rows(range(ROWS), VECTORS)}
+
+
 def as_strings(bits: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(bits).view(f"S{bits.shape[1]}")[:, 0]
 

@@ -111,6 +111,19 @@ def test_binary_vectors_make_the_round_trip_bit_for_bit(directory, server_client
     assert found == {"_default": directory.live("bits")}
 
 
+@pytest.mark.parametrize("length", [250, 255])
+def test_a_tag_as_long_as_a_name_can_be_is_exported(tmp_path, length):
+    tags = ["x" * (length - 1) + last for last in "ab"]
+    directory = write_directory(tmp_path / "milvus", {"news": {tag: range(9) for tag in tags}})
+    report = export(inspect_directory(directory.path), tmp_path / "out")["news"]
+    assert report.status == VERIFIED
+    files = {part.partition: tmp_path / "out" / "news" / part.target for part in report.partitions}
+    assert {tag: rows_of(files[tag]) for tag in tags} == {tag: directory.live("news", tag) for tag in tags}
+    loads = [read_yaml(files[tag].with_suffix(".yaml"))[0].params for tag in tags]
+    assert [load["dest_partition_name"] for load in loads] == tags
+    assert [load["data_path"] for load in loads] == [[str(files[tag])] for tag in tags]
+
+
 def test_a_file_is_there_only_when_it_is_whole(tmp_path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
@@ -119,7 +132,7 @@ def test_a_file_is_there_only_when_it_is_whole(tmp_path):
     with pytest.raises(TargetError, match="changed while it was read"):
         export_partition(more)
     folder = tmp_path / "out" / "news"
-    assert [path.name for path in folder.iterdir()] == ["_default.h5.partial"]
+    assert [path.name for path in folder.iterdir()] == ["_default.part"]
 
     exported = export_partition(unit)
     assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
@@ -155,7 +168,7 @@ def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch
     )
     assert killed.returncode == -signal.SIGKILL
     folder = tmp_path / "out" / "news"
-    assert [path.name for path in folder.iterdir()] == ["_default.h5.partial"]
+    assert [path.name for path in folder.iterdir()] == ["_default.part"]
 
     exported = export_partition(unit)
     assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]

@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -18,6 +18,8 @@ import yaml
 
 MILVUSDM = (sys.executable, "-c", "import sys; from airflow_provider_milvusdm.cli import main; sys.exit(main())")
 """The console script's own two lines; it isn't installed in every environment that the tests run in."""
+TAKE_SCREEN = "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""The kernel then tells the session when its screen is closed."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,28 @@ class Terminal:
                 return b"".join(_read_screen(screen)).decode()
 
     @contextmanager
-    def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-        """Run it in a process group of its own, as a shell does, with pipes for what it prints."""
+    def on_own_screen(self, *arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], FileIO]]:
+        """Run it as the leader of a session on a screen of its own, as a terminal's window does."""
+        ours, its = pty.openpty()
+        command = [sys.executable, "-c", TAKE_SCREEN, *MILVUSDM, *map(str, arguments)]
         process = subprocess.Popen(
-            [*MILVUSDM, *map(str, arguments)],
+            command, cwd=self.folder, env=self.env, stdin=its, stdout=its, stderr=its, start_new_session=True
+        )
+        os.close(its)
+        with process, os.fdopen(ours, "rb", buffering=0) as screen:
+            try:
+                yield process, screen
+            finally:
+                process.kill()
+
+    @contextmanager
+    def started(self, *arguments: str | Path, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+        """Run it in a process group of its own, as a shell does, with pipes for what it prints.
+
+        ``before``: a command that starts it.
+        """
+        process = subprocess.Popen(
+            [*before, *MILVUSDM, *map(str, arguments)],
             cwd=self.folder,
             env=self.env,
             stdin=subprocess.DEVNULL,

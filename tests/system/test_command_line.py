@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -181,19 +182,70 @@ def test_runs_killed_in_the_middle_of_a_load_are_gone_on_with_by_the_next(
         assert stored(client, "large") == {"_default": directory.live("large")}
 
 
-def test_being_told_to_terminate_while_another_process_has_the_target_ends_it_as_clean(
-    directory: Milvus1xDirectory, milvus_lite_uri: str, terminal: Terminal
+WAITING = "waiting for Milvus Lite file {}: another process has it open"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_being_told_to_end_while_another_process_has_the_target_ends_it_as_clean(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, terminal: Terminal, number: signal.Signals
 ) -> None:
     path = terminal.write_yaml(source_milvus_path=str(directory.path), dest_uri=milvus_lite_uri)
     with milvus_client(milvus_lite_uri), terminal.started("--yaml", path) as process:
         assert process.stdout is not None
-        list(_until(process.stdout, f"waiting for Milvus Lite file {milvus_lite_uri}: another process has it open"))
-        process.terminate()
+        list(_until(process.stdout, WAITING.format(milvus_lite_uri)))
+        process.send_signal(number)
         rest, errors = process.communicate(timeout=60)
 
     assert (process.returncode, errors) == (130, "")
     assert rest.splitlines()[-1] == "Interrupted. Run it again to go on."
     assert terminal.private_homes == []
+
+
+def test_a_terminal_that_is_closed_ends_it_as_clean(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, terminal: Terminal
+) -> None:
+    path = terminal.write_yaml(source_milvus_path=str(directory.path), dest_uri=milvus_lite_uri)
+    with milvus_client(milvus_lite_uri), terminal.on_own_screen("--yaml", path) as (process, screen):
+        shown = ""
+        while "another process has it open" not in shown:
+            shown += screen.read(4096).decode(errors="replace")
+        screen.close()
+        assert process.wait(120) == 130
+    assert terminal.private_homes == []
+
+
+def test_under_nohup_it_goes_on_when_the_terminal_is_closed(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, terminal: Terminal
+) -> None:
+    path = terminal.write_yaml(
+        source_milvus_path=str(directory.path), source_collection="other", dest_uri=milvus_lite_uri
+    )
+    target = ExitStack()
+    target.enter_context(milvus_client(milvus_lite_uri))
+    with target, terminal.started("--yaml", path, before=["nohup"]) as process:
+        assert process.stdout is not None
+        list(_until(process.stdout, WAITING.format(milvus_lite_uri)))
+        process.send_signal(signal.SIGHUP)
+        target.close()
+        rest, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, rest
+
+
+def test_a_reader_that_goes_away_does_not_end_it(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, terminal: Terminal
+) -> None:
+    """As `milvusdm … | head -1`."""
+    path = terminal.write_yaml(
+        source_milvus_path=str(directory.path), source_collection="other", dest_uri=milvus_lite_uri
+    )
+    with terminal.started("--yaml", path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(300) == 0
+    with milvus_client(milvus_lite_uri) as client:
+        client.load_collection("other")
+        assert stored(client, "other")["_default"] == directory.live("other")
 
 
 def _until(lines: Iterable[str], start: str) -> Iterator[str]:

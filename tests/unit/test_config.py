@@ -29,6 +29,7 @@ def test_defaults() -> None:
     assert read_params(M2M, PATH).model_dump() == PATH | {
         "source_collection": {"*": None},
         "mysql_conn_id": None,
+        "mysql_charset": "auto",
         "catalog_path": None,
         "tables_path": None,
         "wal_path": None,
@@ -107,6 +108,7 @@ def test_a_collection_of_which_no_partition_is_named_is_refused_and_not_taken_wh
         ("source_collection", {"news": {"2021": None}}),
         ("source_collection", {2021: None}),
         ("mysql_conn_id", 5),
+        ("mysql_charset", "utf8"),
         ("catalog_path", ["a"]),
         ("tables_path", True),
         ("wal_path", 1.5),
@@ -278,7 +280,7 @@ def test_defaults_of_files() -> None:
     for files in (h2m, f2m):
         assert (files.dest_partition_name, files.id_offset, files.mode) == (None, 0, "skip")
         assert files.collection_parameter.model_dump() == dict.fromkeys(("dimension", "index_file_size", "metric_type"))
-    assert (h2m.data_dir, h2m.embeddings, h2m.ids_dataset, h2m.ids) == (None, "embeddings", "ids", "row_number")
+    assert (h2m.data_dir, h2m.embeddings, h2m.ids_dataset, h2m.ids) == (None, "embeddings", "ids?", "row_number")
     assert f2m.allow_lossy is False
 
 

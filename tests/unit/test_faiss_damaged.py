@@ -164,6 +164,19 @@ def test_lists_on_disk_that_are_cut(tmp_path: Path) -> None:
         resolve_group(group)
 
 
+def test_lists_on_disk_of_another_time_than_their_index(tmp_path: Path) -> None:
+    """Of a shard that was made anew, say, with more rows, and its lists alone were copied."""
+    path = write_on_disk(tmp_path / "a.index", FLOATS[20:], IDS[20:])
+    before = path.read_bytes()
+    path.with_suffix(".ivfdata").unlink()
+    [rows] = read_rows(resolve_group(inspect(write_on_disk(path, FLOATS, IDS))).units).values()
+    assert len(rows) == ROWS
+    path.write_bytes(before)
+    with pytest.raises(DamagedSourceError) as fault:
+        inspect(path)
+    assert_in_order(str(fault.value), ["inverted lists is not what its index says", "another index's, or of another"])
+
+
 def test_lists_on_disk_of_codes_are_read(tmp_path: Path) -> None:
     path = write_on_disk(tmp_path / "a.index", FLOATS, IDS, "IVF4,SQ8")
     [rows] = read_rows(resolve_group(inspect(path, options=LOSSY)).units).values()

@@ -261,13 +261,37 @@ def test_codes_stand_for_what_faiss_reconstructs(tmp_path: Path, kind: str) -> N
         ("LSH", "IndexLSH"),
         ("RaBitQ", "IndexRaBitQ"),
         ("ITQ16,Flat", "ITQTransform"),
+        ("FlatL2Panorama4", "IndexFlatL2Panorama"),
+        ("IVF4,FlatPanorama4", "IndexIVFFlatPanorama"),
+        ("IVF4,RaBitQ", "IndexIVFRaBitQ"),
+        ("ZnLattice2x2_4", "'idxl->ntotal == 0' failed: IndexLattice"),
     ],
 )
-def test_a_kind_that_is_not_read_is_refused_by_name(tmp_path: Path, kind: str, name: str) -> None:
-    path = made(tmp_path, kind)
+@pytest.mark.parametrize("rows", [ROWS, 512])
+def test_a_kind_that_is_not_read_is_refused_by_name(tmp_path: Path, kind: str, name: str, rows: int) -> None:
+    """Panorama keeps rows in batches of 512: a full one, and one that isn't."""
+    path = made(tmp_path, kind, vectors=np.resize(FLOATS, (rows, FLOATS.shape[1])))
     with pytest.raises(UnsupportedSourceError) as fault:
         inspect(path, options=LOSSY)
     assert_in_order(str(fault.value), [str(path), f"found {name}", "Write the original vectors to an HDF5 file"])
+
+
+def test_what_refines_a_search_is_refused_where_it_is_not_read(tmp_path: Path) -> None:
+    base, refined = faiss.IndexFlatL2(16), faiss.IndexFlatL2Panorama(16, 4)
+    index = faiss.IndexRefinePanorama(base, refined)
+    index.add(FLOATS)
+    with pytest.raises(UnsupportedSourceError, match="found IndexFlatL2Panorama"):
+        inspect(write_index(tmp_path / "a.index", index), options=LOSSY)
+
+
+@pytest.mark.parametrize("kind", ["HNSW8_FlatPanorama4", "IVF4_HNSW8,Flat", "IMI2x8,Flat"])
+def test_an_index_that_only_searches_in_another_manner_is_read(tmp_path: Path, kind: str) -> None:
+    """Of 65,536 lists, all but a few are empty, and in no word of the file."""
+    index = make_index(kind, np.random.default_rng(3).random((1500, 16), np.float32))
+    index.reset()
+    index.add(FLOATS)
+    batch = read(inspect(write_index(tmp_path / "a.index", index)))
+    assert batch.vectors[np.argsort(batch.ids)].tobytes() == FLOATS.tobytes()
 
 
 def test_binary_hashes_are_refused_by_name(tmp_path: Path) -> None:

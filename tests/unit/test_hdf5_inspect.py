@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -32,10 +34,18 @@ def ids_of(group: PartitionGroup) -> list[int]:
 
 
 def test_a_folder_is_listed_by_name(tmp_path: Path) -> None:
-    for name in ("b.h5", "a.hdf5", "C.H5", "notes.txt", "d.h5.part"):
+    for name in ("b.h5", "a.hdf5", "C.H5", "notes.txt", "d.h5.part", ".h5", "._b.h5", ".hidden.hdf5"):
         (tmp_path / name).touch()
     (tmp_path / "folder.h5").mkdir()
     assert [path.name for path in list_hdf5(tmp_path)] == ["C.H5", "a.hdf5", "b.h5"]
+
+
+def test_a_link_to_nothing_in_a_folder_is_not_left_out(tmp_path: Path) -> None:
+    """Of a share that is not mounted, say: its rows would be missing."""
+    write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
+    (tmp_path / "b.h5").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(SourceNotFoundError, match=r"No HDF5 file: .*b\.h5"):
+        inspect(list_hdf5(tmp_path))
 
 
 def test_a_folder_without_hdf5_files_or_none_at_all_is_refused(tmp_path: Path) -> None:
@@ -116,7 +126,7 @@ def test_without_any_metric_there_is_a_usual_one_and_a_note(tmp_path: Path, data
     group = inspect(write_hdf5(tmp_path / "a.h5", {"embeddings": data, "ids": IDS}))
     assert group.collection is not None
     assert group.collection.metric == metric
-    assert group.notes == (f"metric {metric}: none was named, and the files propose none",)
+    assert group.notes[0] == f"metric {metric}: none was named, and the files propose none"
 
 
 def test_a_named_metric_stands_against_the_attribute(tmp_path: Path) -> None:
@@ -208,12 +218,83 @@ def test_ids_are_left_alone_when_no_dataset_is_named(tmp_path: Path) -> None:
     assert group.notes[-1] == "ids: no ids dataset was asked for: rows are numbered from 0"
 
 
-@pytest.mark.parametrize("options", [Hdf5Options(ids="dataset"), Hdf5Options(ids_dataset="keys")])
+@pytest.mark.parametrize(
+    "options",
+    [Hdf5Options(ids="dataset", ids_dataset="ids"), Hdf5Options(ids_dataset="ids"), Hdf5Options(ids_dataset="keys")],
+)
 def test_ids_that_were_asked_for_must_be_there(tmp_path: Path, options: Hdf5Options) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     with pytest.raises(SourceNotFoundError) as fault:
         inspect(path, options=options)
     assert_in_order(str(fault.value), [f"No dataset {options.ids_dataset!r}", str(path), "found 'embeddings'"])
+
+
+@pytest.mark.parametrize("options", [Hdf5Options(), Hdf5Options(ids_dataset="ids?")])
+def test_ids_that_nobody_named_need_not_be_there(tmp_path: Path, options: Hdf5Options) -> None:
+    assert ids_of(inspect(write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS}), options=options)) == list(range(6))
+    path = write_hdf5(tmp_path / "b.h5", {"embeddings": FLOATS, "ids": IDS})
+    assert ids_of(inspect(path, options=options)) == IDS.tolist()
+
+
+@pytest.mark.parametrize("made_as", ["a group", "a type", "a link to nothing"])
+def test_what_is_called_ids_and_is_no_dataset_is_refused(tmp_path: Path, made_as: str) -> None:
+    path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
+    made = {"a group": {}, "a type": np.dtype("i8"), "a link to nothing": h5py.SoftLink("/keys")}[made_as]
+    with h5py.File(path, "a") as file:
+        if made_as == "a group":
+            file.create_group("ids")
+        else:
+            file["ids"] = made
+    with pytest.raises(SourceNotFoundError) as fault:
+        inspect(path)
+    assert_in_order(str(fault.value), ["No dataset 'ids'", str(path), f"found {made_as}", "ids_dataset: null"])
+    assert ids_of(inspect(path, options=Hdf5Options(ids_dataset=None))) == list(range(6))
+
+
+def test_bytes_that_are_taken_as_bits_are_told(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "a.h5", {"embeddings": BITS, "ids": IDS})
+    assert "uint8 was taken as bits: 4 columns are 32 dimensions" in inspect(path, metric=Metric.HAMMING).notes
+
+
+ODD_ATTRIBUTES: dict[str, Any] = {
+    "a number": 5,
+    "a float": 0.5,
+    "texts": ["angular", "angular"],
+    "numbers": np.arange(3),
+    "nothing": h5py.Empty("S1"),
+    "a compound": np.zeros((), [("a", "f4"), ("b", "i4")])[()],
+    "an opaque": np.void(b"angular"),
+    "a bool": True,
+    "bytes that are no UTF-8": np.bytes_(b"\xffangular"),
+}
+
+
+def write_odd_attribute(path: Path, kind: str) -> Path:
+    """A file whose attribute `distance` is of a type that is none of text's."""
+    write_hdf5(path, {"embeddings": FLOATS})
+    own_types = {"a bit field": h5py.h5t.STD_B8LE, "a time": h5py.h5t.UNIX_D32LE}
+    with h5py.File(path, "a") as file:
+        if kind in own_types:
+            h5py.h5a.create(file.id, b"distance", own_types[kind], h5py.h5s.create(h5py.h5s.SCALAR))
+        elif kind == "a reference":
+            file.attrs["distance"] = file["embeddings"].ref
+        elif kind == "text that is no UTF-8":
+            file.attrs.create("distance", b"angular\xff", dtype=h5py.string_dtype("utf-8"))
+        else:
+            file.attrs["distance"] = ODD_ATTRIBUTES[kind]
+    return path
+
+
+@pytest.mark.parametrize("kind", [*ODD_ATTRIBUTES, "text that is no UTF-8", "a bit field", "a time", "a reference"])
+def test_an_attribute_of_an_odd_type_proposes_no_metric(tmp_path: Path, kind: str) -> None:
+    path = write_odd_attribute(tmp_path / "a.h5", kind)
+    with pytest.raises(ConfigurationError) as fault:
+        inspect(path)
+    text = str(fault.value)
+    assert_in_order(text, ["propose no metric", "Expected one attribute distance for all", "found", "metric_type"])
+    group = inspect(path, metric=Metric.IP)
+    assert any(note.startswith("metric IP was named; the attribute distance says") for note in group.notes)
+    json.dumps(group.notes, ensure_ascii=False).encode()
 
 
 def test_ids_from_a_dataset_need_its_name(tmp_path: Path) -> None:

@@ -64,6 +64,44 @@ def test_a_file_that_is_not_hdf5(tmp_path: Path, content: bytes) -> None:
     assert_in_order(text, ["Not an HDF5 file", "the signature of HDF5", f"a file of {len(content)} bytes without it"])
 
 
+def write_unwritten(path: Path, name: str, case: str) -> None:
+    """A file whose writer was killed, or forgot some rows of this dataset."""
+    data = {"embeddings": FLOATS, "ids": IDS}
+    with h5py.File(path, "w") as file:
+        for other in set(data) - {name}:
+            file[other] = data[other]
+        rows, chunks = data[name], (2, *data[name].shape[1:])
+        if case == "virtual":
+            file["half"] = rows[:3]
+            layout = h5py.VirtualLayout(rows.shape, rows.dtype)
+            layout[:3] = h5py.VirtualSource(".", "half", shape=rows[:3].shape)
+            file.create_virtual_dataset(name, layout)
+            return
+        options = {"contiguous": {}, "packed": {"chunks": chunks, "compression": "gzip"}, "chunked": {"chunks": chunks}}
+        dataset = file.create_dataset(name, rows.shape, rows.dtype, **options[case])
+        if case != "contiguous":
+            dataset[:3] = rows[:3]
+
+
+@pytest.mark.parametrize("name", ["embeddings", "ids"])
+@pytest.mark.parametrize(
+    ("case", "found"),
+    [("contiguous", "all"), ("chunked", "1 of 3 chunks"), ("packed", "1 of 3 chunks"), ("virtual", "")],
+)
+def test_rows_that_were_never_written(tmp_path: Path, name: str, case: str, found: str) -> None:
+    path = tmp_path / "a.h5"
+    write_unwritten(path, name, case)
+    text = refused(path, DamagedSourceError)
+    assert_in_order(text, [f"ows of dataset '/{name}' were never written", f"found {found}", "dataset[...]"])
+    if case == "virtual":
+        return
+    with h5py.File(path, "a") as file:
+        file[name][...] = file[name][...]
+    if name == "embeddings":
+        [rows] = read_rows(resolve_group(inspect(path)).units).values()
+        assert len(rows) == len(IDS)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_truncated_file(tmp_path: Path, share: float) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS.repeat(100, axis=0)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from airflow.exceptions import ParamValidationError
 from airflow.sdk import DAG, Param, XComArg
 from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_milvusdm.config import read_params
-from airflow_provider_milvusdm.jobs import JOBS
-from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params
+from airflow_provider_milvusdm.jobs import H2M, JOBS
+from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params, refuse_bad_params
+from tests.unit.reading import assert_in_order, not_root
 
 ROOT = Path(__file__).parents[2]
 CHAIN = {
@@ -181,6 +184,11 @@ def test_given_defaults_take_the_models_place() -> None:
         migration_params(modes="append")
 
 
+def test_a_null_that_is_given_takes_the_models_place_where_there_is_one() -> None:
+    params = migration_params(H2M, ids_dataset=None, mode=None)
+    assert (params["ids_dataset"].resolve(), params["mode"].resolve()) == (None, "skip")
+
+
 def test_a_scheduled_dag_needs_its_source_and_is_serialized() -> None:
     with pytest.raises(ValueError, match="required params without default values"):
         migration_dag("nightly", schedule="@daily")
@@ -215,3 +223,34 @@ def test_each_chain_is_a_task_group_for_a_dag_of_ones_own(kind: str) -> None:
         for task_id, (rule, upstreams) in CHAINS[kind].items()
     }
     DagSerialization.to_dict(dag)
+
+
+def refuse(kind: str, dag: DAG, folder: Path, name: str) -> None:
+    """What the first task does before its step."""
+    others = {"data_dir": tempfile.gettempdir(), "invalid_vectors": "skip", "skipped_rows_dir": tempfile.gettempdir()}
+    context: Any = {"dag": dag, "params": {**REQUIRED[kind], **others, name: str(folder)}, "run_id": "manual"}
+    refuse_bad_params(JOBS[kind])(context)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("M2H", "data_dir"), ("M2H", "skipped_rows_dir"), ("H2M", "skipped_rows_dir")]
+)
+def test_a_folder_that_can_not_be_written_into_is_found_first(kind: str, name: str) -> None:
+    dag = migration_dag("any", JOBS[kind])
+    with tempfile.TemporaryDirectory() as named:
+        folder = Path(named)
+        folder.chmod(0o777)
+        refuse(kind, dag, folder / "not" / "yet", name)
+        (folder / "file").touch()
+        (folder / "closed").mkdir(mode=0o555)
+        (folder / "link").symlink_to(folder / "nowhere")
+        for bad, found in (
+            ("file", "no folder"),
+            ("closed", "may not write"),
+            ("closed/x", "may not"),
+            ("link", "no f"),
+        ):
+            with not_root(), pytest.raises(AirflowFailException) as fault:
+                refuse(kind, dag, folder / bad, name)
+            assert_in_order(str(fault.value), [f"The folder of {name}", f"{folder / bad}/manual", "found", found])
+        assert sorted(path.name for path in folder.iterdir()) == ["closed", "file", "link"]

@@ -204,6 +204,17 @@ def test_rows_of_files_without_ids_get_those_asked_for(tmp_path: Path, operator:
     assert plan["target"]["auto_id"] is (ids == "auto")
 
 
+@pytest.mark.parametrize(("ids_dataset", "expected"), [("ids?", "dataset"), (None, "row_number"), ("", "row_number")])
+def test_no_ids_dataset_numbers_the_rows(tmp_path: Path, ids_dataset: str | None, expected: str) -> None:
+    """An empty text is what a template makes of null."""
+    path = write_hdf5(tmp_path / "a.h5", {"embeddings": np.ones((3, 4), np.float32), "ids": np.arange(3)})
+    operator = Hdf5InspectOperator(
+        task_id="i", data_path=str(path), dest_collection_name="news", ids_dataset=ids_dataset
+    )
+    [group] = run(operator)
+    assert group["source"]["options"]["ids"] == expected
+
+
 BUCKET = {"conn_type": "aws", "login": "key", "password": "secret"}
 
 

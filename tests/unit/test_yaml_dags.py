@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from airflow_provider_milvusdm.yaml_dags import config_dir, make_dags, refuse_br
 
 GOOD = {
     "to milvus": "M2M: {source_milvus_path: /data/milvus, mode: append}",
-    "hdf5": "H2M: {data_dir: /data, dest_collection_name: news, target: {metric_type: COSINE}, schedule: '@daily'}",
+    "hdf5": "H2M: {data_dir: /data, dest_collection_name: news, target: {metric_type: COSINE}, ids_dataset: null, "
+    "schedule: '@daily'}",
     "faiss": "F2M: {data_path: /data/a.index, dest_collection_name: news, dest_partition_name: ''}",
     "export": "M2H: {source_milvus_path: /data/milvus, data_dir: /data/hdf5, mysql_parameter: {host: '', user: }}",
 }
@@ -58,6 +61,7 @@ def test_each_file_is_a_dag_named_after_it_with_its_values_as_defaults(folder: P
     assert dags["to_milvus"].params["mode"] == "append"
     assert dags["to_milvus"].params["verify"] == "sample"
     assert dags["hdf5"].params["target"] == {"metric_type": "COSINE"}
+    assert dags["hdf5"].params["ids_dataset"] is None
     assert dags["faiss"].params["data_path"] == "/data/a.index"
     assert "export_partitions" in dags["export"].task_dict
     for dag in dags.values():
@@ -110,6 +114,22 @@ def test_all_broken_files_are_told_at_once(folder: Path) -> None:
     found = faults()
     assert f"{len(BROKEN)} YAML files can't become DAGs" in found
     assert all(str(folder / f"{name}.yaml") in found for name in BROKEN)
+
+
+def test_what_is_no_file_is_left_out(folder: Path) -> None:
+    """Opened, a FIFO would hold the scheduler's DAG processor for ever."""
+    write(folder, GOOD)
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "device.yaml").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket.yml"))
+        assert sorted(make_dags()) == ["export", "faiss", "hdf5", "to_milvus"]
+        refuse_broken_files()
+
+
+def test_a_link_to_nothing_is_told(folder: Path) -> None:
+    (folder / "gone.yaml").symlink_to(folder / "nowhere")
+    assert str(folder / "gone.yaml") in faults()
 
 
 def test_two_files_that_would_make_one_dag_are_told(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.jobs import ScheduleParams
 from airflow_provider_milvusdm.yaml_file import Job, read_yaml
+from tests.unit.reading import assert_in_order
 
 MILVUSDM_OWN = """\
 M2M:
@@ -123,7 +124,8 @@ def test_an_empty_param_has_its_default(write: Write, text: str) -> None:
         ("  mysql_parameter: ''\n", {}),
         ("  mysql_parameter: {}\n", {}),
         ("  mysql_parameter:\n    host:\n    user: ''\n    port:\n    password:\n    database: ''\n", {}),
-        ("  mysql_parameter: {host: db, password: 0}\n", {"host": "db", "password": 0}),
+        ("  mysql_parameter: {host: db, password: '0'}\n", {"host": "db", "password": "0"}),
+        ("  mysql_parameter: {host: db, port: 3306}\n", {"host": "db", "port": 3306}),
         ("  mysql_parameter: {host: db, port: '3306'}\n", {"host": "db", "port": "3306"}),
     ],
 )
@@ -142,6 +144,11 @@ def test_mysql_parameter_without_its_empty_values(write: Write, text: str, expec
         ("{host: db, password: [s3cret]}", "found password"),
         ("{host: {s3cret: 1}}", "found host"),
         ("{1: s3cret, ~: s3cret}", "found 1, None"),
+        ("{host: db, port: yes}", "found port"),
+        ("{host: db, port: 3306.0}", "found port"),
+        ("{host: db, port: 65536}", "found port"),
+        ("{host: db, port: -1}", "found port"),
+        ("{host: db, port: s3cret}", "found port"),
     ],
 )
 def test_a_bad_mysql_parameter_is_refused_without_its_values(write: Write, value: str, found: str) -> None:
@@ -149,6 +156,31 @@ def test_a_bad_mysql_parameter_is_refused_without_its_values(write: Write, value
     assert "ysql_parameter" in text
     assert found in text
     assert "host, port, user, password, database" in text
+
+
+@pytest.mark.parametrize("name", ["password", "user", "database", "host"])
+@pytest.mark.parametrize("value", ["12345", "1_000", "0x1F", "no", "1.50", "2026-01-31"])
+def test_a_text_that_yaml_takes_for_something_else_has_to_be_in_quotes(write: Write, name: str, value: str) -> None:
+    job = "M2M:\n  source_milvus_path: /data\n  mysql_parameter: {{{}: {}}}\n"
+    text = refusal(write(job.format(name, value)))
+    assert_in_order(text, ["ysql_parameter", f"found {name}", "Put it in quotes"])
+    assert value not in text
+    [read] = read_yaml(write(job.format(name, f"'{value}'")))
+    assert read.mysql == {name: value}
+
+
+@pytest.mark.parametrize("value", ["010", "-010", "012345", "1:30", "0_1"])
+@pytest.mark.parametrize("line", ["dest_port: {}", "mysql_parameter: {{password: {}}}"])
+def test_a_number_that_yaml_takes_for_one_of_another_base_is_refused(write: Write, value: str, line: str) -> None:
+    text = refusal(write(f"M2M:\n  source_milvus_path: /data\n  {line.format(value)}\n"))
+    assert_in_order(text, ["in base 8 or 60", "line 3", "put it in quotes"])
+    assert value not in text
+
+
+@pytest.mark.parametrize("value", ["0", "3306", "-5", "1_000", "0x10", "0b11"])
+def test_other_numbers_are_what_they_were(write: Write, value: str) -> None:
+    [job] = read_yaml(write(f"H2M:\n  data_path: a.h5\n  dest_collection_name: '010'\n  id_offset: {value}\n"))
+    assert job.params["id_offset"] == int(value, 0)
 
 
 def test_a_quoted_port_is_taken(write: Write) -> None:
@@ -317,6 +349,13 @@ def test_milvusdms_files_of_the_other_jobs_are_taken_unchanged(write: Write, kin
     assert bool(job.mysql) == (kind == "M2H")
 
 
+@pytest.mark.parametrize("spelling", ["null", "~", "", "''"])
+def test_no_ids_dataset_is_asked_for_in_every_spelling(write: Write, spelling: str) -> None:
+    [job] = read_yaml(write(f"H2M:\n  data_path: a.h5\n  dest_collection_name: n\n  ids_dataset: {spelling}\n"))
+    assert not job.params["ids_dataset"]
+    assert "ids_dataset" in job.params
+
+
 def test_the_jobs_of_a_file_come_in_its_order(write: Write) -> None:
     jobs = read_yaml(write(MILVUSDMS_OTHERS["M2H"] + MILVUSDM_OWN + MILVUSDMS_OTHERS["F2M"] + MILVUSDMS_OTHERS["H2M"]))
     assert [job.kind for job in jobs] == ["M2H", "M2M", "F2M", "H2M"]
@@ -386,7 +425,19 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "directory" in refusal(tmp_path)
 
 
-def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+ENCODED = "# Migración\nM2M:\n  source_milvus_path: /data/é\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_in_another_encoding_is_refused_with_that_cause(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "M2M.yaml"
-    path.write_bytes("M2M: {a: é}".encode("latin-1"))
-    assert "ot a YAML file" in refusal(path)
+    path.write_bytes(ENCODED.encode(encoding))
+    text = refusal(path)
+    assert_in_order(text, ["he YAML file is not in UTF-8", str(path), "Found byte 0x", "Save it as UTF-8"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_mark_of_utf_8_is_taken(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "M2M.yaml"
+    path.write_bytes(ENCODED.encode(encoding))
+    assert read_yaml(path)[0].params["source_milvus_path"] == "/data/é"
