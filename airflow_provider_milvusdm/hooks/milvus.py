@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.hooks.milvus_address import Place, is_file, read_place
 from airflow_provider_milvusdm.progress import progress
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class MilvusHook(BaseHook):
     extras ``secure`` (TLS) with ``ca_pem_path``, ``server_pem_path``, ``client_pem_path``, ``client_key_path``
     and ``server_name``, or an extra ``uri`` instead of host and port. An extra ``import_url`` names a place in the
     server's own object store, or on its disk: ``s3://conn_id@bucket/folder``, ``file:///folder``.
+
+    Its login goes to its own host, where it names none to the one given, else to those in an extra ``allowed_hosts``
+    (a list, or a text with commas); and where it asks for TLS, nothing goes without.
 
     :param milvus_conn_id: the connection.
     :param host: takes the place of the connection's host.
@@ -83,7 +87,7 @@ class MilvusHook(BaseHook):
         from airflow_provider_milvusdm.targets.milvus_denied import tell_denial
 
         uri = self.client_arguments()["uri"]
-        lite = _is_file(uri)
+        lite = is_file(uri)
         if lite:
             _check_file(uri)
         if lite and look_only and not Path(uri).exists():
@@ -100,20 +104,16 @@ class MilvusHook(BaseHook):
                 _release(uri)
 
     def client_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets."""
+        """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets.
+
+        Raises ConfigurationError where they would go to another host than the connection allows, or without the TLS
+        that it asks for.
+        """
         connection = self._connection()
-        extra = connection.extra_dejson if connection else {}
-        uri = self._uri(connection, extra)
-        if connection is None or _is_file(uri):
-            return {"uri": uri}
-        return {
-            "uri": uri,
-            "user": connection.login or "",
-            "password": connection.password or "",
-            "db_name": connection.schema or "",
-            **{name: extra[name] for name in EXTRAS if extra.get(name)},
-            **_certificates(extra),
-        }
+        secrets = _secrets(connection) if connection else {}
+        place = read_place(connection, secrets) if connection else Place(self.milvus_conn_id)
+        address = place.address(host=self.host, port=self.port, uri=self.uri)
+        return {"uri": address.uri, **(secrets if address.host else {})}
 
     @property
     def import_url(self) -> str:
@@ -145,49 +145,35 @@ class MilvusHook(BaseHook):
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
-            return self.get_connection(self.milvus_conn_id)
+            connection = self.get_connection(self.milvus_conn_id)
         except AirflowNotFoundException:
             if self.milvus_conn_id == self.default_conn_name and (self.host or self.uri):
                 return None
             raise
-
-    def _uri(self, connection: Any, extra: dict[str, Any]) -> str:
-        uri = self._address(connection, extra)
-        if "@" in uri:  # errors and logs name it; its own text is not shown here
+        if connection.conn_type != self.conn_type:  # its login is for something else
             raise ConfigurationError(
-                f"the address of connection {self.milvus_conn_id}, or the one given in its place, holds a login",
-                expected="an address without @",
-                cure="Put user and password into the connection's Login and Password.",
+                f"connection {self.milvus_conn_id} leads to no Milvus",
+                expected=f"type {self.conn_type}",
+                found=f"type {connection.conn_type or 'none'}",
+                cure="Name another in milvus_conn_id, or correct its type.",
             )
-        if extra.get("uri") and not (self.uri or self.host):
-            self._refuse_port_alone(uri)
-        return uri
-
-    def _address(self, connection: Any, extra: dict[str, Any]) -> str:
-        if self.uri:
-            return self.uri
-        if extra.get("uri") and not self.host:
-            return str(extra["uri"])
-        host = self.host or (connection.host if connection else None) or "localhost"
-        port = self.port or (connection.port if connection else None) or 19530
-        return f"{'https' if _is_true(extra.get('secure')) else 'http'}://{host}:{port}"
-
-    def _refuse_port_alone(self, uri: str) -> None:
-        if self.port:
-            raise ConfigurationError(
-                f"a port alone can't take the place of the uri of connection {self.milvus_conn_id}",
-                expected="a host too, or neither",
-                found=f"port {self.port}, uri {uri}",
-                cure="Set dest_host beside dest_port, or correct the connection.",
-            )
+        return connection
 
 
 def _empty_lite(folder: str) -> MilvusHook:
     return MilvusHook(uri=str(Path(folder) / "empty.db"))
 
 
-def _is_file(uri: str) -> bool:
-    return "://" not in uri
+def _secrets(connection: Any) -> dict[str, Any]:
+    """Of a client's arguments, those that say who it is, in which database, and whom it trusts."""
+    extra = connection.extra_dejson
+    return {
+        "user": connection.login or "",
+        "password": connection.password or "",
+        "db_name": connection.schema or "",
+        **{name: extra[name] for name in EXTRAS if extra.get(name)},
+        **_certificates(extra),
+    }
 
 
 def _check_file(uri: str) -> None:
@@ -232,11 +218,6 @@ def _is_login_refused(error: Exception) -> bool:
 
     cause = error.__cause__
     return isinstance(cause, RpcError) and cause.code() == StatusCode.UNAUTHENTICATED
-
-
-def _is_true(value: Any) -> bool:
-    """A switch of a connection's extra: text where the connection is written as a URI."""
-    return value is True or str(value).strip().lower() in ("true", "1", "yes", "on")
 
 
 def _wait_until_free(uri: str) -> None:
