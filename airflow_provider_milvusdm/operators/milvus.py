@@ -147,14 +147,15 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
 
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-        from airflow_provider_milvusdm.targets.milvus_import import uses_import
+        from airflow_provider_milvusdm.targets.milvus_import import check_import
 
         plan = from_json(CollectionPlan, self.collection)
         if plan.error:
             raise AirflowSkipException(plan.error)
         settings, dry_run = settings_of(self.target, plan.name), parse_text(self.plan_only)
+        imports = self.import_store() if self.load_method != "insert" else None
         with self.hook.client(look_only=dry_run) as client:
-            uses_import(client, self.load_method, self.import_store())
+            check_import(client, self.load_method, imports, plan)
             created = create_collection(
                 client,
                 plan,
@@ -226,10 +227,11 @@ class MilvusLoadOperator(MilvusOperator):
         return str(self.unit["collection"]["name"])
 
     def step(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
+        from airflow_provider_milvusdm.targets.milvus_import import NOTE, Waiting, load_unit_by
         from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
 
-        unit, store, notes = from_json(LoadUnit, self.unit), self.import_store(), context["task_state_store"]
+        unit, notes = from_json(LoadUnit, self.unit), context["task_state_store"]
+        store = self.import_store() if self.load_method != "insert" or notes.get(NOTE) else None
         if context["ti"].try_number == 1:
             notes.set(BEGUN, unit.digest)
         elif notes.get(BEGUN) != unit.digest:  # what the attempts before it noted is lost, or of another unit

@@ -14,13 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids
 from airflow_provider_milvusdm.targets.milvus_checkpoint import Checkpoint, CheckpointStore, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus_denied import is_denial
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, StagedPartition, StagedUnit, stage_unit
+from airflow_provider_milvusdm.targets.milvus_import_files import (
+    ImportFailedError,
+    ImportStore,
+    StagedPartition,
+    StagedUnit,
+    stage_unit,
+)
 from airflow_provider_milvusdm.targets.milvus_import_jobs import ImportJob, list_jobs, read_job, start_job
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
@@ -34,10 +40,6 @@ NOTE = "bulk_import"
 STAGING, STAGED, DOUBT, DONE = "staging", "staged", "doubt", "done"
 
 log = logging.getLogger(__name__)
-
-
-class ImportFailedError(RuntimeError):
-    """Files that could not be written, or a job that the server gave up; a retry can mend it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ def uses_import(client: MilvusClient, load_method: str, store: ImportStore | Non
             cure="Set import_url, or load_method to insert.",
         )
     return possible and load_method != "insert"
+
+
+def check_import(client: MilvusClient, load_method: str, store: ImportStore | None, plan: CollectionPlan) -> None:
+    """Find out what stands against bulk imports while the target is untouched: ConfigurationError."""
+    if uses_import(client, load_method, store):
+        _checked(store).probe(_new_folder(store, plan.fingerprint))
 
 
 def load_unit_by(
@@ -174,14 +182,10 @@ class _Import:
         """Write the files, anew where an earlier attempt did not finish them."""
         self.store.remove(self.note.folder)
         self._note()
+        self.store.probe(self.note.folder)
         try:
             staged = stage_unit(self.unit, self.target, self.store, self.note.folder, self._staged)
-        except OSError as error:
-            self.store.remove(self.note.folder)
-            raise ImportFailedError(
-                f"the files for an import could not be written to {self.note.folder}: {error}"
-            ) from error
-        except MilvusdmError:
+        except Exception:
             self.store.remove(self.note.folder)
             raise
         self._note(state=STAGED, staged=staged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 from collections.abc import Iterator, Mapping
@@ -9,13 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import s3fs
+from airflow.sdk.exceptions import AirflowFailException
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.manifest import to_json
+from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.sources.resolve import resolve_group
@@ -357,6 +362,44 @@ def test_rows_whose_ids_the_target_makes_are_imported_but_not_after_a_doubt(on_d
     with pytest.raises(TargetError, match="ended in doubt"):
         import_unit(on_disk.client, unit, values, on_disk.store)
     assert on_disk.client.get_collection_stats("news")["row_count"] == 50
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_overwrite_drops_nothing_where_files_cannot_be_written(
+    one: One, empty_milvus_server_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    one.load({})
+    extra = {"uri": empty_milvus_server_uri, "import_url": f"file://{tmp_path}/not mounted"}
+    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": extra}))
+    [plan] = one.chain.plan()
+    create = MilvusCreateCollectionOperator(
+        task_id="create",
+        collection=to_json(plan),
+        mode="overwrite",
+        load_method="bulk_import",
+        plan_only=dry_run,
+    )
+    with pytest.raises(AirflowFailException, match=r"imports can't be written and removed: .*not mounted"):
+        create.execute({"ti": Mock()})  # type: ignore[typeddict-item]
+    one.check_exact()
+
+
+def test_a_bucket_that_is_not_there_or_not_ours_is_refused_and_not_made(seaweedfs: S3Address) -> None:
+    absent = f"absent-{time.time_ns()}"
+    ours = s3fs.S3FileSystem(**seaweedfs.options)
+    not_ours = s3fs.S3FileSystem(**seaweedfs.options | {"secret": "wrong"})
+    for files, root in [(ours, f"{absent}/import"), (not_ours, f"{Bucket.make(seaweedfs).name}/import")]:
+        with pytest.raises(ConfigurationError, match="iles for bulk imports can't be written and removed"):
+            ImportStore(files, root).probe(f"{root}/probe")
+    ours.invalidate_cache()
+    assert absent not in ours.ls("")
+
+
+def test_a_bucket_is_probed_and_left_as_it_was(seaweedfs: S3Address) -> None:
+    bucket = Bucket.make(seaweedfs)
+    root = f"{bucket.name}/import"
+    ImportStore(bucket.filesystem, root).probe(f"{root}/probe")
+    assert bucket.contents() == {}
 
 
 def test_bulk_import_is_refused_where_the_target_has_none(one: One, lite_client: MilvusClient) -> None:
