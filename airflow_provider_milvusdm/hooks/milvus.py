@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 LITE_WAIT_SECONDS = 600
+TEST_SECONDS = 10
 EXTRAS = ("token", "server_name")
 CERTIFICATES = ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
 
@@ -64,8 +66,9 @@ class MilvusHook(BaseHook):
 
         arguments = self.client_arguments()
         _check_certificates(arguments)
+        limits = {} if is_file(arguments["uri"]) else {"grpc_options": _deadline()}
         try:
-            return MilvusClient(dedicated=True, **arguments)
+            return MilvusClient(dedicated=True, **limits, **arguments)
         except MilvusException as error:
             if not _is_login_refused(error):
                 raise
@@ -82,9 +85,11 @@ class MilvusHook(BaseHook):
         """A client for the block. One process at a time has a Milvus Lite file: others wait here.
 
         Opening a Milvus Lite file that isn't there makes it: ``look_only`` looks at an empty one elsewhere instead.
-        What a server refuses in the block because it is full is raised as DeniedError.
+        What a server refuses in the block because it is full is raised as DeniedError, and a request that it does not
+        answer in ten minutes as NoAnswerError.
         """
         from airflow_provider_milvusdm.targets.milvus_denied import tell_denial
+        from airflow_provider_milvusdm.targets.waiting import tell_silence
 
         uri = self.client_arguments()["uri"]
         lite = is_file(uri)
@@ -96,7 +101,7 @@ class MilvusHook(BaseHook):
             return
         client = self._wait_for_file(uri) if lite else self.get_conn()
         try:
-            with tell_denial(uri):
+            with tell_denial(uri), tell_silence(uri):
                 yield client
         finally:
             client.close()
@@ -125,20 +130,28 @@ class MilvusHook(BaseHook):
         """Ask the server for its version, for the connection form's Test button."""
         try:
             with self.client(look_only=True) as client:
-                version = client.get_server_version()
+                version = client.get_server_version(timeout=TEST_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, the form shows it
             return False, f"{type(error).__name__}: {error}"
         return True, f"Milvus {version}"
 
     def _wait_for_file(self, uri: str) -> MilvusClient:
+        """A client, once the file is free; StalledError where it is not to be had."""
         from pymilvus.exceptions import ConnectionConfigException
 
-        while True:
-            try:
-                return self.get_conn()
-            except ConnectionConfigException:
-                progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
-                _wait_until_free(uri)
+        from airflow_provider_milvusdm.targets.waiting import StalledError, pause_after
+
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < LITE_WAIT_SECONDS:
+            if _is_free(uri):
+                with suppress(ConnectionConfigException):
+                    return self.get_conn()
+            progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
+            time.sleep(pause_after(waited, 1))
+        raise StalledError(
+            f"Milvus Lite file {uri} could not be opened for {LITE_WAIT_SECONDS} s. Expected a file that no other "
+            "process keeps open: end that process, a notebook perhaps. A retry waits anew."
+        )
 
     def _connection(self) -> Any:
         """The connection; None where only the default is missing and this hook was told where to go."""
@@ -158,6 +171,16 @@ class MilvusHook(BaseHook):
                 cure="Name another in milvus_conn_id, or correct its type.",
             )
         return connection
+
+
+def _deadline() -> dict[str, str]:
+    """Of requests that have none of their own: gRPC waits for ever. A Milvus Lite file builds an index in one request.
+
+    Source: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
+    """
+    from airflow_provider_milvusdm.targets.waiting import REQUEST_SECONDS
+
+    return {"grpc.service_config": json.dumps({"methodConfig": [{"name": [{}], "timeout": f"{REQUEST_SECONDS}s"}]})}
 
 
 def _empty_lite(folder: str) -> MilvusHook:
@@ -220,19 +243,15 @@ def _is_login_refused(error: Exception) -> bool:
     return isinstance(cause, RpcError) and cause.code() == StatusCode.UNAUTHENTICATED
 
 
-def _wait_until_free(uri: str) -> None:
-    """Return once no other process has the Milvus Lite file open; what else may be wrong with it is raised."""
+def _is_free(uri: str) -> bool:
+    """Whether no other process has the Milvus Lite file open; what else may be wrong with it is raised."""
     from milvus_lite import DataDirLockedError, MilvusLite
 
-    deadline = time.monotonic() + LITE_WAIT_SECONDS
-    while True:
-        try:
-            MilvusLite(uri).close()
-            return
-        except DataDirLockedError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(1)
+    try:
+        MilvusLite(uri).close()
+    except DataDirLockedError:
+        return False
+    return True
 
 
 def _release(uri: str) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.configuration import conf
@@ -37,6 +38,7 @@ from airflow_provider_milvusdm.vectors import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_milvusdm.targets.milvus_import import Waiting
 
 BEGUN = "begun"
 """What unit the first attempt of a load task was of."""
@@ -228,7 +230,6 @@ class MilvusLoadOperator(MilvusOperator):
 
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.targets.milvus_import import NOTE, Waiting, load_unit_by
-        from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
 
         unit, notes = from_json(LoadUnit, self.unit), context["task_state_store"]
         store = self.import_store() if self.load_method != "insert" or notes.get(NOTE) else None
@@ -239,17 +240,18 @@ class MilvusLoadOperator(MilvusOperator):
         with self.hook.client() as client:
             while isinstance(loaded := load_unit_by(self.load_method, client, unit, notes, store), Waiting):
                 if self.deferrable:
-                    self._defer(unit, loaded.jobs)
-                time.sleep(POLL_SECONDS)
+                    self._defer(unit, loaded)
+                time.sleep(loaded.seconds)
         self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
         manifest: dict[str, Any] = to_json(loaded)
         return manifest
 
-    def _defer(self, unit: LoadUnit, jobs: Sequence[int]) -> NoReturn:
+    def _defer(self, unit: LoadUnit, waiting: Waiting) -> NoReturn:
         collection = unit.target.name if unit.target else ""
-        self.defer(
-            trigger=MilvusImportTrigger(jobs=jobs, collection=collection, **self.hook_arguments), method_name="resume"
+        trigger = MilvusImportTrigger(
+            jobs=waiting.jobs, collection=collection, seconds=waiting.seconds, **self.hook_arguments
         )
+        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=2 * trigger.MOST_SECONDS))
 
     def resume(self, context: Context, event: Any) -> Any:
         """Go on after the trigger has fired: how the jobs ended is asked of the target."""

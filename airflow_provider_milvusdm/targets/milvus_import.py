@@ -27,10 +27,18 @@ from airflow_provider_milvusdm.targets.milvus_import_files import (
     StagedUnit,
     stage_unit,
 )
-from airflow_provider_milvusdm.targets.milvus_import_jobs import ImportJob, list_jobs, read_job, start_job
+from airflow_provider_milvusdm.targets.milvus_import_jobs import (
+    POLL_SECONDS,
+    STALLED_SECONDS,
+    ImportJob,
+    list_jobs,
+    read_job,
+    start_job,
+)
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit, marked_target
+from airflow_provider_milvusdm.targets.waiting import pause_after, stalled
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit, TargetCollection
 
 if TYPE_CHECKING:
@@ -47,6 +55,8 @@ class Waiting:
     """What the unit waits for: ``jobs``, or where there are none, room in the server's queue."""
 
     jobs: tuple[int, ...] = ()
+    seconds: float = POLL_SECONDS
+    """Before it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,10 @@ class Note:
     staged: StagedUnit = field(default_factory=StagedUnit)
     seconds: float = 0
     """Taken in all, once it is done."""
+    found: str = ""
+    """What it waits for, as that was seen last."""
+    since: float = 0
+    """When it was seen so first, in seconds since 1970."""
 
 
 def uses_import(client: MilvusClient, load_method: str, store: ImportStore | None) -> bool:
@@ -198,11 +212,10 @@ class _Import:
         """Ask for the jobs and see how they are; None once that is decided."""
         for place, part in enumerate(self.partitions):
             if not part.job and not self._ask(place, part):
-                return None if self.note.state == DOUBT else Waiting()
+                return None if self.note.state == DOUBT else self._wait(())
         jobs = [read_job(self.client, self.target.name, part.job) for part in self.partitions]
-        running = tuple(job.number for job in jobs if job and job.is_running)
-        if running:
-            return Waiting(running)
+        if running := [job for job in jobs if job and job.is_running]:
+            return self._wait(running)
         self._decide(jobs)
         return None
 
@@ -269,10 +282,20 @@ class _Import:
         self.store.remove(self.note.folder)
         own = {part.files for part in self.partitions}
         jobs = list_jobs(self.client, self.target.name)
-        running = tuple(job.number for job in jobs if job.is_running and (not job.files or job.files in own))
-        if running:
-            return Waiting(running)
+        if running := [job for job in jobs if job.is_running and (not job.files or job.files in own)]:
+            return self._wait(running)
         return load_unit(self.client, replace(self.unit, upsert=True), self.checkpoints)
+
+    def _wait(self, running: Sequence[ImportJob]) -> Waiting:
+        """For these jobs, or without any for room: asked ever more seldom, and StalledError where nothing moves."""
+        now, found = time.time(), ", ".join(map(str, running)) or "its queue full"
+        if found != self.note.found:
+            self._note(found=found, since=now)
+        waited = now - self.note.since
+        if waited > STALLED_SECONDS:
+            self._note(found="")
+            raise stalled(f"the import of {self.unit.label}", STALLED_SECONDS, found)
+        return Waiting(tuple(job.number for job in running), pause_after(waited, POLL_SECONDS))
 
     def _note_part(self, place: int, part: StagedPartition) -> None:
         partitions = (*self.partitions[:place], part, *self.partitions[place + 1 :])

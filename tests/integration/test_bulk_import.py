@@ -24,6 +24,7 @@ from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOpe
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.targets import milvus_import_jobs
 from airflow_provider_milvusdm.targets.milvus_import import (
     NOTE,
     ImportFailedError,
@@ -33,8 +34,9 @@ from airflow_provider_milvusdm.targets.milvus_import import (
     uses_import,
 )
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, stage_unit
-from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs, list_jobs, start_job
+from airflow_provider_milvusdm.targets.milvus_import_jobs import STALLED_SECONDS, await_jobs, list_jobs, start_job
 from airflow_provider_milvusdm.targets.milvus_units import address_units
+from airflow_provider_milvusdm.targets.waiting import StalledError
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection
 from tests.chain import Chain, GroupsChain, Steps, inspect_directory
 from tests.collections_2x import make_collection, stored, stored_in_all
@@ -150,6 +152,27 @@ def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Pat
     assert stored_in_all(in_s3.client, ["news"])["news"] == {"_default": {}} | {
         tag: directory.live("news", tag) for tag in partitions
     }
+
+
+def test_a_queue_that_stays_full_is_asked_ever_more_seldom_and_given_up(in_s3: Place, tmp_path: Path) -> None:
+    partitions = {f"p{number}": range(1) for number in range(10)}
+    directory = write_directory(tmp_path / "milvus", {"news": partitions})
+    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2))
+    values = Checkpoints()
+
+    def load() -> Any:
+        return load_unit_by("bulk_import", in_s3.client, unit, values, in_s3.store)
+
+    assert load() == Waiting()
+    values[NOTE]["since"] -= 300
+    waiting = load()
+    assert waiting.jobs == ()
+    assert 30 < waiting.seconds < 40
+    values[NOTE]["since"] -= STALLED_SECONDS
+    with pytest.raises(StalledError, match=r"import of news.* found its queue full all the time.*A retry"):
+        load()
+    assert load() == Waiting()
+    assert import_unit(in_s3.client, unit, values, in_s3.store)
 
 
 def test_tags_that_become_a_partition_key_are_imported_by_one_job(on_disk: Place, tmp_path: Path) -> None:
@@ -334,6 +357,19 @@ def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(one: One) -> 
     [plan] = one.chain.plan()
     remove_leftovers(one.place.store, plan)
     assert one.place.left == []
+
+
+def test_a_job_that_stands_still_is_given_up(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, Any] = {}
+    assert one.load(values, moment=2 * ASKED) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(milvus_import_jobs, "POLL_SECONDS", 0.01)
+        patch.setattr(milvus_import_jobs, "STALLED_SECONDS", 0)
+        with pytest.raises(StalledError, match=r"import jobs of collection 'news'.*job \d+ Import\w+ \d+ %"):
+            await_jobs(one.place.client, "news")
+    await_jobs(one.place.client, "news")
+    assert one.load(values) == {"_default": 200}
+    one.check_exact()
 
 
 def test_what_an_insert_began_is_not_imported(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
