@@ -177,6 +177,7 @@ class _Import:
     ) -> None:
         self.client, self.unit, self.target = client, unit, target
         self.checkpoints, self.store, self.note = checkpoints, store, note
+        self.noted = checkpoints.get(NOTE)
 
     @property
     def partitions(self) -> tuple[StagedPartition, ...]:
@@ -193,16 +194,16 @@ class _Import:
         return Loaded(self.unit.collection.name, dict(self.note.staged.rows), self.note.seconds, self.unit.digest)
 
     def _stage(self) -> None:
-        """Write the files, anew where an earlier attempt did not finish them."""
+        """Write the files, anew where an earlier attempt did not finish them: elsewhere, for it may be asleep."""
         self.store.remove(self.note.folder)
-        self._note()
+        self._note(folder=_new_folder(self.store, self.unit.migration))
         self.store.probe(self.note.folder)
         try:
             staged = stage_unit(self.unit, self.target, self.store, self.note.folder, self._staged)
+            self._note(state=STAGED, staged=staged)
         except Exception:
             self.store.remove(self.note.folder)
             raise
-        self._note(state=STAGED, staged=staged)
 
     def _staged(self, done: int, rows: int) -> None:
         text = "%s: %d of %d rows in files for the import"
@@ -236,10 +237,16 @@ class _Import:
         return True
 
     def _start(self, place: int, part: StagedPartition) -> int | None:
-        """A new job; None where the server has no room for it now."""
+        """A new job; None where the server has no room for it now, or all is loaded without it.
+
+        The mark is looked at in the last moment: this attempt may have slept while it wrote the files.
+        """
         from pymilvus import MilvusException
 
         self._note_part(place, replace(part, asked=True))
+        if not marked_target(self.client, self.unit)[1].is_loading:
+            self._doubt("the collection is complete already")
+            return None
         try:
             job = start_job(self.client, self.target.name, part.partition, part.files)
         except MilvusException as error:
@@ -302,5 +309,10 @@ class _Import:
         self._note(staged=replace(self.note.staged, partitions=partitions))
 
     def _note(self, **changes: object) -> None:
+        if self.checkpoints.get(NOTE) != self.noted:
+            raise ImportFailedError(
+                f"Another attempt of this task has gone on with the import of {self.unit.label}: this one gives up."
+            )
         self.note = replace(self.note, **changes)  # type: ignore[arg-type]
-        self.checkpoints.set(NOTE, to_json(self.note))
+        self.noted = to_json(self.note)
+        self.checkpoints.set(NOTE, self.noted)

@@ -25,6 +25,7 @@ from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.sources.resolve import resolve_group
 from airflow_provider_milvusdm.targets import milvus_import_jobs
+from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_import import (
     NOTE,
     ImportFailedError,
@@ -35,14 +36,16 @@ from airflow_provider_milvusdm.targets.milvus_import import (
 )
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, stage_unit
 from airflow_provider_milvusdm.targets.milvus_import_jobs import STALLED_SECONDS, await_jobs, list_jobs, start_job
+from airflow_provider_milvusdm.targets.milvus_mark import set_mark
 from airflow_provider_milvusdm.targets.milvus_units import address_units
+from airflow_provider_milvusdm.targets.milvus_writer import load_unit, marked_target
 from airflow_provider_milvusdm.targets.waiting import StalledError
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection
 from tests.chain import Chain, GroupsChain, Steps, inspect_directory
 from tests.collections_2x import make_collection, stored, stored_in_all
 from tests.directories import random_rows, random_vectors, write_directory
-from tests.integration.imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing
-from tests.integration.killed import Checkpoints
+from tests.integration.imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing, load_to_the_end
+from tests.integration.killed import Checkpoints, WatchedCheckpoints
 from tests.integration.rich_directory import PARTITIONS, RENAME, write_rich_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.object_storage import Bucket
@@ -197,7 +200,7 @@ def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
 
 
 IMPORT_SECONDS = 3
-MOMENTS = 12
+MOMENTS = 15
 """As many as there are, and a few more."""
 
 
@@ -210,7 +213,7 @@ def test_a_unit_killed_at_any_moment_is_finished_by_a_retry(on_disk: Place, tmp_
         import_unit(on_disk.client, unit, noted, on_disk.store, moment)
         for moment, (unit, noted) in enumerate(zip(units, values, strict=True), 1)
     ]
-    assert attempts.count(None) == 10  # before and after each of five notes
+    assert attempts.count(None) >= 12  # before and after each of six notes, and of what is seen of the job meanwhile
     for unit, noted in zip(units, values, strict=True):
         assert import_unit(on_disk.client, unit, noted, on_disk.store).rows == {"_default": 200}
     assert stored_in_all(on_disk.client, names) == {name: {"_default": directory.live(name)} for name in names}
@@ -227,6 +230,9 @@ class One:
     def load(self, values: dict[str, Any], moment: int = 0) -> dict[str, int] | None:
         loaded = import_unit(self.place.client, self.unit, values, self.place.store, moment)
         return dict(loaded.rows) if loaded else None
+
+    def load_with(self, checkpoints: CheckpointStore) -> dict[str, int]:
+        return load_to_the_end("bulk_import", self.place.client, self.unit, checkpoints, self.place.store).rows
 
     def check_exact(self) -> None:
         assert stored_in_all(self.place.client, ["news"]) == {"news": self.expected}
@@ -369,6 +375,33 @@ def test_a_job_that_stands_still_is_given_up(one: One, monkeypatch: pytest.Monke
             await_jobs(one.place.client, "news")
     await_jobs(one.place.client, "news")
     assert one.load(values) == {"_default": 200}
+    one.check_exact()
+
+
+def test_an_attempt_that_slept_while_it_wrote_its_files_imports_nothing_after_another_has_finished(one: One) -> None:
+    finished: list[Any] = []
+    checkpoints = WatchedCheckpoints(1, lambda: finished.append(one.load_with(checkpoints)))
+    with pytest.raises(ImportFailedError, match="Another attempt of this task"):
+        one.load_with(checkpoints)
+    assert finished == [{"_default": 200}]
+    assert len(list_jobs(one.place.client, "news")) == 1
+    one.check_exact()
+
+
+@pytest.mark.parametrize("note", [STAGED, ASKING])
+def test_an_attempt_that_slept_imports_nothing_into_what_another_run_goes_on_with(one: One, note: int) -> None:
+    checkpoints = WatchedCheckpoints(note, lambda: created_units(one.chain))
+    with pytest.raises(TargetError, match="another run goes on with it"):
+        one.load_with(checkpoints)
+    assert list_jobs(one.place.client, "news") == []
+
+
+def test_what_is_verified_gets_no_import_any_more(one: One) -> None:
+    load_unit(one.place.client, one.unit, Checkpoints())
+    _, mark = marked_target(one.place.client, one.unit)
+    checkpoints = WatchedCheckpoints(STAGED, lambda: set_mark(one.place.client, "news", mark.completed()))
+    assert one.load_with(checkpoints) == {"_default": 200}
+    assert list_jobs(one.place.client, "news") == []
     one.check_exact()
 
 
