@@ -86,7 +86,7 @@ class MilvusHook(BaseHook):
 
         Opening a Milvus Lite file that isn't there makes it: ``look_only`` looks at an empty one elsewhere instead.
         What a server refuses in the block because it is full is raised as DeniedError, and a request that it does not
-        answer in ten minutes as NoAnswerError.
+        answer in half an hour as NoAnswerError.
         """
         from airflow_provider_milvusdm.targets.milvus_denied import tell_denial
         from airflow_provider_milvusdm.targets.waiting import tell_silence

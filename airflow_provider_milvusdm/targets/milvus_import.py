@@ -31,6 +31,7 @@ from airflow_provider_milvusdm.targets.milvus_import_jobs import (
     POLL_SECONDS,
     STALLED_SECONDS,
     ImportJob,
+    describe,
     list_jobs,
     read_job,
     start_job,
@@ -295,7 +296,7 @@ class _Import:
 
     def _wait(self, running: Sequence[ImportJob]) -> Waiting:
         """For these jobs, or without any for room: asked ever more seldom, and StalledError where nothing moves."""
-        now, found = time.time(), ", ".join(map(str, running)) or "its queue full"
+        now, found = time.time(), describe(running) or "its queue full"
         if found != self.note.found:
             self._note(found=found, since=now)
         waited = now - self.note.since

@@ -90,11 +90,16 @@ def are_running(client: MilvusClient, collection: str, jobs: Iterable[int]) -> b
     return any(job.is_running for job in found if job)
 
 
+def describe(jobs: Sequence[ImportJob]) -> str:
+    """The first, and how many more: what differs once one of them has moved on. Empty without any."""
+    return ", ".join([*map(str, jobs[:1]), *([f"{len(jobs) - 1} more"] if len(jobs) > 1 else [])])
+
+
 def await_jobs(client: MilvusClient, collection: str) -> None:
     """Return once no job of the collection is running: a run that was killed may have left one."""
 
     def running() -> str:
-        return ", ".join(str(job) for job in list_jobs(client, collection) if job.is_running)
+        return describe([job for job in list_jobs(client, collection) if job.is_running])
 
     if not is_lite(client):
         what = f"import jobs of collection {collection!r}"

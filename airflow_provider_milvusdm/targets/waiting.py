@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REQUEST_SECONDS = 600
-"""After which a request gets no answer any more: a server that is well takes seconds, to delete a partition minutes."""
+REQUEST_SECONDS = 1800
+"""After which a request gets no answer any more: a server takes seconds, to delete all rows of a partition minutes."""
 LONGEST_PAUSE = 60
 STALLED_SECONDS = 6 * 3600
 """The index of a large segment takes an hour, and counts as soon as it's whole."""
