@@ -7,12 +7,13 @@ the unit are upserted instead, which is right in both cases.
 
 from __future__ import annotations
 
+import glob
 import logging
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifest import from_json, to_json
@@ -107,12 +108,13 @@ def load_unit_by(
     """
     target, mark = marked_target(client, unit)
     checkpoint = last_checkpoint(unit, mark, checkpoints)
-    note = _last_note(checkpoint, checkpoints, store)
+    noted = checkpoints.get(NOTE)
+    note = _last_note(checkpoint, noted, store)
     if note is None:
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, mark, checkpoint):
             return load_unit(client, unit, checkpoints)
         note = Note(checkpoint.unit, mark.incarnation, _new_folder(store, unit.migration), time.time())
-    return _Import(client, unit, target, checkpoints, _checked(store), note).run()
+    return _Import(client, unit, target, checkpoints, _checked(store), note, noted).run()
 
 
 def _needs_requests(
@@ -138,7 +140,7 @@ def _folder_prefix(store: ImportStore, migration: str) -> str:
 
 def remove_leftovers(store: ImportStore, plan: CollectionPlan) -> None:
     """Remove the files of imports of a collection that is done: tasks that were killed left them behind."""
-    for folder in store.files.glob(f"{_folder_prefix(store, plan.fingerprint)}*"):
+    for folder in store.files.glob(f"{glob.escape(_folder_prefix(store, plan.fingerprint))}*"):
         store.remove(folder)
 
 
@@ -151,12 +153,11 @@ def _checked(store: ImportStore | None) -> ImportStore:
     return store
 
 
-def _last_note(checkpoint: Checkpoint, checkpoints: CheckpointStore, store: ImportStore | None) -> Note | None:
+def _last_note(checkpoint: Checkpoint, noted: Any, store: ImportStore | None) -> Note | None:
     """The note of an earlier attempt; what one for another target left behind is removed."""
-    found = checkpoints.get(NOTE)
-    if not found:
+    if not noted:
         return None
-    note = from_json(Note, found)
+    note = from_json(Note, noted)
     if (note.unit, note.incarnation) == (checkpoint.unit, checkpoint.incarnation):
         return note
     if store:
@@ -175,10 +176,11 @@ class _Import:
         checkpoints: CheckpointStore,
         store: ImportStore,
         note: Note,
+        noted: Any,
     ) -> None:
         self.client, self.unit, self.target = client, unit, target
         self.checkpoints, self.store, self.note = checkpoints, store, note
-        self.noted = checkpoints.get(NOTE)
+        self.noted = noted
 
     @property
     def partitions(self) -> tuple[StagedPartition, ...]:

@@ -405,6 +405,14 @@ def test_what_is_verified_gets_no_import_any_more(one: One) -> None:
     one.check_exact()
 
 
+def test_what_a_killed_import_left_is_removed_from_a_folder_of_any_name(one: One, tmp_path: Path) -> None:
+    store = disk(tmp_path / "import [1]")
+    assert import_unit(one.place.client, one.unit, {}, store, moment=2 * STAGED) is None
+    [plan] = one.chain.plan()
+    remove_leftovers(store, plan)
+    assert list(Path(store.root).iterdir()) == []
+
+
 def test_what_an_insert_began_is_not_imported(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {}
     assert import_unit(one.place.client, one.unit, values, one.place.store, 2, "insert") is None
