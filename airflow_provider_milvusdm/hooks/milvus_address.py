@@ -43,13 +43,15 @@ class Place:
 
     def address(self, *, host: str | None, port: int | None, uri: str | None) -> Address:
         """The connection's own address, or the one given: where the login must not go ConfigurationError."""
-        if not (host or uri):
-            return self._own(port)
-        given = self._read(uri) if uri else self._by_host(host or "", port)
-        if given.host:
-            self._refuse_without_tls(given)
-            self._refuse_other_host(given)
-        return given
+        if uri:
+            found = self._read(uri)
+        else:
+            found = self._by_host(host, port) if host else self._own(port)
+        if found.host:
+            self._refuse_without_tls(found)
+        if found.host and (host or uri):
+            self._refuse_other_host(found)
+        return found
 
     def _own(self, port: int | None) -> Address:
         if not self.uri:
@@ -107,13 +109,13 @@ class Place:
     def _wants_tls(self) -> bool:
         return self.secure or bool(self.uri and self._read(self.uri).tls)
 
-    def _refuse_without_tls(self, given: Address) -> None:
-        if self._wants_tls and not given.tls:
+    def _refuse_without_tls(self, found: Address) -> None:
+        if self._wants_tls and not found.tls:
             raise ConfigurationError(
-                f"connection {self.conn_id} asks for TLS, and the address given in its place goes without",
+                f"connection {self.conn_id} asks for TLS, and its address, or the one given in its place, goes without",
                 expected="https://",
-                found=given.uri,
-                cure="Correct dest_uri.",
+                found=found.uri,
+                cure="Correct dest_uri, or the connection's uri.",
             )
 
     def _refuse_other_host(self, given: Address) -> None:

@@ -183,10 +183,17 @@ def test_tls_is_not_dropped(
     monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], uri: str, login: dict[str, Any]
 ) -> None:
     connection = {"conn_type": "milvus", "host": "milvus", "extra": extra} | login
-    with pytest.raises(ConfigurationError, match="asks for TLS, and the address given in its place goes without"):
+    with pytest.raises(
+        ConfigurationError, match="asks for TLS, and its address, or the one given in its place, goes without"
+    ):
         connect(monkeypatch, connection, uri=uri)
     assert connect(monkeypatch, connection, host="milvus")["uri"].startswith("https://milvus:")
     assert connect(monkeypatch, connection, uri="/data/lite.db") == {"uri": "/data/lite.db"}
+
+
+def test_a_connection_that_asks_for_tls_does_not_go_to_its_own_uri_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="asks for TLS"):
+        connect(monkeypatch, HOST | {"extra": {"secure": True, "uri": "http://milvus:19530"}})
 
 
 @pytest.mark.parametrize(
