@@ -43,13 +43,9 @@ class Place:
 
     def address(self, *, host: str | None, port: int | None, uri: str | None) -> Address:
         """The connection's own address, or the one given: where the login must not go ConfigurationError."""
-        if uri:
-            found = self._read(uri)
-        else:
-            found = self._by_host(host, port) if host else self._own(port)
+        found = self._read(uri) if uri else self._by_host(host, port) if host else self._own(port)
         if found.host:
             self._refuse_without_tls(found)
-        if found.host and (host or uri):
             self._refuse_other_host(found)
         return found
 
