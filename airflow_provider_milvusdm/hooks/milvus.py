@@ -141,11 +141,12 @@ class MilvusHook(BaseHook):
 
         from airflow_provider_milvusdm.targets.waiting import StalledError, pause_after
 
-        began = time.monotonic()
+        began, refused = time.monotonic(), False
         while (waited := time.monotonic() - began) < LITE_WAIT_SECONDS:
-            if _is_free(uri):
+            if not refused or _is_free(uri):  # Milvus Lite complains loudly in the log, each time
                 with suppress(ConnectionConfigException):
                     return self.get_conn()
+            refused = True
             progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
             time.sleep(pause_after(waited, 1))
         raise StalledError(
