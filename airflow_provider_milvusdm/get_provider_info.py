@@ -84,6 +84,12 @@ def _connection_fields() -> dict[str, Any]:
             "description": "Instead of user and password: an API key",
             "schema": text | {"format": "password"},
         },
+        "allowed_hosts": {
+            "label": "Other hosts for this login",
+            "description": "Names with commas between them: where a run's dest_host or dest_uri may send the login "
+            "beside the connection's own host",
+            "schema": text,
+        },
         "secure": {"label": "TLS", "schema": {"type": ["boolean", "null"], "default": False}},
         "import_url": {
             "label": "Import URL",

@@ -164,7 +164,8 @@ class MilvusParams(RowsParams):
     dest_host: OptionalText = Field(
         default=None,
         title="Target host",
-        description="Takes the place of the connection's host.",
+        description="Takes the place of the connection's host. A connection with a host and a login refuses another, "
+        "unless its allowed_hosts lists it.",
         json_schema_extra=TARGET,
     )
     dest_port: OptionalPort = Field(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.hooks.milvus_address import Place, is_file, read_place
 from airflow_provider_milvusdm.progress import progress
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 LITE_WAIT_SECONDS = 600
+TEST_SECONDS = 10
 EXTRAS = ("token", "server_name")
 CERTIFICATES = ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
 
@@ -30,6 +33,9 @@ class MilvusHook(BaseHook):
     extras ``secure`` (TLS) with ``ca_pem_path``, ``server_pem_path``, ``client_pem_path``, ``client_key_path``
     and ``server_name``, or an extra ``uri`` instead of host and port. An extra ``import_url`` names a place in the
     server's own object store, or on its disk: ``s3://conn_id@bucket/folder``, ``file:///folder``.
+
+    Its login goes to its own host, where it names none to the one given, else to those in an extra ``allowed_hosts``
+    (a list, or a text with commas); and where it asks for TLS, nothing goes without.
 
     :param milvus_conn_id: the connection.
     :param host: takes the place of the connection's host.
@@ -60,8 +66,9 @@ class MilvusHook(BaseHook):
 
         arguments = self.client_arguments()
         _check_certificates(arguments)
+        limits = {} if is_file(arguments["uri"]) else {"grpc_options": _deadline()}
         try:
-            return MilvusClient(dedicated=True, **arguments)
+            return MilvusClient(dedicated=True, **limits, **arguments)
         except MilvusException as error:
             if not _is_login_refused(error):
                 raise
@@ -78,12 +85,14 @@ class MilvusHook(BaseHook):
         """A client for the block. One process at a time has a Milvus Lite file: others wait here.
 
         Opening a Milvus Lite file that isn't there makes it: ``look_only`` looks at an empty one elsewhere instead.
-        What a server refuses in the block because it is full is raised as DeniedError.
+        What a server refuses in the block because it is full is raised as DeniedError, and a request that it does not
+        answer in half an hour as NoAnswerError.
         """
         from airflow_provider_milvusdm.targets.milvus_denied import tell_denial
+        from airflow_provider_milvusdm.targets.waiting import tell_silence
 
         uri = self.client_arguments()["uri"]
-        lite = _is_file(uri)
+        lite = is_file(uri)
         if lite:
             _check_file(uri)
         if lite and look_only and not Path(uri).exists():
@@ -92,7 +101,7 @@ class MilvusHook(BaseHook):
             return
         client = self._wait_for_file(uri) if lite else self.get_conn()
         try:
-            with tell_denial(uri):
+            with tell_denial(uri), tell_silence(uri):
                 yield client
         finally:
             client.close()
@@ -100,20 +109,16 @@ class MilvusHook(BaseHook):
                 _release(uri)
 
     def client_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets."""
+        """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets.
+
+        Raises ConfigurationError where they would go to another host than the connection allows, or without the TLS
+        that it asks for.
+        """
         connection = self._connection()
-        extra = connection.extra_dejson if connection else {}
-        uri = self._uri(connection, extra)
-        if connection is None or _is_file(uri):
-            return {"uri": uri}
-        return {
-            "uri": uri,
-            "user": connection.login or "",
-            "password": connection.password or "",
-            "db_name": connection.schema or "",
-            **{name: extra[name] for name in EXTRAS if extra.get(name)},
-            **_certificates(extra),
-        }
+        secrets = _secrets(connection) if connection else {}
+        place = read_place(connection, secrets) if connection else Place(self.milvus_conn_id)
+        address = place.address(host=self.host, port=self.port, uri=self.uri)
+        return {"uri": address.uri, **(secrets if address.host else {})}
 
     @property
     def import_url(self) -> str:
@@ -125,69 +130,74 @@ class MilvusHook(BaseHook):
         """Ask the server for its version, for the connection form's Test button."""
         try:
             with self.client(look_only=True) as client:
-                version = client.get_server_version()
+                version = client.get_server_version(timeout=TEST_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, the form shows it
             return False, f"{type(error).__name__}: {error}"
         return True, f"Milvus {version}"
 
     def _wait_for_file(self, uri: str) -> MilvusClient:
+        """A client, once the file is free; StalledError where it is not to be had."""
         from pymilvus.exceptions import ConnectionConfigException
 
-        while True:
-            try:
-                return self.get_conn()
-            except ConnectionConfigException:
-                progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
-                _wait_until_free(uri)
+        from airflow_provider_milvusdm.targets.waiting import StalledError, pause_after
+
+        began, refused = time.monotonic(), False
+        while (waited := time.monotonic() - began) < LITE_WAIT_SECONDS:
+            if not refused or _is_free(uri):  # Milvus Lite complains loudly in the log, each time
+                with suppress(ConnectionConfigException):
+                    return self.get_conn()
+            refused = True
+            progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
+            time.sleep(pause_after(waited, 1))
+        raise StalledError(
+            f"Milvus Lite file {uri} could not be opened for {LITE_WAIT_SECONDS} s. Expected a file that no other "
+            "process keeps open: end that process, a notebook perhaps. A retry waits anew."
+        )
 
     def _connection(self) -> Any:
         """The connection; None where only the default is missing and this hook was told where to go."""
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
-            return self.get_connection(self.milvus_conn_id)
+            connection = self.get_connection(self.milvus_conn_id)
         except AirflowNotFoundException:
             if self.milvus_conn_id == self.default_conn_name and (self.host or self.uri):
                 return None
             raise
-
-    def _uri(self, connection: Any, extra: dict[str, Any]) -> str:
-        uri = self._address(connection, extra)
-        if "@" in uri:  # errors and logs name it; its own text is not shown here
+        if connection.conn_type != self.conn_type:  # its login is for something else
             raise ConfigurationError(
-                f"the address of connection {self.milvus_conn_id}, or the one given in its place, holds a login",
-                expected="an address without @",
-                cure="Put user and password into the connection's Login and Password.",
+                f"connection {self.milvus_conn_id} leads to no Milvus",
+                expected=f"type {self.conn_type}",
+                found=f"type {connection.conn_type or 'none'}",
+                cure="Name another in milvus_conn_id, or correct its type.",
             )
-        if extra.get("uri") and not (self.uri or self.host):
-            self._refuse_port_alone(uri)
-        return uri
+        return connection
 
-    def _address(self, connection: Any, extra: dict[str, Any]) -> str:
-        if self.uri:
-            return self.uri
-        if extra.get("uri") and not self.host:
-            return str(extra["uri"])
-        host = self.host or (connection.host if connection else None) or "localhost"
-        port = self.port or (connection.port if connection else None) or 19530
-        return f"{'https' if _is_true(extra.get('secure')) else 'http'}://{host}:{port}"
 
-    def _refuse_port_alone(self, uri: str) -> None:
-        if self.port:
-            raise ConfigurationError(
-                f"a port alone can't take the place of the uri of connection {self.milvus_conn_id}",
-                expected="a host too, or neither",
-                found=f"port {self.port}, uri {uri}",
-                cure="Set dest_host beside dest_port, or correct the connection.",
-            )
+def _deadline() -> dict[str, str]:
+    """Of requests that have none of their own: gRPC waits for ever. A Milvus Lite file builds an index in one request.
+
+    Source: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
+    """
+    from airflow_provider_milvusdm.targets.waiting import REQUEST_SECONDS
+
+    return {"grpc.service_config": json.dumps({"methodConfig": [{"name": [{}], "timeout": f"{REQUEST_SECONDS}s"}]})}
 
 
 def _empty_lite(folder: str) -> MilvusHook:
     return MilvusHook(uri=str(Path(folder) / "empty.db"))
 
 
-def _is_file(uri: str) -> bool:
-    return "://" not in uri
+def _secrets(connection: Any) -> dict[str, Any]:
+    """Of a client's arguments, those that say who it is, in which database, and whom it trusts."""
+    extra = connection.extra_dejson
+    return {
+        "user": connection.login or "",
+        "password": connection.password or "",
+        "db_name": connection.schema or "",
+        **{name: extra[name] for name in EXTRAS if extra.get(name)},
+        **_certificates(extra),
+    }
 
 
 def _check_file(uri: str) -> None:
@@ -234,24 +244,15 @@ def _is_login_refused(error: Exception) -> bool:
     return isinstance(cause, RpcError) and cause.code() == StatusCode.UNAUTHENTICATED
 
 
-def _is_true(value: Any) -> bool:
-    """A switch of a connection's extra: text where the connection is written as a URI."""
-    return value is True or str(value).strip().lower() in ("true", "1", "yes", "on")
-
-
-def _wait_until_free(uri: str) -> None:
-    """Return once no other process has the Milvus Lite file open; what else may be wrong with it is raised."""
+def _is_free(uri: str) -> bool:
+    """Whether no other process has the Milvus Lite file open; what else may be wrong with it is raised."""
     from milvus_lite import DataDirLockedError, MilvusLite
 
-    deadline = time.monotonic() + LITE_WAIT_SECONDS
-    while True:
-        try:
-            MilvusLite(uri).close()
-            return
-        except DataDirLockedError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(1)
+    try:
+        MilvusLite(uri).close()
+    except DataDirLockedError:
+        return False
+    return True
 
 
 def _release(uri: str) -> None:

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from airflow_provider_milvusdm.exceptions import MilvusdmError, VerificationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.manifest import from_json, to_json
-from airflow_provider_milvusdm.operators.object_storage import open_url
+from airflow_provider_milvusdm.operators.object_storage import open_import_store, open_url
 from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
 from airflow_provider_milvusdm.sources.files import local_path, open_urls_with
 from airflow_provider_milvusdm.vectors import CollectionPlan
@@ -107,15 +107,8 @@ class MilvusOperator(MigrationOperator):
 
     def import_store(self) -> ImportStore | None:
         """Where the target reads the files of bulk imports; None where its connection doesn't say."""
-        from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
-
         url = self.hook.import_url
-        if not url:
-            return None
-        files, path = open_url(url)
-        root = path.rstrip("/")
-        bucket = root.partition("/")[0]
-        return ImportStore(files, root, bucket=len(f"{bucket}/") if bucket else 0)
+        return open_import_store(url) if url else None
 
 
 class CollectionOperator(MigrationOperator):

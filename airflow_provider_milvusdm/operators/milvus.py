@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.configuration import conf
@@ -37,6 +38,7 @@ from airflow_provider_milvusdm.vectors import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_milvusdm.targets.milvus_import import Waiting
 
 BEGUN = "begun"
 """What unit the first attempt of a load task was of."""
@@ -156,14 +158,15 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     def step(self, context: Context) -> dict[str, Any]:
         from airflow_provider_milvusdm.operators.runs import AirflowRuns
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-        from airflow_provider_milvusdm.targets.milvus_import import uses_import
+        from airflow_provider_milvusdm.targets.milvus_import import check_import
 
         plan = from_json(CollectionPlan, self.collection)
         if plan.error:
             raise AirflowSkipException(plan.error)
         settings, dry_run = settings_of(self.target, plan.name), parse_text(self.plan_only)
+        imports = self.import_store() if self.load_method != "insert" else None
         with self.hook.client(look_only=dry_run) as client:
-            uses_import(client, self.load_method, self.import_store())
+            check_import(client, self.load_method, imports, plan)
             created = create_collection(
                 client,
                 plan,
@@ -237,10 +240,10 @@ class MilvusLoadOperator(MilvusOperator):
         return str(self.unit["collection"]["name"])
 
     def step(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
-        from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
+        from airflow_provider_milvusdm.targets.milvus_import import NOTE, Waiting, load_unit_by
 
-        unit, store, notes = from_json(LoadUnit, self.unit), self.import_store(), context["task_state_store"]
+        unit, notes = from_json(LoadUnit, self.unit), context["task_state_store"]
+        store = self.import_store() if self.load_method != "insert" or notes.get(NOTE) else None
         begun = notes.get(BEGUN)
         if context["ti"].try_number == 1:
             notes.set(BEGUN, unit.digest)
@@ -249,17 +252,18 @@ class MilvusLoadOperator(MilvusOperator):
         with self.hook.client() as client:
             while isinstance(loaded := load_unit_by(self.load_method, client, unit, notes, store), Waiting):
                 if self.deferrable:
-                    self._defer(unit, loaded.jobs)
-                time.sleep(POLL_SECONDS)
+                    self._defer(unit, loaded)
+                time.sleep(loaded.seconds)
         self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
         manifest: dict[str, Any] = to_json(loaded)
         return manifest
 
-    def _defer(self, unit: LoadUnit, jobs: Sequence[int]) -> NoReturn:
+    def _defer(self, unit: LoadUnit, waiting: Waiting) -> NoReturn:
         collection = unit.target.name if unit.target else ""
-        self.defer(
-            trigger=MilvusImportTrigger(jobs=jobs, collection=collection, **self.hook_arguments), method_name="resume"
+        trigger = MilvusImportTrigger(
+            jobs=waiting.jobs, collection=collection, seconds=waiting.seconds, **self.hook_arguments
         )
+        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=2 * trigger.MOST_SECONDS))
 
     def resume(self, context: Context, event: Any) -> Any:
         """Go on after the trigger has fired: how the jobs ended is asked of the target."""

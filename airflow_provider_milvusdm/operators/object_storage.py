@@ -10,6 +10,8 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+    from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+
 CURE = "pip install 'airflow-provider-milvusdm[s3]' for s3://; other schemes come with the providers that list them."
 
 
@@ -41,3 +43,21 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     except (ImportError, ValueError) as error:
         raise ConfigurationError("can't open a URL", where=url, found=error, cure=CURE) from error
     return filesystem, key
+
+
+def open_import_store(url: str) -> ImportStore:
+    """Where the target reads the files of bulk imports, from a connection's ``import_url``."""
+    from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+
+    parts = urlsplit(url)
+    if not parts.scheme or bool(parts.netloc) == (parts.scheme == "file"):
+        raise ConfigurationError(
+            "import_url of the connection is no URL of a folder or bucket",
+            expected="s3://conn_id@bucket/folder, or file:///folder on the server's own disk",
+            found=url.rpartition("@")[2],
+            cure="Correct the connection.",
+        )
+    files, path = open_url(url)
+    root = path.rstrip("/")
+    bucket = root.partition("/")[0]
+    return ImportStore(files, root, bucket=len(f"{bucket}/") if bucket else 0)

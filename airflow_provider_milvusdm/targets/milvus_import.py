@@ -7,24 +7,40 @@ the unit are upserted instead, which is right in both cases.
 
 from __future__ import annotations
 
+import glob
 import logging
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids
 from airflow_provider_milvusdm.targets.milvus_checkpoint import Checkpoint, CheckpointStore, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus_denied import is_denial
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, StagedPartition, StagedUnit, stage_unit
-from airflow_provider_milvusdm.targets.milvus_import_jobs import ImportJob, list_jobs, read_job, start_job
+from airflow_provider_milvusdm.targets.milvus_import_files import (
+    ImportFailedError,
+    ImportStore,
+    StagedPartition,
+    StagedUnit,
+    stage_unit,
+)
+from airflow_provider_milvusdm.targets.milvus_import_jobs import (
+    POLL_SECONDS,
+    STALLED_SECONDS,
+    ImportJob,
+    describe,
+    list_jobs,
+    read_job,
+    start_job,
+)
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit, marked_target
+from airflow_provider_milvusdm.targets.waiting import pause_after, stalled
 from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit, TargetCollection
 
 if TYPE_CHECKING:
@@ -36,15 +52,13 @@ STAGING, STAGED, DOUBT, DONE = "staging", "staged", "doubt", "done"
 log = logging.getLogger(__name__)
 
 
-class ImportFailedError(RuntimeError):
-    """Files that could not be written, or a job that the server gave up; a retry can mend it."""
-
-
 @dataclass(frozen=True)
 class Waiting:
     """What the unit waits for: ``jobs``, or where there are none, room in the server's queue."""
 
     jobs: tuple[int, ...] = ()
+    seconds: float = POLL_SECONDS
+    """Before it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,10 @@ class Note:
     staged: StagedUnit = field(default_factory=StagedUnit)
     seconds: float = 0
     """Taken in all, once it is done."""
+    found: str = ""
+    """What it waits for, as that was seen last."""
+    since: float = 0
+    """When it was seen so first, in seconds since 1970."""
 
 
 def uses_import(client: MilvusClient, load_method: str, store: ImportStore | None) -> bool:
@@ -75,6 +93,12 @@ def uses_import(client: MilvusClient, load_method: str, store: ImportStore | Non
     return possible and load_method != "insert"
 
 
+def check_import(client: MilvusClient, load_method: str, store: ImportStore | None, plan: CollectionPlan) -> None:
+    """Find out what stands against bulk imports while the target is untouched: ConfigurationError."""
+    if uses_import(client, load_method, store):
+        _checked(store).probe(_new_folder(store, plan.fingerprint))
+
+
 def load_unit_by(
     load_method: str, client: MilvusClient, unit: LoadUnit, checkpoints: CheckpointStore, store: ImportStore | None
 ) -> Loaded | Waiting:
@@ -84,12 +108,13 @@ def load_unit_by(
     """
     target, mark = marked_target(client, unit)
     checkpoint = last_checkpoint(unit, mark, checkpoints)
-    note = _last_note(checkpoint, checkpoints, store)
+    noted = checkpoints.get(NOTE)
+    note = _last_note(checkpoint, noted, store)
     if note is None:
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, mark, checkpoint):
             return load_unit(client, unit, checkpoints)
         note = Note(checkpoint.unit, mark.incarnation, _new_folder(store, unit.migration), time.time())
-    return _Import(client, unit, target, checkpoints, _checked(store), note).run()
+    return _Import(client, unit, target, checkpoints, _checked(store), note, noted).run()
 
 
 def _needs_requests(
@@ -115,7 +140,7 @@ def _folder_prefix(store: ImportStore, migration: str) -> str:
 
 def remove_leftovers(store: ImportStore, plan: CollectionPlan) -> None:
     """Remove the files of imports of a collection that is done: tasks that were killed left them behind."""
-    for folder in store.files.glob(f"{_folder_prefix(store, plan.fingerprint)}*"):
+    for folder in store.files.glob(f"{glob.escape(_folder_prefix(store, plan.fingerprint))}*"):
         store.remove(folder)
 
 
@@ -128,12 +153,11 @@ def _checked(store: ImportStore | None) -> ImportStore:
     return store
 
 
-def _last_note(checkpoint: Checkpoint, checkpoints: CheckpointStore, store: ImportStore | None) -> Note | None:
+def _last_note(checkpoint: Checkpoint, noted: Any, store: ImportStore | None) -> Note | None:
     """The note of an earlier attempt; what one for another target left behind is removed."""
-    found = checkpoints.get(NOTE)
-    if not found:
+    if not noted:
         return None
-    note = from_json(Note, found)
+    note = from_json(Note, noted)
     if (note.unit, note.incarnation) == (checkpoint.unit, checkpoint.incarnation):
         return note
     if store:
@@ -152,9 +176,11 @@ class _Import:
         checkpoints: CheckpointStore,
         store: ImportStore,
         note: Note,
+        noted: Any,
     ) -> None:
         self.client, self.unit, self.target = client, unit, target
         self.checkpoints, self.store, self.note = checkpoints, store, note
+        self.noted = noted
 
     @property
     def partitions(self) -> tuple[StagedPartition, ...]:
@@ -171,20 +197,16 @@ class _Import:
         return Loaded(self.unit.collection.name, dict(self.note.staged.rows), self.note.seconds, self.unit.digest)
 
     def _stage(self) -> None:
-        """Write the files, anew where an earlier attempt did not finish them."""
+        """Write the files, anew where an earlier attempt did not finish them: elsewhere, for it may be asleep."""
         self.store.remove(self.note.folder)
-        self._note()
+        self._note(folder=_new_folder(self.store, self.unit.migration))
+        self.store.probe(self.note.folder)
         try:
             staged = stage_unit(self.unit, self.target, self.store, self.note.folder, self._staged)
-        except OSError as error:
-            self.store.remove(self.note.folder)
-            raise ImportFailedError(
-                f"the files for an import could not be written to {self.note.folder}: {error}"
-            ) from error
-        except MilvusdmError:
+            self._note(state=STAGED, staged=staged)
+        except Exception:
             self.store.remove(self.note.folder)
             raise
-        self._note(state=STAGED, staged=staged)
 
     def _staged(self, done: int, rows: int) -> None:
         text = "%s: %d of %d rows in files for the import"
@@ -194,11 +216,10 @@ class _Import:
         """Ask for the jobs and see how they are; None once that is decided."""
         for place, part in enumerate(self.partitions):
             if not part.job and not self._ask(place, part):
-                return None if self.note.state == DOUBT else Waiting()
+                return None if self.note.state == DOUBT else self._wait(())
         jobs = [read_job(self.client, self.target.name, part.job) for part in self.partitions]
-        running = tuple(job.number for job in jobs if job and job.is_running)
-        if running:
-            return Waiting(running)
+        if running := [job for job in jobs if job and job.is_running]:
+            return self._wait(running)
         self._decide(jobs)
         return None
 
@@ -219,10 +240,16 @@ class _Import:
         return True
 
     def _start(self, place: int, part: StagedPartition) -> int | None:
-        """A new job; None where the server has no room for it now."""
+        """A new job; None where the server has no room for it now, or all is loaded without it.
+
+        The mark is looked at in the last moment: this attempt may have slept while it wrote the files.
+        """
         from pymilvus import MilvusException
 
         self._note_part(place, replace(part, asked=True))
+        if not marked_target(self.client, self.unit)[1].is_loading:
+            self._doubt("the collection is complete already")
+            return None
         try:
             job = start_job(self.client, self.target.name, part.partition, part.files)
         except MilvusException as error:
@@ -265,15 +292,30 @@ class _Import:
         self.store.remove(self.note.folder)
         own = {part.files for part in self.partitions}
         jobs = list_jobs(self.client, self.target.name)
-        running = tuple(job.number for job in jobs if job.is_running and (not job.files or job.files in own))
-        if running:
-            return Waiting(running)
+        if running := [job for job in jobs if job.is_running and (not job.files or job.files in own)]:
+            return self._wait(running)
         return load_unit(self.client, replace(self.unit, upsert=True), self.checkpoints)
+
+    def _wait(self, running: Sequence[ImportJob]) -> Waiting:
+        """For these jobs, or without any for room: asked ever more seldom, and StalledError where nothing moves."""
+        now, found = time.time(), describe(running) or "its queue full"
+        if found != self.note.found:
+            self._note(found=found, since=now)
+        waited = now - self.note.since
+        if waited > STALLED_SECONDS:
+            self._note(found="")
+            raise stalled(f"the import of {self.unit.label}", STALLED_SECONDS, found)
+        return Waiting(tuple(job.number for job in running), pause_after(waited, POLL_SECONDS))
 
     def _note_part(self, place: int, part: StagedPartition) -> None:
         partitions = (*self.partitions[:place], part, *self.partitions[place + 1 :])
         self._note(staged=replace(self.note.staged, partitions=partitions))
 
     def _note(self, **changes: object) -> None:
+        if self.checkpoints.get(NOTE) != self.noted:
+            raise ImportFailedError(
+                f"Another attempt of this task has gone on with the import of {self.unit.label}: this one gives up."
+            )
         self.note = replace(self.note, **changes)  # type: ignore[arg-type]
-        self.checkpoints.set(NOTE, to_json(self.note))
+        self.noted = to_json(self.note)
+        self.checkpoints.set(NOTE, self.noted)

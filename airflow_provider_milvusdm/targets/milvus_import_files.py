@@ -5,10 +5,11 @@ Source: https://milvus.io/docs/v2.3.x/bulk_insert.md and, for the format, ``nump
 
 from __future__ import annotations
 
+import errno
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,6 +29,13 @@ FILE_BYTES = 16 << 30
 """A server takes no larger file."""
 BLOCK_BYTES = 8 << 20
 """Sent to an object store at a time: a file of S3 has at most 10,000 such parts, and each is in memory."""
+FINAL_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL)
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""Of botocore and google.auth, which need not be installed."""
+
+
+class ImportFailedError(RuntimeError):
+    """Files that could not be written, or a job that the server gave up; a retry can mend it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,44 @@ class ImportStore:
         """Make a folder; what it stands in must be there: a bucket, or a disk, is not made by a mistake in its name."""
         self.files.mkdir(folder, create_parents=False)
 
+    def probe(self, folder: str) -> None:
+        """Write a file as an import does, and remove it: ConfigurationError where none can be, now or later."""
+        try:
+            with suppress(PermissionError):  # to look at it may be forbidden, and to write into it allowed
+                self.files.info(self.root.partition("/")[0] or self.root)  # else some servers make the bucket
+            self.make(folder)
+            self.files.pipe_file(f"{folder}/probe", b"milvusdm")
+            self.files.rm(folder, recursive=True)
+        except Exception as error:
+            if not _is_final(error):
+                raise
+            raise ConfigurationError(
+                "files for bulk imports can't be written and removed",
+                where=folder,
+                expected="a folder or bucket that is there, and the right to write and to delete in it",
+                found=f"{type(error).__name__}: {error}",
+                cure="Correct import_url in the connection, or the rights; or set load_method to insert.",
+            ) from None
+
     def server_name(self, path: str) -> str:
         """A path as the server names it: in its bucket, or the same."""
         return path[self.bucket :]
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether a retry meets the same error: not where a disk is full, or a store away."""
+    final = (FileNotFoundError, PermissionError)
+    by_number = isinstance(error, OSError) and error.errno in FINAL_ERRORS
+    return by_number or isinstance(error, final) or type(error).__name__ in NO_CREDENTIALS
+
+
+@contextmanager
+def _writing(folder: str) -> Iterator[None]:
+    """What of the block is wrong is the store's fault, not the source's."""
+    try:
+        yield
+    except OSError as error:
+        raise ImportFailedError(f"the files for an import could not be written to {folder}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -82,7 +125,8 @@ def stage_unit(
     ``progress`` is told stored rows done, and live rows of the batch.
     """
     rows, layouts = _survey(unit, target)
-    store.make(folder)
+    with _writing(folder):
+        store.make(folder)
     staged, done = [], 0
     for number, (partition, layout) in enumerate(layouts.items()):
         with _ColumnFiles(store, f"{folder}/{number}", layout) as files:
@@ -145,13 +189,15 @@ class _ColumnFiles:
         self.files: dict[str, Any] = {}
 
     def __enter__(self) -> _ColumnFiles:
-        self.store.make(self.folder)
-        for name, (dtype, shape) in self.layout.fields.items():
-            self._open(name, np.empty((0, *shape), dtype))
+        with _writing(self.folder):
+            self.store.make(self.folder)
+            for name, (dtype, shape) in self.layout.fields.items():
+                self._open(name, np.empty((0, *shape), dtype))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.opened.close()
+        with _writing(self.folder):
+            self.opened.close()
 
     @property
     def paths(self) -> list[str]:
@@ -160,7 +206,8 @@ class _ColumnFiles:
     def write(self, columns: Columns) -> None:
         for name, values in columns.items():
             dtype, _ = self.layout.fields[name]
-            self.files[name].write(np.ascontiguousarray(values, dtype).reshape(-1).view("u1"))
+            with _writing(self.folder):
+                self.files[name].write(np.ascontiguousarray(values, dtype).reshape(-1).view("u1"))
 
     def _path(self, name: str) -> str:
         return f"{self.folder}/{name}.npy"

@@ -6,13 +6,12 @@ request whose reply was lost, and a repeated import makes every row twice.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
+from airflow_provider_milvusdm.targets.waiting import wait_until_done
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60
 POLL_SECONDS = 2
 """A 2.3 server looks every two seconds whether a job is completed."""
+STALLED_SECONDS = 12 * 3600
+"""A thousand jobs, of half a minute each, may be before this one."""
 QUEUE_FULL = ("import task queue max size", "number of jobs has reached the limit")
 """What a server of 2.3, and one of 2.4 and later, says to a request that it has no room for (and drops)."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,10 @@ class ImportJob:
     state: str
     files: tuple[str, ...] = ()
     reason: str = ""
+    percent: str = ""
+
+    def __str__(self) -> str:
+        return f"job {self.number} {self.state} {self.percent or 0} %"
 
     @property
     def completed(self) -> bool:
@@ -87,11 +90,20 @@ def are_running(client: MilvusClient, collection: str, jobs: Iterable[int]) -> b
     return any(job.is_running for job in found if job)
 
 
+def describe(jobs: Sequence[ImportJob]) -> str:
+    """The first, and how many more: what differs once one of them has moved on. Empty without any."""
+    return ", ".join([*map(str, jobs[:1]), *([f"{len(jobs) - 1} more"] if len(jobs) > 1 else [])])
+
+
 def await_jobs(client: MilvusClient, collection: str) -> None:
     """Return once no job of the collection is running: a run that was killed may have left one."""
-    while not is_lite(client) and (running := [job.number for job in list_jobs(client, collection) if job.is_running]):
-        log.info("waiting for import jobs %s of collection %s", running, collection)
-        time.sleep(POLL_SECONDS)
+
+    def running() -> str:
+        return describe([job for job in list_jobs(client, collection) if job.is_running])
+
+    if not is_lite(client):
+        what = f"import jobs of collection {collection!r}"
+        wait_until_done(running, what, shortest=POLL_SECONDS, seconds=STALLED_SECONDS)
 
 
 def _call(client: MilvusClient, method: str, message: str, fields: Mapping[str, Any]) -> Any:
@@ -116,4 +128,5 @@ def _job(task: Any, number: int = 0) -> ImportJob:
         state=common_pb2.ImportState.Name(task.state),
         files=tuple(infos.get("files", "").split(",")) if infos.get("files") else (),
         reason=infos.get("failed_reason", ""),
+        percent=infos.get("progress_percent", ""),
     )

@@ -11,11 +11,13 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec, target_index
+from airflow_provider_milvusdm.targets.waiting import wait_until_done
 from airflow_provider_milvusdm.vectors import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+POLL_SECONDS = 0.1
 LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
 
 
@@ -73,7 +75,24 @@ def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpe
     )
     if target.own_keys:
         params.add_index(SOURCE_ID, index_type="INVERTED" if is_lite(client) else "")  # a server chooses
-    client.create_index(target.name, params)
+    began = client._get_connection().alloc_timestamp(context=client._generate_call_context())
+    client.create_index(target.name, params, sync=False)
+    for index_name in [name for one in params for name in client.list_indexes(target.name, one.field_name)]:
+        _wait_for_index(client, target, index_name, began)
+
+
+def _wait_for_index(client: MilvusClient, target: TargetCollection, name: str, began: int) -> None:
+    """Return once the index is built of the rows that were there when it ``began``, a timestamp of the target."""
+    from pymilvus import MilvusException
+
+    def left() -> str:
+        found = client.describe_index(target.name, name, timestamp=began)
+        if found["state"] == "Failed":
+            handler, context = client._get_connection(), client._generate_call_context()
+            raise MilvusException(message=handler.get_index_state(target.name, name, context=context)[1])
+        return "" if found["state"] == "Finished" else f"{found['state']}, {found['indexed_rows']} rows indexed"
+
+    wait_until_done(left, f"index {name!r} of collection {target.name!r}", shortest=POLL_SECONDS)
 
 
 def drop_indexes(client: MilvusClient, target: TargetCollection, names: Iterable[str]) -> None:
@@ -84,14 +103,31 @@ def drop_indexes(client: MilvusClient, target: TargetCollection, names: Iterable
 def refresh(client: MilvusClient, target: TargetCollection) -> None:
     """Have a server that has the collection in memory take in what bulk imports brought."""
     if not is_lite(client) and is_loaded(client, target):
-        client.refresh_load(target.name)
+        client.refresh_load(target.name, _async=True)
+        _wait_until_loaded(client, target, is_refresh=True)
 
 
 def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, replicas: int = 1) -> None:
     """Build the index (where there is none) and load the collection."""
     if not has_index(client, target):
         create_index(client, target, index)
-    client.load_collection(target.name, **({"replica_number": replicas} if replicas > 1 else {}))
+    load_collection(client, target, **({"replica_number": replicas} if replicas > 1 else {}))
+
+
+def load_collection(client: MilvusClient, target: TargetCollection, **options: int) -> None:
+    """Have the collection in memory."""
+    client.load_collection(target.name, _async=True, **options)
+    _wait_until_loaded(client, target)
+
+
+def _wait_until_loaded(client: MilvusClient, target: TargetCollection, **options: bool) -> None:
+    handler, context = client._get_connection(), client._generate_call_context()
+
+    def left() -> str:
+        percent = handler.get_loading_progress(target.name, context=context, **options)
+        return "" if percent >= 100 else f"{percent} % loaded"
+
+    wait_until_done(left, f"loading collection {target.name!r}", shortest=POLL_SECONDS)
 
 
 @contextmanager
@@ -138,4 +174,4 @@ def _take_back(
     if not indexed:
         drop_indexes(client, target, own)
         if loaded:  # without an index: Milvus Lite alone has that
-            client.load_collection(target.name)
+            load_collection(client, target)

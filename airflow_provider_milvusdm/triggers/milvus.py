@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -13,29 +14,34 @@ from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 
 
 class MilvusImportTrigger(BaseTrigger):
-    """Fires when none of the import jobs is running any more; without jobs, after a moment.
+    """Fires when none of the import jobs is running any more; without jobs, after its first pause.
 
-    It fires as well when it can't ask: the task then meets the same error, and fails by it.
+    It fires as well when it can't ask: the task then meets the same error, and fails by it. And after an hour: the task
+    sees whether they move at all.
 
     :param jobs: numbers of the jobs.
     :param collection: that they import into.
+    :param seconds: before it asks for the first time; then it asks ever more seldom.
     :param hook: arguments of :class:`MilvusHook`.
     """
 
-    def __init__(self, *, jobs: Sequence[int], collection: str, **hook: Any) -> None:
+    MOST_SECONDS = 3600
+
+    def __init__(self, *, jobs: Sequence[int], collection: str, seconds: float = 0, **hook: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.jobs, self.collection, self.hook = tuple(jobs), collection, hook
+        self.jobs, self.collection, self.seconds, self.hook = tuple(jobs), collection, seconds, hook
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments = {"jobs": list(self.jobs), "collection": self.collection, **self.hook}
+        arguments = {"jobs": list(self.jobs), "collection": self.collection, "seconds": self.seconds, **self.hook}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from airflow_provider_milvusdm.targets.milvus_import_jobs import POLL_SECONDS
+        from airflow_provider_milvusdm.targets.waiting import pause_after
 
-        await asyncio.sleep(POLL_SECONDS)
-        while await sync_to_async(self._are_running, thread_sensitive=False)():
-            await asyncio.sleep(POLL_SECONDS)
+        began, are_running = time.monotonic(), sync_to_async(self._are_running, thread_sensitive=False)
+        await asyncio.sleep(self.seconds)
+        while self.jobs and (waited := time.monotonic() - began) < self.MOST_SECONDS and await are_running():
+            await asyncio.sleep(pause_after(waited, self.seconds))
         yield TriggerEvent({"jobs": list(self.jobs)})  # type: ignore[no-untyped-call]
 
     def _are_running(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 from collections.abc import Iterator, Mapping
@@ -9,16 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import s3fs
+from airflow.sdk.exceptions import AirflowFailException
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.manifest import to_json
+from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
 from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.targets import milvus_import_jobs
+from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_import import (
     NOTE,
     ImportFailedError,
@@ -28,14 +35,17 @@ from airflow_provider_milvusdm.targets.milvus_import import (
     uses_import,
 )
 from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, stage_unit
-from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs, list_jobs, start_job
+from airflow_provider_milvusdm.targets.milvus_import_jobs import STALLED_SECONDS, await_jobs, list_jobs, start_job
+from airflow_provider_milvusdm.targets.milvus_mark import set_mark
 from airflow_provider_milvusdm.targets.milvus_units import address_units
+from airflow_provider_milvusdm.targets.milvus_writer import load_unit, marked_target
+from airflow_provider_milvusdm.targets.waiting import StalledError
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection
 from tests.chain import Chain, GroupsChain, Steps, inspect_directory
 from tests.collections_2x import make_collection, stored, stored_in_all
 from tests.directories import random_rows, random_vectors, write_directory
-from tests.integration.imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing
-from tests.integration.killed import Checkpoints
+from tests.integration.imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing, load_to_the_end
+from tests.integration.killed import Checkpoints, WatchedCheckpoints
 from tests.integration.rich_directory import PARTITIONS, RENAME, write_rich_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.object_storage import Bucket
@@ -147,6 +157,27 @@ def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Pat
     }
 
 
+def test_a_queue_that_stays_full_is_asked_ever_more_seldom_and_given_up(in_s3: Place, tmp_path: Path) -> None:
+    partitions = {f"p{number}": range(1) for number in range(10)}
+    directory = write_directory(tmp_path / "milvus", {"news": partitions})
+    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2))
+    values = Checkpoints()
+
+    def load() -> Any:
+        return load_unit_by("bulk_import", in_s3.client, unit, values, in_s3.store)
+
+    assert load() == Waiting()
+    values[NOTE]["since"] -= 300
+    waiting = load()
+    assert waiting.jobs == ()
+    assert 30 < waiting.seconds < 40
+    values[NOTE]["since"] -= STALLED_SECONDS
+    with pytest.raises(StalledError, match=r"import of news.* found its queue full all the time.*A retry"):
+        load()
+    assert load() == Waiting()
+    assert import_unit(in_s3.client, unit, values, in_s3.store)
+
+
 def test_tags_that_become_a_partition_key_are_imported_by_one_job(on_disk: Place, tmp_path: Path) -> None:
     tags = {"_default": range(100), "a": range(100, 150), "新闻 2021": range(200, 230)}
     directory = write_directory(tmp_path / "milvus", {"news": tags})
@@ -169,7 +200,7 @@ def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
 
 
 IMPORT_SECONDS = 3
-MOMENTS = 12
+MOMENTS = 15
 """As many as there are, and a few more."""
 
 
@@ -182,7 +213,7 @@ def test_a_unit_killed_at_any_moment_is_finished_by_a_retry(on_disk: Place, tmp_
         import_unit(on_disk.client, unit, noted, on_disk.store, moment)
         for moment, (unit, noted) in enumerate(zip(units, values, strict=True), 1)
     ]
-    assert attempts.count(None) == 10  # before and after each of five notes
+    assert attempts.count(None) >= 12  # before and after each of six notes, and of what is seen of the job meanwhile
     for unit, noted in zip(units, values, strict=True):
         assert import_unit(on_disk.client, unit, noted, on_disk.store).rows == {"_default": 200}
     assert stored_in_all(on_disk.client, names) == {name: {"_default": directory.live(name)} for name in names}
@@ -199,6 +230,9 @@ class One:
     def load(self, values: dict[str, Any], moment: int = 0) -> dict[str, int] | None:
         loaded = import_unit(self.place.client, self.unit, values, self.place.store, moment)
         return dict(loaded.rows) if loaded else None
+
+    def load_with(self, checkpoints: CheckpointStore) -> dict[str, int]:
+        return load_to_the_end("bulk_import", self.place.client, self.unit, checkpoints, self.place.store).rows
 
     def check_exact(self) -> None:
         assert stored_in_all(self.place.client, ["news"]) == {"news": self.expected}
@@ -331,6 +365,54 @@ def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(one: One) -> 
     assert one.place.left == []
 
 
+def test_a_job_that_stands_still_is_given_up(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, Any] = {}
+    assert one.load(values, moment=2 * ASKED) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(milvus_import_jobs, "POLL_SECONDS", 0.01)
+        patch.setattr(milvus_import_jobs, "STALLED_SECONDS", 0)
+        with pytest.raises(StalledError, match=r"import jobs of collection 'news'.*job \d+ Import\w+ \d+ %"):
+            await_jobs(one.place.client, "news")
+    await_jobs(one.place.client, "news")
+    assert one.load(values) == {"_default": 200}
+    one.check_exact()
+
+
+def test_an_attempt_that_slept_while_it_wrote_its_files_imports_nothing_after_another_has_finished(one: One) -> None:
+    finished: list[Any] = []
+    checkpoints = WatchedCheckpoints(1, lambda: finished.append(one.load_with(checkpoints)))
+    with pytest.raises(ImportFailedError, match="Another attempt of this task"):
+        one.load_with(checkpoints)
+    assert finished == [{"_default": 200}]
+    assert len(list_jobs(one.place.client, "news")) == 1
+    one.check_exact()
+
+
+@pytest.mark.parametrize("note", [STAGED, ASKING])
+def test_an_attempt_that_slept_imports_nothing_into_what_another_run_goes_on_with(one: One, note: int) -> None:
+    checkpoints = WatchedCheckpoints(note, lambda: created_units(one.chain))
+    with pytest.raises(TargetError, match="another run goes on with it"):
+        one.load_with(checkpoints)
+    assert list_jobs(one.place.client, "news") == []
+
+
+def test_what_is_verified_gets_no_import_any_more(one: One) -> None:
+    load_unit(one.place.client, one.unit, Checkpoints())
+    _, mark = marked_target(one.place.client, one.unit)
+    checkpoints = WatchedCheckpoints(STAGED, lambda: set_mark(one.place.client, "news", mark.completed()))
+    assert one.load_with(checkpoints) == {"_default": 200}
+    assert list_jobs(one.place.client, "news") == []
+    one.check_exact()
+
+
+def test_what_a_killed_import_left_is_removed_from_a_folder_of_any_name(one: One, tmp_path: Path) -> None:
+    store = disk(tmp_path / "import [1]")
+    assert import_unit(one.place.client, one.unit, {}, store, moment=2 * STAGED) is None
+    [plan] = one.chain.plan()
+    remove_leftovers(store, plan)
+    assert list(Path(store.root).iterdir()) == []
+
+
 def test_what_an_insert_began_is_not_imported(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {}
     assert import_unit(one.place.client, one.unit, values, one.place.store, 2, "insert") is None
@@ -357,6 +439,44 @@ def test_rows_whose_ids_the_target_makes_are_imported_but_not_after_a_doubt(on_d
     with pytest.raises(TargetError, match="ended in doubt"):
         import_unit(on_disk.client, unit, values, on_disk.store)
     assert on_disk.client.get_collection_stats("news")["row_count"] == 50
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_overwrite_drops_nothing_where_files_cannot_be_written(
+    one: One, empty_milvus_server_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    one.load({})
+    extra = {"uri": empty_milvus_server_uri, "import_url": f"file://{tmp_path}/not mounted"}
+    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": extra}))
+    [plan] = one.chain.plan()
+    create = MilvusCreateCollectionOperator(
+        task_id="create",
+        collection=to_json(plan),
+        mode="overwrite",
+        load_method="bulk_import",
+        plan_only=dry_run,
+    )
+    with pytest.raises(AirflowFailException, match=r"imports can't be written and removed: .*not mounted"):
+        create.execute({"ti": Mock()})  # type: ignore[typeddict-item]
+    one.check_exact()
+
+
+def test_a_bucket_that_is_not_there_or_not_ours_is_refused_and_not_made(seaweedfs: S3Address) -> None:
+    absent = f"absent-{time.time_ns()}"
+    ours = s3fs.S3FileSystem(**seaweedfs.options)
+    not_ours = s3fs.S3FileSystem(**seaweedfs.options | {"secret": "wrong"})
+    for files, root in [(ours, f"{absent}/import"), (not_ours, f"{Bucket.make(seaweedfs).name}/import")]:
+        with pytest.raises(ConfigurationError, match="iles for bulk imports can't be written and removed"):
+            ImportStore(files, root).probe(f"{root}/probe")
+    ours.invalidate_cache()
+    assert absent not in ours.ls("")
+
+
+def test_a_bucket_is_probed_and_left_as_it_was(seaweedfs: S3Address) -> None:
+    bucket = Bucket.make(seaweedfs)
+    root = f"{bucket.name}/import"
+    ImportStore(bucket.filesystem, root).probe(f"{root}/probe")
+    assert bucket.contents() == {}
 
 
 def test_bulk_import_is_refused_where_the_target_has_none(one: One, lite_client: MilvusClient) -> None:

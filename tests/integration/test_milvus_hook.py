@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,42 @@ def test_a_certificate_that_is_not_there_is_told_by_its_field(dial: Dial, tmp_pa
     dial(ca_pem_path=str(tmp_path / "ca.pem"))
     with pytest.raises(ConfigurationError, match="pem_path of the connection names no file"):
         collections(MilvusHook("target"))
+
+
+def test_a_host_in_the_place_of_a_uri_with_tls_is_asked_for_tls(dial: Dial, guarded: MilvusAddress) -> None:
+    dial(secure=False, uri=guarded.uri)
+    assert collections(MilvusHook("target", host=guarded.host, port=guarded.port)) == []
+
+
+def test_a_connection_of_a_login_alone_goes_to_the_host_that_is_given(
+    connect: Connect, guarded: MilvusAddress, certificates: Certificates
+) -> None:
+    trust = {"secure": True, "ca_pem_path": str(certificates.authority), "server_name": SERVER_NAME}
+    connect(login="root", password="Milvus", extra=trust)
+    assert collections(MilvusHook("target", host=guarded.host, port=guarded.port)) == []
+
+
+@pytest.mark.parametrize("reach", ["host", "uri", "uri without TLS"])
+def test_a_server_that_a_param_names_hears_nothing_of_a_login_for_another(dial: Dial, reach: str) -> None:
+    with socket.create_server(("localhost", 0)) as listener:
+        port = listener.getsockname()[1]
+        arguments: dict[str, dict[str, Any]] = {
+            "host": {"host": "localhost", "port": port},
+            "uri": {"uri": f"https://localhost:{port}"},
+            "uri without TLS": {"uri": f"http://localhost:{port}"},
+        }
+        dial()
+        with pytest.raises(ConfigurationError, match=r"of connection target is not for host|asks for TLS"):
+            collections(MilvusHook("target", **arguments[reach]))
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_a_host_that_the_connection_allows_gets_its_login(
+    connect: Connect, guarded: MilvusAddress, certificates: Certificates
+) -> None:
+    trust = {"secure": True, "ca_pem_path": str(certificates.authority), "server_name": SERVER_NAME}
+    extra = trust | {"allowed_hosts": [guarded.host]}
+    connect(host="nowhere.invalid", login="root", password="Milvus", extra=extra)
+    assert collections(MilvusHook("target", uri=guarded.uri)) == []

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
+from airflow_provider_milvusdm.targets.waiting import StalledError
 from tests.processes import wait_until
 from tests.targets import milvus_client
 
@@ -117,3 +118,14 @@ def test_what_else_is_wrong_with_a_file_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "lite.db" / "collections").write_bytes(b"")
     with pytest.raises(FileExistsError, match="collections"):
         collections(MilvusHook(uri=str(tmp_path / "lite.db")))
+
+
+def test_a_file_that_stays_open_elsewhere_is_given_up(milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_milvusdm.hooks.milvus.LITE_WAIT_SECONDS", 1)
+    command = [sys.executable, "-c", HOLD, milvus_lite_uri]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(StalledError, match=r"lite\.db could not be opened for 1 s.*A retry"):
+            collections(MilvusHook(uri=milvus_lite_uri))
+        other.communicate("\n", timeout=20)

@@ -44,8 +44,9 @@ def kill_load(env: Mapping[str, str], run_id: str) -> bool:
     [task] = [task for task in run.tasks if (task.task_id, task.map_index) == ("load_partitions", 0)] or [None]
     if not task or not task.pid or task.state != "running":
         return False
-    with suppress(KeyError):
-        if read_task_state(env, run, "load_partitions", map_index=0, key="bulk_import")["state"] == "staged":
+    with suppress(KeyError, IndexError):
+        note = read_task_state(env, run, "load_partitions", map_index=0, key="bulk_import")
+        if note["state"] == "staged" and note["staged"]["partitions"][0]["job"]:
             os.kill(task.pid, signal.SIGKILL)
             return True
     return False

@@ -71,6 +71,27 @@ def test_of_connections_that_airflow_keeps(source: Path, milvus_lite_uri: str, t
     assert left_in(templates_env) == []
 
 
+def test_of_a_connection_that_names_no_host_on_the_command_line(
+    source: Path, empty_milvus_server_uri: str, terminal: Terminal
+) -> None:
+    """As MilvusDM's files have it: the file names the host, the connection the login."""
+    url = urlsplit(empty_milvus_server_uri)
+    path = terminal.write_yaml(source_milvus_path=str(source), dest_host=url.hostname, dest_port=url.port)
+    login = connection(conn_type="milvus", login="root", password=CANARY)
+    ended = terminal.milvusdm("--yaml", path, "--log", "airflow.log", env={"AIRFLOW_CONN_MILVUS_DEFAULT": login})
+
+    assert ended.returncode == 0, ended.stdout
+    assert CANARY not in ended.stdout + ended.stderr
+    assert files_with(CANARY, terminal.folder) == []
+
+    elsewhere = connection(conn_type="milvus", host="nowhere.invalid", login="root", password=CANARY)
+    ended = terminal.milvusdm("--yaml", path, "--log", "second.log", env={"AIRFLOW_CONN_MILVUS_DEFAULT": elsewhere})
+    assert ended.returncode == 1
+    assert "The login of connection milvus_default is not for host 127.0.0.1" in ended.stdout
+    assert CANARY not in ended.stdout + ended.stderr
+    assert files_with(CANARY, terminal.folder) == []
+
+
 def test_of_mysql_that_refuses_it_on_the_command_line(
     source: Path, mariadb_server: MySqlAddress, milvus_lite_uri: str, terminal: Terminal
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 
 HOST: dict[str, Any] = {"conn_type": "milvus", "host": "milvus", "port": 19531}
@@ -37,7 +38,10 @@ def connect(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any], **argum
         ),
         (HOST | USER | {"extra": {"uri": "lite.db"}}, {}, {"uri": "lite.db"}),
         (HOST | {"extra": {"uri": "https://cloud:443"}}, {}, {"uri": "https://cloud:443", **NOBODY}),
-        (HOST | {"extra": {"uri": "https://cloud:443"}}, {"host": "other"}, {"uri": "http://other:19531", **NOBODY}),
+        (HOST | {"extra": {"uri": "https://cloud:443"}}, {"host": "other"}, {"uri": "https://other:19531", **NOBODY}),
+        (HOST | {"extra": {"uri": "http://cloud:80/books"}}, {}, {"uri": "http://cloud:80/books", **NOBODY}),
+        (HOST, {"uri": "HTTPS://Cloud"}, {"uri": "https://cloud:443", **NOBODY}),
+        (HOST, {"uri": "tcp://host.db"}, {"uri": "tcp://host.db:19530", **NOBODY}),
         (
             HOST | {"extra": {"secure": True, "token": "key", "ca_pem_path": "/ca.pem", "server_name": "milvus"}},
             {},
@@ -101,3 +105,140 @@ def test_a_host_and_port_may_spell_the_connections_own_uri(monkeypatch: pytest.M
     uri = "http://milvus:19530"
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": uri}}))
     assert MilvusHook(host="milvus", port=19530).client_arguments()["uri"] == uri
+
+
+LOGINS: list[dict[str, Any]] = [
+    {"login": "root", "password": "s3cret"},
+    {"extra": {"token": "s3cret"}},
+    {"extra": {"client_key_path": "/key.pem"}},
+]
+ELSEWHERE: list[dict[str, Any]] = [
+    {"host": "other"},
+    {"host": "milvus.other"},
+    {"host": "10.0.0.1", "port": 19530},
+    {"uri": "http://other:19530"},
+    {"uri": "https://other"},
+    {"uri": "tcp://other/milvus"},
+    {"uri": "unix:/tmp/milvus"},
+    {"uri": "unix:///tmp/milvus"},
+]
+
+
+@pytest.mark.parametrize("arguments", ELSEWHERE)
+@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"host": "milvus"},
+        {"extra": {"uri": "http://milvus:19530"}},
+        {"extra": {"uri": "lite.db"}},
+        {"extra": {"allowed_hosts": ["milvus"]}},
+    ],
+    ids=["host", "uri", "file", "no host"],
+)
+def test_a_login_goes_to_no_host_that_its_connection_does_not_name(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], login: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    extra = own.get("extra", {}) | login.get("extra", {})
+    with pytest.raises(ConfigurationError, match="The login of connection target is not for host") as fault:
+        connect(monkeypatch, {"conn_type": "milvus"} | own | login | {"extra": extra}, **arguments)
+    assert "allowed_hosts" in str(fault.value)
+    assert "s3cret" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments", "uri"),
+    [
+        ({"host": "milvus"}, {"port": 1}, "http://milvus:1"),
+        ({"host": "Milvus.example."}, {"host": "milvus.EXAMPLE"}, "http://milvus.example:19530"),
+        ({"host": "milvus"}, {"uri": "http://MILVUS:1/books"}, "http://milvus:1/books"),
+        ({"host": "milvus"}, {"uri": "https://milvus"}, "https://milvus:443"),
+        ({"host": "milvus", "extra": {"uri": "https://cloud"}}, {"host": "cloud"}, "https://cloud:19530"),
+        ({"host": "milvus", "extra": {"uri": "http://cloud"}}, {"host": "milvus"}, "http://milvus:19530"),
+        ({"extra": {"uri": "unix:/milvus"}}, {"uri": "unix:/milvus"}, "unix:/milvus"),
+        ({"extra": {"uri": "unix:/milvus"}}, {}, "unix:/milvus"),
+        ({"host": "milvus", "extra": {"allowed_hosts": ["Other"]}}, {"host": "other"}, "http://other:19530"),
+        ({"host": "milvus", "extra": {"allowed_hosts": "a, other."}}, {"uri": "http://other"}, "http://other:19530"),
+        ({"extra": {"allowed_hosts": ["other"]}}, {"host": "other"}, "http://other:19530"),
+        ({}, {"host": "other"}, "http://other:19530"),
+        ({}, {"uri": "http://other:1"}, "http://other:1"),
+        ({}, {}, "http://localhost:19530"),
+    ],
+)
+def test_a_login_goes_to_the_hosts_that_its_connection_names_and_where_it_names_none_to_the_one_given(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], arguments: dict[str, Any], uri: str
+) -> None:
+    found = connect(monkeypatch, {"conn_type": "milvus", "login": "root", "password": "s3cret"} | own, **arguments)
+    assert (found["uri"], found["password"]) == (uri, "s3cret")
+
+
+def test_a_connection_without_a_login_may_lead_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert connect(monkeypatch, HOST, host="other")["uri"] == "http://other:19531"
+
+
+@pytest.mark.parametrize("extra", [{"secure": True}, {"uri": "https://milvus:19530"}])
+@pytest.mark.parametrize("uri", ["http://milvus:19530", "tcp://milvus", "unix:/tmp/milvus", "http://other"])
+@pytest.mark.parametrize("login", [{}, {"login": "root", "password": "s3cret"}])
+def test_tls_is_not_dropped(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], uri: str, login: dict[str, Any]
+) -> None:
+    connection = {"conn_type": "milvus", "host": "milvus", "extra": extra} | login
+    with pytest.raises(
+        ConfigurationError, match="asks for TLS, and its address, or the one given in its place, goes without"
+    ):
+        connect(monkeypatch, connection, uri=uri)
+    assert connect(monkeypatch, connection, host="milvus")["uri"].startswith("https://milvus:")
+    assert connect(monkeypatch, connection, uri="/data/lite.db") == {"uri": "/data/lite.db"}
+
+
+def test_a_connection_that_asks_for_tls_does_not_go_to_its_own_uri_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="asks for TLS"):
+        connect(monkeypatch, HOST | {"extra": {"secure": True, "uri": "http://milvus:19530"}})
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments"),
+    [
+        ({"host": "milvus:19531"}, {}),
+        ({"host": "https://milvus"}, {}),
+        ({"host": "milvus/books"}, {}),
+        ({}, {"host": "other:80/"}),
+        ({}, {"host": "milvus#.other"}),
+        ({}, {"host": "milvus other"}),
+        ({}, {"uri": "http://"}),
+        ({}, {"uri": "http://milvus:port"}),
+        ({}, {"uri": "http://milvus:99999"}),
+        ({}, {"uri": "ftp://milvus"}),
+        ({}, {"uri": "http://milvus/?token=s3cret"}),
+        ({}, {"uri": "http://milvus/books#s3cret"}),
+        ({}, {"uri": "http://milvus/global-cluster"}),
+        ({}, {"uri": "https://milvus\\.other"}),
+    ],
+)
+def test_what_is_no_address_is_refused_without_being_told(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"one given in its place, is none\. Expected") as fault:
+        connect(monkeypatch, {"conn_type": "milvus"} | own, **arguments)
+    assert "s3cret" not in str(fault.value)
+
+
+@pytest.mark.parametrize("arguments", [{"host": "::1"}, {"host": "[::1]"}, {"uri": "http://[::1]:19530"}])
+def test_an_ipv6_address_is_refused(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
+    """pymilvus leaves out its brackets, and gRPC takes the port for a part of the address: that of another host."""
+    with pytest.raises(ConfigurationError, match="is none"):
+        connect(monkeypatch, {"conn_type": "milvus"}, **arguments)
+
+
+@pytest.mark.parametrize("hosts", [["*"], ["other:19530"], ["http://other"], "a,*.example"])
+def test_allowed_hosts_are_names(monkeypatch: pytest.MonkeyPatch, hosts: Any) -> None:
+    with pytest.raises(ConfigurationError, match="llowed_hosts of connection target are no names of hosts"):
+        connect(monkeypatch, HOST | {"extra": {"allowed_hosts": hosts}})
+
+
+@pytest.mark.parametrize("conn_type", ["aws", "postgres", ""])
+def test_the_login_of_another_service_is_not_sent_to_a_milvus(monkeypatch: pytest.MonkeyPatch, conn_type: str) -> None:
+    connection = {"conn_type": conn_type, "login": "AKIA", "password": "s3cret"}
+    with pytest.raises(ConfigurationError, match="onnection target leads to no Milvus") as fault:
+        connect(monkeypatch, connection, host="other")
+    assert "s3cret" not in str(fault.value)

@@ -12,7 +12,13 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.sources import read
 from airflow_provider_milvusdm.targets import milvus_import_files
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, StagedPartition, StagedUnit, stage_unit
+from airflow_provider_milvusdm.targets.milvus_import_files import (
+    ImportFailedError,
+    ImportStore,
+    StagedPartition,
+    StagedUnit,
+    stage_unit,
+)
 from airflow_provider_milvusdm.vectors import LoadUnit, RowPolicies, TargetCollection
 from tests.chain import inspect_directory, plan_groups
 from tests.milvus1x_directory import Milvus1xDirectory
@@ -98,8 +104,22 @@ def test_a_unit_too_large_for_the_server_is_refused(
 
 @pytest.mark.parametrize("unit", [L2], indirect=True)
 def test_a_store_that_is_not_there_is_not_made(unit: LoadUnit, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ImportFailedError, match="No such file"):
         stage(unit, ImportStore(LocalFileSystem(), str(tmp_path / "not mounted")))
+
+
+def test_a_store_is_probed_and_left_as_it_was(store: ImportStore) -> None:
+    store.probe(f"{store.root}/probe")
+    assert list(Path(store.root).iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["not mounted", "file", "file/below"])
+def test_a_store_that_cannot_be_written_is_refused_by_its_probe(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    store = ImportStore(LocalFileSystem(), str(tmp_path / name))
+    with pytest.raises(ConfigurationError, match=r"imports can't be written and removed: .*import_url"):
+        store.probe(f"{store.root}/probe")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_server_names_a_file_in_its_bucket_without_the_bucket() -> None:

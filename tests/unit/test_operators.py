@@ -242,7 +242,15 @@ def test_import_url_says_where_files_go_and_how_the_server_names_them(
 
 
 @pytest.mark.parametrize(
-    ("url", "error"), [("s3://nowhere@milvus/import", AirflowNotFoundException), ("foo://bar/x", ConfigurationError)]
+    ("url", "error"),
+    [
+        ("s3://nowhere@milvus/import", AirflowNotFoundException),
+        ("foo://bar/x", ConfigurationError),
+        ("/data/import", ConfigurationError),
+        ("import", ConfigurationError),
+        ("file://data/import", ConfigurationError),
+        ("s3:///import", ConfigurationError),
+    ],
 )
 def test_an_import_url_that_leads_nowhere_is_refused(
     url: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch

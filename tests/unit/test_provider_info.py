@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import tomllib
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from airflow.sdk import BaseHook, Connection
 from airflow.triggers.base import BaseTrigger
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.get_provider_info import get_provider_info
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.operators.base import MigrationOperator
@@ -80,13 +82,18 @@ def test_secrets_are_hidden_in_the_form(connection_type: dict[str, Any]) -> None
 def test_each_field_of_the_form_has_an_effect(connection_type: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     fields = connection_type["conn-fields"]
 
-    def arguments(extra: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    def arguments(extra: dict[str, Any]) -> tuple[dict[str, Any], str, bool]:
         connection = {"conn_type": "milvus", "host": "milvus", "login": "root", "password": "Milvus", "extra": extra}
         monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps(connection))
-        return MilvusHook().client_arguments(), MilvusHook().import_url
+        return MilvusHook().client_arguments(), MilvusHook().import_url, sends_its_login("elsewhere")
+
+    def sends_its_login(host: str) -> bool:
+        with suppress(ConfigurationError):
+            return bool(MilvusHook(host=host).client_arguments()["password"])
+        return False
 
     for name, field in fields.items():
-        value = True if "boolean" in field["schema"]["type"] else "file:///elsewhere"
+        value = True if "boolean" in field["schema"]["type"] else "elsewhere"
         assert arguments({name: value}) != arguments({}), name
         assert arguments({name: None}) == arguments({}), name
 
