@@ -171,6 +171,15 @@ class MilvusParams(RowsParams):
         "verify: full, rows that differ are loaded again.",
         json_schema_extra=TARGET,
     )
+    max_deletions: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        title="Most rows that sync may delete",
+        description="A share of the rows that the target holds in the partitions asked for. A sync that would delete "
+        "more is refused, and changes nothing: the source is often a bad copy then.",
+        json_schema_extra=TARGET,
+    )
     alias: OptionalText = Field(
         default=None,
         title="Alias",

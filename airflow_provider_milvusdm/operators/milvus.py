@@ -111,6 +111,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
 
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
     :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists.
+    :param max_deletions: the share of the rows in the target that ``sync`` may delete; one that would delete more is
+        refused.
     :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
     :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
@@ -122,6 +124,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         *MilvusOperator.template_fields,
         *CollectionOperator.template_fields,
         "mode",
+        "max_deletions",
         "verify",
         "load_method",
         "create_index",
@@ -133,6 +136,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         self,
         *,
         mode: str = "skip",
+        max_deletions: float | str = 0.1,
         verify: str = "sample",
         load_method: str = "insert",
         create_index: bool | str = True,
@@ -142,6 +146,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.mode, self.verify, self.create_index = mode, verify, create_index
+        self.max_deletions = max_deletions
         self.target, self.plan_only = target, plan_only
         self.load_method = load_method
 
@@ -162,6 +167,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 settings,
                 create_index=parse_text(self.create_index),
                 mend=self.verify == "full",
+                max_deletions=float(self.max_deletions),
                 dry_run=dry_run,
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)

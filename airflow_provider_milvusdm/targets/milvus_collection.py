@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.targets.milvus_rows import (
     is_lite,
     side_by_side,
 )
-from airflow_provider_milvusdm.targets.milvus_sync import Changes
+from airflow_provider_milvusdm.targets.milvus_sync import MAX_DELETIONS, Changes
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
     CollectionPlan,
@@ -44,25 +44,32 @@ def create_collection(
     *,
     create_index: bool = True,
     mend: bool = False,
+    max_deletions: float = MAX_DELETIONS,
     dry_run: bool = False,
 ) -> CreatedCollection:
     """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
 
     ``mode`` (``skip``, ``append``, ``overwrite``, ``sync``) acts only where the collection, or the partitions that
     were named, exist. A collection that an earlier run of the same source left half loaded is gone on with, unless
-    ``mode`` is ``overwrite``. ``mend``: ``sync`` compares vectors too. A dry run only says what would be done.
+    ``mode`` is ``overwrite``. ``mend``: ``sync`` compares all vectors. ``max_deletions``: the share of the rows that it
+    may delete. A dry run only says what would be done.
     """
     case = study(client, plan, settings or CollectionSettings(), create_index=create_index)
     action = decide(case, mode)
-    created = CreatedCollection(plan.name, action, planned=True) if dry_run else _Creation(case, mend).do(action)
+    changes = Changes(case, mend=mend, max_deletions=max_deletions)
+    if dry_run:
+        foreseen = changes.foresee() if action == "synced" else ()
+        created = CreatedCollection(plan.name, action, planned=True, notes=foreseen)
+    else:
+        created = _Creation(case, changes).do(action)
     return replace(created, notes=(*notes(case, action), *created.notes))
 
 
 class _Creation:
     """One collection being made ready."""
 
-    def __init__(self, case: Case, mend: bool) -> None:
-        self.case, self.mend = case, mend
+    def __init__(self, case: Case, changes: Changes) -> None:
+        self.case, self.changes = case, changes
         self.client, self.plan, self.target, self.existing = case.client, case.plan, case.target, case.existing
         self.keyed, self.wanted = case.keyed, case.wanted
 
@@ -141,18 +148,13 @@ class _Creation:
         before = existing.mark.before if existing.mark else {}
         return CreatedCollection(self.plan.name, "kept", before, units=(), kept=kept)
 
-    def _there(self, existing: Existing) -> frozenset[str]:
-        """The partitions, or partition keys, that may hold rows already."""
-        return frozenset(self.wanted) if self.keyed else existing.partitions
-
     def _sync(self, existing: Existing) -> CreatedCollection:
         await_jobs(self.client, self.target.name)
         with self._searchable():
-            changes = Changes(self.client, self.plan, self._there(existing), mend=self.mend)
-            changes.find()
-            created = changes.created()
+            self.changes.find()
+            created = self.changes.created()
             marked = self._mark_and_create(created.action, created.before, existing.partitions)
-            changes.delete_surplus()
+            self.changes.delete_surplus()
         return replace(created, incarnation=marked.incarnation)
 
     def _append(self, existing: Existing) -> CreatedCollection:

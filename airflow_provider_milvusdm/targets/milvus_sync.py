@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,23 +13,29 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_keys
 from airflow_provider_milvusdm.sources.row_mask import to_text
 from airflow_provider_milvusdm.targets.milvus_compare import Ids, TargetIds, compare_rows
+from airflow_provider_milvusdm.targets.milvus_decide import Case
+from airflow_provider_milvusdm.targets.milvus_index import is_loaded
 from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, existing_ids, ids_outside, is_lite
-from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CollectionPlan, CreatedCollection, LoadUnit, Slice
+from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CreatedCollection, LoadUnit, Slice
 
-if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+MAX_DELETIONS = 0.1
 
 
 class Changes:
     """What has to change in an existing collection; finding it touches nothing.
 
     ``mend``: rows that differ under the same id are loaded too, so all rows that are there are read and compared;
-    else only the ids are.
+    else only the ids are. ``max_deletions``: the share of the rows in the partitions asked for that may be deleted.
     """
 
-    def __init__(self, client: MilvusClient, plan: CollectionPlan, existing: frozenset[str], *, mend: bool) -> None:
-        self.client, self.plan, self.existing, self.mend = client, plan, existing, mend
-        self.keyed = bool(plan.target.partition_field)
+    def __init__(self, case: Case, *, mend: bool, max_deletions: float) -> None:
+        self.client, self.plan, self.mend, self.max_deletions = case.client, case.plan, mend, max_deletions
+        self.keyed = case.keyed
+        partitions = case.existing.partitions if case.existing else frozenset()
+        self.existing = frozenset(case.wanted) if self.keyed else partitions
+        """The partitions, or partition keys, that may hold rows already."""
+        self.rows: dict[str, int] = {}
+        """Rows that are there already, by target partition."""
         self.surplus: dict[str, Ids] = {}
         """Ids that the source doesn't have, by target partition."""
         self.kept: dict[str, int] = {}
@@ -37,7 +43,21 @@ class Changes:
         self.mended = 0
         self._slices: dict[int, list[Slice]] = defaultdict(list)
 
+    def foresee(self) -> tuple[str, ...]:
+        """What there is to say of the changes before any is made, as far as the target can be asked as it is."""
+        target = self.plan.target
+        if is_lite(self.client):
+            self.client.load_collection(target.name)  # in this process alone
+        elif not is_loaded(self.client, target):
+            return (
+                f"collection {target.name!r} is not loaded, so what would change was not looked at; a run refuses to "
+                f"delete more of its rows than max_deletions: {self.max_deletions:g}",
+            )
+        self.find()
+        return tuple(self._notes())
+
     def find(self) -> None:
+        """Raises TargetError where more would be deleted than may be."""
         pieces: dict[str, list[tuple[int, Slice]]] = defaultdict(list)
         for number, unit in enumerate(self.plan.units):
             for piece in unit.slices:
@@ -47,6 +67,7 @@ class Changes:
                 self._find_in(name, pieces[tag])
             else:
                 self._add_whole(pieces[tag])
+        self._refuse_many_deletions()
         if self.keyed or is_lite(self.client):
             self._refuse_deleting_elsewhere()
 
@@ -83,13 +104,29 @@ class Changes:
             changed, same = _without(self.plan.units[number], piece, there, different)
             self.kept[name] += same
             self._slices[number] += changed
-        self.surplus[name] = there.surplus
+        self.surplus[name], self.rows[name] = there.surplus, len(there.ids)
 
     def _different(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> Ids:
         """Ids of the rows that the target holds with other bytes."""
         units = [replace(self.plan.units[number], slices=(replace(piece, partition=name),)) for number, piece in pieces]
         found = [row_id for some in compare_rows(self.client, self.plan.target, units) for row_id in some.different]
         return np.array(found, np.int64)
+
+    def _refuse_many_deletions(self) -> None:
+        """A row may go from the tiniest collection, but the last one only where all may."""
+        deleted, rows = self._deleted, sum(self.rows.values())
+        most = rows if self.max_deletions == 1 else min(math.ceil(self.max_deletions * rows), rows - 1)
+        if deleted <= max(most, 0):
+            return
+        found = [f"{name!r}: {len(ids)} of {self.rows[name]}" for name, ids in self.surplus.items() if len(ids)]
+        raise TargetError(
+            f"sync would delete {deleted} of the {rows} rows of collection {self.plan.target.name!r} that are in the "
+            "partitions asked for",
+            expected=f"at most {most} (max_deletions: {self.max_deletions:g})",
+            found=", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else ""),
+            cure="A source that lacks so many rows is often a bad copy: last week's, or a catalog without its "
+            "meta.sqlite-wal. Where these rows are to go, raise max_deletions: a share, up to 1. Nothing was changed.",
+        )
 
     def _refuse_deleting_elsewhere(self) -> None:
         """By id alone a row can't be deleted where another partition, or partition key, is to keep one of the same."""
@@ -114,10 +151,13 @@ class Changes:
         found = {other: existing_ids(self.client, self.plan.target, other, ids) for other in self.existing - {name}}
         return {row_id for other, some in found.items() for row_id in some if row_id not in gone.get(other, ())}
 
+    @property
+    def _deleted(self) -> int:
+        return sum(len(ids) for ids in self.surplus.values())
+
     def _notes(self) -> Iterator[str]:
         written = sum(partition.rows for partition in self.plan.partitions) - sum(self.kept.values())
-        deleted = sum(len(ids) for ids in self.surplus.values())
-        yield f"{written - self.mended} rows to insert, {deleted} deleted, {self.mended} to mend"
+        yield f"{written - self.mended} rows to insert, {self._deleted} deleted, {self.mended} to mend"
         others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})
         if self.plan.whole and others:
             yield f"partitions that the source does not have were left as they are: {', '.join(others)}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets import milvus_rows
 from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
 from airflow_provider_milvusdm.vectors import CreatedCollection, RowPolicies, VectorBatch
@@ -202,8 +202,75 @@ def test_a_sync_killed_at_any_moment_is_repeated(client: MilvusClient, tmp_path:
     killed = 0
     for moment, name in enumerate(names, 1):
         chain = Chain(directory.path, client)
-        found: CreatedCollection | None = create(client, chain.plan(name)[0], "sync", moment)
+        found: CreatedCollection | None = create(client, chain.plan(name)[0], "sync", moment, max_deletions=1)
         killed += found is None
         assert chain.run(name, "sync", verify="full")[name].status == VERIFIED
         assert stored(client, name) == {tag: directory.live(name, tag) for tag in ("_default", "b")}
     assert 4 <= killed < len(names)
+
+
+def test_a_copy_that_lacks_most_rows_deletes_nothing(client: MilvusClient, tmp_path: Path) -> None:
+    whole = write_directory(tmp_path / "whole", {"news": {"_default": range(1000), "a": range(5000, 5100)}})
+    assert Chain(whole.path, client).run()["news"].status == VERIFIED
+    before = mark(client, "news")
+    lacking = write_directory(tmp_path / "bad", {"news": {"_default": range(50), "a": range(5000, 5050)}})
+    bad = Chain(lacking.path, client)
+    reports = [bad.run(mode="sync", max_deletions=0.1, dry_run=dry)["news"] for dry in (True, False)]
+    for report in reports:
+        assert report.status == FAILED
+        [fault] = report.faults
+        assert "1000 of the 1100 rows of collection 'news'" in fault
+        assert "at most 110 (max_deletions: 0.1)" in fault
+        assert "'_default': 950 of 1000, 'a': 50 of 100" in fault
+        assert "meta.sqlite-wal" in fault
+    assert mark(client, "news") == before
+    check_stored(client, whole)
+    [note] = [note for note in bad.run(mode="sync", max_deletions=1, dry_run=True)["news"].notes if "deleted" in note]
+    assert note.endswith("1000 deleted, 0 to mend")
+    assert bad.run(mode="sync", max_deletions=0.95)["news"].status == VERIFIED
+
+
+def test_the_share_is_of_the_partitions_asked_for(lite_client: MilvusClient, tmp_path: Path) -> None:
+    there = {"_default": random_rows(range(1000), 3), "a": random_rows(range(5000, 5020), 4)}
+    make_collection(lite_client, "news", there)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1], "a": range(5000, 5017)}})
+    [fault] = Chain(directory.path, lite_client).run({"news": ["a"]}, "sync", max_deletions=0.1)["news"].faults
+    assert "3 of the 20 rows of collection 'news'" in fault
+
+
+@pytest.mark.parametrize(("share", "left", "goes"), [(0.1, 2, True), (0.1, 1, False), (0, 2, False), (1, 0, True)])
+def test_of_a_tiny_collection_one_row_may_go_and_never_the_last(
+    lite_client: MilvusClient, tmp_path: Path, share: float, left: int, goes: bool
+) -> None:
+    directories = [write_directory(tmp_path / str(rows), {"news": {"_default": range(rows)}}) for rows in (3, left)]
+    whole, later = (Chain(directory.path, lite_client) for directory in directories)
+    assert whole.run()["news"].status == VERIFIED
+    report = later.run(mode="sync", max_deletions=share)["news"]
+    assert (report.status == VERIFIED) == goes
+
+
+def test_the_only_row_is_not_deleted_without_being_asked(lite_client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(lite_client, "news", {"_default": random_rows([1], 3)})
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": [2]}})
+    [fault] = Chain(directory.path, lite_client).run(mode="sync", max_deletions=0.9)["news"].faults
+    assert "1 of the 1 rows of collection 'news'" in fault
+
+
+def test_the_share_is_of_all_partition_keys_asked_for(client: MilvusClient, tmp_path: Path) -> None:
+    partitions = {"_default": range(100), "a": range(500, 600)}
+    chain = Chain(write_directory(tmp_path / "whole", {"news": partitions}).path, client, partitions="partition_key")
+    assert chain.run()["news"].status == VERIFIED
+    bad = write_directory(tmp_path / "bad", {"news": partitions | {"a": range(500, 579)}})
+    chain = Chain(bad.path, client, partitions="partition_key")
+    [fault] = chain.run(mode="sync", max_deletions=0.1)["news"].faults
+    assert "21 of the 200 rows of collection 'news'" in fault
+    assert chain.run(mode="sync", max_deletions=0.11)["news"].status == VERIFIED
+
+
+def test_a_dry_run_says_where_it_could_not_look(server_client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(server_client, "news", {"_default": random_rows(range(10), 3)})
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1]}})
+    report = Chain(directory.path, server_client).run(mode="sync", max_deletions=0.1, dry_run=True)["news"]
+    assert report.status == PLANNED
+    assert any("is not loaded" in note and "max_deletions: 0.1" in note for note in report.notes)
+    assert not server_client.list_indexes("news")
