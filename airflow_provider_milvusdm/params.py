@@ -167,8 +167,8 @@ class MilvusParams(RowsParams):
         default="skip",
         title="If the target exists",
         description="skip leaves it as it is, append adds to it, overwrite drops it (or the named partitions) first, "
-        "sync makes its ids those of the source: inserts what is missing, deletes what the source does not have; with "
-        "verify: full, rows that differ are loaded again.",
+        "sync makes it what the source is: inserts what is missing, deletes what the source does not have, loads again "
+        "what differs; of what an earlier run brought only the ids are compared, unless verify is full.",
         json_schema_extra=TARGET,
     )
     max_deletions: float = Field(

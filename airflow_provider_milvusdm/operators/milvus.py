@@ -113,7 +113,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists.
     :param max_deletions: the share of the rows in the target that ``sync`` may delete; one that would delete more is
         refused.
-    :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
+    :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` compares all vectors.
     :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.

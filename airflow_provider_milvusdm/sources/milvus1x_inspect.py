@@ -15,10 +15,18 @@ from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import log_options
+from airflow_provider_milvusdm.sources.milvus1x_position import find_position, with_log
 from airflow_provider_milvusdm.sources.milvus1x_server import is_running
 from airflow_provider_milvusdm.sources.milvus1x_unflushed import Unflushed, count_unflushed, count_unknown
 from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
-from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, CollectionSpec, PartitionGroup, PartitionSpec, SourceRef
+from airflow_provider_milvusdm.vectors import (
+    ALL_COLLECTIONS,
+    CollectionSpec,
+    PartitionGroup,
+    PartitionSpec,
+    SourcePosition,
+    SourceRef,
+)
 
 FLUSH_IT = (
     "Start the 1.x server once more on a copy of the directory and flush the collection, or leave these rows behind: "
@@ -42,6 +50,7 @@ class _Asked:
     """By partition: the last log position whose operations are in segments."""
     unflushed: Unflushed | None = None
     """What of the log is to be replayed."""
+    position: SourcePosition | None = None
 
     @property
     def live_bytes(self) -> int:
@@ -103,6 +112,7 @@ def inspect_catalog(
             whole=one.whole,
             one_key_space=one_key_space,
             unit_bytes=unit_bytes,
+            position=one.position,
             error=one.error,
             notes=one.notes,
         )
@@ -140,9 +150,11 @@ def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
         wanted = catalog.tags(name) if tags is None else list(dict.fromkeys(tags))
         partitions = tuple(catalog.partition(name, tag) for tag in wanted)
         lsns = catalog.flushed_lsns(name)
+        position = find_position(catalog, name)
     except SourceError as fault:
         return _Asked(name, whole, error=str(fault))
-    return _Asked(name, whole, collection, partitions, flushed={tag: lsns[tag] for tag in wanted})
+    flushed = {tag: lsns[tag] for tag in wanted}
+    return _Asked(name, whole, collection, partitions, flushed=flushed, position=position)
 
 
 def _with_log(asked: Sequence[_Asked], catalog: Catalog, wal: AnyPath, unflushed_log: str) -> list[_Asked]:
@@ -171,7 +183,8 @@ def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
         for partition in one.partitions
     )
     note = f"replayed from the 1.x server's log: {unflushed.inserted} rows inserted, {unflushed.deleted} ids deleted"
-    return replace(one, partitions=partitions, unflushed=unflushed, notes=(*one.notes, note))
+    position = with_log(one.position, unflushed.last_lsn) if one.position else None
+    return replace(one, partitions=partitions, unflushed=unflushed, position=position, notes=(*one.notes, note))
 
 
 def _ignored(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:

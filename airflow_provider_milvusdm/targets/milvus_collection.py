@@ -25,6 +25,7 @@ from airflow_provider_milvusdm.targets.milvus_rows import (
     is_lite,
     side_by_side,
 )
+from airflow_provider_milvusdm.targets.milvus_seen import seen_by
 from airflow_provider_milvusdm.targets.milvus_sync import MAX_DELETIONS, Changes
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
@@ -96,7 +97,7 @@ class _Creation:
 
     def _create(self, action: str) -> CreatedCollection:
         before = dict.fromkeys(self.wanted, 0)
-        mark = new_mark(self.plan.fingerprint, before)
+        mark = new_mark(self.plan.fingerprint, before, seen_by(self.plan))
         self._new().make(mark.properties())
         try:
             self._create_partitions(frozenset({DEFAULT_PARTITION}))
@@ -108,9 +109,9 @@ class _Creation:
     def _created(self, action: str, mark: Mark, **others: Any) -> CreatedCollection:
         return CreatedCollection(self.plan.name, action, mark.before, incarnation=mark.incarnation, **others)
 
-    def _mark(self, before: Mapping[str, int]) -> Mark:
+    def _mark(self, before: Mapping[str, int], seen: str = "") -> Mark:
         """Mark the collection as being loaded: what an earlier run still does to it is refused from here on."""
-        mark = new_mark(self.plan.fingerprint, before)
+        mark = new_mark(self.plan.fingerprint, before, seen)
         set_mark(self.client, self.target.name, mark)
         return mark
 
@@ -153,7 +154,7 @@ class _Creation:
         with self._searchable():
             self.changes.find()
             created = self.changes.created()
-            marked = self._mark_and_create(created.action, created.before, existing.partitions)
+            marked = self._mark_and_create(created.action, created.before, existing.partitions, seen_by(self.plan))
             self.changes.delete_surplus()
         return replace(created, incarnation=marked.incarnation)
 
@@ -183,14 +184,16 @@ class _Creation:
         self._create_partitions(existing.partitions - set(there) | {DEFAULT_PARTITION})
         return self._created("overwritten", mark)
 
-    def _mark_and_create(self, action: str, before: Mapping[str, int], existing: frozenset[str]) -> CreatedCollection:
-        mark = self._mark(before)
+    def _mark_and_create(
+        self, action: str, before: Mapping[str, int], existing: frozenset[str], seen: str = ""
+    ) -> CreatedCollection:
+        mark = self._mark(before, seen)
         try:
             self._create_partitions(existing)
         except TargetError:
             for name in set(self.client.list_partitions(self.target.name)) - existing:
                 self._empty_partition(name)
-            set_mark(self.client, self.target.name, mark.completed())
+            set_mark(self.client, self.target.name, replace(mark.completed(), seen=""))
             raise
         return self._created(action, mark)
 

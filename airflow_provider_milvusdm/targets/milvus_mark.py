@@ -20,12 +20,17 @@ LOADING, COMPLETE = "loading", "complete"
 
 @dataclass(frozen=True)
 class Mark:
-    """``source``: fingerprint of the source; ``before``: rows in each partition to load before the first of ours."""
+    """``source``: fingerprint of the source; ``before``: rows in each partition to load before the first of ours.
+
+    ``seen``: what of the source the target holds bit for bit once the load is complete, see
+    :mod:`airflow_provider_milvusdm.targets.milvus_seen`.
+    """
 
     state: str
     incarnation: str
     source: str
     before: Mapping[str, int] = field(default_factory=dict)
+    seen: str = ""
 
     @property
     def is_loading(self) -> bool:
@@ -38,9 +43,9 @@ class Mark:
         return replace(self, state=COMPLETE)
 
 
-def new_mark(source: str, before: Mapping[str, int]) -> Mark:
+def new_mark(source: str, before: Mapping[str, int], seen: str = "") -> Mark:
     """A mark with an incarnation of its own: checkpoints written for another one are worth nothing."""
-    return Mark(LOADING, secrets.token_hex(8), source, before)
+    return Mark(LOADING, secrets.token_hex(8), source, before, seen)
 
 
 def read_mark(properties: Mapping[str, str]) -> Mark | None:

@@ -16,6 +16,7 @@ from airflow_provider_milvusdm.targets.milvus_compare import Ids, TargetIds, com
 from airflow_provider_milvusdm.targets.milvus_decide import Case
 from airflow_provider_milvusdm.targets.milvus_index import is_loaded
 from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, existing_ids, ids_outside, is_lite
+from airflow_provider_milvusdm.targets.milvus_seen import Seen
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CreatedCollection, LoadUnit, Slice
 
 MAX_DELETIONS = 0.1
@@ -24,12 +25,14 @@ MAX_DELETIONS = 0.1
 class Changes:
     """What has to change in an existing collection; finding it touches nothing.
 
-    ``mend``: rows that differ under the same id are loaded too, so all rows that are there are read and compared;
-    else only the ids are. ``max_deletions``: the share of the rows in the partitions asked for that may be deleted.
+    Rows that differ under the same id are loaded, too. So what is there is read and compared, but for what the target
+    is known to hold: of that only the ids are, unless ``mend``. ``max_deletions``: the share of the rows in the
+    partitions asked for that may be deleted.
     """
 
     def __init__(self, case: Case, *, mend: bool, max_deletions: float) -> None:
         self.client, self.plan, self.mend, self.max_deletions = case.client, case.plan, mend, max_deletions
+        self.seen = Seen(case.plan, case.existing.mark if case.existing else None)
         self.keyed = case.keyed
         partitions = case.existing.partitions if case.existing else frozenset()
         self.existing = frozenset(case.wanted) if self.keyed else partitions
@@ -40,7 +43,7 @@ class Changes:
         """Ids that the source doesn't have, by target partition."""
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
-        self.mended = 0
+        self.mended = self.known = 0
         self._slices: dict[int, list[Slice]] = defaultdict(list)
 
     def foresee(self) -> tuple[str, ...]:
@@ -97,12 +100,14 @@ class Changes:
 
     def _find_in(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> None:
         there = TargetIds.read(self.client, self.plan.target, name)
-        different = self._different(name, pieces) if self.mend else np.empty(0, np.int64)
+        known = [not self.mend and self.seen.holds(piece.segment) for _, piece in pieces]
+        different = self._different(name, [piece for piece, skip in zip(pieces, known, strict=True) if not skip])
         self.mended += len(different)
         self.kept[name] = 0
-        for number, piece in pieces:
+        for (number, piece), by_id in zip(pieces, known, strict=True):
             changed, same = _without(self.plan.units[number], piece, there, different)
             self.kept[name] += same
+            self.known += by_id * same
             self._slices[number] += changed
         self.surplus[name], self.rows[name] = there.surplus, len(there.ids)
 
@@ -156,6 +161,11 @@ class Changes:
         return sum(len(ids) for ids in self.surplus.values())
 
     def _notes(self) -> Iterator[str]:
+        if self.known:
+            yield (
+                f"{self.known} rows were compared by id alone, for an earlier run loaded or compared their vectors; "
+                "verify: full compares all"
+            )
         written = sum(partition.rows for partition in self.plan.partitions) - sum(self.kept.values())
         yield f"{written - self.mended} rows to insert, {self._deleted} deleted, {self.mended} to mend"
         others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})

@@ -87,6 +87,23 @@ def test_numbered_rows_that_are_loaded_again_are_the_same_rows(client, tmp_path)
     check_exact(client, migrate(client, group), rows(range(ROWS), VECTORS))
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "faiss"])
+def test_a_sync_compares_the_vectors_of_files_unless_they_are_those_of_the_last(lite_client, tmp_path, kind):
+    def write(vectors: np.ndarray) -> PartitionGroup:
+        if kind == "hdf5":
+            return inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": vectors, "ids": IDS}))
+        return inspect_faiss(write_index(tmp_path / "a.index", make_index("IDMap2,Flat", vectors, IDS)))
+
+    migrate(lite_client, write(VECTORS))
+    changed = VECTORS.copy()
+    changed[[0, 7, -1]] *= 2
+    for vectors, known, mended in [(VECTORS, True, 0), (changed, False, 3), (changed, True, 0), (VECTORS, False, 3)]:
+        report = migrate(lite_client, write(vectors), "sync", verify="counts")
+        assert (report.status, report.notes[-1]) == (VERIFIED, f"0 rows to insert, 0 deleted, {mended} to mend")
+        assert any(f"{ROWS} rows were compared by id alone" in note for note in report.notes) == known
+        assert stored(lite_client, "news") == {"_default": rows(IDS, vectors)}
+
+
 def as_strings(bits: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(bits).view(f"S{bits.shape[1]}")[:, 0]
 

@@ -19,9 +19,11 @@ from tests.collections_2x import load_all, make_collection, mark, stored
 from tests.directories import random_rows, random_vectors, write_directory
 from tests.integration.killed import create
 from tests.milvus1x_directory import Milvus1xDirectory
-from tests.milvus1x_rows import HAMMING
+from tests.milvus1x_rows import CLOCK, HAMMING
 
 DIMENSION = 8
+YOUNGER = 1_614_924_440_000_000_000
+"""Name of a segment that was begun seconds after those whose names the directory makes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Growth:
             directory.segment(table, ids, self._vectors(len(ids), number, binary), deleted=deleted)
             if later:
                 new = [*ids[changed].tolist(), *range(10**15 + number, 10**15 + self.added + number, 2)]
-                directory.segment(table, new, self._vectors(len(new), number + 5, binary))
+                vectors = self._vectors(len(new), number + 5, binary)
+                directory.segment(table, new, vectors, segment_id=str(YOUNGER + number))
         directory.write()
         return directory
 
@@ -118,23 +121,75 @@ def test_only_what_differs_is_written(
     assert again.notes[-1] == "0 rows to insert, 0 deleted, 0 to mend"
 
 
-def test_without_full_verification_only_ids_are_compared(lite_client: MilvusClient, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target_uri", "binary"), [("lite", False), ("server", False), ("server", True)], indirect=["target_uri"]
+)
+def test_rows_replaced_under_their_id_are_mended_by_default(client: MilvusClient, tmp_path: Path, binary: bool) -> None:
+    growth = Growth(10_000)
+    first = growth.write(tmp_path / "first", later=False, binary=binary)
+    assert Chain(first.path, client).run()["news"].status == VERIFIED
+    later = growth.write(tmp_path / "later", later=True, binary=binary)
+    report = Chain(later.path, client).run(mode="sync", verify="counts")["news"]
+    assert (report.status, numbers(report)[0]) == (VERIFIED, growth.added + growth.replaced)
+    same = growth.rows - growth.deleted - growth.replaced
+    assert report.notes[-2].startswith(f"{same} rows were compared by id alone")
+    assert report.notes[-1] == f"{growth.added} rows to insert, {growth.deleted} deleted, {growth.replaced} to mend"
+    check_stored(client, later)
+
+
+def test_rows_that_others_made_are_compared(lite_client: MilvusClient, tmp_path: Path) -> None:
     make_collection(lite_client, "news", {"_default": random_rows([1, 2, 3], 1), "a": random_rows([9], 2)})
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [2, 3, 4], "b": [5]}}, seed=7)
     report = Chain(directory.path, lite_client).run(mode="sync", verify="counts")["news"]
-    assert (report.status, report.notes[-2:]) == (
+    assert (report.status, report.notes) == (
         VERIFIED,
         (
-            "2 rows to insert, 1 deleted, 0 to mend",
+            "2 rows to insert, 1 deleted, 2 to mend",
             "partitions that the source does not have were left as they are: a",
         ),
     )
-    expected, there = directory.live("news"), random_rows([1, 2, 3], 1)
     assert stored(lite_client, "news") == {
-        "_default": {2: there[2], 3: there[3], 4: expected[4]},
+        "_default": directory.live("news"),
         "a": random_rows([9], 2),
         "b": directory.live("news", "b"),
     }
+
+
+def one_id_twice(path: Path, *, other: bool = False, created_on: int = CLOCK, tag: str = "a") -> Milvus1xDirectory:
+    """Id 5 stands in two segments; all vectors are others where it's another server's."""
+    directory = Milvus1xDirectory(path)
+    news = directory.collection("news", dimension=DIMENSION, created_on=created_on)
+    table = directory.partition(news, tag)
+    for number, ids in enumerate([range(10), [5]]):
+        vectors = random_vectors(len(ids), number + 3 + 10 * other, DIMENSION)
+        directory.segment(table, ids, vectors, segment_id=str(YOUNGER + number))
+    directory.write()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("later", "policy", "rename"),
+    [
+        ({}, "keep_last", {}),
+        ({"tag": "b"}, "keep_first", {"news/b": "a"}),
+        ({"other": True}, "keep_first", {}),
+        ({"other": True, "created_on": CLOCK - 1}, "keep_first", {}),
+    ],
+    ids=["another-policy", "another-partition", "other-rows-at-the-same-position", "another-server"],
+)
+def test_what_may_not_be_what_was_seen_is_compared(
+    lite_client: MilvusClient, tmp_path: Path, later: dict[str, Any], policy: str, rename: dict[str, str]
+) -> None:
+    first = one_id_twice(tmp_path / "first").path
+    assert Chain(first, lite_client, policies=RowPolicies("keep_first")).run()["news"].status == VERIFIED
+    directory = one_id_twice(tmp_path / "later", **({"other": True} if rename else {}), **later)
+    chain = Chain(directory.path, lite_client, policies=RowPolicies(policy))
+    report = chain.run(mode="sync", rename=rename, verify="counts")["news"]
+    assert report.status == VERIFIED
+    assert not any("by id alone" in note for note in report.notes)
+    rows = directory.live_rows("news", later.get("tag", "a"))
+    load_all(lite_client, ["news"])
+    assert stored(lite_client, "news")["a"] == dict(rows if policy == "keep_last" else reversed(rows))
 
 
 LOWEST = -(2**63)
