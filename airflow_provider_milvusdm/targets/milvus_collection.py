@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.targets.milvus_existing import Existing
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
 from airflow_provider_milvusdm.targets.milvus_make import NewCollection
-from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, set_mark
+from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, refuse_other_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_partitions import make_partitions
 from airflow_provider_milvusdm.targets.milvus_rows import (
     count_rows,
@@ -154,8 +154,9 @@ class _Creation:
         with self._searchable():
             self.changes.find()
             created = self.changes.created()
+            refuse_other_mark(self.client, self.target.name, existing.mark.incarnation if existing.mark else "")
             marked = self._mark_and_create(created.action, created.before, existing.partitions, seen_by(self.plan))
-            self.changes.delete_surplus()
+            self.changes.delete_surplus(marked.incarnation)
         return replace(created, incarnation=marked.incarnation)
 
     def _append(self, existing: Existing) -> CreatedCollection:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_milvusdm.exceptions import TargetError
+
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
@@ -56,3 +58,16 @@ def read_mark(properties: Mapping[str, str]) -> Mark | None:
 
 def set_mark(client: MilvusClient, collection: str, mark: Mark) -> None:
     client.alter_collection_properties(collection, mark.properties())
+
+
+def refuse_other_mark(client: MilvusClient, collection: str, incarnation: str) -> None:
+    """Refuse to go on with a collection that another run has marked since; empty: one that carried no mark."""
+    mark = read_mark(client.describe_collection(collection).get("properties", {}))
+    found = mark.incarnation if mark else ""
+    if found != incarnation:
+        raise TargetError(
+            f"another run has begun to write into collection {collection!r} of the target",
+            expected=f"a mark with incarnation {incarnation}" if incarnation else "no mark",
+            found=f"one with incarnation {found}" if found else "none",
+            cure="Wait for it to end, and start a new run.",
+        )

@@ -15,7 +15,15 @@ from airflow_provider_milvusdm.sources.row_mask import to_text
 from airflow_provider_milvusdm.targets.milvus_compare import Ids, TargetIds, compare_rows
 from airflow_provider_milvusdm.targets.milvus_decide import Case
 from airflow_provider_milvusdm.targets.milvus_index import is_loaded
-from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, existing_ids, ids_outside, is_lite
+from airflow_provider_milvusdm.targets.milvus_mark import refuse_other_mark
+from airflow_provider_milvusdm.targets.milvus_rows import (
+    IDS_A_QUERY,
+    count_rows,
+    delete_ids,
+    existing_ids,
+    ids_outside,
+    is_lite,
+)
 from airflow_provider_milvusdm.targets.milvus_seen import Seen
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CreatedCollection, LoadUnit, Slice
 
@@ -44,6 +52,7 @@ class Changes:
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
         self.mended = self.known = 0
+        self._doubled: list[str] = []
         self._slices: dict[int, list[Slice]] = defaultdict(list)
 
     def foresee(self) -> tuple[str, ...]:
@@ -73,10 +82,15 @@ class Changes:
         self._refuse_many_deletions()
         if self.keyed or is_lite(self.client):
             self._refuse_deleting_elsewhere()
+        if self.keyed:
+            self._refuse_displacing()
 
-    def delete_surplus(self) -> None:
+    def delete_surplus(self, incarnation: str) -> None:
+        """Delete what was found to be surplus, as long as the target carries this run's mark."""
         for name, ids in self.surplus.items():
-            delete_ids(self.client, self.plan.target, name, ids.tolist())
+            for start in range(0, len(ids), IDS_A_QUERY):
+                refuse_other_mark(self.client, self.plan.target.name, incarnation)
+                delete_ids(self.client, self.plan.target, name, ids[start : start + IDS_A_QUERY].tolist())
 
     def created(self) -> CreatedCollection:
         units = tuple(
@@ -100,9 +114,10 @@ class Changes:
 
     def _find_in(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> None:
         there = TargetIds.read(self.client, self.plan.target, name)
-        known = [not self.mend and self.seen.holds(piece.segment) for _, piece in pieces]
-        different = self._different(name, [piece for piece, skip in zip(pieces, known, strict=True) if not skip])
-        self.mended += len(different)
+        doubled = self._is_doubled(name, there)
+        known = [not (self.mend or doubled) and self.seen.holds(piece.segment) for _, piece in pieces]
+        compared = [piece for piece, by_id in zip(pieces, known, strict=True) if not by_id]
+        different = there.ids if doubled else self._different(name, compared)
         self.kept[name] = 0
         for (number, piece), by_id in zip(pieces, known, strict=True):
             changed, same = _without(self.plan.units[number], piece, there, different)
@@ -110,6 +125,14 @@ class Changes:
             self.known += by_id * same
             self._slices[number] += changed
         self.surplus[name], self.rows[name] = there.surplus, len(there.ids)
+        self.mended += len(there.ids) - len(there.surplus) - self.kept[name]
+
+    def _is_doubled(self, name: str, there: TargetIds) -> bool:
+        """Whether ids stand on several rows: a server serves one of each then, and hides others; so all are written."""
+        rows = count_rows(self.client, self.plan.target, name)
+        if rows != len(there.ids):
+            self._doubled.append(f"{name!r} ({rows} rows, {len(there.ids)} ids)")
+        return rows != len(there.ids)
 
     def _different(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> Ids:
         """Ids of the rows that the target holds with other bytes."""
@@ -148,6 +171,24 @@ class Changes:
                     cure="Use mode overwrite, or a Milvus 2.x server and partitions: keep.",
                 )
 
+    def _refuse_displacing(self) -> None:
+        """To write a row is to delete its id, under keys that the source doesn't have, too."""
+        written = [(self.plan.units[number], piece) for number, some in self._slices.items() for piece in some]
+        for unit, piece in written:
+            for _, keys in read_keys(unit.source, unit.collection, piece):
+                if lost := ids_outside(self.client, self.plan.target, self.existing, keys.tolist()):
+                    raise self._displacing(piece.partition, lost)
+
+    def _displacing(self, key: str, lost: Sequence[int]) -> TargetError:
+        return TargetError(
+            f"{len(lost)} rows to write have ids that collection {self.plan.target.name!r} holds under partition keys "
+            "that are not synced",
+            where=f"partition {key!r}",
+            expected="ids of the synced keys alone: a row that is written displaces another of its id",
+            found=f"ids {', '.join(map(str, sorted(lost)[:20]))}",
+            cure="Sync all partitions, delete these rows from the target, or use mode overwrite.",
+        )
+
     def _elsewhere(self, name: str, ids: Sequence[int]) -> set[int]:
         """Those of the ids that stand in other partitions, and are to stay there."""
         gone = {other: set(some.tolist()) for other, some in self.surplus.items() if other != name}
@@ -161,6 +202,8 @@ class Changes:
         return sum(len(ids) for ids in self.surplus.values())
 
     def _notes(self) -> Iterator[str]:
+        if self._doubled:
+            yield f"ids stood on several rows, so all were loaded again: {', '.join(self._doubled)}"
         if self.known:
             yield (
                 f"{self.known} rows were compared by id alone, for an earlier run loaded or compared their vectors; "

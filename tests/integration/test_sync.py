@@ -13,9 +13,10 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets import milvus_rows
 from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
+from airflow_provider_milvusdm.targets.milvus_sync import Changes
 from airflow_provider_milvusdm.vectors import CreatedCollection, RowPolicies, VectorBatch
 from tests.chain import Chain
-from tests.collections_2x import load_all, make_collection, mark, stored
+from tests.collections_2x import insert, load_all, make_collection, mark, stored
 from tests.directories import random_rows, random_vectors, write_directory
 from tests.integration.killed import create
 from tests.milvus1x_directory import Milvus1xDirectory
@@ -329,3 +330,55 @@ def test_a_dry_run_says_where_it_could_not_look(server_client: MilvusClient, tmp
     assert report.status == PLANNED
     assert any("is not loaded" in note and "max_deletions: 0.1" in note for note in report.notes)
     assert not server_client.list_indexes("news")
+
+
+def test_ids_that_others_stored_twice_are_stored_once(server_client: MilvusClient, tmp_path: Path) -> None:
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20), "a": range(50, 60)}})
+    assert Chain(directory.path, server_client).run()["news"].status == VERIFIED
+    insert(server_client, "news", "_default", random_rows([3, 4], 9))
+    dry, report = (
+        Chain(directory.path, server_client).run(mode="sync", verify="counts", dry_run=dry)["news"]
+        for dry in (True, False)
+    )
+    assert report.status == VERIFIED
+    for notes in (dry.notes, report.notes):
+        assert "ids stood on several rows, so all were loaded again: '_default' (22 rows, 20 ids)" in notes
+    check_stored(server_client, directory)
+
+
+def test_rows_under_keys_that_are_not_synced_are_not_displaced(client: MilvusClient, tmp_path: Path) -> None:
+    chains = []
+    for name, ids in [("first", [100]), ("later", [100, 7777])]:
+        directory = write_directory(tmp_path / name, {"news": {"_default": range(10), "a": ids}})
+        chains.append(Chain(directory.path, client, partitions="partition_key"))
+    assert chains[0].run()["news"].status == VERIFIED
+    client.insert("news", [{"id": 7777, "embedding": [0.5] * DIMENSION, "partition_tag": "of others"}])
+    [fault] = chains[1].run(mode="sync")["news"].faults
+    assert "holds under partition keys that are not synced" in fault
+    assert "found ids 7777" in fault
+    [row] = client.query("news", filter="id == 7777", output_fields=["partition_tag"], consistency_level="Strong")
+    assert row["partition_tag"] == "of others"
+
+
+@pytest.mark.parametrize("moment", ["find", "delete_surplus"])
+def test_a_run_that_slept_deletes_nothing_that_another_brought(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    whole = write_directory(tmp_path / "whole", {"news": {"_default": range(20), "a": []}})
+    lacking = write_directory(tmp_path / "lacking", {"news": {"_default": range(19), "a": []}})
+    other, slept = Chain(whole.path, client), Chain(lacking.path, client)
+    assert other.run()["news"].status == VERIFIED
+    step = getattr(Changes, moment)
+
+    def sleep(changes: Changes, *arguments: str) -> None:
+        if moment == "find":
+            step(changes, *arguments)
+        monkeypatch.undo()
+        assert other.run(mode="sync")["news"].status == VERIFIED
+        if moment != "find":
+            step(changes, *arguments)
+
+    monkeypatch.setattr(Changes, moment, sleep)
+    [fault] = slept.run(mode="sync")["news"].faults
+    assert "another run has begun to write into collection 'news'" in fault.lower()
+    check_stored(client, whole)
