@@ -382,3 +382,17 @@ def test_a_run_that_slept_deletes_nothing_that_another_brought(
     [fault] = slept.run(mode="sync")["news"].faults
     assert "another run has begun to write into collection 'news'" in fault.lower()
     check_stored(client, whole)
+
+
+def test_a_row_exchanged_behind_its_back_is_found(client: MilvusClient, tmp_path: Path) -> None:
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20_000)}})
+    chain = Chain(directory.path, client)
+    assert chain.run()["news"].status == VERIFIED
+
+    def exchange() -> None:
+        client.delete("news", filter="id in [12345]", partition_name="_default")
+        insert(client, "news", "_default", random_rows([10**6], 9))
+
+    report = chain.run(mode="sync", before_verify=exchange)["news"]
+    assert report.status == FAILED
+    assert "partition '_default': 1 rows are in the target and not in the source: ids 1000000" in report.faults
