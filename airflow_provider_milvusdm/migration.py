@@ -207,6 +207,7 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
         mode=text("mode"),
         overwrite=text("overwrite"),
         take_over=value("take_over"),
+        max_deletions=text("max_deletions"),
         load_method=text("load_method"),
         plan_only=value("dry_run"),
         map_index_template=MAP_INDEX,

@@ -184,9 +184,9 @@ class MilvusParams(RowsParams):
         default="skip",
         title="If the target exists",
         description="skip leaves it as it is, append adds to it, overwrite puts the new collection in its place (or "
-        "empties the named partitions first), sync makes its ids those of the source: inserts what is missing, deletes "
-        "what the source does not have; with verify: full, rows that differ are loaded again. abandon loads nothing, "
-        "and undoes what a run left half done.",
+        "empties the named partitions first), sync makes it what the source is: inserts what is missing, deletes what "
+        "the source does not have, loads again what differs; of what an earlier run brought only the ids are compared, "
+        "unless verify is full. abandon loads nothing, and undoes what a run left half done.",
         json_schema_extra=TARGET,
     )
     overwrite: Literal["swap", "in_place"] = Field(
@@ -202,6 +202,15 @@ class MilvusParams(RowsParams):
         title="Take over",
         description="Go on with what another run left half loaded, where nobody can tell whether that run has ended: "
         "one of another Airflow, or of the command line on another host. What it should still write is refused.",
+        json_schema_extra=TARGET,
+    )
+    max_deletions: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        title="Most rows that sync may delete",
+        description="A share of the rows that the target holds in the partitions asked for. A sync that would delete "
+        "more is refused, and changes nothing: the source is often a bad copy then.",
         json_schema_extra=TARGET,
     )
     alias: OptionalText = Field(

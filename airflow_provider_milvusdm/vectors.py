@@ -108,6 +108,31 @@ class SourceRef:
 
 
 @dataclass(frozen=True)
+class SourcePosition:
+    """How far a source had come: what was there by then, a later look finds as it was, or merged, or deleted."""
+
+    history: str
+    """What else decides which rows a later look finds; only positions of one history can be compared."""
+    segment: int
+    """Name of the youngest segment, a number that grows; all up to it were finished."""
+    lsn: int
+    """Of the last operation that was taken in."""
+
+    def __str__(self) -> str:
+        return f"{self.history} {self.segment} {self.lsn}"
+
+    @classmethod
+    def parse(cls, text: str) -> SourcePosition | None:
+        """What ``str`` made of a position; None for any other text."""
+        history, *numbers = text.split(" ")
+        return cls(history, *map(int, numbers)) if len(numbers) == 2 else None
+
+    def follows(self, other: SourcePosition) -> bool:
+        """Whether the source has come from the other position to this one."""
+        return self.history == other.history and self.segment >= other.segment and self.lsn >= other.lsn
+
+
+@dataclass(frozen=True)
 class PartitionGroup:
     """What one resolve task takes: some partitions of one collection.
 
@@ -124,6 +149,8 @@ class PartitionGroup:
     one_key_space: bool = False
     """Its partitions become one: an id on rows of two of them is a duplicate."""
     unit_bytes: int = 0
+    position: SourcePosition | None = None
+    """None where the source says nothing of what it held before."""
     error: str = ""
     notes: tuple[str, ...] = ()
     """What the report has to say of the collection."""
@@ -252,6 +279,8 @@ class ResolvedGroup:
     units: tuple[LoadUnit, ...]
     own_keys: bool = False
     """Rows have keys of their own, and their ids are in the column ``source_id``."""
+    duplicate_ids: str = "error"
+    """The policy that chose among rows of one id."""
 
 
 def ranges(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
@@ -319,6 +348,8 @@ class CollectionPlan:
     units: tuple[LoadUnit, ...] = ()
     named: bool = True
     """The target has the collection's own name, or the one that ``rename`` gives it; else one had to be made up."""
+    position: SourcePosition | None = None
+    """That of the source; its history is a digest, and tells rows of the same place in the target."""
     alias: str = ""
     """Alias to switch to the target once it is verified."""
     error: str = ""

@@ -87,6 +87,7 @@ class Milvus1xDirectory:
         index_file_size: int = 1 << 30,
         version: str | None = None,
         flush_lsn: int = 0,
+        created_on: int = CLOCK,
     ) -> Table:
         """Add a collection; its `version` is the directory's unless given."""
         table = Table(
@@ -94,7 +95,7 @@ class Milvus1xDirectory:
             table_id=name,
             state=state,
             dimension=dimension,
-            created_on=CLOCK,
+            created_on=created_on,
             flag=flag,
             index_file_size=index_file_size,
             engine_type=engine,

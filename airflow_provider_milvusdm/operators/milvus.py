@@ -116,7 +116,9 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         what a run left half done.
     :param overwrite: ``swap`` drops the old collection once the new one is verified, ``in_place`` before it is loaded.
     :param take_over: go on with what another run left, where nobody can tell whether that has ended.
-    :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
+    :param max_deletions: the share of the rows in the target that ``sync`` may delete; one that would delete more is
+        refused.
+    :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` compares all vectors.
     :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
@@ -129,6 +131,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         "mode",
         "overwrite",
         "take_over",
+        "max_deletions",
         "verify",
         "load_method",
         "create_index",
@@ -142,6 +145,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         mode: str = "skip",
         overwrite: str = "swap",
         take_over: bool | str = False,
+        max_deletions: float | str = 0.1,
         verify: str = "sample",
         load_method: str = "insert",
         create_index: bool | str = True,
@@ -152,6 +156,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         super().__init__(**kwargs)
         self.mode, self.verify, self.create_index = mode, verify, create_index
         self.overwrite, self.take_over = overwrite, take_over
+        self.max_deletions = max_deletions
         self.target, self.plan_only = target, plan_only
         self.load_method = load_method
 
@@ -175,6 +180,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 create_index=parse_text(self.create_index),
                 in_place=self.overwrite == "in_place",
                 mend=self.verify == "full",
+                max_deletions=float(self.max_deletions),
                 dry_run=dry_run,
                 runs=AirflowRuns(context, take_over=parse_text(self.take_over)),
             )

@@ -67,6 +67,7 @@ COLUMNS = {
         "table_id",
         "state",
         "dimension",
+        "created_on",
         "flag",
         "engine_type",
         "index_params",

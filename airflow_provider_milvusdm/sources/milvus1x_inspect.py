@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath
 from airflow_provider_milvusdm.sources.milvus1x_catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x_log_segment import log_options
+from airflow_provider_milvusdm.sources.milvus1x_position import find_position, with_log
 from airflow_provider_milvusdm.sources.milvus1x_server import is_running
 from airflow_provider_milvusdm.sources.milvus1x_unflushed import Flushed, LogCounts, Unflushed, count_log
 from airflow_provider_milvusdm.sources.milvus1x_unlisted import (
@@ -24,7 +25,14 @@ from airflow_provider_milvusdm.sources.milvus1x_unlisted import (
     unlisted_fault,
 )
 from airflow_provider_milvusdm.sources.units import group_sizes, split_evenly, unit_bytes_within
-from airflow_provider_milvusdm.vectors import ALL_COLLECTIONS, CollectionSpec, PartitionGroup, PartitionSpec, SourceRef
+from airflow_provider_milvusdm.vectors import (
+    ALL_COLLECTIONS,
+    CollectionSpec,
+    PartitionGroup,
+    PartitionSpec,
+    SourcePosition,
+    SourceRef,
+)
 
 FLUSH_IT = (
     "Start the 1.x server once more on a copy of the directory and flush the collection, or leave these rows behind: "
@@ -51,6 +59,7 @@ class _Asked:
     """What of the log is to be replayed."""
     table_ids: Collection[str] = ()
     """Folders of its partitions."""
+    position: SourcePosition | None = None
 
     @property
     def live_bytes(self) -> int:
@@ -125,6 +134,7 @@ def inspect_catalog(
             whole=one.whole,
             one_key_space=one_key_space,
             unit_bytes=unit_bytes,
+            position=one.position,
             error=one.error,
             notes=one.notes,
         )
@@ -162,10 +172,11 @@ def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
         wanted = catalog.tags(name) if tags is None else list(dict.fromkeys(tags))
         partitions = tuple(catalog.partition(name, tag) for tag in wanted)
         lsns = catalog.flushed_lsns(name)
+        position = find_position(catalog, name)
     except SourceError as fault:
         return _Asked(name, whole, error=str(fault))
     flushed, table_ids = Flushed((tag, lsns[tag]) for tag in wanted), catalog.table_ids(name, wanted)
-    return _Asked(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids)
+    return _Asked(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids, position=position)
 
 
 def _with_log(one: _Asked, log: LogCounts, wal: AnyPath, unflushed_log: str) -> _Asked:
@@ -203,7 +214,8 @@ def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
         )
     partitions = tuple(_with_segments_of_log(partition, unflushed) for partition in one.partitions)
     note = f"replayed from the 1.x server's log: {unflushed.inserted} rows inserted, {unflushed.deleted} ids deleted"
-    return replace(one, partitions=partitions, unflushed=unflushed, notes=(*one.notes, note))
+    position = with_log(one.position, unflushed.last_lsn) if one.position else None
+    return replace(one, partitions=partitions, unflushed=unflushed, position=position, notes=(*one.notes, note))
 
 
 def _with_segments_of_log(partition: PartitionSpec, unflushed: Unflushed) -> PartitionSpec:

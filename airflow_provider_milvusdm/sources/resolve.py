@@ -59,7 +59,8 @@ def resolve_group(group: PartitionGroup, policies: RowPolicies | None = None) ->
     if faults:
         raise _joined(group.name, faults)
     resolved, units = tuple(one.resolved() for one in partitions), tuple(_units(group, partitions))
-    return ResolvedGroup(group.name, resolved, units, own_keys=policies.duplicate_ids == "remap")
+    own_keys = policies.duplicate_ids == "remap"
+    return ResolvedGroup(group.name, resolved, units, own_keys, policies.duplicate_ids)
 
 
 def _units(group: PartitionGroup, partitions: Sequence[_Partition]) -> Iterator[LoadUnit]:

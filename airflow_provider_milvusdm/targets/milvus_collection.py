@@ -23,6 +23,7 @@ from airflow_provider_milvusdm.targets.milvus_mark import (
     Mark,
     new_mark,
     pack_counts,
+    refuse_other_mark,
     restore_mark,
     set_mark,
     unpack_counts,
@@ -38,7 +39,8 @@ from airflow_provider_milvusdm.targets.milvus_rows import (
     side_by_side,
 )
 from airflow_provider_milvusdm.targets.milvus_runs import Runs, SingleRun
-from airflow_provider_milvusdm.targets.milvus_sync import Changes
+from airflow_provider_milvusdm.targets.milvus_seen import seen_by
+from airflow_provider_milvusdm.targets.milvus_sync import MAX_DELETIONS, Changes
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
     CollectionPlan,
@@ -61,6 +63,7 @@ def create_collection(
     create_index: bool = True,
     in_place: bool = False,
     mend: bool = False,
+    max_deletions: float = MAX_DELETIONS,
     dry_run: bool = False,
     runs: Runs | None = None,
 ) -> CreatedCollection:
@@ -69,8 +72,8 @@ def create_collection(
     A collection that is made has a name of its own until it is verified. ``mode`` (``skip``, ``append``,
     ``overwrite``, ``sync``) acts only where the collection, or the partitions that were named, exist; ``in_place``
     has ``overwrite`` drop the old collection first. What an earlier run of the same source left half loaded is gone on
-    with, unless ``mode`` is ``overwrite``. ``mend``: ``sync`` compares vectors too. A dry run only says what would be
-    done. ``runs`` knows whether other runs have ended.
+    with, unless ``mode`` is ``overwrite``. ``mend``: ``sync`` compares all vectors. ``max_deletions``: the share of the
+    rows that it may delete. A dry run only says what would be done. ``runs`` knows whether other runs have ended.
     """
     options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
     settings = settings or CollectionSettings()
@@ -78,7 +81,12 @@ def create_collection(
     if not dry_run and settle(case):
         case = study(client, plan, settings, options)
     action = decide(case)
-    created = CreatedCollection(plan.name, action, planned=True) if dry_run else _Creation(case, mend).do(action)
+    changes = Changes(case, mend=mend, max_deletions=max_deletions)
+    if dry_run:
+        foreseen = changes.foresee() if action == "synced" else ()
+        created = CreatedCollection(plan.name, action, planned=True, notes=foreseen)
+    else:
+        created = _Creation(case, changes).do(action)
     return replace(created, notes=(*notes(case, action), *created.notes))
 
 
@@ -100,8 +108,8 @@ def settle(case: Case) -> bool:
 class _Creation:
     """One collection being made ready."""
 
-    def __init__(self, case: Case, mend: bool) -> None:
-        self.case, self.mend = case, mend
+    def __init__(self, case: Case, changes: Changes) -> None:
+        self.case, self.changes = case, changes
         self.client, self.plan, self.target, self.existing = case.client, case.plan, case.target, case.existing
         self.keyed, self.wanted = case.keyed, case.wanted
 
@@ -131,7 +139,7 @@ class _Creation:
         before = unpack_counts(self.wanted, mark)
         return CreatedCollection(self.plan.name, action, before, incarnation=mark.incarnation, **others)
 
-    def _mark(self, action: str, before: Mapping[str, int]) -> Mark:
+    def _mark(self, action: str, before: Mapping[str, int], seen: str = "") -> Mark:
         """Mark the collection as being loaded: what an earlier run still does to it is refused from here on."""
         former = self.existing.mark if self.existing else None
         mark = new_mark(
@@ -142,6 +150,7 @@ class _Creation:
             run=self.case.options.runs.own,
             **pack_counts(self.wanted, before),
             previous=former.finished_source if former else "",
+            seen=seen,
         )
         set_mark(self.client, self.target.name, mark)
         return mark
@@ -179,18 +188,14 @@ class _Creation:
         before = unpack_counts(self.wanted, existing.mark) if existing.mark else {}
         return CreatedCollection(self.plan.name, "kept", before, units=(), kept=kept)
 
-    def _there(self, existing: Existing) -> frozenset[str]:
-        """The partitions, or partition keys, that may hold rows already."""
-        return frozenset(self.wanted) if self.keyed else existing.partitions
-
     def _sync(self, existing: Existing) -> CreatedCollection:
         await_jobs(self.client, self.target.name)
         with self._searchable():
-            changes = Changes(self.client, self.plan, self._there(existing), mend=self.mend)
-            changes.find()
-            created = changes.created()
-            marked = self._mark_and_create(created.action, created.before, existing)
-            changes.delete_surplus()
+            self.changes.find()
+            created = self.changes.created()
+            refuse_other_mark(self.client, self.target.name, existing.mark.incarnation if existing.mark else "")
+            marked = self._mark_and_create(created.action, created.before, existing, seen_by(self.plan))
+            self.changes.delete_surplus(marked.incarnation)
         return replace(created, incarnation=marked.incarnation)
 
     def _append(self, existing: Existing) -> CreatedCollection:
@@ -221,8 +226,10 @@ class _Creation:
         for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
             self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
 
-    def _mark_and_create(self, action: str, before: Mapping[str, int], existing: Existing) -> CreatedCollection:
-        mark = self._mark(action, before)
+    def _mark_and_create(
+        self, action: str, before: Mapping[str, int], existing: Existing, seen: str = ""
+    ) -> CreatedCollection:
+        mark = self._mark(action, before, seen)
         try:
             self._create_partitions(existing.partitions)
         except TargetError:

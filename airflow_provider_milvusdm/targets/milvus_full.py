@@ -62,6 +62,13 @@ def compare_all(
     return comparison.done.rows, comparison.faults()
 
 
+def compare_ids(client: MilvusClient, plan: CollectionPlan, created: CreatedCollection, mark: Mark) -> list[str]:
+    """A fault for each partition with ids that the source lacks; where counts are equal, none is missing either."""
+    comparison = _Comparison(client, plan, created, _last(mark, None), None)
+    comparison.compare_ids()
+    return comparison.faults()
+
+
 def _last(mark: Mark, store: CheckpointStore | None) -> Compared:
     fresh, found = Compared(mark.source, mark.incarnation), store.get(CHECKPOINT) if store is not None else None
     if not found:

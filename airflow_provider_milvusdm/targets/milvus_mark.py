@@ -55,6 +55,9 @@ class Mark:
     """To be made once it has its name: they stood for a collection that was dropped for it."""
     previous: str = ""
     """``source`` of the mark that this one took the place of."""
+    seen: str = ""
+    """What of the source the target holds bit for bit once the load is complete, see
+    :mod:`airflow_provider_milvusdm.targets.milvus_seen`."""
 
     @property
     def is_loading(self) -> bool:
@@ -98,6 +101,19 @@ def read_mark(properties: Mapping[str, str]) -> Mark | None:
 
 def set_mark(client: MilvusClient, collection: str, mark: Mark) -> None:
     client.alter_collection_properties(collection, mark.properties())
+
+
+def refuse_other_mark(client: MilvusClient, collection: str, incarnation: str) -> None:
+    """Refuse to go on with a collection that another run has marked since; empty: one that carried no mark."""
+    mark = read_mark(client.describe_collection(collection).get("properties", {}))
+    found = mark.incarnation if mark else ""
+    if found != incarnation:
+        raise TargetError(
+            f"another run has begun to write into collection {collection!r} of the target",
+            expected=f"a mark with incarnation {incarnation}" if incarnation else "no mark",
+            found=f"one with incarnation {found}" if found else "none",
+            cure="Wait for it to end, and start a new run.",
+        )
 
 
 def restore_mark(client: MilvusClient, collection: str, mark: Mark | None) -> None:

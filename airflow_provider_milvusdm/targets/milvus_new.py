@@ -22,6 +22,7 @@ from airflow_provider_milvusdm.targets.milvus_mark import (
 )
 from airflow_provider_milvusdm.targets.milvus_own_name import own_name
 from airflow_provider_milvusdm.targets.milvus_partitions import make_partitions
+from airflow_provider_milvusdm.targets.milvus_seen import seen_by
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, CreatedCollection
 
 
@@ -39,6 +40,7 @@ def create(case: Case, action: str) -> CreatedCollection:
         run=case.options.runs.own,
         settings=case.new.digest,
         aliases=_aliases(case, in_place=in_place),
+        seen=seen_by(case.plan),
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
     )
     created = _adopt(case, _make(case, mark), mark, action)

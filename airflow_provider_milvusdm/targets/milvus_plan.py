@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
@@ -14,6 +16,7 @@ from airflow_provider_milvusdm.vectors import (
     CollectionPlan,
     PartitionGroup,
     ResolvedGroup,
+    SourcePosition,
     TargetCollection,
 )
 
@@ -92,8 +95,26 @@ def _plan(
         partitions=partitions,
         partition_names=partition_names,
         units=units,
+        position=_position(first, found, own_tags, target, rename),
         notes=first.notes + tuple(note for partition in partitions for note in partition.notes),
     )
+
+
+def _position(
+    group: PartitionGroup,
+    resolved: Sequence[ResolvedGroup],
+    tags: Sequence[str],
+    target: TargetCollection,
+    rename: Mapping[str, str],
+) -> SourcePosition | None:
+    """The source's position; its history tells rows that were chosen or placed otherwise from these."""
+    if group.position is None:
+        return None
+    renamed = sorted((name, other) for name, other in rename.items() if name.startswith(f"{group.name}/"))
+    asked = None if group.whole else sorted(tags)
+    policies = sorted({one.duplicate_ids for one in resolved})
+    chosen = (group.position.history, asked, renamed, policies, target.partition_field)
+    return replace(group.position, history=blake2b(repr(chosen).encode(), digest_size=8).hexdigest())
 
 
 def _tags(groups: Sequence[PartitionGroup], name: str) -> list[str]:

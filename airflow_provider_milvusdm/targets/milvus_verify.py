@@ -24,7 +24,7 @@ from airflow_provider_milvusdm.targets.milvus_alias import switch_alias
 from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus_estimate import estimate_target
 from airflow_provider_milvusdm.targets.milvus_existing import find_existing
-from airflow_provider_milvusdm.targets.milvus_full import compare_all
+from airflow_provider_milvusdm.targets.milvus_full import compare_all, compare_ids
 from airflow_provider_milvusdm.targets.milvus_index import index_for, is_loaded, refresh, searchable
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_publish import publish
@@ -256,8 +256,15 @@ class _Verification:
         if verify == "full" and not self.target.auto_id:
             return compare_all(self.client, self.plan, self.created, mark, store)
         if verify == "sample" and not self.target.auto_id:
-            return compare_sample(self.client, self.plan, self.created.before)
+            rows, faults = compare_sample(self.client, self.plan, self.created.before)
+            return rows, [*faults, *self._compare_ids()]
         return 0, []
+
+    def _compare_ids(self) -> list[str]:
+        """After a sync: an application may have written while it ran, and exchanged rows that the counts don't tell."""
+        if self.created.action != "synced":
+            return []
+        return compare_ids(self.client, self.plan, self.created, self._mark())
 
     def _not_compared(self, verify: str) -> tuple[str, ...]:
         if not self.target.auto_id or verify not in ("sample", "full"):

@@ -155,10 +155,12 @@ def load(client: MilvusClient, unit: LoadUnit, values: dict[str, Any], moment: i
         return None
 
 
-def create(client: MilvusClient, plan: CollectionPlan, mode: str, moment: int = 0) -> CreatedCollection | None:
-    """Create the target of `plan`; None where it was killed."""
+def create(
+    client: MilvusClient, plan: CollectionPlan, mode: str, moment: int = 0, **options: Any
+) -> CreatedCollection | None:
+    """Create the target of `plan`; None where it was killed. Options are those of `create_collection`."""
     fused: Any = FusedClient(client, Fuse(moment))
     try:
-        return create_collection(fused, plan, mode)
+        return create_collection(fused, plan, mode, **options)
     except KilledError:
         return None

@@ -103,6 +103,22 @@ def test_row_numbers_that_are_there_already_are_refused_with_id_offset(lite_clie
     assert stored(lite_client, "news") == {"_default": rows(range(ROWS), VECTORS)}
 
 
+def test_a_sync_compares_the_vectors_of_files_unless_they_are_those_of_the_last(lite_client, tmp_path, kind):
+    def write(vectors: np.ndarray) -> PartitionGroup:
+        if kind == "hdf5":
+            return inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": vectors, "ids": IDS}))
+        return inspect_faiss(write_index(tmp_path / "a.index", make_index("IDMap2,Flat", vectors, IDS)))
+
+    migrate(lite_client, write(VECTORS))
+    changed = VECTORS.copy()
+    changed[[0, 7, -1]] *= 2
+    for vectors, known, mended in [(VECTORS, True, 0), (changed, False, 3), (changed, True, 0), (VECTORS, False, 3)]:
+        report = migrate(lite_client, write(vectors), "sync", verify="counts")
+        assert (report.status, report.notes[-1]) == (VERIFIED, f"0 rows to insert, 0 deleted, {mended} to mend")
+        assert any(f"{ROWS} rows were compared by id alone" in note for note in report.notes) == known
+        assert stored(lite_client, "news") == {"_default": rows(IDS, vectors)}
+
+
 def as_strings(bits: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(bits).view(f"S{bits.shape[1]}")[:, 0]
 

@@ -8,7 +8,7 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.targets import milvus_rows
 from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, read_rows, stream_ids
 from airflow_provider_milvusdm.vectors import TargetCollection
-from tests.collections_2x import make_collection
+from tests.collections_2x import insert, make_collection
 from tests.directories import random_rows
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 2
@@ -38,3 +38,15 @@ def test_rows_are_found_by_id_and_partition(client: MilvusClient, monkeypatch: p
             assert sorted(existing_ids(client, NEWS, partition, asked)) == sorted(expected)
             found = read_rows(client, NEWS, partition, asked, most=2)
             assert found == {row_id: (vector,) for row_id, vector in expected.items()}
+
+
+def test_rows_are_found_beside_ids_that_stand_on_several(server_client: MilvusClient) -> None:
+    rows = random_rows(range(20), 1)
+    make_collection(server_client, "news", {"_default": rows}, loaded=True)
+    for seed in (2, 3):
+        insert(server_client, "news", "_default", random_rows([3, 4], seed))
+    assert sorted(existing_ids(server_client, NEWS, "_default", range(25))) == list(range(20))
+    found = read_rows(server_client, NEWS, "_default", range(25))
+    assert {row_id: found[row_id] for row_id in rows if row_id not in (3, 4)} == {
+        row_id: (vector,) for row_id, vector in rows.items() if row_id not in (3, 4)
+    }
