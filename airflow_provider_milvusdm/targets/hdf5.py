@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport, PartitionReport
+from airflow_provider_milvusdm.sources import source_of
 from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
@@ -47,6 +48,11 @@ class ExportUnit:
     def label(self) -> str:
         return f"{self.collection.name}/{self.partition}"
 
+    @property
+    def digest(self) -> str:
+        """Of its rows' places, wherever they go: what it is known by."""
+        return hashlib.blake2b(f"{self.label}\0{self.slices!r}".encode(), digest_size=16).hexdigest()
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -72,7 +78,8 @@ def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit
         path = folder / plan.target.name / f"{plan.partition_names[partition.tag]}.h5"
         pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
         slices = tuple(piece for _, piece in pieces)
-        source = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
+        whole = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
+        source = source_of(whole, slices)
         yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices)
 
 
