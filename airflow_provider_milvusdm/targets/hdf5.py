@@ -216,7 +216,7 @@ def verify_export(
         for one in exported
         if counts[one.partition] != (one.rows, one.digest)
     ]
-    wrong += changes
+    wrong += [*_left_behind(exported), *changes]
     seconds, rows = sum(one.seconds for one in exported), sum(one.rows for one in exported)
     return CollectionReport(
         plan.name,
@@ -244,6 +244,13 @@ def verify_export(
         notes=plan.notes,
         faults=tuple(wrong),
     )
+
+
+def _left_behind(exported: Sequence[Exported]) -> Iterator[str]:
+    """Files that a job over the whole folder would load, too."""
+    paths = {Path(one.path) for one in exported}
+    for path in sorted({path for folder in {path.parent for path in paths} for path in folder.glob("*.h5")} - paths):
+        yield f"{path}: of an earlier try of this run, of a partition that is not exported now: remove it"
 
 
 def _read_back(path: Path) -> tuple[int, str]:
