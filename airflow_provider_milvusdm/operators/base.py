@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 FAULT = "fault"
 REPORT = "report"
-RESULT = "result"
 LABEL_LENGTH = 250
 """Of a map index: Airflow's column has no room for more, and PostgreSQL and MySQL refuse what is longer."""
 DIGEST_BYTES = 4
@@ -108,12 +107,12 @@ class MigrationOperator(BaseOperator):
             raise
 
     def _leave_fault(self, context: Context, fault: str) -> None:
-        reference = self.hand_in(context, {"collection": self.collection_name, "fault": fault}, FAULT)
+        reference = self.hand_in(context, {"collection": self.collection_name, "fault": fault})
         context["ti"].xcom_push(key=FAULT, value=reference)
 
-    def hand_in(self, context: Context, manifest: Any, key: str = RESULT) -> Reference:
+    def hand_in(self, context: Context, manifest: Any) -> Reference:
         """A reference to this task's result."""
-        return hand_in(context["ti"], key, manifest, self.collection_name, self.answers)
+        return hand_in(context["ti"], manifest, self.collection_name, self.answers)
 
 
 class MilvusOperator(MigrationOperator):

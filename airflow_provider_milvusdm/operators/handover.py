@@ -18,20 +18,22 @@ from airflow_provider_milvusdm.exceptions import MilvusdmError
 Reference = dict[str, Any]
 """``task``, ``map_index``, ``xcom``: where it is; of a result also its ``collection``, and ``of``: what it answers."""
 NOT_MAPPED = -1
+KEY_BYTES = 8
 
 
 def hand_out(instance: Any, manifests: Iterable[Any]) -> list[Reference]:
-    """References to ``manifests``, to be mapped over; their keys are of this try alone."""
-    token = secrets.token_hex(4)
-    return [_put(instance, f"{token}-{number}", manifest) for number, manifest in enumerate(manifests)]
+    """References to ``manifests``, to be mapped over."""
+    return [_put(instance, manifest) for manifest in manifests]
 
 
-def hand_in(instance: Any, key: str, manifest: Any, collection: str, of: str) -> Reference:
-    """A reference to a task's result, which is an answer to ``of``; ``key`` tells the results of one task apart."""
-    return _put(instance, f"{key}_manifest", manifest) | {"collection": collection, "of": of}
+def hand_in(instance: Any, manifest: Any, collection: str, of: str) -> Reference:
+    """A reference to a task's result, which is an answer to ``of``."""
+    return _put(instance, manifest) | {"collection": collection, "of": of}
 
 
-def _put(instance: Any, key: str, manifest: Any) -> Reference:
+def _put(instance: Any, manifest: Any) -> Reference:
+    """A key is of one try alone: an attempt that was given up, and wakes, puts nothing under another's."""
+    key = secrets.token_hex(KEY_BYTES)
     instance.xcom_push(key=key, value=manifest)
     place = {} if instance.map_index in (None, NOT_MAPPED) else {"map_index": instance.map_index}
     return {"task": instance.task_id, "xcom": key, **place}

@@ -138,8 +138,8 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
             changes = {group.name: str(fault) for group in before}
         for change in changes.values():
             self.log.warning("%s", change)
-        found = ({"collection": name, FAULT: change} for name, change in changes.items())
-        return [hand_in(context["ti"], f"change_{n}", one, one["collection"], "") for n, one in enumerate(found)]
+        found = [{"collection": name, FAULT: change} for name, change in changes.items()]
+        return [hand_in(context["ti"], change, change["collection"], self.answers) for change in found]
 
 
 class Milvus1xSegmentOperator(SegmentOperator):
