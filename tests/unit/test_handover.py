@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from airflow_provider_milvusdm.operators.milvus import (
 )
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
 from airflow_provider_milvusdm.report import CollectionReport
+from airflow_provider_milvusdm.sources import source_of
 from airflow_provider_milvusdm.sources.units import cut_units
 from airflow_provider_milvusdm.targets import hdf5, milvus_collection, milvus_import, milvus_verify
 from airflow_provider_milvusdm.targets.hdf5 import Exported, ExportUnit
@@ -42,7 +43,8 @@ from airflow_provider_milvusdm.vectors import (
 )
 from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
-from tests.milvus1x_log import Log
+from tests.milvus1x_log import DELETE, Log
+from tests.unit.reading import read_rows, resolve
 from tests.xcom import RETURNED, XComs
 
 STAMP = "0123456789abcdef" * 2
@@ -281,3 +283,18 @@ def test_every_mapped_steps_label_is_cut(tmp_path: Path) -> None:
     exports = xcoms.run(Hdf5UnitsOperator(task_id="units", collections=[plan], data_dir=str(tmp_path), run="run"))
     tasks += [Hdf5ExportOperator(task_id="export", unit=xcoms.manifest(unit)) for unit in exports]
     assert max(len(task.label) for task in tasks) == 250
+
+
+def test_a_unit_says_of_the_log_what_its_own_partitions_need_and_reads_the_same(tmp_path: Path) -> None:
+    ids = {"_default": range(9), "a/b 新": range(10, 19), "c": range(30, 39)}
+    path = write_directory(tmp_path / "milvus", {"news": ids}).path
+    log = Log(path / "wal")
+    log.add(DELETE, "news", ids=(1,))
+    log.add(DELETE, "news", "c", ids=(32,))
+    log.insert("news", "a/b 新", [20, 21], np.ones((2, 8), np.float32))
+    log.write()
+    [group] = resolve(path, partitions="partition_key", unit_bytes=1)
+    units = [replace(unit, source=source_of(unit.source, unit.slices)) for unit in group.units]
+    for unit in units:
+        assert set(unit.source.options["flushed"]) == {piece.partition for piece in unit.slices}
+    assert read_rows(units) == read_rows(group.units)
