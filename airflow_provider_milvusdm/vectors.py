@@ -6,7 +6,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from airflow_provider_milvusdm.manifest import from_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -251,6 +256,28 @@ class LoadUnit:
 
 
 @dataclass(frozen=True)
+class _AlikeUnits:
+    """Load units that differ in their slices alone."""
+
+    unit: LoadUnit
+    slices: tuple[tuple[Slice, ...], ...]
+
+
+def _pack(units: tuple[LoadUnit, ...]) -> tuple[_AlikeUnits, ...]:
+    runs = groupby(units, lambda unit: replace(unit, slices=()))
+    return tuple(_AlikeUnits(alike, tuple(unit.slices for unit in run)) for alike, run in runs)
+
+
+def _unpack(packed: Any) -> tuple[LoadUnit, ...]:
+    runs = from_json(tuple[_AlikeUnits, ...], packed)
+    return tuple(replace(run.unit, slices=slices) for run in runs for slices in run.slices)
+
+
+PackedUnits: TypeAlias = Annotated[tuple[LoadUnit, ...], BeforeValidator(_unpack), PlainSerializer(_pack)]
+"""Load units, which in JSON have what they share once."""
+
+
+@dataclass(frozen=True)
 class ResolvedPartition:
     """A partition whose segments were opened, its ids read and its vectors checked."""
 
@@ -276,7 +303,7 @@ class ResolvedGroup:
 
     name: str
     partitions: tuple[ResolvedPartition, ...]
-    units: tuple[LoadUnit, ...]
+    units: PackedUnits
     own_keys: bool = False
     """Rows have keys of their own, and their ids are in the column ``source_id``."""
     duplicate_ids: str = "error"
@@ -345,7 +372,7 @@ class CollectionPlan:
     partitions: tuple[ResolvedPartition, ...] = ()
     partition_names: Mapping[str, str] = field(default_factory=dict)
     """Target partition of each tag; the tag itself where it becomes a partition key."""
-    units: tuple[LoadUnit, ...] = ()
+    units: PackedUnits = ()
     named: bool = True
     """The target has the collection's own name, or the one that ``rename`` gives it; else one had to be made up."""
     position: SourcePosition | None = None
@@ -384,7 +411,7 @@ class CreatedCollection:
     """By target partition; the partitions that are not in it are left as they are."""
     upsert: bool = False
     planned: bool = False
-    units: tuple[LoadUnit, ...] | None = None
+    units: PackedUnits | None = None
     """What to load in place of the plan's units, where the target holds some rows already."""
     kept: Mapping[str, int] = field(default_factory=dict)
     """How many it holds, by target partition; they are not counted in ``before``."""

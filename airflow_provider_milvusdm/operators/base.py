@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,14 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 from airflow_provider_milvusdm.exceptions import MilvusdmError, VerificationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.manifest import from_json, to_json
+from airflow_provider_milvusdm.operators.handover import (
+    Reference,
+    all_values,
+    hand_in,
+    is_reference,
+    pull,
+    pull_all,
+)
 from airflow_provider_milvusdm.operators.object_storage import open_import_store, open_url
 from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
 from airflow_provider_milvusdm.sources.files import local_path, open_urls_with
@@ -26,6 +35,9 @@ if TYPE_CHECKING:
 
 FAULT = "fault"
 REPORT = "report"
+LABEL_LENGTH = 250
+"""Of a map index: Airflow's column has no room for more, and PostgreSQL and MySQL refuse what is longer."""
+DIGEST_BYTES = 4
 
 open_urls_with(open_url)
 
@@ -35,21 +47,52 @@ class MigrationOperator(BaseOperator):
 
     An error of this package, or a connection that Airflow doesn't know, fails the task at once, for no retry can
     mend it; any other error is retried. Each is left in XCom under ``fault`` so that the steps behind can name it.
+
+    Steps return references to manifests (see :mod:`airflow_provider_milvusdm.operators.handover`), and take
+    references as well as manifests.
     """
+
+    taken = ""
+    """Key of the reference that a mapped task was given."""
 
     @abstractmethod
     def step(self, context: Context) -> Any:
-        """Do the step and return its manifest."""
+        """Do the step and return references to its manifests."""
+
+    @property
+    def subject(self) -> str:
+        """What this mapped task is about."""
+        return self.task_id
 
     @property
     def label(self) -> str:
-        """What this mapped task is about: its map index, readable."""
-        return self.task_id
+        """Its map index, readable."""
+        return cut_label(self.subject)
+
+    @property
+    def answers(self) -> str:
+        """What its result is an answer to: those behind it take no other."""
+        return self.taken
 
     @property
     def collection_name(self) -> str:
         """The source's name of the collection that this task is about."""
         return ""
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: Any = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """As Airflow's; of a mapped task's reference its manifest, so that its map index is readable from the start."""
+        if is_reference(content):
+            self.taken = content["xcom"]
+            return pull(context["ti"], content)
+        if isinstance(content, list) and all(map(is_reference, content)):
+            return content
+        return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
         try:
@@ -64,7 +107,12 @@ class MigrationOperator(BaseOperator):
             raise
 
     def _leave_fault(self, context: Context, fault: str) -> None:
-        context["ti"].xcom_push(key=FAULT, value={"collection": self.collection_name, "fault": fault})
+        reference = self.hand_in(context, {"collection": self.collection_name, "fault": fault})
+        context["ti"].xcom_push(key=FAULT, value=reference)
+
+    def hand_in(self, context: Context, manifest: Any) -> Reference:
+        """A reference to this task's result."""
+        return hand_in(context["ti"], manifest, self.collection_name, self.answers)
 
 
 class MilvusOperator(MigrationOperator):
@@ -124,7 +172,7 @@ class CollectionOperator(MigrationOperator):
         self.collection = collection
 
     @property
-    def label(self) -> str:
+    def subject(self) -> str:
         return self.collection_name
 
     @property
@@ -146,30 +194,37 @@ class CollectionVerifyOperator(CollectionOperator):
         self.faults, self.changes = faults, changes
 
     @abstractmethod
-    def report(
-        self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
-    ) -> CollectionReport:
+    def report(self, plan: CollectionPlan, changes: Sequence[str], context: Context) -> CollectionReport:
         """Verify and report; faults are reported, not raised.
 
         ``changes``: what of the source is not as it was when it was inspected.
         """
 
-    def step(self, context: Context) -> dict[str, Any]:
-        faults = [fault["fault"] for some in self.faults for fault in self.of_collection(some)]
-        changes = [change["fault"] for change in self.of_collection(self.changes)]
+    def step(self, context: Context) -> Reference:
+        changes = [change["fault"] for change in self.results(context, self.changes)]
         if self.changes is None:
             changes.append("nobody looked whether the source changed: see the log of check_source")
-        report = self.report(from_json(CollectionPlan, self.collection), faults, changes, context)
-        manifest: dict[str, Any] = to_json(report)
-        context["ti"].xcom_push(key=REPORT, value=manifest)
+        report = self.report(from_json(CollectionPlan, self.collection), changes, context)
+        reference = self.hand_in(context, to_json(report))
+        context["ti"].xcom_push(key=REPORT, value=reference)
         self.log.info("\n%s", render(Report((report,))))
         if report.status == FAILED:
             raise VerificationError(f"collection {report.collection!r} failed:\n" + "\n".join(report.faults))
-        return manifest
+        return reference
 
-    def of_collection(self, xcoms: Any) -> list[Any]:
-        """Those of the manifests that are about this collection."""
-        return [value for value in all_values(xcoms) if value["collection"] == self.collection_name]
+    def results(self, context: Context, xcoms: Any, of: Container[str] | None = None) -> list[Any]:
+        """What mapped tasks handed in about this collection, in answer to one of ``of``."""
+        about = [value for value in all_values(xcoms) if _collection_of(value) == self.collection_name]
+        return pull_all(context["ti"], about, of)
+
+    def found_faults(self, context: Context, of: Container[str]) -> list[str]:
+        """What the tasks said that failed in answer to one of ``of``."""
+        return [fault["fault"] for some in self.faults for fault in self.results(context, some, of)]
+
+
+def _collection_of(result: Mapping[str, Any]) -> Any:
+    """Of a reference or a manifest: :class:`CreatedCollection` has it under ``name``."""
+    return result.get("collection", result.get("name"))
 
 
 def run_folder(folder: str, run: str) -> Path:
@@ -177,16 +232,19 @@ def run_folder(folder: str, run: str) -> Path:
     return Path(local_path(folder)).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", run)
 
 
-def all_values(xcoms: Any) -> list[Any]:
-    """The values that a (mapped) upstream task left, those that failed or were skipped left out."""
-    if xcoms is None or isinstance(xcoms, Mapping):
-        return [xcoms] if xcoms else []
-    return [value for value in xcoms[:] if value is not None]
-
-
-def faults_by_collection(xcoms: Any) -> dict[str, str]:
+def faults_by_collection(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """What tasks that failed left under ``fault``, all of one collection together."""
     faults: dict[str, list[str]] = {}
-    for fault in all_values(xcoms):
+    for fault in found:
         faults.setdefault(fault["collection"], []).append(fault["fault"])
     return {name: "\n".join(texts) for name, texts in faults.items()}
+
+
+def cut_label(text: str) -> str:
+    """A text as a map index: one too long keeps its beginning and its end, and a digest of all tells it from others."""
+    if len(text) <= LABEL_LENGTH:
+        return text
+    digest = hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
+    kept = LABEL_LENGTH - len(digest) - 2
+    end = kept // 2
+    return f"{text[: kept - end]}…{digest}…{text[-end:]}"

@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.config import read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifest import parse_text, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.operators.handover import Reference, hand_out
 from airflow_provider_milvusdm.params import CollectionParameter
 from airflow_provider_milvusdm.sources.files import AnyPath, local_path, source_path
 from airflow_provider_milvusdm.vectors import DEFAULT_PARTITION, PartitionGroup
@@ -68,7 +69,7 @@ class FilesInspectOperator(MigrationOperator):
     def inspect(self, **target: Any) -> list[PartitionGroup]:
         """Inspect the files."""
 
-    def step(self, context: Context) -> list[dict[str, Any]]:
+    def step(self, context: Context) -> list[Reference]:
         from airflow.sdk.configuration import conf
 
         parameter = read_params(CollectionParameter, parse_text(self.collection_parameter) or {})
@@ -85,7 +86,7 @@ class FilesInspectOperator(MigrationOperator):
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]
         for group in groups:
             self.log.info("%s: %s", group.label, "; ".join(group.notes) or "ready")
-        return [to_json(group) for group in groups]
+        return hand_out(context["ti"], map(to_json, groups))
 
 
 class Hdf5InspectOperator(FilesInspectOperator):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
-from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, all_values, run_folder
+from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.handover import Reference, hand_out, pull_all
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.vectors import CollectionPlan
 
@@ -37,15 +39,15 @@ class Hdf5UnitsOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.collections, self.data_dir, self.run, self.plan_only = collections, data_dir, run, plan_only
 
-    def step(self, context: Context) -> list[dict[str, Any]]:
+    def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.hdf5 import export_units
 
         folder = run_folder(self.data_dir, self.run)
-        plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
+        plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
         if parse_text(self.plan_only):
             return []
         self.log.info("files go to %s", folder)
-        return [to_json(unit) for unit in export_units(plans, folder)]
+        return hand_out(context["ti"], map(to_json, export_units(plans, folder)))
 
 
 class Hdf5ExportOperator(MigrationOperator):
@@ -61,20 +63,25 @@ class Hdf5ExportOperator(MigrationOperator):
         self.unit = unit
 
     @property
-    def label(self) -> str:
+    def subject(self) -> str:
         return f"{self.collection_name}/{self.unit['partition']}"
 
     @property
     def collection_name(self) -> str:
         return str(self.unit["collection"]["name"])
 
-    def step(self, context: Context) -> dict[str, Any]:
+    @property
+    def answers(self) -> str:
+        from airflow_provider_milvusdm.targets.hdf5 import ExportUnit
+
+        return from_json(ExportUnit, self.unit).digest
+
+    def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.targets.hdf5 import ExportUnit, export_partition
 
         exported = export_partition(from_json(ExportUnit, self.unit))
         self.log.info("%s: %d rows in %.1f s", exported.path, exported.rows, exported.seconds)
-        manifest: dict[str, Any] = to_json(exported)
-        return manifest
+        return self.hand_in(context, to_json(exported))
 
 
 class Hdf5VerifyOperator(CollectionVerifyOperator):
@@ -90,12 +97,11 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         super().__init__(**kwargs)
         self.exported, self.plan_only = exported, plan_only
 
-    def report(
-        self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
-    ) -> CollectionReport:
-        from airflow_provider_milvusdm.targets.hdf5 import Exported, planned_export, verify_export
+    def report(self, plan: CollectionPlan, changes: Sequence[str], context: Context) -> CollectionReport:
+        from airflow_provider_milvusdm.targets.hdf5 import Exported, export_units, planned_export, verify_export
 
         if parse_text(self.plan_only):
             return planned_export(plan)
-        exported = [from_json(Exported, one) for one in self.of_collection(self.exported)]
-        return verify_export(plan, exported, faults, changes)
+        units = {unit.digest for unit in export_units([plan], Path())}
+        exported = [from_json(Exported, one) for one in self.results(context, self.exported, units)]
+        return verify_export(plan, exported, self.found_faults(context, units), changes)

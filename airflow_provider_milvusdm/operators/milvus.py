@@ -21,9 +21,9 @@ from airflow_provider_milvusdm.operators.base import (
     CollectionVerifyOperator,
     MigrationOperator,
     MilvusOperator,
-    all_values,
     faults_by_collection,
 )
+from airflow_provider_milvusdm.operators.handover import Reference, hand_out, keys_of, pull_all
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport, Report, render
 from airflow_provider_milvusdm.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.triggers.milvus import MilvusImportTrigger
@@ -92,20 +92,21 @@ class MilvusPlanOperator(MigrationOperator):
         self.rename, self.id_field, self.vector_field = rename, id_field, vector_field
         self.auto_id, self.alias = auto_id, alias
 
-    def step(self, context: Context) -> list[dict[str, Any]]:
+    def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
 
+        instance, asked = context["ti"], keys_of(self.groups)
         plans = plan_collections(
-            [from_json(PartitionGroup, group) for group in all_values(self.groups)],
-            [from_json(ResolvedGroup, group) for group in all_values(self.resolved)],
-            faults_by_collection(self.faults),
+            [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
+            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, asked)],
+            faults_by_collection(pull_all(instance, self.faults, asked)),
             rename=parse_text(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,
             auto_id=self.auto_id,
             alias=parse_text(self.alias),
         )
-        return [to_json(plan) for plan in plans]
+        return hand_out(instance, map(to_json, plans))
 
 
 class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
@@ -160,7 +161,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         self.target, self.plan_only = target, plan_only
         self.load_method = load_method
 
-    def step(self, context: Context) -> dict[str, Any]:
+    def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.operators.runs import AirflowRuns
         from airflow_provider_milvusdm.targets.milvus_collection import create_collection
         from airflow_provider_milvusdm.targets.milvus_import import check_import
@@ -185,8 +186,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 runs=AirflowRuns(context, take_over=parse_text(self.take_over)),
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
-        manifest: dict[str, Any] = to_json(created)
-        return manifest
+        return self.hand_in(context, to_json(created))
 
 
 class MilvusUnitsOperator(MigrationOperator):
@@ -202,15 +202,16 @@ class MilvusUnitsOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.collections, self.created = collections, created
 
-    def step(self, context: Context) -> list[dict[str, Any]]:
+    def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.milvus_units import address_units
 
+        instance, planned = context["ti"], keys_of(self.collections)
         units = address_units(
-            [from_json(CollectionPlan, plan) for plan in all_values(self.collections)],
-            [from_json(CreatedCollection, created) for created in all_values(self.created)],
+            [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)],
+            [from_json(CreatedCollection, created) for created in pull_all(instance, self.created, planned)],
         )
-        again = context["ti"].try_number > 1  # the load tasks of the first time may have been of other units
-        return [to_json(replace(unit, upsert=unit.upsert or again)) for unit in units]
+        again = instance.try_number > 1  # the load tasks of the first time may have been of other units
+        return hand_out(instance, (to_json(replace(unit, upsert=unit.upsert or again)) for unit in units))
 
 
 class MilvusLoadOperator(MilvusOperator):
@@ -238,14 +239,18 @@ class MilvusLoadOperator(MilvusOperator):
         self.unit, self.load_method, self.deferrable = unit, load_method, deferrable
 
     @property
-    def label(self) -> str:
+    def subject(self) -> str:
         return from_json(LoadUnit, self.unit).label
 
     @property
     def collection_name(self) -> str:
         return str(self.unit["collection"]["name"])
 
-    def step(self, context: Context) -> dict[str, Any]:
+    @property
+    def answers(self) -> str:
+        return from_json(LoadUnit, self.unit).digest
+
+    def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.targets.milvus_import import NOTE, Waiting, load_unit_by
 
         unit, notes = from_json(LoadUnit, self.unit), context["task_state_store"]
@@ -261,8 +266,7 @@ class MilvusLoadOperator(MilvusOperator):
                     self._defer(unit, loaded)
                 time.sleep(loaded.seconds)
         self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
-        manifest: dict[str, Any] = to_json(loaded)
-        return manifest
+        return self.hand_in(context, to_json(loaded))
 
     def _defer(self, unit: LoadUnit, waiting: Waiting) -> NoReturn:
         collection = unit.target.name if unit.target else ""
@@ -327,17 +331,17 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.verify_search, self.search_recall, self.search_params = verify_search, search_recall, search_params
         self.load_method = load_method
 
-    def report(
-        self, plan: CollectionPlan, faults: Sequence[str], changes: Sequence[str], context: Context
-    ) -> CollectionReport:
+    def report(self, plan: CollectionPlan, changes: Sequence[str], context: Context) -> CollectionReport:
         from airflow_provider_milvusdm.targets.milvus_import import remove_leftovers
         from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
+        from airflow_provider_milvusdm.targets.milvus_units import collection_units
         from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
         from airflow_provider_milvusdm.targets.milvus_writer import Loaded
 
-        found = [from_json(CreatedCollection, one) for one in all_values(self.created) if one["name"] == plan.name]
-        created = found[0] if found else None
-        loads = [from_json(Loaded, one) for one in self.of_collection(self.loaded)]
+        created = self._created(context)
+        units = {unit.digest for unit in collection_units(plan, created)} if created else set()
+        loads = [from_json(Loaded, one) for one in self.results(context, self.loaded, units)]
+        faults = self.found_faults(context, {self.taken, *units})
         with self._client(created) as client:
             report = verify_collection(
                 client,
@@ -357,6 +361,10 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
             if report.status == VERIFIED and self.load_method != "insert" and (imports := self.import_store()):
                 remove_leftovers(imports, plan)
         return report
+
+    def _created(self, context: Context) -> CreatedCollection | None:
+        found = self.results(context, self.created, {self.taken})
+        return from_json(CreatedCollection, found[0]) if found else None
 
     def _client(self, created: CreatedCollection | None) -> AbstractContextManager[Any]:
         """A client, where there is something to ask it for."""
@@ -378,7 +386,7 @@ class MilvusReportOperator(MigrationOperator):
         self.collections, self.reports, self.faults = collections, reports, faults
 
     def step(self, context: Context) -> dict[str, Any]:
-        report = self._report()
+        report = self._report(context["ti"])
         if not report.collections:
             raise VerificationError("nothing was migrated", cure="The logs of the first failed steps say why.")
         manifest: dict[str, Any] = to_json(report)
@@ -391,11 +399,13 @@ class MilvusReportOperator(MigrationOperator):
             )
         return manifest
 
-    def _report(self) -> Report:
+    def _report(self, instance: Any) -> Report:
         """Reports in the order asked for; a collection without one failed before it could be verified."""
-        found = {report["collection"]: from_json(CollectionReport, report) for report in all_values(self.reports)}
-        faults = faults_by_collection(self.faults)
-        plans = [from_json(CollectionPlan, plan) for plan in all_values(self.collections)]
+        planned = keys_of(self.collections)
+        reports = [from_json(CollectionReport, report) for report in pull_all(instance, self.reports, planned)]
+        found = {report.collection: report for report in reports}
+        faults = faults_by_collection(pull_all(instance, self.faults, planned))
+        plans = [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)]
         return Report(tuple(found.get(plan.name) or _not_verified(plan, faults) for plan in plans))
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.config import parse_selection
 from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
 from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
-from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator, all_values
+from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
+from airflow_provider_milvusdm.operators.handover import Reference, hand_in, hand_out, pull_all
 from airflow_provider_milvusdm.operators.segment import SegmentOperator
 from airflow_provider_milvusdm.sources import refuse_unreadable
 from airflow_provider_milvusdm.sources.files import AnyPath, source_path
@@ -87,12 +88,12 @@ class Milvus1xInspectOperator(MigrationOperator):
         self.unlisted_segments = unlisted_segments
         self.partitions = partitions
 
-    def step(self, context: Context) -> list[dict[str, Any]]:
+    def step(self, context: Context) -> list[Reference]:
         groups = self.inspect()
         for group in groups:
             found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
             self.log.info("%s: %s", group.label, found)
-        return [to_json(group) for group in groups]
+        return hand_out(context["ti"], map(to_json, groups))
 
     def inspect(self) -> list[PartitionGroup]:
         """The groups of partitions to resolve."""
@@ -154,10 +155,10 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         super().__init__(**kwargs)
         self.inspected = inspected
 
-    def step(self, context: Context) -> list[dict[str, Any]]:
+    def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.sources.milvus1x_changes import find_changes
 
-        before = [from_json(PartitionGroup, group) for group in all_values(self.inspected)]
+        before = [from_json(PartitionGroup, group) for group in pull_all(context["ti"], self.inspected)]
         if not before:
             return []
         try:
@@ -166,7 +167,8 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
             changes = {group.name: str(fault) for group in before}
         for change in changes.values():
             self.log.warning("%s", change)
-        return [{"collection": name, FAULT: change} for name, change in changes.items()]
+        found = [{"collection": name, FAULT: change} for name, change in changes.items()]
+        return [hand_in(context["ti"], change, change["collection"], self.answers) for change in found]
 
 
 class Milvus1xSegmentOperator(SegmentOperator):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.manifest import from_json, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.handover import Reference
 from airflow_provider_milvusdm.vectors import PartitionGroup, RowPolicies
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class SegmentOperator(MigrationOperator):
         self.skipped_rows_dir, self.run = skipped_rows_dir, run
 
     @property
-    def label(self) -> str:
+    def subject(self) -> str:
         return from_json(PartitionGroup, self.partitions).label
 
     @property
     def collection_name(self) -> str:
         return str(self.partitions["name"])
 
-    def step(self, context: Context) -> dict[str, Any]:
+    def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.sources.resolve import resolve_group
 
         folder = run_folder(self.skipped_rows_dir, self.run) if self.skipped_rows_dir else ""
@@ -66,5 +67,4 @@ class SegmentOperator(MigrationOperator):
                 partition.live_rows,
                 partition.deleted_rows,
             )
-        manifest: dict[str, Any] = to_json(resolved)
-        return manifest
+        return self.hand_in(context, to_json(resolved))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import SourceError
-from airflow_provider_milvusdm.vectors import Source, SourceRef
+from airflow_provider_milvusdm.vectors import Slice, Source, SourceRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,3 +52,12 @@ SOURCES: dict[str, Callable[[SourceRef], Source]] = {"milvus1x": _milvus1x, "hdf
 def open_source(ref: SourceRef) -> Source:
     """Open the source that a manifest names."""
     return SOURCES[ref.kind](ref)
+
+
+def source_of(ref: SourceRef, slices: Iterable[Slice]) -> SourceRef:
+    """A source as far as these slices need it: what it says of each partition, only of theirs."""
+    from airflow_provider_milvusdm.sources.milvus1x_log_segment import options_of
+
+    if ref.kind != "milvus1x" or not ref.options:
+        return ref
+    return replace(ref, options=options_of(ref.options, slices))

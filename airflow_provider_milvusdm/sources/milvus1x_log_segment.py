@@ -13,7 +13,7 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.sources.files import AnyPath, read_items, source_path
 from airflow_provider_milvusdm.sources.milvus1x_replay import ID, Deletions, Insertions, Replay, read_replay
 from airflow_provider_milvusdm.sources.milvus1x_unflushed import LOG, Unflushed
-from airflow_provider_milvusdm.vectors import CollectionSpec, PartitionSpec, VectorBatch
+from airflow_provider_milvusdm.vectors import CollectionSpec, PartitionSpec, Slice, VectorBatch
 
 
 def log_options(
@@ -28,6 +28,16 @@ def log_options(
         "flushed": {one.tag: max(flushed[one.tag], unflushed.start) for one in partitions},
         "tables": {name.partition("/")[0]: tag for tag, name in segments if not is_in_log(name)},
     }
+
+
+def options_of(options: Mapping[str, Any], slices: Iterable[Slice]) -> dict[str, Any]:
+    """The same as far as these slices need it."""
+    names = {piece.segment for piece in slices}
+    tables = {name.partition("/")[0] for name in names if not is_in_log(name)}
+    found = {table: tag for table, tag in options["tables"].items() if table in tables}
+    tags = {*found.values(), *(name.split("/", 2)[2] for name in names if is_in_log(name))}
+    flushed = {tag: lsn for tag, lsn in options["flushed"].items() if tag in tags}
+    return {**options, "flushed": flushed, "tables": found}
 
 
 def is_in_log(name: str) -> bool:

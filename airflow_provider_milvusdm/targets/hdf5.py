@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport, PartitionReport
+from airflow_provider_milvusdm.sources import source_of
 from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.vectors import (
     DEFAULT_PARTITION,
@@ -51,6 +52,11 @@ class ExportUnit:
     def label(self) -> str:
         return f"{self.collection.name}/{self.partition}"
 
+    @property
+    def digest(self) -> str:
+        """Of its rows' places, wherever they go: what it is known by."""
+        return hashlib.blake2b(f"{self.label}\0{self.slices!r}".encode(), digest_size=16).hexdigest()
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -77,7 +83,8 @@ def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit
         path = folder / plan.target.name / _file_name(name)
         pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
         slices = tuple(piece for _, piece in pieces)
-        source = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
+        whole = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
+        source = source_of(whole, slices)
         yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices, name)
 
 
@@ -222,7 +229,7 @@ def verify_export(
         for one in exported
         if counts[one.partition] != (one.rows, one.digest)
     ]
-    wrong += changes
+    wrong += [*_left_behind(exported), *changes]
     seconds, rows = sum(one.seconds for one in exported), sum(one.rows for one in exported)
     return CollectionReport(
         plan.name,
@@ -250,6 +257,13 @@ def verify_export(
         notes=plan.notes,
         faults=tuple(wrong),
     )
+
+
+def _left_behind(exported: Sequence[Exported]) -> Iterator[str]:
+    """Files that a job over the whole folder would load, too."""
+    paths = {Path(one.path) for one in exported}
+    for path in sorted({path for folder in {path.parent for path in paths} for path in folder.glob("*.h5")} - paths):
+        yield f"{path}: of an earlier try of this run, of a partition that is not exported now: remove it"
 
 
 def _read_back(path: Path) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,7 +34,10 @@ class TargetIds:
 
     @classmethod
     def read(cls, client: MilvusClient, target: TargetCollection, partition: str) -> TargetIds:
-        return cls(np.concatenate(list(stream_ids(client, target, partition))))
+        ids = array("q")
+        for batch in stream_ids(client, target, partition):
+            ids.frombytes(batch.tobytes())
+        return cls(np.frombuffer(ids, np.int64))
 
     def cross_off(self, keys: Ids) -> npt.NDArray[np.bool_]:
         """Which of ``keys`` are there."""

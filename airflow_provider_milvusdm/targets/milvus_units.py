@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from airflow_provider_milvusdm.sources import source_of
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, LoadUnit, TargetCollection
 
 
 def address_units(plans: Sequence[CollectionPlan], created: Sequence[CreatedCollection]) -> list[LoadUnit]:
     """Load units with target names, without the partitions that are left as they are."""
     made = {collection.name: collection for collection in created}
-    return [unit for plan in plans if plan.name in made for unit in collection_units(plan, made[plan.name])]
+    units = (unit for plan in plans if plan.name in made for unit in collection_units(plan, made[plan.name]))
+    return [replace(unit, source=source_of(unit.source, unit.slices)) for unit in units]
 
 
 def collection_units(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:

@@ -186,6 +186,14 @@ def test_a_file_that_was_changed_afterwards_is_found(tmp_path):
     assert "_default.h5: expected 100 rows with digest" in fault
 
 
+def test_a_file_of_a_partition_dropped_before_the_run_was_cleared_is_a_fault(tmp_path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "a": range(10)}})
+    assert export(inspect_directory(directory.path), tmp_path / "out")["news"].status == VERIFIED
+    report = export(inspect_directory(directory.path, {"news": ["_default"]}), tmp_path / "out")["news"]
+    [fault] = report.faults
+    assert fault.startswith(f"{tmp_path}/out/news/a.h5: of an earlier try of this run")
+
+
 def test_the_yaml_beside_a_file_is_a_job_of_milvusdm(directory, tmp_path):
     export(inspect_directory(directory.path, "news"), tmp_path / "out")
     job = yaml.safe_load((tmp_path / "out/news/_2021_03_news.yaml").read_text())["H2M"]

@@ -1,0 +1,91 @@
+"""Runs of which some tasks run again, under a real scheduler: what a first try left never passes for the second's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow_home import airflow_env
+from tests.airflow_runs import DagRun, read_task_logs, read_xcom
+from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.collections_2x import stored
+from tests.directories import write_directory
+from tests.system.dags import QUICK, TEMPLATES, write_dag
+from tests.targets import drop_all_collections, milvus_client
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[StandaloneAirflow]:
+    folder = tmp_path_factory.mktemp("cleared")
+    dags = write_dag(Path(shutil.copytree(TEMPLATES, folder / "dags")), "quick", QUICK)
+    with standalone_airflow(airflow_env(folder / "airflow", dags, airflow_database)) as airflow:
+        yield airflow
+
+
+@pytest.fixture
+def target(milvus_server_uri: str) -> str:
+    drop_all_collections(milvus_server_uri)
+    return milvus_server_uri
+
+
+def migrate(airflow: StandaloneAirflow, source: Path, target: str, **params: Any) -> DagRun:
+    conf = {"source_milvus_path": str(source), "dest_uri": target, "mode": "overwrite"} | params
+    return airflow.wait_for_run("quick", airflow.trigger("quick", conf))
+
+
+def cleared(airflow: StandaloneAirflow, run: DagRun, *tasks: str | tuple[str, int], downstream: bool = False) -> DagRun:
+    """The run after these tasks were cleared and it ended again."""
+    airflow.clear(run, *tasks, downstream=downstream)
+    return airflow.wait_for_run(run.dag_id, run.run_id)
+
+
+def reports(airflow: StandaloneAirflow, run: DagRun) -> dict[str, Any]:
+    """What the run's report says, by collection."""
+    return {one["collection"]: one for one in read_xcom(airflow.env, run, "report", key="report")["collections"]}
+
+
+def rows(target: str, collection: str) -> dict[str, dict[int, bytes]]:
+    with milvus_client(target) as client:
+        return stored(client, collection)
+
+
+@pytest.mark.parametrize(("dropped", "kept"), [("a", "b"), ("b", "a")])
+def test_a_partition_dropped_before_a_run_is_cleared_is_neither_loaded_nor_reported(
+    airflow: StandaloneAirflow, tmp_path: Path, target: str, dropped: str, kept: str
+) -> None:
+    """The last one, and one whose place in the mapping another takes."""
+    source = tmp_path / "milvus"
+    write_directory(source, {"news": {"_default": range(60), "a": range(50), "b": range(40)}})
+    run = migrate(airflow, source, target)
+    assert run.state == "success", read_task_logs(airflow.env, run)
+    assert dropped in rows(target, "news")
+
+    shutil.rmtree(source)
+    left = write_directory(source, {"news": {"_default": range(60), kept: range(70)}}, seed=5)
+    run = cleared(airflow, run, "inspect_source", downstream=True)
+    assert run.state == "success", read_task_logs(airflow.env, run)
+    assert run.states["resolve_ids", 2] == "removed"
+    assert rows(target, "news") == {"_default": left.live("news"), kept: left.live("news", kept)}
+    [news] = reports(airflow, run).values()
+    assert [(part["partition"], part["loaded"]) for part in news["partitions"]] == [("_default", 60), (kept, 70)]
+
+
+def test_a_collection_that_was_verified_before_a_run_was_cleared_and_is_damaged_now_fails_it(
+    airflow: StandaloneAirflow, tmp_path: Path, target: str
+) -> None:
+    source = tmp_path / "milvus"
+    write_directory(source, {"faces": {"_default": range(20)}, "news": {"_default": range(60)}})
+    run = migrate(airflow, source, target)
+    assert run.state == "success", read_task_logs(airflow.env, run)
+
+    shutil.rmtree(source)
+    write_directory(source, {"news": {"_default": range(80)}})
+    next(source.rglob("*.uid")).write_bytes(b"")
+    run = cleared(airflow, run, "inspect_source", downstream=True)
+    assert run.states["verify_counts", 1] == "removed"
+    assert run.state == "failed"
+    assert {name: one["status"] for name, one in reports(airflow, run).items()} == {"news": "failed"}
