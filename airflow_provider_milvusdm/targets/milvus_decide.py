@@ -127,7 +127,7 @@ def _decide(case: Case, mode: str) -> str:
         _check_syncable(case, existing)
         return "synced"
     if mode == "overwrite" and case.plan.whole:
-        return "overwritten"
+        return "kept" if _holds(case, existing) and _is_own(case, existing) else "overwritten"
     if existing.mark and existing.mark.is_loading:
         _refuse_other_source(case, existing.mark)
         if mode != "overwrite":
@@ -145,6 +145,12 @@ def _decide(case: Case, mode: str) -> str:
 def _holds(case: Case, existing: Existing) -> bool:
     """Whether these very rows were the last to be loaded."""
     return existing.mark is not None and existing.mark.source == case.plan.fingerprint
+
+
+def _is_own(case: Case, existing: Existing) -> bool:
+    """Whether this very run has made it: a step of it that is cleared alone makes nothing anew."""
+    own = case.options.runs.own
+    return existing.mark is not None and existing.mark.run == own and bool(own.run_id)
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:

@@ -421,6 +421,14 @@ def test_a_step_tried_again_in_its_own_run_goes_on(client: MilvusClient, tmp_pat
     assert migration.run("skip", runs=OtherRuns(None)).status == VERIFIED
 
 
+def test_an_overwrite_that_is_cleared_after_its_run_is_done_makes_nothing_anew(overwriting: Migration) -> None:
+    report = overwriting.run("overwrite", runs=OtherRuns(None))
+    [created], _ = overwriting.chain.create([overwriting.plan], "overwrite", runs=OtherRuns(None))
+    assert (report.status, created.action) == (VERIFIED, "kept")
+    assert overwriting.client.list_collections() == ["news"]
+    assert stored(overwriting.client, "news") == overwriting.expected
+
+
 def test_an_index_and_a_partition_that_others_make_stay(server_client: MilvusClient, tmp_path: Path) -> None:
     """Taking back our own index after a refusal takes no other."""
     make_collection(server_client, "news", OLD)
