@@ -58,6 +58,7 @@ class TaskInstance:
     task_id: str
     map_index: int = -1
     try_number: int = 1
+    dag_id = run_id = "test"
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms.values[self.task_id, self.map_index, key] = json.dumps(value)

@@ -49,9 +49,9 @@ def errors(groups: Iterable[PartitionGroup]) -> dict[str, str]:
     return {group.name: group.error for group in groups}
 
 
-def refused(path: Path, selection: Any = "*", *, as_a: type[SourceError] = SourceError) -> str:
+def refused(path: Path, selection: Any = "*", *, as_a: type[SourceError] = SourceError, **options: str) -> str:
     """What resolve says of a directory with one group, which it must refuse."""
-    [group] = inspect(path, selection)
+    [group] = inspect(path, selection, **options)
     with pytest.raises(as_a) as fault:
         resolve_group(group)
     return str(fault.value)
