@@ -40,6 +40,8 @@ class AirflowRuns:
         return True if over is None and self.take_over else over
 
     def _has_ended(self, run: Run) -> bool | None:
+        if not run.run_id:
+            return None
         try:
             state = self.task_instance.get_dagrun_state(run.dag_id, run.run_id)
         except (AirflowRuntimeError, ServerResponseError) as error:

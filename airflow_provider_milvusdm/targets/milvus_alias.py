@@ -95,15 +95,15 @@ def check_alias(
         )
 
 
-def refuse_alias_as_target(client: MilvusClient, plan: CollectionPlan) -> None:
-    """Refuse a target whose name is an alias: it can't be dropped or renamed, and what it stands for is another's."""
-    found = aliased(client, plan.target.name)
-    if found not in ("", plan.target.name):
+def refuse_alias(client: MilvusClient, target: str) -> None:
+    """Refuse a target whose name is an alias: what it stands for is another's, and would be renamed or dropped."""
+    found = aliased(client, target)
+    if found not in ("", target):
         raise TargetError(
-            f"collection {plan.target.name!r} of the target is an alias",
+            f"collection {target!r} of the target is an alias",
             expected="a collection of this name, or none",
             found=f"an alias that stands for collection {found!r}",
-            cure=f"To load anew behind this alias, set alias: {plan.target.name} and rename the collection; "
+            cure=f"To load anew behind this alias, set alias: {target} and rename the collection; "
             f"to load into {found!r}, rename it so.",
         )
 

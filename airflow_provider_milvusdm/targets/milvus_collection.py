@@ -139,17 +139,21 @@ class _Creation:
         before = unpack_counts(self.wanted, mark)
         return CreatedCollection(self.plan.name, action, before, incarnation=mark.incarnation, **others)
 
-    def _mark(self, action: str, before: Mapping[str, int], seen: str = "") -> Mark:
-        """Mark the collection as being loaded: what an earlier run still does to it is refused from here on."""
-        former = self.existing.mark if self.existing else None
+    def _mark(self, action: str, before: Mapping[str, int], *, seen: str = "", last: Mark | None = None) -> Mark:
+        """Mark the collection as being loaded: what an earlier run still does to it is refused from here on.
+
+        Refused itself where another run has marked it since the ``last`` mark, that of the collection as it was found.
+        """
+        last = last or (self.existing.mark if self.existing else None)
+        refuse_other_mark(self.client, self.target.name, last.incarnation if last else "")
         mark = new_mark(
             self.plan.fingerprint,
-            collection=former.collection if former else "",
+            collection=last.collection if last else "",
             target=self.target.name,
             action=action,
             run=self.case.options.runs.own,
             **pack_counts(self.wanted, before),
-            previous=former.finished_source if former else "",
+            previous=last.finished_source if last else "",
             seen=seen,
         )
         set_mark(self.client, self.target.name, mark)
@@ -193,7 +197,6 @@ class _Creation:
         with self._searchable():
             self.changes.find()
             created = self.changes.created()
-            refuse_other_mark(self.client, self.target.name, existing.mark.incarnation if existing.mark else "")
             marked = self._mark_and_create(created.action, created.before, existing, seen_by(self.plan))
             self.changes.delete_surplus(marked.incarnation)
         return replace(created, incarnation=marked.incarnation)
@@ -211,25 +214,24 @@ class _Creation:
         if self.keyed:
             with self._searchable():
                 self._check_ids(self.wanted, replaced=self.wanted)
-                self._mark(EMPTYING, before)
+                emptying = self._mark(EMPTYING, before)
                 await_jobs(self.client, self.target.name)
-                self._empty_tags()
+                for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
+                    refuse_other_mark(self.client, self.target.name, emptying.incarnation)
+                    self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
         else:
             self._create_partitions(existing.partitions)
-            self._mark(EMPTYING, before)
+            emptying = self._mark(EMPTYING, before)
             await_jobs(self.client, self.target.name)
             for name in [name for name in self.wanted if name in existing.partitions]:
+                refuse_other_mark(self.client, self.target.name, emptying.incarnation)
                 self._empty_partition(name)
-        return self._created("overwritten", self._mark("replaced", before))
-
-    def _empty_tags(self) -> None:
-        for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
-            self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
+        return self._created("overwritten", self._mark("replaced", before, last=emptying))
 
     def _mark_and_create(
         self, action: str, before: Mapping[str, int], existing: Existing, seen: str = ""
     ) -> CreatedCollection:
-        mark = self._mark(action, before, seen)
+        mark = self._mark(action, before, seen=seen)
         try:
             self._create_partitions(existing.partitions)
         except TargetError:

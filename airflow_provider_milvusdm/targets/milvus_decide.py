@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.target_settings import CollectionSettings
-from airflow_provider_milvusdm.targets.milvus_alias import aliased, check_alias, refuse_alias_as_target
+from airflow_provider_milvusdm.targets.milvus_alias import aliased, check_alias, refuse_alias
 from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids, id_notes
 from airflow_provider_milvusdm.targets.milvus_change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus_existing import Existing, check_fit, find_existing
@@ -84,7 +84,7 @@ def study(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettin
     if plan.collection is None:
         raise TargetError(plan.error)
     _refuse_binary_in_lite(client, plan.collection)
-    refuse_alias_as_target(client, plan)
+    refuse_alias(client, plan.target.name)
     check_alias(client, plan, settings, create_index=options.create_index)
     target = replace(plan.target, generate_ids=plan.target.generate_ids and can_generate_ids(client))
     index = index_for(client, plan.collection, settings)

@@ -26,6 +26,8 @@ class Existing:
     generates_ids: bool
     """It makes ids for rows without, and keeps those of the others."""
     mark: Mark | None
+    number: int
+    """By which the target knows it, whatever it is called."""
 
 
 def find_existing(client: MilvusClient, name: str) -> Existing | None:
@@ -39,7 +41,21 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
         auto_id=auto_id,
         generates_ids=generates_ids(auto_id, properties),
         mark=read_mark(properties),
+        number=int(description["collection_id"]),
     )
+
+
+def refuse_another(client: MilvusClient, name: str, existing: Existing) -> None:
+    """Refuse to go on with a collection that was made anew, or marked by another run, since it was looked at."""
+    found = find_existing(client, name)
+    marks = [one.mark.incarnation if one.mark else "" for one in (existing, found) if one]
+    if found is None or found.number != existing.number or len(set(marks)) > 1:
+        raise TargetError(
+            f"collection {name!r} of the target is not as it was when this step began",
+            expected="the same collection, and no other run at work on it",
+            found="one that another run has marked or made since" if found else "no such collection",
+            cure="Start a new run.",
+        )
 
 
 def check_fit(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus_alias import list_aliases
 from airflow_provider_milvusdm.targets.milvus_decide import Case
+from airflow_provider_milvusdm.targets.milvus_existing import refuse_another
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_leftovers import Leftover
 from airflow_provider_milvusdm.targets.milvus_mark import (
@@ -45,7 +46,8 @@ def create(case: Case, action: str) -> CreatedCollection:
     )
     created = _adopt(case, _make(case, mark), mark, action)
     drop_leftovers(case)
-    if in_place:
+    if in_place and case.existing:
+        refuse_another(case.client, case.target.name, case.existing)
         for alias in list_aliases(case.client, case.target.name):
             case.client.drop_alias(alias)
         case.client.drop_collection(case.target.name)

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
-from airflow_provider_milvusdm.targets.milvus_alias import aliased, list_aliases, switch_to
+from airflow_provider_milvusdm.targets.milvus_alias import aliased, list_aliases, refuse_alias, switch_to
 from airflow_provider_milvusdm.targets.milvus_leftovers import note_former
-from airflow_provider_milvusdm.targets.milvus_mark import OVERWRITTEN, Mark, set_mark
+from airflow_provider_milvusdm.targets.milvus_mark import OVERWRITTEN, Mark, refuse_other_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_own_name import former_name, own_name
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def publish(client: MilvusClient, mark: Mark) -> None:
     if client.has_collection(name):
         set_mark(client, name, mark.verified())
         if client.has_collection(mark.target):
+            refuse_alias(client, mark.target)
             if mark.action != OVERWRITTEN:
                 raise _taken(mark, name)
             note_former(client, mark.target, mark.run)
@@ -36,6 +37,7 @@ def publish(client: MilvusClient, mark: Mark) -> None:
 def finish(client: MilvusClient, mark: Mark) -> None:
     """Whatever is left to do once the collection has its name: aliases, and an end of the former one."""
     former = former_name(mark.target, mark.incarnation)
+    refuse_other_mark(client, mark.target, mark.incarnation)
     if client.has_collection(former):
         switch_to(client, mark.target, *list_aliases(client, former))
         client.drop_collection(former)

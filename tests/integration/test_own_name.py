@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pymilvus import MilvusClient, MilvusException
 from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.target_settings import TargetSettings
+from airflow_provider_milvusdm.targets.milvus_collection import create_collection
 from airflow_provider_milvusdm.targets.milvus_runs import Run
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
@@ -427,6 +428,53 @@ def test_an_overwrite_that_is_cleared_after_its_run_is_done_makes_nothing_anew(o
     assert (report.status, created.action) == (VERIFIED, "kept")
     assert overwriting.client.list_collections() == ["news"]
     assert stored(overwriting.client, "news") == overwriting.expected
+
+
+class Sleeping:
+    """A client that sleeps before the first call of `method`; meanwhile something else happens."""
+
+    def __init__(self, client: MilvusClient, method: str, meanwhile: Callable[[], object]) -> None:
+        self.client, self.method, self.meanwhile = client, method, meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.method:
+            self.method = ""
+            self.meanwhile()
+        return getattr(self.client, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "tags", "in_place"),
+    [("rename_collection", None, True), ("list_aliases", None, True), ("list_indexes", ["a"], False)],
+)
+def test_a_creation_that_slept_drops_and_empties_nothing_of_what_another_run_made(
+    server_client: MilvusClient, tmp_path: Path, method: str, tags: list[str] | None, in_place: bool
+) -> None:
+    make_collection(server_client, "news", OLD | {"a": random_rows([901], 3)}, metric="L2", loaded=True)
+    migration = Migration(server_client, tmp_path / "milvus")
+    selection = {"news": tags}
+
+    def meanwhile() -> None:
+        assert migration.chain.run(selection, "overwrite")["news"].status == VERIFIED
+
+    slept = Chain(migration.directory.path, Sleeping(server_client, method, meanwhile))  # type: ignore[arg-type]
+    with pytest.raises((TargetError, MilvusException)):
+        create_collection(slept.client, slept.plan(selection)[0], "overwrite", in_place=in_place)
+    assert stored_in_all(server_client, ["news"])["news"] == (
+        migration.expected if tags is None else OLD | {"a": migration.expected["a"]}
+    )
+
+
+def test_a_verification_that_slept_marks_nothing_of_what_another_run_made(client: MilvusClient, tmp_path: Path) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load("skip")
+
+    def meanwhile() -> None:
+        assert migration.chain.run()["news"].status == VERIFIED
+
+    with pytest.raises((TargetError, MilvusException)):
+        migration.verify(created, loaded, Sleeping(client, "alter_collection_properties", meanwhile))
+    assert stored_in_all(client, ["news"]) == {"news": migration.expected}
 
 
 def test_an_index_and_a_partition_that_others_make_stay(server_client: MilvusClient, tmp_path: Path) -> None:
