@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ class SharedIds:
     """All rows whose id is on another row too, by id, then in the order of segments and rows; arrays of one length."""
 
     ids: Ids
+    partitions: npt.NDArray[np.int32]
+    """Number of the partition."""
     segments: npt.NDArray[np.int32]
     """Number of the segment."""
     offsets: Ids
@@ -41,10 +44,18 @@ class SharedIds:
         return np.append(self.ids[1:] != self.ids[:-1], True)[: len(self.ids)]
 
     def different(self, kept: Mask) -> Mask:
-        """Which have another vector than the row of their id that is kept."""
-        runs = np.cumsum(self.firsts) - 1
-        unequal: Mask = self.digests != self.digests[kept][runs]
+        """Which have another vector than the row of their id that is kept, or are in another partition."""
+        unequal: Mask = self.digests != self._kept(kept, self.digests)
+        return unequal | self.elsewhere(kept)
+
+    def elsewhere(self, kept: Mask) -> Mask:
+        """Which are in another partition than the row of their id that is kept."""
+        unequal: Mask = self.partitions != self._kept(kept, self.partitions)
         return unequal
+
+    def _kept(self, kept: Mask, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """For each row the column's value of the row of its id that is kept."""
+        return column[kept][np.cumsum(self.firsts) - 1]
 
     def by_segment(self, chosen: Mask) -> Iterator[tuple[int, Ids]]:
         """Segments with the offsets of the rows chosen."""
@@ -75,8 +86,10 @@ def find_shared_ids(rows: Sequence[LiveRows], shared: Ids) -> SharedIds:
     """The rows whose ids are among ``shared``, which are sorted."""
     found = [part for number, some in enumerate(rows) for part in _sharing(number, some, shared)]
     ids, segments, offsets, digests = (np.concatenate(column) for column in zip(*found, strict=True))
+    numbers = {tag: number for number, tag in enumerate(dict.fromkeys(some.tag for some in rows))}
+    partitions = np.array([numbers[some.tag] for some in rows], np.int32)[segments]
     order = np.argsort(ids, kind="stable")
-    return SharedIds(ids[order], segments[order], offsets[order], digests[order])
+    return SharedIds(ids[order], partitions[order], segments[order], offsets[order], digests[order])
 
 
 def _sharing(number: int, rows: LiveRows, shared: Ids) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:

@@ -203,7 +203,9 @@ class _KeySpace:
         for number, offsets in shared.by_segment(~kept):
             self.rows[number].leave_out(offsets)
         if dropped := int(np.count_nonzero(different)):
-            self._note(f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy})")
+            elsewhere = int(np.count_nonzero(shared.elsewhere(kept)))
+            where = f", for {elsewhere} of them under another tag" if elsewhere else ""
+            self._note(f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy}){where}")
         if same := int(np.count_nonzero(~kept & ~different)):
             self._note(f"{same} rows left out that are the same as another, id and vector")
 
@@ -217,8 +219,9 @@ class _KeySpace:
         return f"{partition} of collection {self.collection!r}"
 
     def _duplicates(self, ids: npt.NDArray[np.int64]) -> RefusedRowsError:
+        differing = "vectors" if len(self.partitions) == 1 else "tags or vectors"
         return RefusedRowsError(
-            f"{ids.size} ids stand on rows with different vectors in {self._place}",
+            f"{ids.size} ids stand on rows with different {differing} in {self._place}",
             where=f"id {ids[0]} in segments {', '.join(self._segments_with(ids[0]))}",
             expected="one row an id: it is the primary key in Milvus 2.x, which serves one row of each",
             found=f"ids {_examples(ids, ids.size)}",
