@@ -197,6 +197,7 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection",
         mode=text("mode"),
+        id_scope=text("id_scope"),
         load_method=text("load_method"),
         plan_only=value("dry_run"),
         map_index_template=MAP_INDEX,

@@ -74,14 +74,15 @@ class Steps:
         create_index: bool = True,
         dry_run: bool = False,
         alias: Any = None,
+        id_scope: str = "collection",
         verify: str = "sample",
         search: SearchCheck | None = None,
         before_verify: Callable[[], None] = lambda: None,
     ) -> dict[str, CollectionReport]:
         """All steps, and one of the test's own between load and verify; the reports by collection."""
         plans = self.plan(selection, rename, alias=alias)
-        mend = verify == "full"
-        created, faults = self.create(plans, mode, create_index=create_index, mend=mend, dry_run=dry_run)
+        options = {"create_index": create_index, "dry_run": dry_run, "id_scope": id_scope}
+        created, faults = self.create(plans, mode, mend=verify == "full", **options)
         loaded = self.load(plans, created)
         before_verify()
         changes = self.changes(selection)

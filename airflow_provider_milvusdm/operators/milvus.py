@@ -111,6 +111,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
 
     :param collection: one of the plans of :class:`MilvusPlanOperator`.
     :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists.
+    :param id_scope: ``collection`` refuses rows that share an id in different partitions with different vectors, those
+        that are there included; ``partition`` does not.
     :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` mends rows that differ, too.
     :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
@@ -122,6 +124,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         *MilvusOperator.template_fields,
         *CollectionOperator.template_fields,
         "mode",
+        "id_scope",
         "verify",
         "load_method",
         "create_index",
@@ -133,6 +136,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         self,
         *,
         mode: str = "skip",
+        id_scope: str = "collection",
         verify: str = "sample",
         load_method: str = "insert",
         create_index: bool | str = True,
@@ -141,7 +145,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mode, self.verify, self.create_index = mode, verify, create_index
+        self.mode, self.id_scope, self.verify, self.create_index = mode, id_scope, verify, create_index
         self.target, self.plan_only = target, plan_only
         self.load_method = load_method
 
@@ -163,6 +167,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 create_index=parse_text(self.create_index),
                 mend=self.verify == "full",
                 dry_run=dry_run,
+                id_scope=self.id_scope,
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         manifest: dict[str, Any] = to_json(created)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.sources.live_rows import Ids, LiveRows
 from airflow_provider_milvusdm.sources.row_mask import Mask
-from airflow_provider_milvusdm.vectors import ranges
+from airflow_provider_milvusdm.vectors import Segment, ranges
 
 DIGEST = np.dtype("V16")
 
@@ -55,7 +55,8 @@ class SharedIds:
 
     def _kept(self, kept: Mask, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """For each row the column's value of the row of its id that is kept."""
-        return column[kept][np.cumsum(self.firsts) - 1]
+        values: npt.NDArray[Any] = column[kept][np.cumsum(self.firsts) - 1]
+        return values
 
     def by_segment(self, chosen: Mask) -> Iterator[tuple[int, Ids]]:
         """Segments with the offsets of the rows chosen."""
@@ -78,8 +79,10 @@ def sorted_ids(rows: Iterable[LiveRows], most: int) -> Ids:
 
 
 def repeated(ids: Ids) -> Ids:
-    """Those of sorted ids that are there more than once."""
-    return np.unique(ids[1:][ids[1:] == ids[:-1]])
+    """Those of sorted ids that are there more than once, each once."""
+    again: Ids = ids[1:][ids[1:] == ids[:-1]]
+    first: Mask = np.append(True, again[1:] != again[:-1])[: len(again)]
+    return again[first]
 
 
 def find_shared_ids(rows: Sequence[LiveRows], shared: Ids) -> SharedIds:
@@ -95,21 +98,28 @@ def find_shared_ids(rows: Sequence[LiveRows], shared: Ids) -> SharedIds:
 def _sharing(number: int, rows: LiveRows, shared: Ids) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
     """Ids, number of the segment, offsets and digests of the rows whose id is among ``shared``."""
     for offsets, ids in rows.batches():
-        chosen = shared[np.minimum(np.searchsorted(shared, ids), len(shared) - 1)] == ids
+        chosen = among(shared, ids)
         if chosen.any():
             places = offsets[chosen]
-            yield ids[chosen], np.full(len(places), number, np.int32), places, _digests(rows, places)
+            digests = digests_at(rows.segment, places, rows.batch_rows)
+            yield ids[chosen], np.full(len(places), number, np.int32), places, digests
 
 
-def _digests(rows: LiveRows, offsets: Ids) -> npt.NDArray[np.void]:
-    """Digests of the vectors of the rows at ``offsets``, which are in order."""
+def among(some: Ids, ids: Ids) -> Mask:
+    """Which of ``ids`` are among some, which are sorted, and one at least."""
+    found: Mask = some[np.minimum(np.searchsorted(some, ids), len(some) - 1)] == ids
+    return found
+
+
+def digests_at(segment: Segment, offsets: Ids, batch_rows: int) -> npt.NDArray[np.void]:
+    """Digests of the vectors of the live rows at ``offsets``, which are in order; so many rows are read at once."""
     digests = np.empty(len(offsets), DIGEST)
-    for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, rows.batch_rows):
+    for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, batch_rows):
         first, last = np.searchsorted(offsets, (start, stop))
         if first == last:
             continue
-        live = np.flatnonzero(rows.segment.live(start, stop)) + start
-        vectors = rows.segment.read(start, stop).vectors[np.searchsorted(live, offsets[first:last])]
+        live = np.flatnonzero(segment.live(start, stop)) + start
+        vectors = segment.read(start, stop).vectors[np.searchsorted(live, offsets[first:last])]
         found = [hashlib.blake2b(vector.tobytes(), digest_size=DIGEST.itemsize).digest() for vector in vectors]
         digests[first:last] = np.frombuffer(b"".join(found), DIGEST)
     return digests

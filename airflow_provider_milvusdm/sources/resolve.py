@@ -92,6 +92,7 @@ class _Partition:
         self.rows: list[LiveRows] = []
         self.faults: list[SourceError] = []
         self.notes: list[str] = []
+        self.id_range: tuple[int, int] | None = None
 
     @property
     def live_rows(self) -> int:
@@ -172,6 +173,7 @@ class _Partition:
             digest.hexdigest(),
             left_out=sum(some.left_out_rows for some in self.rows),
             notes=tuple(self.notes),
+            id_range=self.id_range,
         )
 
 
@@ -187,6 +189,8 @@ class _KeySpace:
         ids = sorted_ids(self.rows, sum(partition.live_rows for partition in self.partitions))
         if self.policy != "remap" and ids.size and ids[-1] == UNREADABLE_ID:
             self.partitions[0].faults.append(self._unreadable())
+        if ids.size and len(self.partitions) == 1:
+            self.partitions[0].id_range = int(ids[0]), int(ids[-1])
         shared = repeated(ids)
         del ids
         if shared.size and self.policy == "remap":
@@ -205,7 +209,9 @@ class _KeySpace:
         if dropped := int(np.count_nonzero(different)):
             elsewhere = int(np.count_nonzero(shared.elsewhere(kept)))
             where = f", for {elsewhere} of them under another tag" if elsewhere else ""
-            self._note(f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy}){where}")
+            self._note(
+                f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy}){where}"
+            )
         if same := int(np.count_nonzero(~kept & ~different)):
             self._note(f"{same} rows left out that are the same as another, id and vector")
 

@@ -12,12 +12,14 @@ from airflow_provider_milvusdm.sources.read import read_keys
 from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_decide import Case, decide, notes, study
 from airflow_provider_milvusdm.targets.milvus_existing import Existing
+from airflow_provider_milvusdm.targets.milvus_id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
 from airflow_provider_milvusdm.targets.milvus_make import NewCollection
 from airflow_provider_milvusdm.targets.milvus_mark import Mark, new_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_partitions import make_partitions
 from airflow_provider_milvusdm.targets.milvus_rows import (
+    count_all,
     count_rows,
     existing_ids,
     filter_tag,
@@ -45,17 +47,20 @@ def create_collection(
     create_index: bool = True,
     mend: bool = False,
     dry_run: bool = False,
+    id_scope: str = "collection",
 ) -> CreatedCollection:
     """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
 
     ``mode`` (``skip``, ``append``, ``overwrite``, ``sync``) acts only where the collection, or the partitions that
     were named, exist. A collection that an earlier run of the same source left half loaded is gone on with, unless
     ``mode`` is ``overwrite``. ``mend``: ``sync`` compares vectors too. A dry run only says what would be done.
+    ``id_scope``: whether an id has to be of one row in the ``collection``, or in a ``partition``.
     """
     case = study(client, plan, settings or CollectionSettings(), create_index=create_index)
     action = decide(case, mode)
+    on_ids = refuse_ids_across(case, action, id_scope, dry_run=dry_run)
     created = CreatedCollection(plan.name, action, planned=True) if dry_run else _Creation(case, mend).do(action)
-    return replace(created, notes=(*notes(case, action), *created.notes))
+    return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))
 
 
 class _Creation:
@@ -134,6 +139,10 @@ class _Creation:
         counts = side_by_side(self.client, partial(count_rows, self.client, self.target), partitions)
         return dict(zip(partitions, counts, strict=True))
 
+    def _others_hold_rows(self) -> bool:
+        """Whether rows stand under other partition keys than those to load."""
+        return sum(self._counts(self.wanted).values()) < count_all(self.client, self.target)
+
     def _keep(self, existing: Existing) -> CreatedCollection:
         """Have it verified once more, as it is: these rows were the last to be loaded into it."""
         names = self.plan.partition_names
@@ -148,6 +157,8 @@ class _Creation:
     def _sync(self, existing: Existing) -> CreatedCollection:
         await_jobs(self.client, self.target.name)
         with self._searchable():
+            if self.keyed and self._others_hold_rows():
+                self._check_ids(self.wanted, replaced=self.wanted)
             changes = Changes(self.client, self.plan, self._there(existing), mend=self.mend)
             changes.find()
             created = changes.created()

@@ -63,6 +63,12 @@ def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -
     return int(result[0]["count(*)"])
 
 
+def count_all(client: MilvusClient, target: TargetCollection) -> int:
+    """Rows of the collection, whatever their partition key."""
+    result = client.query(target.name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+    return int(result[0]["count(*)"])
+
+
 def within(target: TargetCollection, partition: str, matching: str = "") -> dict[str, Any]:
     """Arguments of a query for the rows of a partition, those ``matching`` a filter."""
     if not target.partition_field:
@@ -83,6 +89,11 @@ def filter_ids(field: str, ids: Iterable[int]) -> str:
     return f"{found} or {field} < {LOWEST_ID + 1}" if LOWEST_ID in ids else found
 
 
+def filter_range(field: str, first: int, last: int) -> str:
+    """A filter that matches the ids ``first`` to ``last``."""
+    return f"{field} <= {last}" if first == LOWEST_ID else f"{field} >= {first} and {field} <= {last}"
+
+
 def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
     """Those of ``ids`` that the partition holds."""
     found: list[int] = []
@@ -95,6 +106,29 @@ def existing_ids(client: MilvusClient, target: TargetCollection, partition: str,
         )
         found += [row[target.id_field] for row in rows]
     return found
+
+
+def ids_in_any(
+    client: MilvusClient, target: TargetCollection, partitions: Sequence[str], ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Those of ``ids`` that these partitions hold, in their order; one query is enough where none is in their range."""
+
+    def ask(matching: str, **options: Any) -> list[int]:
+        rows = client.query(
+            target.name,
+            filter=matching,
+            partition_names=list(partitions),
+            output_fields=[target.id_field],
+            consistency_level="Strong",
+            **options,
+        )
+        return [row[target.id_field] for row in rows]
+
+    if not len(ids) or not ask(filter_range(target.id_field, int(ids.min()), int(ids.max())), limit=1):
+        return np.empty(0, np.int64)
+    filters = [filter_ids(target.id_field, some) for some in _chunks(ids.tolist(), IDS_A_QUERY)]
+    found = [row_id for some in side_by_side(client, ask, filters) for row_id in some]
+    return np.unique(np.array(found, np.int64))
 
 
 def ids_outside(
