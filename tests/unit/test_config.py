@@ -301,7 +301,11 @@ def test_contradictions_of_the_target_are_found_in_each_job_that_has_one(job: ty
         (M2M, {"mode": "sync", "duplicate_ids": "remap"}, "mode: sync with duplicate_ids: remap"),
         (H2M, {"mode": "sync", "ids": "auto"}, "mode: sync with ids: auto"),
         (M2M, {"mode": "sync", "alias": "a"}, "mode: sync with alias"),
-        (M2M, {"partitions": "partition_key", "id_scope": "partition"}, "partition_key with id_scope: partition"),
+        (
+            M2M,
+            {"partitions": "partition_key", "id_scope": "partition"},
+            "partitions: partition_key with id_scope: partition",
+        ),
         (F2M, {"mode": "append", "alias": "a"}, "mode: append with alias"),
         (H2M, {"create_index": False, "alias": "a"}, "create_index: false with alias"),
     ],
