@@ -60,7 +60,7 @@ def find_ids_across(units: Sequence[LoadUnit], partitions: Iterable[ResolvedPart
     """
     id_ranges = {partition.tag: partition.id_range for partition in partitions if partition.id_range}
     bounds = shared_bounds(id_ranges.values())
-    read = partial(_rows, units, [tag for tag, found in id_ranges.items() if _meets(bounds, *found)])
+    read = partial(_rows, units, {tag for tag, found in id_ranges.items() if _meets(bounds, *found)})
     for window in _windows(read, bounds, WINDOW_IDS) if len(bounds) else ():
         shared = repeated(window)
         for start, stop in ranges(0, len(shared), COMPARED_IDS):

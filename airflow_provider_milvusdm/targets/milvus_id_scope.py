@@ -18,7 +18,7 @@ from airflow_provider_milvusdm.sources.row_mask import to_text
 from airflow_provider_milvusdm.targets.milvus_compare import Ids, compare_rows
 from airflow_provider_milvusdm.targets.milvus_decide import Case
 from airflow_provider_milvusdm.targets.milvus_index import searchable
-from airflow_provider_milvusdm.targets.milvus_rows import existing_ids, ids_in_any
+from airflow_provider_milvusdm.targets.milvus_rows import ids_in_any
 from airflow_provider_milvusdm.vectors import LoadUnit, Slice
 
 NAMED_IDS = 20
@@ -77,7 +77,8 @@ class _Check:
             refused = found.ids[found.different]
             if len(refused):
                 tags = partitions_with(units, partitions, int(refused[0]))
-                raise RefusedRowsError(**self._fault(refused, f"partitions {_quoted(tags)} of the source"))
+                place = f"partitions {', '.join(map(repr, tags))} of the source"
+                raise RefusedRowsError(**self._fault(refused, place))
             same += len(found.ids)
         if same:
             yield f"{same} ids stand in several partitions of the source, {RETURNED_ONCE}"
@@ -97,22 +98,21 @@ class _Check:
         """How many ids of a slice stand in the other partitions, with the same vectors; others are refused."""
         for offsets, keys in read_keys(unit.source, unit.collection, piece):
             there = ids_in_any(self.client, self.plan.target, others, keys)
-            if not len(there):
-                continue
-            rows = _only(piece, offsets[among(there, keys)])
-            refused = self._different(unit, rows, others)
-            if len(refused):
-                first = [int(refused[0])]
-                names = [name for name in others if existing_ids(self.client, self.plan.target, name, first)]
-                place = f"partition {piece.partition!r} of the source and {_quoted(names)} of the target"
-                raise TargetError(**self._fault(refused, place))
+            for name in others if len(there) else ():
+                held = ids_in_any(self.client, self.plan.target, [name], there)
+                if len(held):
+                    self._compare(unit, _only(piece, offsets[among(held, keys)]), name)
             yield len(there)
 
-    def _different(self, unit: LoadUnit, rows: Slice, others: Sequence[str]) -> Ids:
-        """Ids of the rows that another partition holds with other vectors."""
-        units = [replace(unit, slices=(replace(rows, partition=name),)) for name in others]
+    def _compare(self, unit: LoadUnit, rows: Slice, name: str) -> None:
+        """Refuse rows that partition ``name`` of the target holds with other vectors."""
+        units = [replace(unit, slices=(replace(rows, partition=name),))]
         found = [row_id for some in compare_rows(self.client, self.plan.target, units) for row_id in some.different]
-        return np.unique(np.array(found, np.int64))
+        if found:
+            place = f"partition {rows.partition!r} of the source and {name!r} of the target"
+            fault = self._fault(np.sort(found), place)
+            fault["cure"] = f"If those in the target are outdated, drop them. Else: {fault['cure']}"
+            raise TargetError(**fault)
 
     def _fault(self, ids: Ids, place: str) -> dict[str, str]:
         """What an error says of ids that stand in several partitions."""
@@ -142,7 +142,3 @@ def _only(piece: Slice, offsets: Ids) -> Slice:
     left_out[offsets] = False
     first, stop = int(offsets[0]), int(offsets[-1]) + 1
     return replace(piece.part(piece.start + first, piece.start + stop), left_out=to_text(left_out[first:stop]))
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))

@@ -90,8 +90,8 @@ def filter_ids(field: str, ids: Iterable[int]) -> str:
 
 
 def filter_range(field: str, first: int, last: int) -> str:
-    """A filter that matches the ids ``first`` to ``last``."""
-    return f"{field} <= {last}" if first == LOWEST_ID else f"{field} >= {first} and {field} <= {last}"
+    """A filter that matches the ids ``first`` to ``last``; see :func:`filter_ids` for the lowest."""
+    return f"{field} < {last + 1}" if first == LOWEST_ID else f"{field} >= {first} and {field} <= {last}"
 
 
 def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
@@ -150,7 +150,8 @@ def ids_outside(
 def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -> Iterator[npt.NDArray[np.int64]]:
     """All ids of a partition, in their order, in batches.
 
-    A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's.
+    A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's. Of an id that
+    is there several times a server returns one, and takes them all for the limit: the end is where it returns none.
     """
     lite = is_lite(client)
     most, options = (LITE_IDS_A_QUERY, {"iterator": "True"}) if lite else (IDS_A_QUERY, {})
@@ -165,7 +166,7 @@ def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -
             **options,
         )
         yield np.array([row[target.id_field] for row in rows], np.int64)
-        if len(rows) < most:
+        if not rows:
             return
         behind = f"{target.id_field} > {rows[-1][target.id_field]}"
 

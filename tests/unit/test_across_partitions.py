@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tracemalloc
 from collections import defaultdict
 
 import numpy as np
@@ -51,3 +53,29 @@ def test_they_are_those_that_a_dictionary_finds(
             directory.segment(table, part.tolist(), RANDOM.integers(0, 2, (len(part), 2)), deleted=deleted)
     groups = resolve(directory.write(), unit_bytes=100)
     assert shared(groups) == expected(directory, tags) != {}
+
+
+def test_memory_is_bounded_by_the_window(directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 MB of ids, 64 KB of them held twice."""
+    monkeypatch.setattr(across_partitions, "WINDOW_IDS", 1 << 13)
+    monkeypatch.setattr("airflow_provider_milvusdm.sources.read.IDS_A_BATCH", 1 << 13)
+    news, rows = directory.collection("news", dimension=1), 1 << 17
+    ids = RANDOM.permutation(2 * rows)
+    for number, table in enumerate((news, directory.partition(news, "x"))):
+        directory.segment(table, ids[number * rows :][:rows].tolist(), np.zeros((rows, 1)))
+    groups = resolve(directory.write())
+    tracemalloc.start()
+    try:
+        assert shared(groups) == {}
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_is_read_where_ranges_of_ids_do_not_meet(directory: Milvus1xDirectory) -> None:
+    news = directory.collection("news", dimension=2)
+    for number, table in enumerate([news, directory.partition(news, "x"), directory.partition(news, "y")]):
+        directory.segment(table, range(number * 10, number * 10 + 10), RANDOM.random((10, 2)))
+    groups = resolve(directory.write())
+    shutil.rmtree(directory.path)
+    assert shared(groups) == {}
