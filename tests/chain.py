@@ -36,6 +36,7 @@ class Steps:
     settings: TargetSettings
     policies: RowPolicies
     stores: dict[str, dict[str, Any]]
+    id_scope: str
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
         """What inspecting the source finds."""
@@ -56,7 +57,8 @@ class Steps:
         for plan in plans:
             try:
                 settings = self.settings.of(plan.name)
-                created.append(_through_json(create_collection(self.client, plan, mode, settings, **options)))
+                found = create_collection(self.client, plan, mode, settings, id_scope=self.id_scope, **options)
+                created.append(_through_json(found))
             except MilvusdmError as fault:
                 faults[plan.name] = [str(fault)]
         return created, faults
@@ -74,15 +76,14 @@ class Steps:
         create_index: bool = True,
         dry_run: bool = False,
         alias: Any = None,
-        id_scope: str = "collection",
         verify: str = "sample",
         search: SearchCheck | None = None,
         before_verify: Callable[[], None] = lambda: None,
     ) -> dict[str, CollectionReport]:
         """All steps, and one of the test's own between load and verify; the reports by collection."""
         plans = self.plan(selection, rename, alias=alias)
-        options = {"create_index": create_index, "dry_run": dry_run, "id_scope": id_scope}
-        created, faults = self.create(plans, mode, mend=verify == "full", **options)
+        mend = verify == "full"
+        created, faults = self.create(plans, mode, create_index=create_index, mend=mend, dry_run=dry_run)
         loaded = self.load(plans, created)
         before_verify()
         changes = self.changes(selection)
@@ -122,6 +123,7 @@ class Chain(Steps):
     settings: TargetSettings = field(default_factory=TargetSettings)
     policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    id_scope: str = "collection"
     inspected: Sequence[PartitionGroup] = ()
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
@@ -151,6 +153,7 @@ class GroupsChain(Steps):
     settings: TargetSettings = field(default_factory=TargetSettings)
     policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    id_scope: str = "collection"
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
         return self.inspected

@@ -82,12 +82,12 @@ def test_equal_rows_of_one_id_are_loaded_and_told(client: MilvusClient, tmp_path
 
 def test_an_application_that_names_its_partition_gets_every_row(client: MilvusClient, tmp_path: Path) -> None:
     rows = {"_default": chosen(SAME, range(50)), "b": chosen(OTHERS, range(50))}
-    chain = Chain(write(tmp_path, rows).path, client, unit_bytes=10 * 4 * DIMENSION)
+    chain = Chain(write(tmp_path, rows).path, client, unit_bytes=10 * 4 * DIMENSION, id_scope="partition")
     plans = chain.plan()
-    created, _ = chain.create(plans, id_scope="partition")
+    created, _ = chain.create(plans)
     chain.load(plans, created)
     chain.stores.clear()  # all is upserted
-    report = chain.run(id_scope="partition", verify="full")["news"]
+    report = chain.run(verify="full")["news"]
     assert (report.status, report.action, report.faults) == (VERIFIED, "resumed", ())
     assert stored(client, "news") == rows
     assert hits(client) == 50, "this is what it's refused for by default"

@@ -34,7 +34,7 @@ class Migration:
     def __init__(self, client: MilvusClient, path: Path, *, seed: int = 1, ids: range = range(20)) -> None:
         self.client = client
         self.directory = write_directory(path, {"news": dict.fromkeys(PARTITIONS, ids)}, seed=seed)
-        self.chain = Chain(self.directory.path, client)
+        self.chain = Chain(self.directory.path, client, id_scope="partition")
         self.plans: list[CollectionPlan] = self.chain.plan()
 
     def create(self, mode: str = "skip") -> list[LoadUnit]:
