@@ -59,6 +59,7 @@ def test_rows_that_are_there_twice_hide_none_of_those_behind_them(
     make_collection(server_client, "news", {"_default": rows})
     server_client.flush("news")
     insert(server_client, "news", "_default", dict(list(rows.items())[:9]))
+    server_client.flush("news")
     create_index(server_client, "news", "L2")
     server_client.load_collection("news")
     assert np.concatenate(list(stream_ids(server_client, NEWS, "_default"))).tolist() == list(rows)
