@@ -58,6 +58,8 @@ class M2M(Milvus1xParams, MilvusParams):
             params.get("vector_field"),
         ):
             yield f"id_field or vector_field is {PARTITION_TAG}, which partitions: partition_key needs for the tags"
+        if params.get("partitions") == "partition_key" and params.get("id_scope") == "partition":
+            yield "partitions: partition_key with id_scope: partition: an id stands on one row of such a collection"
 
 
 def _listed(value: Any) -> Any:

@@ -208,6 +208,7 @@ def to_milvus(inspect: MigrationOperator, **names: str) -> None:
         overwrite=text("overwrite"),
         take_over=value("take_over"),
         max_deletions=text("max_deletions"),
+        id_scope=text("id_scope"),
         load_method=text("load_method"),
         plan_only=value("dry_run"),
         map_index_template=MAP_INDEX,

@@ -154,6 +154,14 @@ class MilvusParams(RowsParams):
         "own, with its id in the indexed field source_id.",
         json_schema_extra=ROWS,
     )
+    id_scope: Literal["collection", "partition"] = Field(
+        default="collection",
+        title="What an id is of one row in",
+        description="collection: rows that share an id in different partitions, with different vectors, are refused, "
+        "for a query or search over the whole collection returns one of them. partition: they are loaded, for an "
+        "application that always names its partition.",
+        json_schema_extra=ROWS,
+    )
     milvus_conn_id: str = Field(
         default="milvus_default",
         min_length=1,

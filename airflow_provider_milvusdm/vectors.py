@@ -290,6 +290,8 @@ class ResolvedPartition:
     """Live rows that a policy leaves out."""
     notes: tuple[str, ...] = ()
     """What the report has to say of them."""
+    id_range: tuple[int, int] | None = None
+    """Its lowest and highest id; None: it has no rows, or shares one key space with the others."""
 
     @property
     def rows(self) -> int:

@@ -36,6 +36,7 @@ class Steps:
     settings: TargetSettings
     policies: RowPolicies
     stores: dict[str, dict[str, Any]]
+    id_scope: str
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
         """What inspecting the source finds."""
@@ -56,7 +57,8 @@ class Steps:
         for plan in plans:
             try:
                 settings = self.settings.of(plan.name)
-                created.append(_through_json(create_collection(self.client, plan, mode, settings, **options)))
+                found = create_collection(self.client, plan, mode, settings, id_scope=self.id_scope, **options)
+                created.append(_through_json(found))
             except MilvusdmError as fault:
                 faults[plan.name] = [str(fault)]
         return created, faults
@@ -132,6 +134,7 @@ class Chain(Steps):
     settings: TargetSettings = field(default_factory=TargetSettings)
     policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    id_scope: str = "collection"
     inspected: Sequence[PartitionGroup] = ()
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
@@ -161,6 +164,7 @@ class GroupsChain(Steps):
     settings: TargetSettings = field(default_factory=TargetSettings)
     policies: RowPolicies = field(default_factory=RowPolicies)
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    id_scope: str = "collection"
 
     def groups(self, selection: Any) -> Sequence[PartitionGroup]:
         return self.inspected

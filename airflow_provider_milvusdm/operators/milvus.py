@@ -119,6 +119,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     :param take_over: go on with what another run left, where nobody can tell whether that has ended.
     :param max_deletions: the share of the rows in the target that ``sync`` may delete; one that would delete more is
         refused.
+    :param id_scope: ``collection`` refuses rows that share an id in different partitions with different vectors, those
+        that are there included; ``partition`` does not.
     :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` compares all vectors.
     :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
@@ -133,6 +135,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         "overwrite",
         "take_over",
         "max_deletions",
+        "id_scope",
         "verify",
         "load_method",
         "create_index",
@@ -147,6 +150,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         overwrite: str = "swap",
         take_over: bool | str = False,
         max_deletions: float | str = 0.1,
+        id_scope: str = "collection",
         verify: str = "sample",
         load_method: str = "insert",
         create_index: bool | str = True,
@@ -155,7 +159,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mode, self.verify, self.create_index = mode, verify, create_index
+        self.mode, self.id_scope, self.verify, self.create_index = mode, id_scope, verify, create_index
         self.overwrite, self.take_over = overwrite, take_over
         self.max_deletions = max_deletions
         self.target, self.plan_only = target, plan_only
@@ -184,6 +188,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 max_deletions=float(self.max_deletions),
                 dry_run=dry_run,
                 runs=AirflowRuns(context, take_over=parse_text(self.take_over)),
+                id_scope=self.id_scope,
             )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         return self.hand_in(context, to_json(created))

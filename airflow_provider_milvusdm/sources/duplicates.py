@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.sources.live_rows import Ids, LiveRows
 from airflow_provider_milvusdm.sources.row_mask import Mask
-from airflow_provider_milvusdm.vectors import ranges
+from airflow_provider_milvusdm.vectors import Segment, ranges
 
 DIGEST = np.dtype("V16")
 
@@ -24,6 +25,8 @@ class SharedIds:
     """All rows whose id is on another row too, by id, then in the order of segments and rows; arrays of one length."""
 
     ids: Ids
+    partitions: npt.NDArray[np.int32]
+    """Number of the partition."""
     segments: npt.NDArray[np.int32]
     """Number of the segment."""
     offsets: Ids
@@ -41,10 +44,19 @@ class SharedIds:
         return np.append(self.ids[1:] != self.ids[:-1], True)[: len(self.ids)]
 
     def different(self, kept: Mask) -> Mask:
-        """Which have another vector than the row of their id that is kept."""
-        runs = np.cumsum(self.firsts) - 1
-        unequal: Mask = self.digests != self.digests[kept][runs]
+        """Which have another vector than the row of their id that is kept, or are in another partition."""
+        unequal: Mask = self.digests != self._kept(kept, self.digests)
+        return unequal | self.elsewhere(kept)
+
+    def elsewhere(self, kept: Mask) -> Mask:
+        """Which are in another partition than the row of their id that is kept."""
+        unequal: Mask = self.partitions != self._kept(kept, self.partitions)
         return unequal
+
+    def _kept(self, kept: Mask, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """For each row the column's value of the row of its id that is kept."""
+        values: npt.NDArray[Any] = column[kept][np.cumsum(self.firsts) - 1]
+        return values
 
     def by_segment(self, chosen: Mask) -> Iterator[tuple[int, Ids]]:
         """Segments with the offsets of the rows chosen."""
@@ -67,36 +79,47 @@ def sorted_ids(rows: Iterable[LiveRows], most: int) -> Ids:
 
 
 def repeated(ids: Ids) -> Ids:
-    """Those of sorted ids that are there more than once."""
-    return np.unique(ids[1:][ids[1:] == ids[:-1]])
+    """Those of sorted ids that are there more than once, each once."""
+    again: Ids = ids[1:][ids[1:] == ids[:-1]]
+    first: Mask = np.append(True, again[1:] != again[:-1])[: len(again)]
+    return again[first]
 
 
 def find_shared_ids(rows: Sequence[LiveRows], shared: Ids) -> SharedIds:
     """The rows whose ids are among ``shared``, which are sorted."""
     found = [part for number, some in enumerate(rows) for part in _sharing(number, some, shared)]
     ids, segments, offsets, digests = (np.concatenate(column) for column in zip(*found, strict=True))
+    numbers = {tag: number for number, tag in enumerate(dict.fromkeys(some.tag for some in rows))}
+    partitions = np.array([numbers[some.tag] for some in rows], np.int32)[segments]
     order = np.argsort(ids, kind="stable")
-    return SharedIds(ids[order], segments[order], offsets[order], digests[order])
+    return SharedIds(ids[order], partitions[order], segments[order], offsets[order], digests[order])
 
 
 def _sharing(number: int, rows: LiveRows, shared: Ids) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
     """Ids, number of the segment, offsets and digests of the rows whose id is among ``shared``."""
     for offsets, ids in rows.batches():
-        chosen = shared[np.minimum(np.searchsorted(shared, ids), len(shared) - 1)] == ids
+        chosen = among(shared, ids)
         if chosen.any():
             places = offsets[chosen]
-            yield ids[chosen], np.full(len(places), number, np.int32), places, _digests(rows, places)
+            digests = digests_at(rows.segment, places, rows.batch_rows)
+            yield ids[chosen], np.full(len(places), number, np.int32), places, digests
 
 
-def _digests(rows: LiveRows, offsets: Ids) -> npt.NDArray[np.void]:
-    """Digests of the vectors of the rows at ``offsets``, which are in order."""
+def among(some: Ids, ids: Ids) -> Mask:
+    """Which of ``ids`` are among some, which are sorted, and one at least."""
+    found: Mask = some[np.minimum(np.searchsorted(some, ids), len(some) - 1)] == ids
+    return found
+
+
+def digests_at(segment: Segment, offsets: Ids, batch_rows: int) -> npt.NDArray[np.void]:
+    """Digests of the vectors of the live rows at ``offsets``, which are in order; so many rows are read at once."""
     digests = np.empty(len(offsets), DIGEST)
-    for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, rows.batch_rows):
+    for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, batch_rows):
         first, last = np.searchsorted(offsets, (start, stop))
         if first == last:
             continue
-        live = np.flatnonzero(rows.segment.live(start, stop)) + start
-        vectors = rows.segment.read(start, stop).vectors[np.searchsorted(live, offsets[first:last])]
+        live = np.flatnonzero(segment.live(start, stop)) + start
+        vectors = segment.read(start, stop).vectors[np.searchsorted(live, offsets[first:last])]
         found = [hashlib.blake2b(vector.tobytes(), digest_size=DIGEST.itemsize).digest() for vector in vectors]
         digests[first:last] = np.frombuffer(b"".join(found), DIGEST)
     return digests

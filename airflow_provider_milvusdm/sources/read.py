@@ -117,7 +117,11 @@ def read_keys(
     ref: SourceRef, collection: CollectionSpec, piece: Slice
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Offsets in the slice and primary keys of its rows, in order, in batches; no vector is read."""
-    segment = open_source(ref).segment(collection, piece.segment)
+    return segment_keys(open_source(ref).segment(collection, piece.segment), piece)
+
+
+def segment_keys(segment: Segment, piece: Slice) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """The same of a slice of an opened segment."""
     left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
     for start, stop in ranges(piece.start, piece.stop, IDS_A_BATCH):
         offsets, ids = _live_offsets(segment, piece, start, stop), segment.ids(start, stop)

@@ -93,6 +93,7 @@ class _Partition:
         self.rows: list[LiveRows] = []
         self.faults: list[SourceError] = []
         self.notes: list[str] = []
+        self.id_range: tuple[int, int] | None = None
 
     @property
     def live_rows(self) -> int:
@@ -179,6 +180,7 @@ class _Partition:
             digest.hexdigest(),
             left_out=sum(some.left_out_rows for some in self.rows),
             notes=(*self.notes, *self._replayed()),
+            id_range=self.id_range,
         )
 
 
@@ -194,6 +196,8 @@ class _KeySpace:
         ids = sorted_ids(self.rows, sum(partition.live_rows for partition in self.partitions))
         if self.policy != "remap" and ids.size and ids[-1] == UNREADABLE_ID:
             self.partitions[0].faults.append(self._unreadable())
+        if ids.size and len(self.partitions) == 1:
+            self.partitions[0].id_range = int(ids[0]), int(ids[-1])
         shared = repeated(ids)
         del ids
         if shared.size and self.policy == "remap":
@@ -210,7 +214,11 @@ class _KeySpace:
         for number, offsets in shared.by_segment(~kept):
             self.rows[number].leave_out(offsets)
         if dropped := int(np.count_nonzero(different)):
-            self._note(f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy})")
+            elsewhere = int(np.count_nonzero(shared.elsewhere(kept)))
+            where = f", for {elsewhere} of them under another tag" if elsewhere else ""
+            self._note(
+                f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy}){where}"
+            )
         if same := int(np.count_nonzero(~kept & ~different)):
             self._note(f"{same} rows left out that are the same as another, id and vector")
 
@@ -224,8 +232,9 @@ class _KeySpace:
         return f"{partition} of collection {self.collection!r}"
 
     def _duplicates(self, ids: npt.NDArray[np.int64]) -> RefusedRowsError:
+        differing = "vectors" if len(self.partitions) == 1 else "tags or vectors"
         return RefusedRowsError(
-            f"{ids.size} ids stand on rows with different vectors in {self._place}",
+            f"{ids.size} ids stand on rows with different {differing} in {self._place}",
             where=f"id {ids[0]} in segments {', '.join(self._segments_with(ids[0]))}",
             expected="one row an id: it is the primary key in Milvus 2.x, which serves one row of each",
             found=f"ids {_examples(ids, ids.size)}",

@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_abandon import ABANDONED, abandon
 from airflow_provider_milvusdm.targets.milvus_decide import Case, Options, decide, notes, study
 from airflow_provider_milvusdm.targets.milvus_existing import Existing
+from airflow_provider_milvusdm.targets.milvus_id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
 from airflow_provider_milvusdm.targets.milvus_leftovers import give_back
@@ -65,6 +66,7 @@ def create_collection(
     mend: bool = False,
     max_deletions: float = MAX_DELETIONS,
     dry_run: bool = False,
+    id_scope: str = "collection",
     runs: Runs | None = None,
 ) -> CreatedCollection:
     """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
@@ -73,7 +75,8 @@ def create_collection(
     ``overwrite``, ``sync``) acts only where the collection, or the partitions that were named, exist; ``in_place``
     has ``overwrite`` drop the old collection first. What an earlier run of the same source left half loaded is gone on
     with, unless ``mode`` is ``overwrite``. ``mend``: ``sync`` compares all vectors. ``max_deletions``: the share of the
-    rows that it may delete. A dry run only says what would be done. ``runs`` knows whether other runs have ended.
+    rows that it may delete. ``id_scope``: whether an id has to be of one row in the ``collection``, or in a
+    ``partition``. A dry run only says what would be done. ``runs`` knows whether other runs have ended.
     """
     options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
     settings = settings or CollectionSettings()
@@ -81,13 +84,14 @@ def create_collection(
     if not dry_run and settle(case):
         case = study(client, plan, settings, options)
     action = decide(case)
+    on_ids = refuse_ids_across(case, action, id_scope, dry_run=dry_run)
     changes = Changes(case, mend=mend, max_deletions=max_deletions)
     if dry_run:
         foreseen = changes.foresee() if action == "synced" else ()
         created = CreatedCollection(plan.name, action, planned=True, notes=foreseen)
     else:
         created = _Creation(case, changes).do(action)
-    return replace(created, notes=(*notes(case, action), *created.notes))
+    return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))
 
 
 def settle(case: Case) -> bool:

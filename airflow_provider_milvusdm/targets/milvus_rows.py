@@ -83,9 +83,37 @@ def filter_ids(field: str, ids: Iterable[int]) -> str:
     return f"{found} or {field} < {LOWEST_ID + 1}" if LOWEST_ID in ids else found
 
 
+def filter_range(field: str, first: int, last: int) -> str:
+    """A filter that matches the ids ``first`` to ``last``; see :func:`filter_ids` for the lowest."""
+    return f"{field} < {last + 1}" if first == LOWEST_ID else f"{field} >= {first} and {field} <= {last}"
+
+
 def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
     """Those of ``ids`` that the partition holds."""
     return [row[target.id_field] for row in _rows_with(client, target, partition, ids, IDS_A_QUERY)]
+
+
+def ids_in_any(
+    client: MilvusClient, target: TargetCollection, partitions: Sequence[str], ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Those of ``ids`` that these partitions hold, in their order; one query is enough where none is in their range."""
+
+    def ask(matching: str, **options: Any) -> list[int]:
+        rows = client.query(
+            target.name,
+            filter=matching,
+            partition_names=list(partitions),
+            output_fields=[target.id_field],
+            consistency_level="Strong",
+            **options,
+        )
+        return [row[target.id_field] for row in rows]
+
+    if not len(ids) or not ask(filter_range(target.id_field, int(ids.min()), int(ids.max())), limit=1):
+        return np.empty(0, np.int64)
+    filters = [filter_ids(target.id_field, some) for some in _chunks(ids.tolist(), IDS_A_QUERY)]
+    found = [row_id for some in side_by_side(client, ask, filters) for row_id in some]
+    return np.unique(np.array(found, np.int64))
 
 
 def ids_outside(
@@ -128,7 +156,8 @@ def _rows_with(
 def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -> Iterator[npt.NDArray[np.int64]]:
     """All ids of a partition, in their order, in batches.
 
-    A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's.
+    A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's. Of an id that
+    is there several times a server returns one, and takes them all for the limit: the end is where it returns none.
     """
     lite = is_lite(client)
     most, options = (LITE_IDS_A_QUERY, {"iterator": "True"}) if lite else (IDS_A_QUERY, {})
@@ -143,7 +172,7 @@ def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -
             **options,
         )
         yield np.array([row[target.id_field] for row in rows], np.int64)
-        if len(rows) < most:
+        if not rows:
             return
         behind = f"{target.id_field} > {rows[-1][target.id_field]}"
 

@@ -55,7 +55,7 @@ def measure_search(
         pieces = [piece for piece in unit.slices if piece.partition in tags]
         rows = min(rows_within(unit.collection, SEARCHED_BYTES), most)
         for _, _, batch in read_slices(unit.source, unit.collection, pieces, rows):
-            nearest.add(batch.vectors)
+            nearest.add(batch.ids, batch.vectors)
     search = _Search(client, plan, sorted(partitions), check.params)
     found, milliseconds = 0, []
     for query, farthest in zip(vectors, nearest.farthest.tolist(), strict=True):
@@ -66,7 +66,7 @@ def measure_search(
     return SearchReport(
         queries=len(vectors),
         limit=LIMIT,
-        recall=found / nearest.distances.size,
+        recall=found / nearest.count,
         median_ms=float(np.median(milliseconds)),
         slow_ms=float(np.percentile(milliseconds, 95)),
         params=dict(check.params),

@@ -68,20 +68,39 @@ def distances(metric: Metric, queries: Vectors, rows: Vectors) -> Distances:
 
 
 class Nearest:
-    """The distances of the ``limit`` rows nearest to each query, of all rows that were added."""
+    """The ``limit`` ids nearest to each query, and their distances, of all rows that were added.
+
+    Of the rows that share an id the nearest counts, as a search over several partitions returns it. A distance is
+    infinite where there are fewer ids.
+    """
 
     def __init__(self, metric: Metric, queries: Vectors, limit: int) -> None:
         self.metric, self.queries, self.limit = metric, queries, limit
-        self.distances: Distances = np.empty((len(queries), 0))
+        self.distances: Distances = np.full((len(queries), limit), np.inf)
+        self.ids = np.zeros((len(queries), limit), np.int64)
 
-    def add(self, rows: Vectors) -> None:
-        found = np.concatenate([self.distances, distances(self.metric, self.queries, rows)], axis=1)
-        if found.shape[1] > self.limit:
-            found = np.partition(found, self.limit - 1, axis=1)[:, : self.limit]
-        self.distances = found
+    def add(self, ids: npt.NDArray[np.int64], rows: Vectors) -> None:
+        """Add rows, no two of which share an id."""
+        if not len(ids):
+            return
+        found = distances(self.metric, self.queries, rows)
+        order = np.argsort(ids)
+        places = order[np.minimum(np.searchsorted(ids, self.ids, sorter=order), len(ids) - 1)]
+        again = (ids[places] == self.ids) & np.isfinite(self.distances)
+        there = np.nonzero(again)[0], places[again]
+        found[there] = np.minimum(found[there], self.distances[again])
+        found = np.concatenate([np.where(again, np.inf, self.distances), found], axis=1)
+        every = np.concatenate([self.ids, np.broadcast_to(ids, (len(self.ids), len(ids)))], axis=1)
+        chosen = np.argpartition(found, self.limit - 1, axis=1)[:, : self.limit]
+        self.distances, self.ids = (np.take_along_axis(some, chosen, axis=1) for some in (found, every))
+
+    @property
+    def count(self) -> int:
+        """How many ids were found, for all queries together."""
+        return int(np.count_nonzero(np.isfinite(self.distances)))
 
     @property
     def farthest(self) -> Distances:
-        """Of each query: how far the last of its nearest rows is."""
-        farthest: Distances = self.distances.max(axis=1)
+        """Of each query: how far the last of its nearest ids is."""
+        farthest: Distances = self.distances.max(axis=1, where=np.isfinite(self.distances), initial=-np.inf)
         return farthest

@@ -39,7 +39,7 @@ class Migrations:
         names = [f"c{number:02}" for number in range(count)]
         self.client = client
         self.directory = write_directory(path / "milvus", dict.fromkeys(names, PARTITIONS))
-        self.chain = Chain(self.directory.path, client, unit_bytes=1, most_tasks=4 * count)
+        self.chain = Chain(self.directory.path, client, unit_bytes=1, most_tasks=4 * count, id_scope="partition")
         self.plans: list[CollectionPlan] = self.chain.plan()
 
     def create(self, mode: str = "skip") -> list[list[LoadUnit]]:
@@ -141,7 +141,7 @@ def test_an_append_goes_on_and_counts_the_rows_from_before_once(client: MilvusCl
     there = {"_default": random_rows(range(100, 120), 1), "a": {}, "b": random_rows([50], 2)}
     make_collection(client, "news", there)
     directory = write_directory(tmp_path / "milvus", {"news": PARTITIONS})
-    chain = Chain(directory.path, client)
+    chain = Chain(directory.path, client, id_scope="partition")
     plans = chain.plan()
     created, _ = chain.create(plans, "append")
     load(client, address_units(plans, created)[0], {}, moment=9)
@@ -179,7 +179,7 @@ def test_a_creation_killed_at_any_moment_is_repeated(
         load_all(client, names)
     killed = 0
     for moment, name in enumerate(names, 1):
-        chain = Chain(directory.path, client)
+        chain = Chain(directory.path, client, id_scope="partition")
         plans = chain.plan({name: tags})
         if create(client, plans[0], mode, moment) is None:
             killed += 1

@@ -38,7 +38,7 @@ class Existing:
         return write_directory(self.path / "milvus", {"news": partitions}, seed=9)
 
     def migrate(self, directory: Milvus1xDirectory, selection: Any, mode: str) -> CollectionReport:
-        return Chain(directory.path, self.client).run(selection, mode)["news"]
+        return Chain(directory.path, self.client, id_scope="partition").run(selection, mode)["news"]
 
     def stored(self) -> dict[str, dict[int, bytes]]:
         self.client.load_collection("news")
@@ -152,7 +152,10 @@ def test_a_refused_append_leaves_no_index_behind(client: MilvusClient, tmp_path:
     make_collection(client, "news", THERE)
     before = client.get_load_state("news")
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [3]}})
-    assert "are in the target already" in Chain(directory.path, client).run("news", "append")["news"].faults[0]
+    assert (
+        "are in the target already"
+        in Chain(directory.path, client, id_scope="partition").run("news", "append")["news"].faults[0]
+    )
     assert (client.list_indexes("news"), client.get_load_state("news")) == ([], before)
     assert stored_in_all(client, ["news"]) == {"news": THERE}
 
@@ -192,7 +195,7 @@ def test_overwrite_of_the_default_partition_alone_empties_it_on_a_server(
     lowest, many = -(2**63), random_rows([-(2**63), *range(20_000)], 5)
     make_collection(server_client, "news", {"_default": many, "a": random_rows([lowest, 1, 2], 6)})
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [lowest, 3], "a": [9]}})
-    report = Chain(directory.path, server_client).run({"news": ["_default"]}, "overwrite")["news"]
+    report = Chain(directory.path, server_client, id_scope="partition").run({"news": ["_default"]}, "overwrite")["news"]
     assert (report.status, report.action) == (VERIFIED, "overwritten")
     assert numbers(report) == {"_default": (2, 2, 0, 2)}
     assert stored(server_client, "news") == {
@@ -218,8 +221,8 @@ def test_a_second_run_finds_what_the_first_one_finished(
     lite_client: MilvusClient, tmp_path: Path, mode: str, action: str
 ) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20), "a": range(20)}})
-    assert Chain(directory.path, lite_client).run()["news"].status == VERIFIED
-    report = Chain(directory.path, lite_client).run("news", mode)["news"]
+    assert Chain(directory.path, lite_client, id_scope="partition").run()["news"].status == VERIFIED
+    report = Chain(directory.path, lite_client, id_scope="partition").run("news", mode)["news"]
     assert (report.action, report.faults) == (action, ())
     assert stored(lite_client, "news") == {tag: directory.live("news", tag) for tag in ("_default", "a")}
 

@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.targets.milvus_rows import vector_bytes
 from airflow_provider_milvusdm.vectors import RowPolicies
 from tests.chain import Chain
 from tests.collections_2x import make_collection
-from tests.directories import random_rows, write_directory
+from tests.directories import DIMENSION, random_rows, random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.servers import milvus_server
 from tests.targets import milvus_client
@@ -77,13 +77,18 @@ def test_tags_of_any_characters_arrive_as_they_are(client: MilvusClient, tmp_pat
     assert (field["name"], field["params"]["max_length"]) == ("partition_tag", 1020)
 
 
+@pytest.mark.parametrize("same", [False, True], ids=["different", "equal"])
 @pytest.mark.parametrize("policy", ["error", "keep_first", "keep_last", "remap"])
-def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path, policy: str) -> None:
-    directory = write_directory(tmp_path / "milvus", {"news": {"a": [1, 2], "b": [2, 3]}})
-    report = keyed(client, directory.path, policies=RowPolicies(policy)).run()["news"]
+def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path, policy: str, same: bool) -> None:
+    directory = Milvus1xDirectory(tmp_path / "milvus")
+    news = directory.collection("news", dimension=DIMENSION)
+    vectors = random_vectors(3, 1)
+    directory.segment(directory.partition(news, "a"), [1, 2], vectors[:2])
+    directory.segment(directory.partition(news, "b"), [2, 3], vectors[1:] if same else random_vectors(2, 2))
+    report = keyed(client, directory.write(), policies=RowPolicies(policy)).run()["news"]
     a, b = directory.live("news", "a"), directory.live("news", "b")
     if policy == "error":
-        assert "1 ids stand on rows with different vectors in the partitions of" in report.faults[0]
+        assert "1 ids stand on rows with different tags or vectors in the partitions of" in report.faults[0]
         assert client.list_collections() == []
         return
     assert (report.status, report.faults) == (VERIFIED, ())
@@ -94,6 +99,7 @@ def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path,
     else:
         last = policy == "keep_last"
         assert stored(client) == {"a": {1: a[1]} if last else a, "b": b if last else {3: b[3]}}
+        assert "1 rows left out: another row of their id was kept" in "\n".join(report.notes)
 
 
 @pytest.fixture

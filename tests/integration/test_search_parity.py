@@ -42,6 +42,15 @@ def test_an_exact_index_finds_all(client: MilvusClient, tmp_path: Path, metric: 
     assert "search: recall@10 1.0000 of 50 searches" in render(Report((report,)))
 
 
+def test_equal_rows_that_share_an_id_in_two_partitions_are_one_hit(client: MilvusClient, tmp_path: Path) -> None:
+    source = Milvus1xDirectory(tmp_path / "milvus")
+    news, vectors = source.collection("news", dimension=8), RANDOM.random((500, 8), np.float32)
+    for table in (news, source.partition(news, "x")):
+        source.segment(table, range(500), vectors)
+    report = Chain(source.write(), client).run(search=SearchCheck(50, 1.0))["news"]
+    assert (report.status, report.faults) == (VERIFIED, ())
+
+
 @pytest.mark.parametrize(("metric", "recall"), [(HAMMING, 1.0), (JACCARD, 1.0)])
 def test_binary_vectors_are_found(server_client: MilvusClient, tmp_path: Path, metric: int, recall: float) -> None:
     chain = Chain(directory(tmp_path / "milvus", metric=metric).path, server_client)

@@ -234,7 +234,10 @@ def test_milvus_lite_refuses_to_delete_what_stands_in_another_partition(
 def test_milvus_lite_deletes_what_no_partition_is_to_keep(lite_client: MilvusClient, tmp_path: Path) -> None:
     make_collection(lite_client, "news", dict.fromkeys(["_default", "a"], random_rows(range(5), 3)))
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1, 7], "a": [1, 7]}})
-    assert Chain(directory.path, lite_client).run(mode="sync", verify="full")["news"].status == VERIFIED
+    assert (
+        Chain(directory.path, lite_client, id_scope="partition").run(mode="sync", verify="full")["news"].status
+        == VERIFIED
+    )
     check_stored(lite_client, directory)
 
 

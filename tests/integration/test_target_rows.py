@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.targets import milvus_rows
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, read_rows, stream_ids
+from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, ids_in_any, read_rows, stream_ids
 from airflow_provider_milvusdm.vectors import TargetCollection
-from tests.collections_2x import insert, make_collection
+from tests.collections_2x import create_index, insert, make_collection
 from tests.directories import random_rows
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 2
@@ -50,3 +51,27 @@ def test_rows_are_found_beside_ids_that_stand_on_several(server_client: MilvusCl
     assert {row_id: found[row_id] for row_id in rows if row_id not in (3, 4)} == {
         row_id: (vector,) for row_id, vector in rows.items() if row_id not in (3, 4)
     }
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_ids_are_found_in_any_of_some_partitions(client: MilvusClient, asked: list[int]) -> None:
+    make_collection(client, "news", THERE, loaded=True)
+    for partitions in (["_default", "a", "b"], ["a", "b"], ["b"]):
+        held = {row_id for partition in partitions for row_id in THERE[partition]}
+        found = ids_in_any(client, NEWS, partitions, np.array(asked, np.int64))
+        assert found.tolist() == sorted(held.intersection(asked))
+
+
+def test_rows_that_are_there_twice_hide_none_of_those_behind_them(
+    server_client: MilvusClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server takes the limit of a query for all of them, and returns one of each id."""
+    monkeypatch.setattr(milvus_rows, "IDS_A_QUERY", 4)
+    rows = random_rows(range(20), 1)
+    make_collection(server_client, "news", {"_default": rows})
+    server_client.flush("news")
+    insert(server_client, "news", "_default", dict(list(rows.items())[:9]))
+    server_client.flush("news")
+    create_index(server_client, "news", "L2")
+    server_client.load_collection("news")
+    assert np.concatenate(list(stream_ids(server_client, NEWS, "_default"))).tolist() == list(rows)

@@ -21,7 +21,7 @@ HNSW = {"index_type": "HNSW", "index_params": {"M": 8, "efConstruction": 50}}
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Milvus1xDirectory:
-    return write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "a": [7]}})
+    return write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "a": [107]}})
 
 
 def migrate(

@@ -36,7 +36,7 @@ class Migration:
     ) -> None:
         self.client = client
         self.directory = write_directory(path, {"news": dict.fromkeys(tags, ids)})
-        self.chain = Chain(self.directory.path, client)
+        self.chain = Chain(self.directory.path, client, id_scope="partition")
         self.plans: list[CollectionPlan] = self.chain.plan()
 
     def create(self, mode: str = "skip") -> list[LoadUnit]:

@@ -52,7 +52,9 @@ def migrated_into(uri: str, folder: Path, selection: Any) -> Iterator[Migrated]:
     directory = write_rich_directory(folder / "milvus")
     before = tree_checksum(directory.path)
     with milvus_client(uri) as client:
-        reports = migrate(Chain(directory.path, client, unit_bytes=UNIT_BYTES), selection, rename=RENAME)
+        reports = migrate(
+            Chain(directory.path, client, unit_bytes=UNIT_BYTES, id_scope="partition"), selection, rename=RENAME
+        )
         yield Migrated(directory, client, reports, (before, tree_checksum(directory.path)))
 
 

@@ -85,7 +85,9 @@ class Sources:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
-    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(400), "part": range(50)}, "more": {}})
+    directory = write_directory(
+        tmp_path / "milvus", {"news": {"_default": range(400), "part": range(400, 450)}, "more": {}}
+    )
     (tmp_path / "files").mkdir()
     write_hdf5(tmp_path / "files" / "a.h5", {"embeddings": VECTORS, "ids": IDS}, compression="gzip")
     write_index(tmp_path / "files" / "faiss.index", make_index("IVF8,Flat", VECTORS, IDS))

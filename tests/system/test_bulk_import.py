@@ -56,7 +56,7 @@ def kill_load(env: Mapping[str, str], run_id: str) -> bool:
 def test_a_load_task_waits_in_a_triggerer_or_in_its_worker_while_the_server_imports(
     empty_milvus_server_uri: str, templates_env: dict[str, str], tmp_path: Path, deferrable: bool
 ) -> None:
-    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(50_000), "a": range(500)}})
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(50_000), "a": range(50_000, 50_500)}})
     folder = tmp_path / "import"
     folder.mkdir()
     env = templates_env | connection(empty_milvus_server_uri, folder.as_uri())

@@ -24,7 +24,7 @@ def bucket(seaweedfs: S3Address) -> Bucket:
 def test_a_bucket_is_migrated_and_its_secret_stays_in_the_connection(
     bucket: Bucket, seaweedfs: S3Address, templates_env: dict[str, str], milvus_lite_uri: str, tmp_path: Path
 ) -> None:
-    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "part": range(50)}})
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "part": range(100, 150)}})
     bucket.upload(directory.path, "milvus")
     before = bucket.contents()
     env = templates_env | {"AIRFLOW_CONN_BUCKETS": airflow_connection(seaweedfs)}

@@ -80,7 +80,7 @@ with DAG("by_hand") as dag:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Milvus1xDirectory:
-    return write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "2021-03 news": range(50)}})
+    return write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "2021-03 news": range(100, 150)}})
 
 
 def test_the_chain_is_one_group_among_a_users_own_tasks_and_params(

@@ -73,7 +73,7 @@ def airflow(folder: Path, airflow_database: Path) -> Iterator[StandaloneAirflow]
 
 @pytest.fixture(scope="module")
 def directory(folder: Path) -> Milvus1xDirectory:
-    return write_directory(folder / "milvus", {"news": {"_default": range(3000), TAG: range(500)}}, dimension=64)
+    return write_directory(folder / "milvus", {"news": {"_default": range(3000), TAG: range(3000, 3500)}}, dimension=64)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Kept:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[Kept]:
     folder = tmp_path_factory.mktemp("yaml-dags")
-    directory = write_directory(folder / "milvus", {"news": {"_default": range(300), "part": range(50)}})
+    directory = write_directory(folder / "milvus", {"news": {"_default": range(300), "part": range(300, 350)}})
     configs = folder / "migrations"
     configs.mkdir()
     write_hdf5(folder / "a.h5", {"embeddings": VECTORS})

@@ -47,7 +47,20 @@ def test_distances_are_as_defined(metric: Metric) -> None:
 def test_the_nearest_are_found_whatever_batches_they_come_in(batch: int, limit: int) -> None:
     nearest = Nearest(Metric.L2, FLOATS[:4], limit)
     for start in range(0, 50, batch):
-        nearest.add(FLOATS[start : start + batch])
+        nearest.add(np.arange(start, min(start + batch, 50)), FLOATS[start : start + batch])
     every = np.sort(distances(Metric.L2, FLOATS[:4], FLOATS), axis=1)[:, :limit]
-    assert np.sort(nearest.distances, axis=1) == pytest.approx(every, abs=1e-12)
+    assert np.sort(nearest.distances, axis=1)[:, :50] == pytest.approx(every, abs=1e-12)
     assert nearest.farthest == pytest.approx(every[:, -1], abs=1e-12)
+    assert nearest.count == every.size
+
+
+@pytest.mark.parametrize("limit", [1, 5, 60])
+def test_of_rows_that_share_an_id_the_nearest_counts(limit: int) -> None:
+    nearest = Nearest(Metric.L2, FLOATS[:4], limit)
+    ids = np.concatenate([RANDOM.permutation(20)[:10] for _ in range(5)])
+    for start in range(0, 50, 10):
+        nearest.add(ids[start : start + 10], FLOATS[start : start + 10])
+    every = distances(Metric.L2, FLOATS[:4], FLOATS)
+    expected = np.sort([[row[ids == row_id].min() for row_id in np.unique(ids)] for row in every], axis=1)[:, :limit]
+    assert np.sort(nearest.distances, axis=1)[:, : expected.shape[1]] == pytest.approx(expected, abs=1e-12)
+    assert nearest.count == expected.size

@@ -152,6 +152,35 @@ def test_partitions_that_become_one_share_their_keys(directory: Milvus1xDirector
     assert {tag: [row_id for row_id, _ in rows] for (_, tag), rows in found.items()} == {"_default": [6], "x": [5, 7]}
 
 
+def test_an_id_under_two_tags_is_two_rows_also_where_the_vectors_are_equal(directory: Milvus1xDirectory) -> None:
+    news = directory.collection("news", dimension=2)
+    directory.segment(news, [5, 6], [[0, 1], [2, 3]], segment_id="7")
+    directory.segment(directory.partition(news, "x", table_id="t"), [5, 6, 6], [[0, 1], [2, 3], [2, 3]])
+    [group] = inspect(directory.write(), most_tasks=2)
+    group = replace(group, one_key_space=True)
+    with pytest.raises(RefusedRowsError) as fault:
+        resolve_group(group)
+    assert_in_order(str(fault.value), ["2 ids stand on rows with different tags or vectors", "id 5", "ids 5, 6"])
+    for policy, counts, left_out in (("keep_first", (2, 0), 3), ("keep_last", (0, 2), 2)):
+        resolved = resolve_group(group, RowPolicies(policy))
+        rows = read_rows(resolved.units)
+        assert (len(rows["news", "_default"]), len(rows["news", "x"])) == counts
+        told = f"{left_out} rows left out: another row of their id was kept (duplicate_ids: {policy}), "
+        assert told + f"for {left_out} of them under another tag" in notes([resolved])
+    rows = read_rows(resolve_group(group, RowPolicies("remap")).units)
+    assert {tag: len(some) for (_, tag), some in rows.items()} == {"_default": 2, "x": 3}
+
+
+def test_rows_that_are_the_same_under_one_tag_of_several_are_one(directory: Milvus1xDirectory) -> None:
+    news = directory.collection("news", dimension=2)
+    directory.segment(news, [5, 5], [[0, 1], [0, 1]])
+    directory.segment(directory.partition(news, "x"), [6], [[0, 1]])
+    [group] = inspect(directory.write(), most_tasks=2)
+    resolved = resolve_group(replace(group, one_key_space=True))
+    assert sum(partition.rows for partition in resolved.partitions) == 2
+    assert notes([resolved]) == "1 rows left out that are the same as another, id and vector"
+
+
 @pytest.mark.parametrize("tag", ["2021-03 news", "../x/\0%[]", "新" * 255])
 def test_invalid_vectors_are_saved_and_left_out(directory: Milvus1xDirectory, tmp_path: Path, tag: str) -> None:
     news = directory.collection("news/../x", dimension=16)
