@@ -161,6 +161,6 @@ def create(
     """Create the target of `plan`; None where it was killed. Options are those of `create_collection`."""
     fused: Any = FusedClient(client, Fuse(moment))
     try:
-        return create_collection(fused, plan, mode, **options)
+        return create_collection(fused, plan, mode, **{"id_scope": "partition", **options})
     except KilledError:
         return None

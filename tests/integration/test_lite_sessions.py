@@ -29,7 +29,7 @@ def migrate_in_sessions(
     with milvus_client(uri) as client:
         [plan] = Chain(directory.path, client).plan()
     with milvus_client(uri) as client:
-        created = create_collection(client, plan, mode, create_index=create_index)
+        created = create_collection(client, plan, mode, create_index=create_index, id_scope="partition")
     loads = []
     for unit in address_units([plan], [created]):
         checkpoints = Checkpoints()

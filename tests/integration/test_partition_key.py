@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.targets.milvus_rows import vector_bytes
 from airflow_provider_milvusdm.vectors import RowPolicies
 from tests.chain import Chain
-from tests.collections_2x import make_collection
+from tests.collections_2x import called, make_collection
 from tests.directories import DIMENSION, random_rows, random_vectors, write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.servers import milvus_server
@@ -159,7 +159,7 @@ def test_a_load_that_ended_halfway_is_gone_on_with(client: MilvusClient, tmp_pat
     plans = chain.plan()
     created, _ = chain.create(plans)
     chain.load(plans, created)
-    client.delete("news", ids=[30, 31])
+    client.delete(called(client, "news"), ids=[30, 31])
     report = keyed(client, directory.path).run()["news"]
     assert (report.status, report.action, report.faults) == (VERIFIED, "resumed", ())
     assert stored(client) == expected(directory, "a", 'b"', "c")
