@@ -18,6 +18,7 @@ from airflow_provider_milvusdm.targets.milvus_mark import (
     Mark,
     new_mark,
     pack_counts,
+    refuse_other_mark,
     set_mark,
 )
 from airflow_provider_milvusdm.targets.milvus_own_name import own_name
@@ -46,6 +47,8 @@ def create(case: Case, action: str) -> CreatedCollection:
     created = _adopt(case, _make(case, mark), mark, action)
     drop_leftovers(case)
     if in_place:
+        former = case.existing.mark if case.existing else None
+        refuse_other_mark(case.client, case.target.name, former.incarnation if former else "")
         for alias in list_aliases(case.client, case.target.name):
             case.client.drop_alias(alias)
         case.client.drop_collection(case.target.name)
