@@ -23,6 +23,7 @@ from tests.chain import Chain
 from tests.collections_2x import make_collection, mark, own_names, stored, stored_in_all
 from tests.directories import random_rows, write_directory
 from tests.integration.killed import Checkpoints, Fuse, FusedClient, KilledError
+from tests.servers import milvus_server
 from tests.targets import drop_all_collections, milvus_client
 
 IDS = {"_default": range(20), "a": range(100, 110)}
@@ -710,3 +711,29 @@ def test_what_was_left_for_an_alias_of_another_name_stays(client: MilvusClient, 
     [second.plan] = second.chain.plan(alias="searchers")
     assert second.run("skip").status == VERIFIED
     assert first.verify(created, loaded).status == VERIFIED
+
+
+def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        milvus_server(tmp_path / "server", "--authorization-enabled", "true", token="root:Milvus") as address,
+        milvus_client(address.uri, token="root:Milvus") as root,
+    ):
+        make_old(root)
+        root.create_user("loader", "Password1")
+        root.create_role("loaders")
+        root.grant_role("loader", "loaders")
+        for privilege in (
+            *("CreateCollection", "DropCollection", "ShowCollections", "DescribeCollection"),
+            *("CreateAlias", "DropAlias", "DescribeAlias", "ListAliases"),
+        ):
+            root.grant_privilege("loaders", "Global", privilege, "*")
+        root.grant_privilege("loaders", "Collection", "*", "*")
+        time.sleep(2)  # until all of the server knows
+        with milvus_client(address.uri, user="loader", password="Password1") as client:
+            migration = Migration(client, tmp_path / "milvus")
+            for in_place in (False, True):
+                _, faults = migration.chain.create([migration.plan], "overwrite", in_place=in_place)
+                assert "the right to rename collections" in faults["news"][0]
+        assert root.list_collections() == ["news"]
+        assert stored(root, "news") == OLD
+        assert aliases(root) == dict.fromkeys(ALIASES, "news")
