@@ -45,6 +45,6 @@ def answers(uri: str, **arguments: Any) -> bool:
 def drop_all_collections(uri: str, **arguments: Any) -> None:
     with milvus_client(uri, **arguments) as client:
         for name in client.list_collections():
-            for alias in client.list_aliases(name)["aliases"]:
+            for alias in client.list_aliases(name, db_name=arguments.get("db_name", ""))["aliases"]:
                 client.drop_alias(alias)
             client.drop_collection(name)

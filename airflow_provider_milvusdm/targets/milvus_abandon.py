@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from airflow_provider_milvusdm.exceptions import TargetError
@@ -11,8 +13,17 @@ from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.targets.milvus_decide import Case
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
-from airflow_provider_milvusdm.targets.milvus_mark import ADDED, APPENDED, Mark, restore_mark, unpack_counts
+from airflow_provider_milvusdm.targets.milvus_mark import (
+    ADDED,
+    APPENDED,
+    Mark,
+    refuse_other_mark,
+    restore_mark,
+    set_mark,
+    unpack_counts,
+)
 from airflow_provider_milvusdm.targets.milvus_new import drop_leftovers
+from airflow_provider_milvusdm.targets.milvus_partitions import drop_partition
 from airflow_provider_milvusdm.targets.milvus_rows import (
     IDS_A_QUERY,
     count_rows,
@@ -39,9 +50,12 @@ def abandon(case: Case) -> CreatedCollection:
     notes = [f"{leftover.name} was dropped" for leftover in case.leftovers]
     mark = case.existing.mark if case.existing else None
     if mark and mark.is_loading:
+        undoing = _Undoing(case, mark)
         with searchable(case.client, case.target, case.index, case.settings, keep=False):
-            notes.append(f"{_Undoing(case, mark).undo()} rows of {case.target.name} were removed")
-        restore_mark(case.client, case.target.name, mark.before_it())
+            notes.append(f"{undoing.undo()} rows of {case.target.name} were removed")
+        undoing.drop_partitions()
+        undoing.refuse_others()
+        restore_mark(case.client, case.target.name, undoing.mark.before_it())
     drop_leftovers(case)
     return CreatedCollection(case.plan.name, ABANDONED, notes=tuple(notes or ["nothing was left half done"]))
 
@@ -53,10 +67,24 @@ class _Undoing:
         if mark.action not in UNDONE or case.target.auto_id:
             raise _cannot(case, mark)
         self.case, self.client, self.target = case, case.client, case.target
-        self.before = unpack_counts(case.wanted, mark)
+        self.mark = replace(mark, incarnation=secrets.token_hex(8), run=case.options.runs.own)
+        there = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
+        self.before = {name: rows for name, rows in unpack_counts(case.wanted, mark).items() if name in there}
+
+    def refuse_others(self) -> None:
+        """Refuse to go on where another run has begun to since."""
+        refuse_other_mark(self.client, self.target.name, self.mark.incarnation)
+
+    def drop_partitions(self) -> None:
+        """Drop the partitions that were made to be added: a later ``skip`` would take them for finished."""
+        if self.mark.action == ADDED and not self.case.keyed:
+            for name in self.before:
+                self.refuse_others()
+                drop_partition(self.client, self.target.name, name)
 
     def undo(self) -> int:
-        """Rows removed."""
+        """Rows removed; what the run that wrote them still sends is refused from here on."""
+        set_mark(self.client, self.target.name, self.mark)
         await_jobs(self.client, self.target.name)
         found = Counter[str]()
         for partition, ids in self._added():
@@ -64,6 +92,7 @@ class _Undoing:
             found[partition] += len(ids)
         self._check(found)
         for partition, ids in self._added():
+            self.refuse_others()
             delete_ids(self.client, self.target, partition, ids)
         self._check(Counter())
         return found.total()

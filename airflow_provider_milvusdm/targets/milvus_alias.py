@@ -138,7 +138,9 @@ def switch_to(client: MilvusClient, name: str, *aliases: str) -> None:
 
 
 def list_aliases(client: MilvusClient, name: str) -> list[str]:
-    return list(client.list_aliases(name)["aliases"])
+    """A server of 2.3 looks in the database that the request itself names alone, not in the connection's."""
+    database = client._generate_call_context().get_db_name()
+    return list(client.list_aliases(name, db_name=database)["aliases"])
 
 
 def _make_alias(client: MilvusClient, name: str, alias: str) -> None:

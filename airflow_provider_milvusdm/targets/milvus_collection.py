@@ -98,7 +98,7 @@ def settle(case: Case) -> bool:
     """Finish, or undo, what a run that ended in the middle of its last step left; whether there was anything."""
     mark = case.existing.mark if case.existing else None
     if mark and mark.state == VERIFIED:
-        finish(case.client, mark)
+        finish(case.client, replace(mark, target=case.target.name))  # somebody may have given it another since
         return True
     if any(leftover.former for leftover in case.leftovers):
         give_back(case.client, case.target.name, case.leftovers)

@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.targets.milvus_existing import Existing, check_fi
 from airflow_provider_milvusdm.targets.milvus_index import index_for
 from airflow_provider_milvusdm.targets.milvus_leftovers import Leftover, find_leftovers, refuse_others
 from airflow_provider_milvusdm.targets.milvus_make import NewCollection
-from airflow_provider_milvusdm.targets.milvus_mark import COMPLETE, Mark
+from airflow_provider_milvusdm.targets.milvus_mark import COMPLETE, Mark, is_of
 from airflow_provider_milvusdm.targets.milvus_partitions import refuse_too_many
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.targets.milvus_runs import Runs, SingleRun, refuse_other_run
@@ -182,6 +182,8 @@ def _resumed(case: Case, existing: Existing) -> str:
 
 def _check_syncable(case: Case, existing: Existing) -> None:
     _check_schema(case, existing)
+    if existing.mark and existing.mark.is_loading and not _covers(case, existing, existing.mark):
+        _refuse_other_source(case, existing.mark)
     if case.target.auto_id or case.target.own_keys:
         raise TargetError(
             f"collection {case.target.name!r} can't be synced",
@@ -189,6 +191,12 @@ def _check_syncable(case: Case, existing: Existing) -> None:
             found="keys made by the target" if case.target.auto_id else "keys made of places (duplicate_ids: remap)",
             cure="Use mode overwrite.",
         )
+
+
+def _covers(case: Case, existing: Existing, mark: Mark) -> bool:
+    """Whether all that is half loaded is asked for: what is not would be taken for finished."""
+    every = case.plan.whole and not case.keyed and existing.partitions.issubset(case.wanted)
+    return every or is_of(case.wanted, mark)
 
 
 def _refuse_name_made_up(case: Case, existing: Existing) -> None:

@@ -40,7 +40,7 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
         fields=tuple(description["fields"]),
         auto_id=auto_id,
         generates_ids=generates_ids(auto_id, properties),
-        mark=read_mark(properties),
+        mark=read_mark(name, properties),
         number=int(description["collection_id"]),
     )
 

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.targets.milvus_mark import Mark, read_mark, remove_property
-from airflow_provider_milvusdm.targets.milvus_own_name import may_belong
+from airflow_provider_milvusdm.targets.milvus_mark import Mark, read_mark, remove_property, unreadable
+from airflow_provider_milvusdm.targets.milvus_own_name import is_alike, may_belong
 from airflow_provider_milvusdm.targets.milvus_runs import Run, Runs, refuse_other_run
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def find_leftovers(client: MilvusClient, plan: CollectionPlan) -> list[Leftover]
 def _belongs(leftover: Leftover, plan: CollectionPlan) -> bool:
     if leftover.mark is None or not plan.alias:
         return (leftover.mark.target if leftover.mark else leftover.former) == plan.target.name
-    return leftover.mark.collection == plan.name
+    return leftover.mark.collection == plan.name and is_alike(leftover.mark.target, plan.target.name)
 
 
 def _read(client: MilvusClient, name: str) -> Leftover | None:
@@ -62,9 +62,12 @@ def _read(client: MilvusClient, name: str) -> Leftover | None:
         return None
     properties = client.describe_collection(name).get("properties", {})
     if properties.get(FORMER):
-        former = json.loads(properties[FORMER])
-        return Leftover(name, former=former["target"], run=Run(**former["run"]))
-    mark = read_mark(properties)
+        try:
+            former = json.loads(properties[FORMER])
+            return Leftover(name, former=former["target"], run=Run(**former["run"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise unreadable(name, FORMER, properties[FORMER]) from error
+    mark = read_mark(name, properties)
     return Leftover(name, mark=mark, run=mark.run) if mark else None
 
 

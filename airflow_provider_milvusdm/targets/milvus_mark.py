@@ -89,14 +89,27 @@ def new_mark(source: str, **others: Any) -> Mark:
     return Mark(LOADING, secrets.token_hex(8), source, **others)
 
 
-def read_mark(properties: Mapping[str, str]) -> Mark | None:
-    """The mark among the properties of a described collection."""
+def read_mark(collection: str, properties: Mapping[str, str]) -> Mark | None:
+    """The mark among the properties of a described collection; TargetError where it is none of this version's."""
     text = properties.get(PROPERTY)
     if not text:
         return None
-    values = json.loads(text)
-    lists = {name: tuple(values[name]) for name in ("counts", "aliases") if name in values}
-    return Mark(**{**values, **lists, "run": Run(**values.get("run", {}))})
+    try:
+        values = json.loads(text)
+        lists = {name: tuple(values[name]) for name in ("counts", "aliases") if name in values}
+        return Mark(**{**values, **lists, "run": Run(**values.get("run", {}))})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise unreadable(collection, PROPERTY, text) from error
+
+
+def unreadable(collection: str, name: str, text: str) -> TargetError:
+    return TargetError(
+        f"what a migration noted on collection {collection!r} of the target can't be read",
+        expected=f"property {name} as this version of the provider writes it",
+        found=text[:200],
+        cure=f"Drop or rename the collection, or, where all of its rows are known to be right, empty the property: "
+        f"client.alter_collection_properties({collection!r}, {{{name!r}: ''}}).",
+    )
 
 
 def set_mark(client: MilvusClient, collection: str, mark: Mark) -> None:
@@ -105,7 +118,7 @@ def set_mark(client: MilvusClient, collection: str, mark: Mark) -> None:
 
 def refuse_other_mark(client: MilvusClient, collection: str, incarnation: str) -> None:
     """Refuse to go on with a collection that another run has marked since; empty: one that carried no mark."""
-    mark = read_mark(client.describe_collection(collection).get("properties", {}))
+    mark = read_mark(collection, client.describe_collection(collection).get("properties", {}))
     found = mark.incarnation if mark else ""
     if found != incarnation:
         raise TargetError(
@@ -142,7 +155,7 @@ def pack_counts(partitions: Collection[str], before: Mapping[str, int]) -> dict[
 
 def unpack_counts(partitions: Collection[str], mark: Mark) -> dict[str, int]:
     """Rows before the first of ours in each of the ``partitions``, without those that are left as they are."""
-    if mark.partitions != _digest(partitions):
+    if not is_of(partitions, mark):
         raise TargetError(
             f"collection {mark.target!r} of the target is half loaded, with other partitions",
             expected="the partitions of the run that left it so",
@@ -152,6 +165,11 @@ def unpack_counts(partitions: Collection[str], mark: Mark) -> dict[str, int]:
     names = sorted(partitions)
     found = dict(zip(names, mark.counts or [0] * len(names), strict=True))
     return {name: count for name, count in found.items() if count != UNTOUCHED}
+
+
+def is_of(partitions: Collection[str], mark: Mark) -> bool:
+    """Whether the mark is of a load of these partitions."""
+    return mark.partitions == _digest(partitions)
 
 
 def _digest(names: Collection[str]) -> str:

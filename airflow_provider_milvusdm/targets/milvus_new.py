@@ -44,7 +44,12 @@ def create(case: Case, action: str) -> CreatedCollection:
         seen=seen_by(case.plan),
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
     )
-    created = _adopt(case, _make(case, mark), mark, action)
+    name = _make(case, mark)
+    try:
+        created = _adopt(case, name, mark, action)
+    except TargetError:
+        case.client.drop_collection(name)
+        raise
     drop_leftovers(case)
     if in_place and case.existing:
         refuse_another(case.client, case.target.name, case.existing)
@@ -100,7 +105,23 @@ def _adopt(case: Case, name: str, mark: Mark, action: str) -> CreatedCollection:
     """
     own = replace(mark, state=LOADING, incarnation=secrets.token_hex(8), run=case.options.runs.own)
     new_name = own_name(case.target.name, own.incarnation)
-    case.client.rename_collection(name, new_name)
+    _rename(case, name, new_name)
     set_mark(case.client, new_name, own)
     before = dict.fromkeys(case.wanted, 0)
     return CreatedCollection(case.plan.name, action, before, incarnation=own.incarnation, own_name=new_name)
+
+
+def _rename(case: Case, name: str, new_name: str) -> None:
+    from grpc import RpcError, StatusCode
+
+    try:
+        case.client.rename_collection(name, new_name)
+    except RpcError as error:
+        if error.code() != StatusCode.PERMISSION_DENIED:
+            raise
+        raise TargetError(
+            f"collection {case.target.name!r} of the target can't get its name once it is verified",
+            expected="a login with the right to rename collections (RenameCollection)",
+            found=error.details(),
+            cure="Grant it that right. Nothing was changed.",
+        ) from None

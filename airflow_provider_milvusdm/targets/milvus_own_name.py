@@ -34,7 +34,12 @@ def may_belong(name: str, target: str, *, aliased: bool) -> bool:
     found, beginning = OWN_NAME.fullmatch(name), _beginning(target)
     if found is None:
         return False
-    return found[1].startswith(beginning[:-FINGERPRINT_LENGTH]) if aliased else found[1] == beginning
+    return is_alike(found[1], beginning) if aliased else found[1] == beginning
+
+
+def is_alike(target: str, other: str) -> bool:
+    """Whether names of collections that an alias stands for are the same but for the fingerprint."""
+    return len(target) == len(other) and target[:-FINGERPRINT_LENGTH] == other[:-FINGERPRINT_LENGTH]
 
 
 def _beginning(target: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
-from airflow_provider_milvusdm.targets.milvus_alias import aliased, list_aliases, refuse_alias, switch_to
+from airflow_provider_milvusdm.targets.milvus_alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus_leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus_mark import OVERWRITTEN, Mark, refuse_other_mark, set_mark
 from airflow_provider_milvusdm.targets.milvus_own_name import former_name, own_name
@@ -23,12 +23,13 @@ def publish(client: MilvusClient, mark: Mark) -> None:
     """Give the collection with this mark its name; one that has it is replaced where that is what was asked for."""
     name = own_name(mark.target, mark.incarnation)
     if client.has_collection(name):
-        set_mark(client, name, mark.verified())
-        if client.has_collection(mark.target):
-            refuse_alias(client, mark.target)
-            if mark.action != OVERWRITTEN:
-                raise _taken(mark, name)
+        there = aliased(client, mark.target)
+        if there:
+            if mark.action != OVERWRITTEN or there != mark.target:
+                raise _taken(mark, name, there)
             note_former(client, mark.target, mark.run)
+        set_mark(client, name, mark.verified())  # refused where another attempt has given it its name since
+        if there:
             client.rename_collection(mark.target, former_name(mark.target, mark.incarnation))
         client.rename_collection(name, mark.target)
     finish(client, mark)
@@ -50,10 +51,10 @@ def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> N
     switch_to(client, target, *[alias for alias in aliases if not aliased(client, alias)])
 
 
-def _taken(mark: Mark, name: str) -> VerificationError:
+def _taken(mark: Mark, name: str, there: str) -> VerificationError:
     return VerificationError(
         f"collection {mark.target!r} of the target was made by something else while its rows were loaded",
         expected="no collection of this name, as when this run began",
-        found=f"one; the verified rows are in {name!r}",
+        found=f"{'one' if there == mark.target else f'an alias of {there!r}'}; the verified rows are in {name!r}",
         cure=f"Rename or drop one of them: client.rename_collection({name!r}, ...); or use mode overwrite.",
     )

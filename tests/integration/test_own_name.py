@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from tests.chain import Chain
 from tests.collections_2x import make_collection, mark, own_names, stored, stored_in_all
 from tests.directories import random_rows, write_directory
 from tests.integration.killed import Checkpoints, Fuse, FusedClient, KilledError
-from tests.targets import milvus_client
+from tests.servers import milvus_server
+from tests.targets import drop_all_collections, milvus_client
 
 IDS = {"_default": range(20), "a": range(100, 110)}
 OLD = {"_default": random_rows(range(50, 60), 7)}
@@ -185,6 +186,33 @@ def test_a_reader_sees_the_old_rows_and_then_the_new(
         assert migration.run().status == VERIFIED
     old, new = frozenset(OLD["_default"]), frozenset().union(*migration.expected.values())
     assert seen == {old, new}
+
+
+@pytest.fixture
+def tenant_client(server_client: MilvusClient, empty_milvus_server_uri: str) -> Iterator[MilvusClient]:
+    """A client of a database beside the default one."""
+    server_client.create_database("tenant")
+    with milvus_client(empty_milvus_server_uri, db_name="tenant") as client:
+        yield client
+    drop_all_collections(empty_milvus_server_uri, db_name="tenant")
+    server_client.drop_database("tenant")
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_in_a_database_beside_the_default_one_it_is_that_database_alone(
+    tenant_client: MilvusClient, server_client: MilvusClient, tmp_path: Path, in_place: bool
+) -> None:
+    make_collection(server_client, "news", {"_default": random_rows([1], 1)}, loaded=True)
+    server_client.create_alias("news", "elsewhere")
+    before = stored(server_client, "news")
+    make_old(tenant_client)
+    migration = Migration(tenant_client, tmp_path / "milvus")
+    assert migration.run(in_place=in_place).status == VERIFIED
+    assert tenant_client.list_collections() == ["news"]
+    assert stored(tenant_client, "news") == migration.expected
+    assert aliases(tenant_client) == dict.fromkeys(ALIASES, "news")
+    assert not tenant_client.has_collection("elsewhere")
+    assert stored(server_client, "elsewhere") == before
 
 
 def test_replicas_index_and_properties_go_along(server_client: MilvusClient, tmp_path: Path) -> None:
@@ -582,3 +610,178 @@ def test_partitions_that_were_being_replaced_cannot_be_undone_and_are_emptied_by
             assert migration.chain.run({"news": ["a"]}, "skip")["news"].status == VERIFIED
             assert stored_in_all(client, ["news"])["news"] == there | {"a": migration.expected["a"]}
     assert killed >= 4
+
+
+def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusClient, tmp_path: Path) -> None:
+    """Killed before the first partition is made, or after."""
+    for moment in (0, 4):
+        make_collection(client, "news", OLD, metric="L2", loaded=True)
+        migration = Migration(client, tmp_path / f"milvus-{moment}")
+        plans, fused = migration.chain.plan({"news": ["a"]}), FusedClient(client, Fuse(moment))
+        with suppress(KilledError):
+            Chain(migration.directory.path, fused).create(plans, "skip")  # type: ignore[arg-type]
+        assert mark(client, "news")["state"] == "loading"
+        assert migration.chain.run({"news": ["a"]}, "abandon")["news"].faults == ()
+        assert stored(client, "news") == OLD
+        assert migration.chain.run({"news": ["a"]}, "skip")["news"].status == VERIFIED
+        assert stored(client, "news") == OLD | {"a": migration.expected["a"]}
+        client.drop_collection("news")
+
+
+class Meanwhile:
+    """A client, before one of whose calls of a method something else happens."""
+
+    def __init__(self, client: MilvusClient, method: str, then: Callable[[], object], call: int = 1) -> None:
+        self.client, self.method, self.then, self.left = client, method, then, call
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.client, name)
+        if name != self.method:
+            return found
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                self.then()
+            return found(*arguments, **keywords)
+
+        return call
+
+
+def test_abandon_removes_nothing_that_another_run_has_finished_meanwhile(client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(client, "news", OLD | {"a": {}}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    migration.load("append")
+    other = Chain(migration.directory.path, client)
+
+    def finish() -> None:
+        assert other.run(mode="append")["news"].status == VERIFIED
+
+    slow: Any = Meanwhile(client, "query", finish)
+    _, faults = Chain(migration.directory.path, slow).create([migration.plan], "abandon")
+    assert "nother run has begun to write into collection 'news'" in faults["news"][0]
+    assert stored(client, "news") == OLD | {
+        "_default": OLD["_default"] | migration.expected["_default"],
+        "a": migration.expected["a"],
+    }
+
+
+@pytest.mark.parametrize("action", ["append", "overwrite"])
+def test_a_sync_of_other_partitions_does_not_hide_what_is_half_loaded(
+    client: MilvusClient, tmp_path: Path, action: str
+) -> None:
+    make_collection(client, "news", {"a": {}, "b": {}}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus", IDS | {"b": range(200, 230)})
+    migration.chain.create(migration.chain.plan({"news": ["a", "b"]}), action)
+    half = mark(client, "news")
+    _, faults = migration.chain.create(migration.chain.plan({"news": ["a"]}), "sync")
+    assert "is half loaded, from another source or selection" in faults["news"][0]
+    assert mark(client, "news") == half
+    assert migration.chain.run({"news": ["a", "b"]}, "sync")["news"].status == VERIFIED
+    assert migration.chain.run(mode="sync")["news"].status == VERIFIED
+    assert stored(client, "news") == migration.expected
+
+
+def test_overwriting_in_place_drops_nothing_that_another_attempt_has_made_meanwhile(overwriting: Migration) -> None:
+    """An attempt that slept before it made its own collection."""
+    client = overwriting.client
+    other = Chain(overwriting.directory.path, client)
+
+    def finish() -> None:
+        assert other.run(mode="overwrite")["news"].status == VERIFIED
+
+    slow: Any = Meanwhile(client, "create_collection", finish)
+    _, faults = Chain(overwriting.directory.path, slow).create([overwriting.plan], "overwrite", in_place=True)
+    assert "nother run has begun to write into collection 'news'" in faults["news"][0]
+    assert stored(client, "news") == overwriting.expected
+    assert aliases(client) == dict.fromkeys(ALIASES, "news")
+
+
+def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_published(overwriting: Migration) -> None:
+    created, loaded = overwriting.load()
+    client = overwriting.client
+    slow: Any = Meanwhile(client, "alter_collection_properties", lambda: overwriting.verify(created, loaded), call=2)
+    with pytest.raises(MilvusException):
+        overwriting.verify(created, loaded, slow)
+    assert client.list_collections() == ["news"]
+    assert stored(client, "news") == overwriting.expected
+    assert overwriting.verify(created, loaded).status == VERIFIED
+
+
+def test_an_alias_that_gets_the_name_meanwhile_leads_where_it_led(client: MilvusClient, tmp_path: Path) -> None:
+    """Milvus Lite would rename what it stands for."""
+    make_collection(client, "news", OLD, loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load()
+    client.rename_collection("news", "archive")
+    client.create_alias("archive", "news")
+    with pytest.raises(VerificationError, match="an alias of 'archive'"):
+        migration.verify(created, loaded)
+    assert sorted(client.list_collections()) == ["archive", created.own_name]
+    client.drop_alias("news")
+    assert migration.verify(created, loaded).status == VERIFIED
+    assert stored_in_all(client, ["archive", "news"]) == {"archive": OLD, "news": migration.expected}
+
+
+def test_what_was_left_verified_and_renamed_by_hand_marks_no_other(client: MilvusClient, tmp_path: Path) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load("skip")
+
+    def kill() -> None:
+        raise KilledError
+
+    killed: Any = Meanwhile(client, "rename_collection", kill)
+    with pytest.raises(KilledError):
+        migration.verify(created, loaded, killed)
+    assert mark(client, "news")["state"] == "verified"
+    client.rename_collection(created.own_name, "archive")
+    make_collection(client, "news", OLD, loaded=True)
+    assert migration.chain.run(rename={"news": "archive"})["news"].status == SKIPPED
+    assert not client.describe_collection("news").get("properties")
+    assert (mark(client, "archive")["state"], mark(client, "archive")["target"]) == ("complete", "archive")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"state": "complete", "before": {"a": 1}}', '{"counts": 5}'])
+def test_a_mark_that_cannot_be_read_is_told(client: MilvusClient, tmp_path: Path, text: str) -> None:
+    make_collection(client, "news", OLD, loaded=True)
+    client.alter_collection_properties("news", {"milvusdm.migration": text})
+    migration = Migration(client, tmp_path / "milvus")
+    for mode in ("skip", "append", "overwrite", "sync", "abandon"):
+        _, faults = migration.chain.create([migration.plan], mode)
+        assert "what a migration noted on collection 'news' of the target can't be read" in faults["news"][0].lower()
+    assert stored(client, "news") == OLD
+
+
+def test_what_was_left_for_an_alias_of_another_name_stays(client: MilvusClient, tmp_path: Path) -> None:
+    first, second = Migration(client, tmp_path / "first"), Migration(client, tmp_path / "second")
+    [first.plan] = first.chain.plan(rename={"news": "news_eu"}, alias="readers")
+    created, loaded = first.load("skip")
+    [second.plan] = second.chain.plan(alias="searchers")
+    assert second.run("skip").status == VERIFIED
+    assert first.verify(created, loaded).status == VERIFIED
+
+
+def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        milvus_server(tmp_path / "server", "--authorization-enabled", "true", token="root:Milvus") as address,
+        milvus_client(address.uri, token="root:Milvus") as root,
+    ):
+        make_old(root)
+        root.create_user("loader", "Password1")
+        root.create_role("loaders")
+        root.grant_role("loader", "loaders")
+        for privilege in (
+            *("CreateCollection", "DropCollection", "ShowCollections", "DescribeCollection"),
+            *("CreateAlias", "DropAlias", "DescribeAlias", "ListAliases"),
+        ):
+            root.grant_privilege("loaders", "Global", privilege, "*")
+        root.grant_privilege("loaders", "Collection", "*", "*")
+        time.sleep(2)  # until all of the server knows
+        with milvus_client(address.uri, user="loader", password="Password1") as client:
+            migration = Migration(client, tmp_path / "milvus")
+            for in_place in (False, True):
+                _, faults = migration.chain.create([migration.plan], "overwrite", in_place=in_place)
+                assert "the right to rename collections" in faults["news"][0]
+        assert root.list_collections() == ["news"]
+        assert stored(root, "news") == OLD
+        assert aliases(root) == dict.fromkeys(ALIASES, "news")
