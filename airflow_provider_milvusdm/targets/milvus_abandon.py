@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.targets.milvus_decide import Case
+from airflow_provider_milvusdm.targets.milvus_fence import await_requests
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
-from airflow_provider_milvusdm.targets.milvus_mark import ADDED, APPENDED, Mark, restore_mark, unpack_counts
+from airflow_provider_milvusdm.targets.milvus_mark import ADDED, APPENDED, Mark, restore_mark, set_mark, unpack_counts
 from airflow_provider_milvusdm.targets.milvus_new import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus_rows import (
     IDS_A_QUERY,
@@ -39,11 +42,20 @@ def abandon(case: Case) -> CreatedCollection:
     notes = [f"{leftover.name} was dropped" for leftover in case.leftovers]
     mark = case.existing.mark if case.existing else None
     if mark and mark.is_loading:
+        undoing = _Undoing(case, mark)
+        _take_over(case, mark)
         with searchable(case.client, case.target, case.index, case.settings, keep=False):
-            notes.append(f"{_Undoing(case, mark).undo()} rows of {case.target.name} were removed")
+            notes.append(f"{undoing.undo()} rows of {case.target.name} were removed")
         restore_mark(case.client, case.target.name, mark.before_it())
     drop_leftovers(case)
     return CreatedCollection(case.plan.name, ABANDONED, notes=tuple(notes or ["nothing was left half done"]))
+
+
+def _take_over(case: Case, mark: Mark) -> None:
+    """What the run that is abandoned would still write is refused from here on."""
+    own = replace(mark, incarnation=secrets.token_hex(8), run=case.options.runs.own)
+    set_mark(case.client, case.target.name, own)
+    await_requests(case.options.runs, mark.run, case.target.name)
 
 
 class _Undoing:

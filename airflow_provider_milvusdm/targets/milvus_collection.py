@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_abandon import ABANDONED, abandon
 from airflow_provider_milvusdm.targets.milvus_decide import Case, Options, decide, notes, study
 from airflow_provider_milvusdm.targets.milvus_existing import Existing
+from airflow_provider_milvusdm.targets.milvus_fence import await_requests
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
 from airflow_provider_milvusdm.targets.milvus_leftovers import give_back
@@ -155,13 +156,20 @@ class _Creation:
         set_mark(self.client, self.target.name, mark)
         return mark
 
+    def _take_over(self, action: str, before: Mapping[str, int], seen: str = "") -> Mark:
+        """Mark it, and wait until nothing comes any more of the run that was loading it."""
+        mark, former = self._mark(action, before, seen), self.existing.mark if self.existing else None
+        if former and former.is_loading:
+            await_requests(self.case.options.runs, former.run, self.target.name)
+        return mark
+
     def _resume(self, existing: Existing, last: Mark) -> CreatedCollection:
         """Go on with what an earlier run of the same source left half loaded."""
         if last.action == EMPTYING:
             return self._replace(existing)
         if last.action == SYNCED:
             return self._sync(existing)
-        mark = self._mark(last.action, unpack_counts(self.wanted, last))
+        mark = self._take_over(last.action, unpack_counts(self.wanted, last))
         await_jobs(self.client, self.target.name)
         self._create_partitions(existing.partitions)
         return self._created("resumed", mark, upsert=True)
@@ -211,12 +219,12 @@ class _Creation:
         if self.keyed:
             with self._searchable():
                 self._check_ids(self.wanted, replaced=self.wanted)
-                self._mark(EMPTYING, before)
+                self._take_over(EMPTYING, before)
                 await_jobs(self.client, self.target.name)
                 self._empty_tags()
         else:
             self._create_partitions(existing.partitions)
-            self._mark(EMPTYING, before)
+            self._take_over(EMPTYING, before)
             await_jobs(self.client, self.target.name)
             for name in [name for name in self.wanted if name in existing.partitions]:
                 self._empty_partition(name)
@@ -229,7 +237,7 @@ class _Creation:
     def _mark_and_create(
         self, action: str, before: Mapping[str, int], existing: Existing, seen: str = ""
     ) -> CreatedCollection:
-        mark = self._mark(action, before, seen)
+        mark = self._take_over(action, before, seen)
         try:
             self._create_partitions(existing.partitions)
         except TargetError:
