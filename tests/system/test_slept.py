@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,21 @@ def assert_exact(directory: Milvus1xDirectory, target: str, old: Any = None) -> 
         assert stored(client, "news") == {"_default": {**(old or {}), **directory.live("news")}}
 
 
-def processes_of(task: TaskRun) -> list[psutil.Process]:
-    """A task's process and its supervisor."""
+@contextmanager
+def asleep(task: TaskRun) -> Iterator[None]:
+    """A task's process and its supervisor are stopped while the block runs; the task ends once they are awake."""
     assert task.pid
     process = psutil.Process(task.pid)
-    return [process.parent(), process]
+    sleeping = [process.parent(), process]
+    for one in sleeping:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in sleeping:
+            one.resume()
+    psutil.wait_procs([process], timeout=60)
+    assert not process.is_running()
 
 
 @pytest.mark.parametrize("mode", [pytest.param("overwrite", marks=pytest.mark.long), "append"])
@@ -124,18 +134,10 @@ def test_a_load_task_that_slept_until_its_retry_was_verified_changes_nothing(
     make_old(target)
     run = start(airflow, "slow", directory, target, mode=mode, verify="full")
     run.wait_for_rows(ROWS // 4)
-    sleeping = processes_of(run.load)
-    for process in sleeping:
-        process.suspend()
-    try:
+    with asleep(run.load):
         ended = run.ended()
         assert ended.state == "success", run.log()
         assert (run.load.state, run.load.try_number) == ("success", 2)
-    finally:
-        for process in sleeping:
-            process.resume()
-    psutil.wait_procs(sleeping[1:], timeout=60)
-    assert not sleeping[1].is_running()
     assert run.now == ended
     assert_exact(directory, target, OLD["_default"] if mode == "append" else {})
 
@@ -146,16 +148,16 @@ def test_a_second_run_is_refused_while_the_first_is_at_work_and_goes_on_once_tha
     make_old(target)
     first = start(airflow, "slow", directory, target, mode="append")
     first.wait_for_rows(1)
-    second = start(airflow, "other", directory, target, mode="append")
-    assert second.ended().state == "failed"
-    assert second.now.states["create_collection", 0] == "failed"
-    assert "nother run is loading collection 'news' of the target" in second.log()
-    assert f"run {first.run_id} of DAG slow: it has not ended" in second.log()
-
-    first.set_state("failed")
-    third = start(airflow, "other", directory, target, mode="append", verify="full")
-    assert third.ended().state == "success", third.log()
-    assert f"waiting 5 s, in which requests that run {first.run_id} of DAG slow may have begun" in third.log()
+    with asleep(first.load):
+        second = start(airflow, "other", directory, target, mode="append")
+        assert second.ended().state == "failed"
+        assert second.now.states["create_collection", 0] == "failed"
+        assert "nother run is loading collection 'news' of the target" in second.log()
+        assert f"run {first.run_id} of DAG slow: it has not ended" in second.log()
+        first.set_state("failed")
+        third = start(airflow, "other", directory, target, mode="append", verify="full")
+        assert third.ended().state == "success", third.log()
+        assert f"waiting 5 s, in which requests that run {first.run_id} of DAG slow may have begun" in third.log()
     assert_exact(directory, target, OLD["_default"])
 
 
