@@ -32,9 +32,10 @@ from airflow_provider_milvusdm.targets import milvus_fence, milvus_writer
 milvus_fence.REQUEST_SECONDS = 5
 milvus_writer.BATCH_ROWS, milvus_writer.STRIDE_BATCHES = 50, 1
 slow = migration_dag("slow", default_args={"retries": 1, "retry_delay": timedelta(seconds=1)})
+patient = migration_dag("patient", default_args={"retries": 1, "retry_delay": timedelta(hours=1)})
 other = migration_dag("other", default_args={"retries": 0})
 """
-"""Two DAGs that load so slowly that there is time for something to happen."""
+"""DAGs that load so slowly that there is time for something to happen."""
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +147,18 @@ def test_a_second_run_is_refused_while_the_first_is_at_work_and_goes_on_once_tha
     airflow: StandaloneAirflow, directory: Milvus1xDirectory, target: str
 ) -> None:
     make_old(target)
-    first = start(airflow, "slow", directory, target, mode="append")
+    first = start(airflow, "patient", directory, target, mode="append")
     first.wait_for_rows(1)
     with asleep(first.load):
         second = start(airflow, "other", directory, target, mode="append")
         assert second.ended().state == "failed"
         assert second.now.states["create_collection", 0] == "failed"
         assert "nother run is loading collection 'news' of the target" in second.log()
-        assert f"run {first.run_id} of DAG slow: it has not ended" in second.log()
+        assert f"run {first.run_id} of DAG patient: it has not ended" in second.log()
         first.set_state("failed")
         third = start(airflow, "other", directory, target, mode="append", verify="full")
         assert third.ended().state == "success", third.log()
-        assert f"waiting 5 s, in which requests that run {first.run_id} of DAG slow may have begun" in third.log()
+        assert f"waiting 5 s, in which requests that run {first.run_id} of DAG patient may have begun" in third.log()
     assert_exact(directory, target, OLD["_default"])
 
 
