@@ -35,13 +35,13 @@ def log_tail(log: Path, lines: int = 40) -> str:
     return f"--- {log}\n" + "\n".join(text.splitlines()[-lines:])
 
 
-def wait_until(holds: Callable[[], bool], seconds: float, failure: Callable[[], str]) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float, failure: Callable[[], str], *, pause: float = 0.2) -> None:
     """Return as soon as `holds`; a TimeoutError with what `failure` says when it doesn't within `seconds`."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {failure()}")
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 @contextmanager

@@ -39,6 +39,10 @@ class AirflowRuns:
         over = _process_is_gone(run.process) if run.process else self._has_ended(run)
         return True if over is None and self.take_over else over
 
+    def may_wake(self, run: Run) -> bool:
+        """Whether a task of it may be asleep: of a run that is over, Airflow has only taken it for dead."""
+        return not (run.process and _process_is_gone(run.process))
+
     def _has_ended(self, run: Run) -> bool | None:
         if not run.run_id:
             return None

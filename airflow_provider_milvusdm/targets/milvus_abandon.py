@@ -11,6 +11,7 @@ from functools import partial
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.sources.read import read_slices, rows_within
 from airflow_provider_milvusdm.targets.milvus_decide import Case
+from airflow_provider_milvusdm.targets.milvus_fence import await_requests
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
 from airflow_provider_milvusdm.targets.milvus_mark import (
@@ -67,6 +68,7 @@ class _Undoing:
         if mark.action not in UNDONE or case.target.auto_id:
             raise _cannot(case, mark)
         self.case, self.client, self.target = case, case.client, case.target
+        self.former = mark.run
         self.mark = replace(mark, incarnation=secrets.token_hex(8), run=case.options.runs.own)
         there = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
         self.before = {name: rows for name, rows in unpack_counts(case.wanted, mark).items() if name in there}
@@ -85,6 +87,7 @@ class _Undoing:
     def undo(self) -> int:
         """Rows removed; what the run that wrote them still sends is refused from here on."""
         set_mark(self.client, self.target.name, self.mark)
+        await_requests(self.case.options.runs, self.former, self.target.name)
         await_jobs(self.client, self.target.name)
         found = Counter[str]()
         for partition, ids in self._added():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import asdict, dataclass, field, replace
+from threading import Lock
 from typing import Any, Protocol
 
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.vectors import LoadUnit
 
@@ -33,6 +36,8 @@ class Checkpoint:
     intended: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     """Live rows among the ``done``, by target partition."""
+    attempt: str = ""
+    """Of which attempt it is: another one's means that this one was given up."""
 
 
 def last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Checkpoint:
@@ -55,7 +60,8 @@ class Progress:
 
     def __init__(self, store: CheckpointStore, last: Checkpoint, in_doubt: int, stride: int) -> None:
         self.store, self.in_doubt, self.stride = store, in_doubt, stride
-        self.checkpoint = last
+        self.checkpoint, self.begun = replace(last, attempt=secrets.token_hex(8)), False
+        self.lock = Lock()
         self.position = self.noted = last.done
 
     @property
@@ -83,5 +89,28 @@ class Progress:
         """All that was intended is done."""
         self._store(self.position)
 
+    def refuse_other_attempt(self) -> None:
+        """Refuse to go on once another attempt has begun: this one has slept, and was given up.
+
+        From any thread; a store serves one at a time.
+        """
+        with self.lock:
+            self._refuse_other_attempt()
+
+    def _refuse_other_attempt(self) -> None:
+        """Of an attempt that was given up, Airflow finds no state at all."""
+        found = (self.store.get(CHECKPOINT) or {}).get("attempt", "")
+        if found != self.checkpoint.attempt:
+            raise TargetError(
+                "another attempt to load these rows has begun",
+                expected=f"a checkpoint of this attempt, {self.checkpoint.attempt}",
+                found=f"one of attempt {found}" if found else "none",
+                cure="None is needed: this one was given up, while it slept perhaps, and the other one does it all.",
+            )
+
     def _store(self, intended: int) -> None:
-        self.store.set(CHECKPOINT, asdict(replace(self.checkpoint, intended=intended)))
+        with self.lock:
+            if self.begun:
+                self._refuse_other_attempt()
+            self.begun = True
+            self.store.set(CHECKPOINT, asdict(replace(self.checkpoint, intended=intended)))

@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.target_settings import CollectionSettings
 from airflow_provider_milvusdm.targets.milvus_abandon import ABANDONED, abandon
 from airflow_provider_milvusdm.targets.milvus_decide import Case, Options, decide, notes, study
 from airflow_provider_milvusdm.targets.milvus_existing import Existing
+from airflow_provider_milvusdm.targets.milvus_fence import await_requests
 from airflow_provider_milvusdm.targets.milvus_id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus_import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus_index import searchable
@@ -163,13 +164,20 @@ class _Creation:
         set_mark(self.client, self.target.name, mark)
         return mark
 
+    def _take_over(self, action: str, before: Mapping[str, int], seen: str = "") -> Mark:
+        """Mark it, and wait until nothing comes any more of the run that was loading it."""
+        mark, former = self._mark(action, before, seen=seen), self.existing.mark if self.existing else None
+        if former and former.is_loading:
+            await_requests(self.case.options.runs, former.run, self.target.name)
+        return mark
+
     def _resume(self, existing: Existing, last: Mark) -> CreatedCollection:
         """Go on with what an earlier run of the same source left half loaded."""
         if last.action == EMPTYING:
             return self._replace(existing)
         if last.action == SYNCED:
             return self._sync(existing)
-        mark = self._mark(last.action, unpack_counts(self.wanted, last))
+        mark = self._take_over(last.action, unpack_counts(self.wanted, last))
         await_jobs(self.client, self.target.name)
         self._create_partitions(existing.partitions)
         return self._created("resumed", mark, upsert=True)
@@ -218,14 +226,14 @@ class _Creation:
         if self.keyed:
             with self._searchable():
                 self._check_ids(self.wanted, replaced=self.wanted)
-                emptying = self._mark(EMPTYING, before)
+                emptying = self._take_over(EMPTYING, before)
                 await_jobs(self.client, self.target.name)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
                     refuse_other_mark(self.client, self.target.name, emptying.incarnation)
                     self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
         else:
             self._create_partitions(existing.partitions)
-            emptying = self._mark(EMPTYING, before)
+            emptying = self._take_over(EMPTYING, before)
             await_jobs(self.client, self.target.name)
             for name in [name for name in self.wanted if name in existing.partitions]:
                 refuse_other_mark(self.client, self.target.name, emptying.incarnation)
@@ -235,7 +243,7 @@ class _Creation:
     def _mark_and_create(
         self, action: str, before: Mapping[str, int], existing: Existing, seen: str = ""
     ) -> CreatedCollection:
-        mark = self._mark(action, before, seen=seen)
+        mark = self._take_over(action, before, seen)
         try:
             self._create_partitions(existing.partitions)
         except TargetError:

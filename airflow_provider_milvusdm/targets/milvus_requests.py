@@ -20,6 +20,7 @@ from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.targets.milvus_fence import seconds_left
 from airflow_provider_milvusdm.targets.milvus_rows import delete_ids, upserts_as_given
 from airflow_provider_milvusdm.targets.milvus_wire import encode_write
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 SERVICE = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"]
 REQUESTS = {"Insert": milvus_pb2.InsertRequest, "Upsert": milvus_pb2.UpsertRequest}
 REFUSED_CALLS = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
-REQUEST_SECONDS = 120
-"""A server that has no whole request by then takes it no more, should the rest of it come yet."""
 ILLEGAL_ARGUMENT = 1100
 """Milvus's code for it since 2.3; before, ``error_code`` alone says so."""
 
@@ -46,10 +45,11 @@ class UnansweredError(MilvusException):  # type: ignore[misc] # pymilvus has no 
 class WriteRequests:
     """Inserts and upserts of batches into one collection; used by several threads at once.
 
-    ``fence`` is called before each request that is sent, and raises where nothing may be written any more.
+    ``fence`` is called before each request that is sent: it says until when that may be taken, and raises where
+    nothing may be written any more.
     """
 
-    def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], object]) -> None:
+    def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], float]) -> None:
         self.client, self.target, self.fence = client, target, fence
         self.upserts = upserts_as_given(client, target)
         self.handler, self.context = client._get_connection(), client._generate_call_context()
@@ -121,11 +121,11 @@ def to_rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]
 
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
-def send_insert(handler: Any, request: bytes, collection: str, context: Any, fence: Callable[[], object]) -> Any:
+def send_insert(handler: Any, request: bytes, collection: str, context: Any, fence: Callable[[], float]) -> Any:
     """Waits where the rate is limited, and sends nothing twice that may have arrived."""
-    fence()
+    deadline = fence()
     try:
-        return _call(handler, "Insert", request, collection, context)
+        return _call(handler, "Insert", request, collection, context, deadline)
     except grpc.RpcError as error:
         if error.code() in IGNORE_RETRY_CODES and error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
             raise
@@ -133,17 +133,16 @@ def send_insert(handler: Any, request: bytes, collection: str, context: Any, fen
 
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
-def send_upsert(handler: Any, request: bytes, collection: str, context: Any, fence: Callable[[], object]) -> Any:
-    fence()
-    return _call(handler, "Upsert", request, collection, context)
+def send_upsert(handler: Any, request: bytes, collection: str, context: Any, fence: Callable[[], float]) -> Any:
+    return _call(handler, "Upsert", request, collection, context, deadline=fence())
 
 
-def _call(handler: Any, method: str, request: bytes, collection: str, context: Any) -> Any:
+def _call(handler: Any, method: str, request: bytes, collection: str, context: Any, deadline: float) -> Any:
     """Send a request that is serialised already."""
     call = handler._final_channel.unary_unary(
         f"/{SERVICE.full_name}/{method}", response_deserializer=milvus_pb2.MutationResult.FromString
     )
-    response = call(request, metadata=context.to_grpc_metadata(), timeout=REQUEST_SECONDS)
+    response = call(request, metadata=context.to_grpc_metadata(), timeout=seconds_left(deadline))
     check_status(response.status)
     update_collection_ts(collection, response.timestamp, handler.server_address, context.get_db_name())
     return response

@@ -31,6 +31,10 @@ class Runs(Protocol):
         """Whether another run has ended, or its process is gone; None where nobody can tell."""
         ...
 
+    def may_wake(self, run: Run) -> bool:
+        """Whether a task of a run that is over may be asleep still, with a request half sent."""
+        ...
+
 
 class SingleRun:
     """For callers that see to it themselves that nothing else is at work."""
@@ -39,6 +43,9 @@ class SingleRun:
 
     def is_over(self, run: Run) -> bool:
         return True
+
+    def may_wake(self, run: Run) -> bool:
+        return False
 
 
 def refuse_other_run(runs: Runs, run: Run, target: str) -> None:

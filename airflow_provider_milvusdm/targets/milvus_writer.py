@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.sources.read import read_slices
 from airflow_provider_milvusdm.targets.in_flight import InFlight
 from airflow_provider_milvusdm.targets.milvus_checkpoint import Checkpoint, CheckpointStore, Progress, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus_existing import find_existing
+from airflow_provider_milvusdm.targets.milvus_fence import Fence
 from airflow_provider_milvusdm.targets.milvus_mark import Mark
 from airflow_provider_milvusdm.targets.milvus_rows import is_lite
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection, VectorBatch
@@ -29,7 +30,6 @@ BATCH_ROWS = 65536
 IN_FLIGHT = 2
 """Requests that a server works on at the same time: more bring nothing, and each takes memory here."""
 ID_BYTES = 8
-FENCE_SECONDS = 1
 STRIDE_BATCHES = 32
 """Batches between two checkpoints."""
 
@@ -58,8 +58,12 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     _refuse_doubt_without_ids(target, last, in_doubt)
     rows = batch_rows(unit)
     reached = Progress(store, last, in_doubt, STRIDE_BATCHES * rows)
-    fence = Fence(lambda: marked_target(client, unit))
-    with closing(Writer(client, target, fence.check)) as writer:
+
+    def look() -> None:
+        marked_target(client, unit)
+        reached.refuse_other_attempt()
+
+    with closing(Writer(client, target, Fence(look).check)) as writer:
         for end, partition, batch in read_slices(unit.source, unit.collection, unit.slices, rows, last.done):
             upsert = reached.intend(end)
             writer.write(partition, batch, upsert, partial(_done, unit, reached, end, partition, len(batch)))
@@ -88,28 +92,6 @@ def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollectio
             "create_collection and what follows, or start a new run.",
         )
     return target, mark
-
-
-class Fence:
-    """Looks again, before a request is sent, whether the target is still ours: a process may have slept since.
-
-    Where a collection has a name of its own the target itself refuses what comes late; where rows are added to one
-    that is there, this does.
-    """
-
-    def __init__(self, look: Callable[[], object]) -> None:
-        self.look, self.looked = look, 0.0
-
-    def check(self) -> None:
-        """Raises what ``look`` raises; asks at most every :data:`FENCE_SECONDS`."""
-        if seconds_awake_or_not() - self.looked > FENCE_SECONDS:
-            self.look()
-            self.looked = seconds_awake_or_not()
-
-
-def seconds_awake_or_not() -> float:
-    """Seconds that go on while the machine is suspended."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _described(mark: Mark | None) -> str:
@@ -147,7 +129,7 @@ class Writer:
     left rows of another. It does one thing at a time, so it's sent one.
     """
 
-    def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], object]) -> None:
+    def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], float]) -> None:
         from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
 
         self.client, self.target = client, target

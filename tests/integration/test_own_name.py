@@ -16,6 +16,7 @@ from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.target_settings import TargetSettings
 from airflow_provider_milvusdm.targets.milvus_collection import create_collection
+from airflow_provider_milvusdm.targets.milvus_fence import REQUEST_SECONDS, seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus_runs import Run
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
@@ -234,11 +235,12 @@ def test_what_a_run_slept_over_is_refused_by_the_target_itself(
     [unit, *_] = address_units([migration.plan], [created])
     slept = iter([True])
 
-    def sleep(self: Any) -> None:
+    def sleep(self: Any) -> float:
         if next(slept, False):
             assert migration.chain.run()["news"].action == "resumed"
+        return seconds_awake_or_not() + REQUEST_SECONDS
 
-    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus_writer.Fence.check", sleep)
+    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus_fence.Fence.check", sleep)
     with pytest.raises(MilvusException) as refused:
         load_unit(client, unit, Checkpoints())
     assert refused.value.code == 100
@@ -407,6 +409,9 @@ class OtherRuns:
     def is_over(self, run: Run) -> bool | None:
         assert run.run_id != self.own.run_id
         return self.over
+
+    def may_wake(self, run: Run) -> bool:
+        return False
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 from pymilvus import DataType, MilvusClient
 
+from airflow_provider_milvusdm.targets.milvus_fence import Fence
 from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
 from airflow_provider_milvusdm.vectors import TargetCollection, VectorBatch
 from tests.collections_2x import create_index, stored
@@ -31,7 +32,7 @@ def make(client: MilvusClient, vectors: np.ndarray, **other_field: Any) -> Write
     client.create_collection("news", schema=schema)
     if not binary:
         create_index(client, "news", "L2")
-    return WriteRequests(client, TARGET, lambda: None)
+    return WriteRequests(client, TARGET, Fence(lambda: None).check)
 
 
 def rows(ids: np.ndarray, vectors: np.ndarray) -> dict[int, bytes]:
