@@ -42,7 +42,7 @@ from airflow_provider_milvusdm.targets.milvus_writer import load_unit, marked_ta
 from airflow_provider_milvusdm.targets.waiting import StalledError
 from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection
 from tests.chain import Chain, GroupsChain, Steps, inspect_directory
-from tests.collections_2x import make_collection, stored, stored_in_all
+from tests.collections_2x import called, make_collection, stored, stored_in_all
 from tests.directories import random_rows, random_vectors, write_directory
 from tests.integration.imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing, load_to_the_end
 from tests.integration.killed import Checkpoints, WatchedCheckpoints
@@ -141,7 +141,7 @@ def test_rows_imported_into_a_collection_in_memory_are_counted(on_disk: Place, t
     report = Importing(Chain(directory.path, on_disk.client), on_disk).run(mode="append")["news"]
     assert (report.status, report.faults) == (VERIFIED, ())
     assert stored(on_disk.client, "news") == {"_default": there | directory.live("news")}
-    assert len(list_jobs(on_disk.client, "news")) == 1
+    assert len(list_jobs(on_disk.client, called(on_disk.client, "news"))) == 1
 
 
 def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_tags_that_become_a_partition_key_are_imported_by_one_job(on_disk: Place
     assert {row["id"]: row["partition_tag"] for row in found} == {
         row_id: tag for tag, ids in tags.items() for row_id in ids
     }
-    assert len(list_jobs(on_disk.client, "news")) == 1
+    assert len(list_jobs(on_disk.client, called(on_disk.client, "news"))) == 1
 
 
 def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
@@ -300,7 +300,7 @@ def test_files_that_cannot_be_written_are_removed_and_a_retry_writes_them(one: O
         one.load(values)
     assert one.place.left == []
     assert one.load(values) == {"_default": 200}
-    assert len(list_jobs(one.place.client, "news")) == 1
+    assert len(list_jobs(one.place.client, called(one.place.client, "news"))) == 1
     one.check_exact()
 
 
@@ -339,8 +339,10 @@ def _stage(options: dict[str, Any], root: str, unit: LoadUnit) -> Mapping[str, i
 def test_a_job_done_twice_makes_no_row_twice(one: One) -> None:
     values: dict[str, Any] = {}
     assert one.load(values, moment=2 * ASKED) is None
-    start_job(one.place.client, "news", "_default", values[NOTE]["staged"]["partitions"][0]["files"])
-    await_jobs(one.place.client, "news")
+    start_job(
+        one.place.client, called(one.place.client, "news"), "_default", values[NOTE]["staged"]["partitions"][0]["files"]
+    )
+    await_jobs(one.place.client, called(one.place.client, "news"))
     assert one.load(values) == {"_default": 200}
     one.check_exact()
 
@@ -358,7 +360,7 @@ def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(one: One) -> 
     report = Importing(one.chain, one.place).run()["news"]
     assert (report.status, report.action) == (VERIFIED, "resumed")
     assert stored(one.place.client, "news") == one.expected
-    assert len(list_jobs(one.place.client, "news")) == 1
+    assert len(list_jobs(one.place.client, called(one.place.client, "news"))) == 1
     assert len(one.place.left) == 2
     [plan] = one.chain.plan()
     remove_leftovers(one.place.store, plan)
@@ -372,8 +374,8 @@ def test_a_job_that_stands_still_is_given_up(one: One, monkeypatch: pytest.Monke
         patch.setattr(milvus_import_jobs, "POLL_SECONDS", 0.01)
         patch.setattr(milvus_import_jobs, "STALLED_SECONDS", 0)
         with pytest.raises(StalledError, match=r"import jobs of collection 'news'.*job \d+ Import\w+ \d+ %"):
-            await_jobs(one.place.client, "news")
-    await_jobs(one.place.client, "news")
+            await_jobs(one.place.client, called(one.place.client, "news"))
+    await_jobs(one.place.client, called(one.place.client, "news"))
     assert one.load(values) == {"_default": 200}
     one.check_exact()
 
@@ -384,7 +386,7 @@ def test_an_attempt_that_slept_while_it_wrote_its_files_imports_nothing_after_an
     with pytest.raises(ImportFailedError, match="Another attempt of this task"):
         one.load_with(checkpoints)
     assert finished == [{"_default": 200}]
-    assert len(list_jobs(one.place.client, "news")) == 1
+    assert len(list_jobs(one.place.client, called(one.place.client, "news"))) == 1
     one.check_exact()
 
 
@@ -393,15 +395,17 @@ def test_an_attempt_that_slept_imports_nothing_into_what_another_run_goes_on_wit
     checkpoints = WatchedCheckpoints(note, lambda: created_units(one.chain))
     with pytest.raises(TargetError, match="another run goes on with it"):
         one.load_with(checkpoints)
-    assert list_jobs(one.place.client, "news") == []
+    assert list_jobs(one.place.client, called(one.place.client, "news")) == []
 
 
 def test_what_is_verified_gets_no_import_any_more(one: One) -> None:
     load_unit(one.place.client, one.unit, Checkpoints())
     _, mark = marked_target(one.place.client, one.unit)
-    checkpoints = WatchedCheckpoints(STAGED, lambda: set_mark(one.place.client, "news", mark.completed()))
+    checkpoints = WatchedCheckpoints(
+        STAGED, lambda: set_mark(one.place.client, called(one.place.client, "news"), mark.completed())
+    )
     assert one.load_with(checkpoints) == {"_default": 200}
-    assert list_jobs(one.place.client, "news") == []
+    assert list_jobs(one.place.client, called(one.place.client, "news")) == []
     one.check_exact()
 
 
@@ -417,7 +421,7 @@ def test_what_an_insert_began_is_not_imported(one: One, monkeypatch: pytest.Monk
     values: dict[str, Any] = {}
     assert import_unit(one.place.client, one.unit, values, one.place.store, 2, "insert") is None
     assert one.load(values) == {"_default": 200}
-    assert list_jobs(one.place.client, "news") == []
+    assert list_jobs(one.place.client, called(one.place.client, "news")) == []
     one.check_exact()
 
 
@@ -438,7 +442,7 @@ def test_rows_whose_ids_the_target_makes_are_imported_but_not_after_a_doubt(on_d
     values[NOTE]["state"] = "doubt"
     with pytest.raises(TargetError, match="ended in doubt"):
         import_unit(on_disk.client, unit, values, on_disk.store)
-    assert on_disk.client.get_collection_stats("news")["row_count"] == 50
+    assert on_disk.client.get_collection_stats(called(on_disk.client, "news"))["row_count"] == 50
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

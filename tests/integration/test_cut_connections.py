@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit
 from airflow_provider_milvusdm.vectors import LoadUnit
 from tests.chain import Chain, GroupsChain, Steps
-from tests.collections_2x import stored_in_all
+from tests.collections_2x import called, stored_in_all
 from tests.directories import random_vectors, write_directory
 from tests.integration.imports import ASKING, disk, load_to_the_end
 from tests.integration.killed import Checkpoints, WatchedCheckpoints
@@ -100,7 +100,7 @@ def test_a_cut_makes_no_import_twice(server_client, empty_milvus_server_uri, dir
         loaded = load_with_retries(proxy.uri, unit, store, "bulk_import")
         assert proxy.cuts_left == 0
     assert loaded.rows == {"_default": ROWS}
-    assert len(list_jobs(server_client, "news")) == 1
+    assert len(list_jobs(server_client, called(server_client, "news"))) == 1
     check_stored(server_client, directory)
 
 
@@ -112,7 +112,7 @@ def test_an_import_job_whose_number_was_lost_is_not_asked_for_again(
         checkpoints = WatchedCheckpoints(ASKING, lambda: proxy.cut(unheard=True))
         loaded = load_with_retries(proxy.uri, unit, store, "bulk_import", checkpoints)
     assert loaded.rows == {"_default": ROWS}
-    assert len(list_jobs(server_client, "news")) == 1
+    assert len(list_jobs(server_client, called(server_client, "news"))) == 1
     check_stored(server_client, directory)
 
 

@@ -18,7 +18,7 @@ from airflow_provider_milvusdm.targets.milvus_import_jobs import list_jobs
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from tests.chain import Chain
-from tests.collections_2x import stored_in_all
+from tests.collections_2x import called, stored_in_all
 from tests.directories import write_directory
 from tests.integration.imports import disk, import_unit
 from tests.integration.killed import Checkpoints
@@ -54,7 +54,7 @@ class FillingUp(Checkpoints):
 
 
 def wait_until_full(client: MilvusClient) -> None:
-    client.flush("inserted")  # what isn't on the disk does not count
+    client.flush(called(client, "inserted"))  # what isn't on the disk does not count
     wait_until(lambda: is_full(client), 60, lambda: "the server takes writes still")
 
 
