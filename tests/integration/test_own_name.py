@@ -22,7 +22,7 @@ from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
 from airflow_provider_milvusdm.targets.milvus_writer import load_unit
 from tests.chain import Chain
-from tests.collections_2x import make_collection, mark, own_names, stored, stored_in_all
+from tests.collections_2x import is_lite, make_collection, mark, own_names, stored, stored_in_all
 from tests.directories import random_rows, write_directory
 from tests.integration.killed import Checkpoints, Fuse, FusedClient, KilledError
 from tests.servers import milvus_server
