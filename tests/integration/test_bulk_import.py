@@ -122,7 +122,7 @@ def test_float_and_binary_collections_are_imported_bit_for_bit_and_no_file_stays
 ) -> None:
     directory = write_rich_directory(tmp_path / "milvus")
     rename = {name: target for name, target in RENAME.items() if name.split("/")[0] in names}
-    reports = Importing(Chain(directory.path, place.client), place).run(names, rename=rename)
+    reports = Importing(Chain(directory.path, place.client, id_scope="partition"), place).run(names, rename=rename)
     assert {name: (report.status, report.faults) for name, report in reports.items()} == dict.fromkeys(
         names, (VERIFIED, ())
     )
@@ -147,7 +147,7 @@ def test_rows_imported_into_a_collection_in_memory_are_counted(on_disk: Place, t
 def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Path) -> None:
     partitions = {f"p{number}": range(number + 1) for number in range(4)}
     directory = write_directory(tmp_path / "milvus", {"news": partitions})
-    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2))
+    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2, id_scope="partition"))
     values = Checkpoints()
     assert load_unit_by("bulk_import", in_s3.client, unit, values, in_s3.store) == Waiting()
     assert [part["job"] > 0 for part in values[NOTE]["staged"]["partitions"]] == [True, True, False, False]
@@ -160,7 +160,7 @@ def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Pat
 def test_a_queue_that_stays_full_is_asked_ever_more_seldom_and_given_up(in_s3: Place, tmp_path: Path) -> None:
     partitions = {f"p{number}": range(1) for number in range(10)}
     directory = write_directory(tmp_path / "milvus", {"news": partitions})
-    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2))
+    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2, id_scope="partition"))
     values = Checkpoints()
 
     def load() -> Any:
