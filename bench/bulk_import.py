@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_b
 from airflow_provider_milvusdm.targets.milvus_units import address_units
 from airflow_provider_milvusdm.vectors import LoadUnit
 from bench.figures import Figure
-from bench.inputs import COLLECTION, write_directory
+from bench.inputs import write_directory
 from bench.scales import MIB
 from bench.stage import Stage, timed, turned
 from tests.chain import Chain
@@ -60,13 +60,13 @@ class Loads:
     def load(self, load: Callable[[Sequence[LoadUnit]], None], rows: int, units: Sequence[LoadUnit]) -> None:
         """Until all rows are counted among those that are stored."""
         load(units)
-        while self.client.get_collection_stats(COLLECTION)["row_count"] != rows:
+        while self.client.get_collection_stats(units[0].target.name)["row_count"] != rows:
             time.sleep(LOOK_SECONDS)
 
     def insert(self, units: Sequence[LoadUnit]) -> None:
         for unit in units:
             load_unit_by("insert", self.client, unit, Store(), None)
-        self.client.flush(COLLECTION)
+        self.client.flush(units[0].target.name)
 
     def bulk_import(self, units: Sequence[LoadUnit]) -> None:
         """One unit's files are written while others are imported, as deferred tasks do."""

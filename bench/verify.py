@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from airflow_provider_milvusdm.targets.milvus_existing import find_existing
 from airflow_provider_milvusdm.targets.milvus_full import compare_all
 from airflow_provider_milvusdm.targets.milvus_index import make_searchable
 from airflow_provider_milvusdm.targets.milvus_schema import target_index
+from airflow_provider_milvusdm.targets.milvus_units import loaded_into
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
 from bench.figures import Figure
-from bench.inputs import COLLECTION, write_directory
+from bench.inputs import write_directory
 from bench.stage import Stage, timed
 from tests.chain import Chain
 from tests.peak_memory import peak_memory
@@ -26,7 +28,8 @@ def measure(stage: Stage) -> Iterator[Figure]:
         [plan] = plans = chain.plan()
         created, _ = chain.create(plans)
         chain.load(plans, created)
-        server.client.flush(COLLECTION)
+        plan = replace(plan, target=loaded_into(plan, created[0]))
+        server.client.flush(plan.target.name)
         make_searchable(server.client, plan.target, target_index(shape.collection))
         seconds, peak = peak_memory(_verify, server.address.uri, plan, created[0], imports=VERIFYING)
     yield Figure("verify", f"{shape.rows:,} × {shape.label}, every byte", shape.rows / seconds, "rows/s")

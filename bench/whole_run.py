@@ -16,6 +16,7 @@ from statistics import median
 
 from airflow_provider_milvusdm.targets.milvus_index import make_searchable
 from airflow_provider_milvusdm.targets.milvus_schema import target_index
+from airflow_provider_milvusdm.targets.milvus_units import loaded_into
 from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
 from bench.figures import Figure, Limit
 from bench.inputs import COLLECTION, Shape, write_directory
@@ -75,13 +76,14 @@ def write_alone(shape: Shape, server: Server, directory: Path) -> dict[str, floa
     [plan] = plans = chain.plan()
     created, _ = chain.create(plans)
     stored = timed(write, chain, plans, created).seconds
-    loaded = timed(make_searchable, server.client, plan.target, target_index(shape.collection)).seconds
+    target = loaded_into(plan, created[0])
+    loaded = timed(make_searchable, server.client, target, target_index(shape.collection)).seconds
     return {STORED: stored, LOADED: stored + loaded}
 
 
 def write(chain: Chain, plans: Sequence[CollectionPlan], created: Sequence[CreatedCollection]) -> None:
     chain.load(plans, created)
-    chain.client.flush(COLLECTION)
+    chain.client.flush(created[0].own_name)
 
 
 def run_command(method: str, server: Server, directory: Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ from statistics import median
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.sources.read import read_slices
+from airflow_provider_milvusdm.targets.milvus_fence import Fence
 from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests, send_insert, to_rows
 from airflow_provider_milvusdm.targets.milvus_writer import IN_FLIGHT, Writer, batch_rows, load_unit
 from airflow_provider_milvusdm.vectors import LoadUnit
@@ -24,6 +25,9 @@ from tests.peak_memory import Store
 
 WIRE, WRITER, LOAD, INSERT = "wire limit", "writer", "load task", "MilvusClient.insert"
 
+UNFENCED = Fence(lambda: None).check
+"""Nobody else writes into the collections of a measurement."""
+
 
 class Ways:
     """Ways to write the rows of a unit; all but the load task find them in memory."""
@@ -32,7 +36,7 @@ class Ways:
         self.client, self.unit, self.target = client, unit, unit.target
         read = read_slices(unit.source, unit.collection, unit.slices, batch_rows(unit))
         self.batches = [batch for _, _, batch in read]
-        self.requests = WriteRequests(client, self.target, lambda: None)
+        self.requests = WriteRequests(client, self.target, UNFENCED)
         self.encoded = [self.requests.encode_columns("Insert", "_default", batch) for batch in self.batches]
 
     @property
@@ -47,14 +51,13 @@ class Ways:
         handler, context = self.requests.handler, self.requests.context
         with ThreadPoolExecutor(IN_FLIGHT) as threads:
             sent = [
-                threads.submit(send_insert, handler, one, self.target.name, context, lambda: None)
-                for one in self.encoded
+                threads.submit(send_insert, handler, one, self.target.name, context, UNFENCED) for one in self.encoded
             ]
         for one in sent:
             one.result()
 
     def write(self) -> None:
-        with closing(Writer(self.client, self.target, lambda: None)) as writer:
+        with closing(Writer(self.client, self.target, UNFENCED)) as writer:
             for batch in self.batches:
                 writer.write("_default", batch, False, lambda: None)
             writer.finish()

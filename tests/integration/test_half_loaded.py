@@ -171,7 +171,7 @@ OTHER = {"_default": random_rows(range(100, 110), 1), "a": random_rows(range(5),
 def test_a_creation_killed_at_any_moment_is_repeated(
     client: MilvusClient, tmp_path: Path, mode: str, tags: list[str] | None, kept: list[str] | None, loaded: list[str]
 ) -> None:
-    names = [f"c{number:02}" for number in range(16)]
+    names = [f"c{number:02}" for number in range(22)]
     directory = write_directory(tmp_path / "milvus", {name: PARTITIONS | {"c": range(3), "d": []} for name in names})
     if kept is not None:
         for name in names:

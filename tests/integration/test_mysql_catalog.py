@@ -17,6 +17,7 @@ from airflow.providers.mysql.hooks.mysql import MySqlHook
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSourceError, UnsupportedSourceError
+from airflow_provider_milvusdm.manifest import to_json
 from airflow_provider_milvusdm.operators import milvus1x
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
 from airflow_provider_milvusdm.report import VERIFIED
@@ -74,8 +75,8 @@ def mysql_catalog(origin: str) -> Catalog:
 
 def inspect(path: Path, **arguments: Any) -> Any:
     """What the inspect task of a DAG hands on."""
-    context: Any = {}
-    return Milvus1xInspectOperator(task_id="inspect", source_milvus_path=str(path), **arguments).step(context)
+    operator = Milvus1xInspectOperator(task_id="inspect", source_milvus_path=str(path), **arguments)
+    return [to_json(group) for group in operator.inspect()]
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_a_task_finds_the_same_partitions_in_both(rich: Milvus1xDirectory) -> No
 def test_a_directory_without_a_catalog_of_its_own_arrives(
     lite_client: MilvusClient, tmp_path: Path, database: Any, connect: Connect
 ) -> None:
-    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(9), "新闻": [-1, 2]}})
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(9), "新闻": [-1, 20]}})
     directory.write_mysql(database)
     directory.catalog_path.unlink()
     report = Chain(directory.path, lite_client, mysql_catalog("MySQL")).run()["news"]

@@ -68,7 +68,9 @@ def test_a_directory_arrives_exact_and_stays_as_it_was(bucket, place, lite_clien
     directory = write_rich_directory(tmp_path / "milvus")
     bucket.upload(directory.path, "a/milvus")
     before = bucket.contents()
-    reports = Chain(place("a/milvus/"), lite_client).run(COLLECTIONS, rename={"news/新闻": "xinwen"})
+    reports = Chain(place("a/milvus/"), lite_client, id_scope="partition").run(
+        COLLECTIONS, rename={"news/新闻": "xinwen"}
+    )
 
     for name in COLLECTIONS:
         target = name.replace("$", "_")

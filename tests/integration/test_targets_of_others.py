@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import ANY
 
@@ -24,6 +23,7 @@ from tests.chain import Chain
 from tests.collections_2x import called, load_all, make_collection, mark, stored
 from tests.directories import random_rows, write_directory
 from tests.integration.killed import Checkpoints, load
+from tests.xcom import XComs
 
 PARTITIONS = {"_default": range(20), "a": range(20)}
 
@@ -189,12 +189,12 @@ def test_a_finished_unit_of_an_append_that_is_cleared_changes_nothing(
 def test_a_load_task_tried_again_whose_notes_are_lost_doubles_nothing(
     server_client: MilvusClient, empty_milvus_server_uri: str, tmp_path: Path
 ) -> None:
-    migration = Migration(server_client, tmp_path)
+    migration, xcoms = Migration(server_client, tmp_path), XComs()
     for unit in migration.create():
         for attempt in (1, 2, 3):
-            context: Any = {"ti": SimpleNamespace(try_number=attempt), "task_state_store": Checkpoints()}
             operator = MilvusLoadOperator(task_id="load", unit=to_json(unit), dest_uri=empty_milvus_server_uri)
-            assert sum(operator.execute(context)["rows"].values()) == 20
+            loaded = xcoms.manifest(xcoms.run(operator, try_number=attempt))
+            assert sum(loaded["rows"].values()) == 20
     load_all(server_client, ["news"])
     assert stored(server_client, "news") == migration.expected()
 
