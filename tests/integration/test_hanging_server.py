@@ -39,7 +39,7 @@ def proxy(empty_milvus_server_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Milvus1xDirectory:
-    return write_directory(tmp_path / "milvus", {"news": {"_default": range(1000), "a": range(100)}})
+    return write_directory(tmp_path / "milvus", {"news": {"_default": range(1000), "a": range(1000, 1100)}})
 
 
 def with_a_server_that_hangs(proxy: HoldingProxy, method: str, step: Callable[[MilvusClient], object]) -> None:

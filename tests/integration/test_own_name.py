@@ -702,7 +702,7 @@ def test_overwriting_in_place_drops_nothing_that_another_attempt_has_made_meanwh
 
     slow: Any = Meanwhile(client, "create_collection", finish)
     _, faults = Chain(overwriting.directory.path, slow).create([overwriting.plan], "overwrite", in_place=True)
-    assert "nother run has begun to write into collection 'news'" in faults["news"][0]
+    assert "ollection 'news' of the target is not as it was when this step began" in faults["news"][0]
     assert stored(client, "news") == overwriting.expected
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 

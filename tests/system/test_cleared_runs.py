@@ -59,13 +59,13 @@ def test_a_partition_dropped_before_a_run_is_cleared_is_neither_loaded_nor_repor
 ) -> None:
     """The last one, and one whose place in the mapping another takes."""
     source = tmp_path / "milvus"
-    write_directory(source, {"news": {"_default": range(60), "a": range(50), "b": range(40)}})
+    write_directory(source, {"news": {"_default": range(60), "a": range(100, 150), "b": range(200, 240)}})
     run = migrate(airflow, source, target)
     assert run.state == "success", read_task_logs(airflow.env, run)
     assert dropped in rows(target, "news")
 
     shutil.rmtree(source)
-    left = write_directory(source, {"news": {"_default": range(60), kept: range(70)}}, seed=5)
+    left = write_directory(source, {"news": {"_default": range(60), kept: range(100, 170)}}, seed=5)
     run = cleared(airflow, run, "inspect_source", downstream=True)
     assert run.state == "success", read_task_logs(airflow.env, run)
     assert run.states["resolve_ids", 2] == "removed"

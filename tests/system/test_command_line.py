@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm import __version__
-from tests.collections_2x import stored
+from tests.collections_2x import called, stored
 from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.system.dags import TEMPLATES
@@ -44,8 +44,8 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
     return write_directory(
         tmp_path / "milvus",
         {
-            "test": {"_default": range(300), "partition_1": range(100), "partition_2": range(200)},
-            "other": {"_default": range(40), "2021-03 news": range(60), ODD_TAG: range(20)},
+            "test": {"_default": range(300), "partition_1": range(300, 400), "partition_2": range(400, 600)},
+            "other": {"_default": range(40), "2021-03 news": range(40, 100), ODD_TAG: range(100, 120)},
             "not asked for": {"_default": range(10)},
         },
     )
@@ -259,8 +259,9 @@ def _until(lines: Iterable[str], start: str) -> Iterator[str]:
 def _count(uri: str) -> int:
     """Rows of the collection, those counted that are on their way to its storage."""
     with milvus_client(uri) as client:
-        client.flush("large")
-        return int(client.get_collection_stats("large")["row_count"])
+        name = called(client, "large")
+        client.flush(name)
+        return int(client.get_collection_stats(name)["row_count"])
 
 
 def test_dags_copies_the_templates_and_keeps_a_changed_one(terminal: Terminal) -> None:

@@ -25,7 +25,7 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     news = directory.collection("news", dimension=8)
     directory.segment(news, range(100), random_vectors(100, seed=1), deleted=[3, 1])
-    directory.segment(directory.partition(news, "2021-03 news"), range(50), random_vectors(50, seed=2))
+    directory.segment(directory.partition(news, "2021-03 news"), range(100, 150), random_vectors(50, seed=2))
     damaged = directory.segment(directory.collection("damaged", dimension=8), range(20), random_vectors(20, seed=3))
     directory.segment(directory.collection("faces", dimension=8), range(30), random_vectors(30, seed=4))
     directory.collection("empty", dimension=8)
