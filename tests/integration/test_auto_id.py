@@ -57,7 +57,7 @@ def test_ids_are_kept_and_new_ones_made_where_the_target_can(
 def test_off_makes_a_collection_like_any_other(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
     chain = Chain(directory.path, lite_client)
     created, _ = chain.create(chain.plan(auto_id="off"))
-    assert not lite_client.describe_collection("news")["auto_id"]
+    assert not lite_client.describe_collection(created[0].own_name)["auto_id"]
     assert "the target makes none" in created[0].notes[0]
 
 
