@@ -127,7 +127,7 @@ def send_insert(handler: Any, request: bytes, collection: str, context: Any, fen
     try:
         return _call(handler, "Insert", request, collection, context, deadline)
     except grpc.RpcError as error:
-        if error.code() in IGNORE_RETRY_CODES and error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+        if error.code() in IGNORE_RETRY_CODES:
             raise
         raise UnansweredError(message=f"no answer to an insert: {error.code()} {error.details()}") from error
 
