@@ -41,7 +41,7 @@ def refuse_ids_across(case: Case, action: str, id_scope: str, *, dry_run: bool =
     check = _Check(case, loaded)
     notes = list(check.source())
     if (stay := _staying(case, action, loaded)) and not dry_run:
-        with searchable(case.client, case.target, case.index, case.settings, keep=case.options.create_index):
+        with searchable(case.client, case.target, case.index, case.settings, keep=False):
             notes += check.target(stay)
     return tuple(notes)
 
