@@ -134,7 +134,7 @@ class _Verification:
         if search and search.recall < check.recall:
             faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
         report = self._report(partitions)
-        end = self._left(mark) if faults else self._complete(mark, create_index)
+        end = self._left() if faults else self._complete(mark, create_index)
         notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, gone_on), *end)
         status = FAILED if faults else VERIFIED
         return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
@@ -257,14 +257,14 @@ class _Verification:
             return compare_all(self.client, self.plan, self.created, mark, store)
         if verify == "sample" and not self.target.auto_id:
             rows, faults = compare_sample(self.client, self.plan, self.created.before)
-            return rows, [*faults, *self._compare_ids()]
+            return rows, [*faults, *self._compare_ids(mark)]
         return 0, []
 
-    def _compare_ids(self) -> list[str]:
+    def _compare_ids(self, mark: Mark) -> list[str]:
         """After a sync: an application may have written while it ran, and exchanged rows that the counts don't tell."""
         if self.created.action != "synced":
             return []
-        return compare_ids(self.client, self.plan, self.created, self._mark())
+        return compare_ids(self.client, self.plan, self.created, mark)
 
     def _not_compared(self, verify: str) -> tuple[str, ...]:
         if not self.target.auto_id or verify not in ("sample", "full"):
@@ -296,7 +296,7 @@ class _Verification:
             set_mark(self.client, self.target.name, mark.completed())
         return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
 
-    def _left(self, mark: Mark) -> tuple[str, ...]:
+    def _left(self) -> tuple[str, ...]:
         if self.target.name == self.name:
             return ()
         return (
