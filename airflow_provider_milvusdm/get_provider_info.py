@@ -22,8 +22,8 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "Milvus",
                 "python-modules": [
                     "airflow_provider_milvusdm.operators.milvus1x",
-                    "airflow_provider_milvusdm.operators.files",
-                    "airflow_provider_milvusdm.operators.segment",
+                    "airflow_provider_milvusdm.operators.inspect_files",
+                    "airflow_provider_milvusdm.operators.resolve",
                     "airflow_provider_milvusdm.operators.milvus",
                     "airflow_provider_milvusdm.operators.hdf5",
                 ],

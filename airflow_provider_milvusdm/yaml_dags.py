@@ -13,10 +13,11 @@ from airflow.sdk import DAG
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
+from airflow_provider_milvusdm.chains import RETRIES
+from airflow_provider_milvusdm.config.jobs import JOBS
+from airflow_provider_milvusdm.config.yaml_file import Job, read_yaml
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.jobs import JOBS
-from airflow_provider_milvusdm.migration import RETRIES, migration_dag
-from airflow_provider_milvusdm.yaml_file import Job, read_yaml
+from airflow_provider_milvusdm.migration import migration_dag
 
 FIRST_DAY = datetime(2021, 1, 1, tzinfo=UTC)
 """Start of a schedule without a start_date; nothing is caught up."""

@@ -9,10 +9,10 @@ from statistics import median
 
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.params import IMPORT_UNIT_MIB, UNIT_MIB
-from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.vectors import LoadUnit
+from airflow_provider_milvusdm.config.params import IMPORT_UNIT_MIB, UNIT_MIB
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.targets.milvus.load.bulk_import import Waiting, load_unit_by
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from bench.figures import Figure
 from bench.inputs import write_directory
 from bench.scales import MIB

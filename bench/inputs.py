@@ -10,16 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from pymilvus import DataType, MilvusClient
 
-from airflow_provider_milvusdm.targets.milvus_mark import new_mark
-from airflow_provider_milvusdm.vectors import (
-    CollectionSpec,
-    LoadUnit,
-    Metric,
-    Slice,
-    SourceRef,
-    TargetCollection,
-    ranges,
-)
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, Slice, SourceRef, TargetCollection
+from airflow_provider_milvusdm.model.rows import ranges
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.targets.milvus.marker import new_mark
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, L2
 

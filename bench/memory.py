@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from bench.figures import Figure
 from bench.inputs import write_directory
 from bench.scales import MIB
@@ -16,7 +16,7 @@ from tests.peak_memory import load_elsewhere, peak_memory
 
 ROWS_A_SEGMENT = 5_000_000
 TASKS = 4
-RESOLVING = ("airflow_provider_milvusdm.sources.resolve", "airflow_provider_milvusdm.sources.milvus1x_segment")
+RESOLVING = ("airflow_provider_milvusdm.rows.resolve", "airflow_provider_milvusdm.sources.milvus1x.segment")
 
 
 def measure_loading(stage: Stage) -> Iterator[Figure]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.targets.milvus_writer import batch_rows
-from airflow_provider_milvusdm.vectors import LoadUnit
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.targets.milvus.load.writer import batch_rows
 from bench.figures import Figure
 from bench.inputs import whole_unit, write_directory
 from bench.stage import Stage, timed

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from airflow_provider_milvusdm.targets.milvus_existing import find_existing
-from airflow_provider_milvusdm.targets.milvus_full import compare_all
-from airflow_provider_milvusdm.targets.milvus_index import make_searchable
-from airflow_provider_milvusdm.targets.milvus_schema import target_index
-from airflow_provider_milvusdm.targets.milvus_units import loaded_into
-from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
+from airflow_provider_milvusdm.targets.milvus.index_mapping import target_index
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
+from airflow_provider_milvusdm.targets.milvus.server.index import make_searchable
+from airflow_provider_milvusdm.targets.milvus.units import loaded_into
+from airflow_provider_milvusdm.targets.milvus.verify.full import compare_all
 from bench.figures import Figure
 from bench.inputs import write_directory
 from bench.stage import Stage, timed
@@ -18,7 +18,10 @@ from tests.chain import Chain
 from tests.peak_memory import peak_memory
 from tests.targets import milvus_client
 
-VERIFYING = ("airflow_provider_milvusdm.targets.milvus_full", "airflow_provider_milvusdm.sources.milvus1x_segment")
+VERIFYING = (
+    "airflow_provider_milvusdm.targets.milvus.verify.full",
+    "airflow_provider_milvusdm.sources.milvus1x.segment",
+)
 
 
 def measure(stage: Stage) -> Iterator[Figure]:

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from airflow_provider_milvusdm.targets.milvus_index import make_searchable
-from airflow_provider_milvusdm.targets.milvus_schema import target_index
-from airflow_provider_milvusdm.targets.milvus_units import loaded_into
-from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
+from airflow_provider_milvusdm.targets.milvus.index_mapping import target_index
+from airflow_provider_milvusdm.targets.milvus.server.index import make_searchable
+from airflow_provider_milvusdm.targets.milvus.units import loaded_into
 from bench.figures import Figure, Limit
 from bench.inputs import COLLECTION, Shape, write_directory
 from bench.stage import Server, Stage, timed, turned

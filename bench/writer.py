@@ -12,11 +12,11 @@ from statistics import median
 
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.targets.milvus_fence import Fence
-from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests, send_insert, to_rows
-from airflow_provider_milvusdm.targets.milvus_writer import IN_FLIGHT, Writer, batch_rows, load_unit
-from airflow_provider_milvusdm.vectors import LoadUnit
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.targets.milvus.fence import Fence
+from airflow_provider_milvusdm.targets.milvus.load.writer import IN_FLIGHT, Writer, batch_rows, load_unit
+from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests, send_insert, to_rows
 from bench.figures import Figure
 from bench.inputs import Shape, make_target, whole_unit, write_directory
 from bench.scales import Limits

@@ -5,7 +5,7 @@ Trigger it from Airflow's UI, whose form asks for the params; or test it with
 For a schedule, copy this file and give ``schedule`` and ``defaults``.
 """
 
-from airflow_provider_milvusdm.jobs import M2H
+from airflow_provider_milvusdm.config.jobs import M2H
 from airflow_provider_milvusdm.migration import migration_dag
 
 dag = migration_dag(

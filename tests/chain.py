@@ -9,24 +9,25 @@ from typing import Any
 
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.config import parse_selection
+from airflow_provider_milvusdm.config.target_settings import TargetSettings
+from airflow_provider_milvusdm.config.validation import parse_selection
 from airflow_provider_milvusdm.exceptions import MilvusdmError
-from airflow_provider_milvusdm.manifest import from_json, to_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, to_json
+from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
-from airflow_provider_milvusdm.sources.milvus1x_changes import find_changes
-from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
-from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.target_settings import TargetSettings
-from airflow_provider_milvusdm.targets.hdf5 import export_partition, export_units, verify_export
-from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
-from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
-from airflow_provider_milvusdm.vectors import CollectionPlan, PartitionGroup, RowPolicies
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.milvus1x.catalog import Catalog
+from airflow_provider_milvusdm.sources.milvus1x.changes import find_changes
+from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
+from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
+from airflow_provider_milvusdm.targets.hdf5.verify import verify_export
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
+from airflow_provider_milvusdm.targets.milvus.verify.search import SearchCheck
+from airflow_provider_milvusdm.targets.plan import plan_collections
 
 
 class Steps:

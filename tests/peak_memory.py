@@ -10,16 +10,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_milvusdm.vectors import LoadUnit
+from airflow_provider_milvusdm.model.units import LoadUnit
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 LOADING = (
     "faiss",
-    "airflow_provider_milvusdm.sources.faiss_segment",
-    "airflow_provider_milvusdm.sources.hdf5_segment",
-    "airflow_provider_milvusdm.sources.milvus1x_segment",
-    "airflow_provider_milvusdm.targets.milvus_requests",
-    "airflow_provider_milvusdm.targets.milvus_writer",
+    "airflow_provider_milvusdm.sources.faiss.segment",
+    "airflow_provider_milvusdm.sources.hdf5.segment",
+    "airflow_provider_milvusdm.sources.milvus1x.segment",
+    "airflow_provider_milvusdm.targets.milvus.server.requests",
+    "airflow_provider_milvusdm.targets.milvus.load.writer",
 )
 
 
@@ -57,7 +57,7 @@ def _bytes(name: str) -> int:
 
 
 def _load(uri: str, unit: LoadUnit) -> int:
-    from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+    from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
     from tests.targets import milvus_client
 
     with milvus_client(uri) as client:

@@ -88,8 +88,8 @@ class MilvusHook(BaseHook):
         What a server refuses in the block because it is full is raised as DeniedError, and a request that it does not
         answer in half an hour as NoAnswerError.
         """
-        from airflow_provider_milvusdm.targets.milvus_denied import tell_denial
-        from airflow_provider_milvusdm.targets.waiting import tell_silence
+        from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
+        from airflow_provider_milvusdm.targets.milvus.server.waiting import tell_silence
 
         uri = self.client_arguments()["uri"]
         lite = is_file(uri)
@@ -139,7 +139,7 @@ class MilvusHook(BaseHook):
         """A client, once the file is free; StalledError where it is not to be had."""
         from pymilvus.exceptions import ConnectionConfigException
 
-        from airflow_provider_milvusdm.targets.waiting import StalledError, pause_after
+        from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError, pause_after
 
         began, refused = time.monotonic(), False
         while (waited := time.monotonic() - began) < LITE_WAIT_SECONDS:
@@ -179,7 +179,7 @@ def _deadline() -> dict[str, str]:
 
     Source: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
     """
-    from airflow_provider_milvusdm.targets.waiting import REQUEST_SECONDS
+    from airflow_provider_milvusdm.targets.milvus.server.waiting import REQUEST_SECONDS
 
     return {"grpc.service_config": json.dumps({"methodConfig": [{"name": [{}], "timeout": f"{REQUEST_SECONDS}s"}]})}
 

@@ -14,24 +14,16 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from airflow_provider_milvusdm.exceptions import MilvusdmError, VerificationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.manifest import from_json, to_json
-from airflow_provider_milvusdm.operators.handover import (
-    Reference,
-    all_values,
-    hand_in,
-    is_reference,
-    pull,
-    pull_all,
-)
-from airflow_provider_milvusdm.operators.object_storage import open_import_store, open_url
+from airflow_provider_milvusdm.hooks.object_storage import open_import_store, open_url
+from airflow_provider_milvusdm.manifests import CollectionPlan, from_json, to_json
+from airflow_provider_milvusdm.operators.xcom import Reference, all_values, hand_in, is_reference, pull, pull_all
 from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
-from airflow_provider_milvusdm.sources.files import local_path, open_urls_with
-from airflow_provider_milvusdm.vectors import CollectionPlan
+from airflow_provider_milvusdm.storage.paths import local_path, open_urls_with
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
+    from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 
 FAULT = "fault"
 REPORT = "report"
@@ -48,7 +40,7 @@ class MigrationOperator(BaseOperator):
     An error of this package, or a connection that Airflow doesn't know, fails the task at once, for no retry can
     mend it; any other error is retried. Each is left in XCom under ``fault`` so that the steps behind can name it.
 
-    Steps return references to manifests (see :mod:`airflow_provider_milvusdm.operators.handover`), and take
+    Steps return references to manifests (see :mod:`airflow_provider_milvusdm.operators.xcom`), and take
     references as well as manifests.
     """
 

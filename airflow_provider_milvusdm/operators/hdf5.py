@@ -6,14 +6,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, parse_text, to_json
 from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, run_folder
-from airflow_provider_milvusdm.operators.handover import Reference, hand_out, pull_all
+from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
+from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, pull_all
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.vectors import CollectionPlan
+from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+class Hdf5InspectOperator(FilesInspectOperator):
+    """Look at HDF5 files.
+
+    :param data_dir: a folder of them, in place of ``data_path``.
+    :param embeddings: dataset of the vectors, a path through groups.
+    :param ids_dataset: dataset of the ids, which must be there; ``ids?``: ``ids`` where there is one; none: None.
+    """
+
+    template_fields: Sequence[str] = (
+        *FilesInspectOperator.template_fields,
+        "data_dir",
+        "embeddings",
+        "ids_dataset",
+    )
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | None = None,
+        embeddings: str = "embeddings",
+        ids_dataset: str | None = "ids?",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.data_dir, self.embeddings, self.ids_dataset = data_dir, embeddings, ids_dataset
+
+    def inspect(self, **target: Any) -> list[PartitionGroup]:
+        from airflow_provider_milvusdm.sources.hdf5.inspect import inspect_hdf5, list_hdf5
+        from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
+
+        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _paths(parse_text(self.data_path))
+        options = Hdf5Options(self.embeddings, self.ids_dataset or None, self.ids)
+        return inspect_hdf5(paths, options=options, **target)
+
+
+def _paths(data_path: Any) -> list[AnyPath]:
+    return [source_path(path) for path in ([data_path] if isinstance(data_path, str) else data_path or [])]
 
 
 class Hdf5UnitsOperator(MigrationOperator):
@@ -40,7 +80,7 @@ class Hdf5UnitsOperator(MigrationOperator):
         self.collections, self.data_dir, self.run, self.plan_only = collections, data_dir, run, plan_only
 
     def step(self, context: Context) -> list[Reference]:
-        from airflow_provider_milvusdm.targets.hdf5 import export_units
+        from airflow_provider_milvusdm.targets.hdf5.export import export_units
 
         folder = run_folder(self.data_dir, self.run)
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
@@ -72,12 +112,13 @@ class Hdf5ExportOperator(MigrationOperator):
 
     @property
     def answers(self) -> str:
-        from airflow_provider_milvusdm.targets.hdf5 import ExportUnit
+        from airflow_provider_milvusdm.manifests import ExportUnit
 
         return from_json(ExportUnit, self.unit).digest
 
     def step(self, context: Context) -> Reference:
-        from airflow_provider_milvusdm.targets.hdf5 import ExportUnit, export_partition
+        from airflow_provider_milvusdm.manifests import ExportUnit
+        from airflow_provider_milvusdm.targets.hdf5.export import export_partition
 
         exported = export_partition(from_json(ExportUnit, self.unit))
         self.log.info("%s: %d rows in %.1f s", exported.path, exported.rows, exported.seconds)
@@ -98,7 +139,9 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         self.exported, self.plan_only = exported, plan_only
 
     def report(self, plan: CollectionPlan, changes: Sequence[str], context: Context) -> CollectionReport:
-        from airflow_provider_milvusdm.targets.hdf5 import Exported, export_units, planned_export, verify_export
+        from airflow_provider_milvusdm.manifests import Exported
+        from airflow_provider_milvusdm.targets.hdf5.export import export_units
+        from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 
         if parse_text(self.plan_only):
             return planned_export(plan)

@@ -12,33 +12,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_milvusdm.config import read_params
-from airflow_provider_milvusdm.exceptions import VerificationError
-from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.config.target_settings import CollectionSettings, TargetSettings
+from airflow_provider_milvusdm.config.validation import read_params
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, from_json, parse_text, to_json
+from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import (
-    REPORT,
     CollectionOperator,
     CollectionVerifyOperator,
     MigrationOperator,
     MilvusOperator,
-    faults_by_collection,
 )
-from airflow_provider_milvusdm.operators.handover import Reference, hand_out, keys_of, pull_all
-from airflow_provider_milvusdm.report import VERIFIED, CollectionReport, Report, render
-from airflow_provider_milvusdm.target_settings import CollectionSettings, TargetSettings
+from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, keys_of, pull_all
+from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
 from airflow_provider_milvusdm.triggers.milvus import MilvusImportTrigger
-from airflow_provider_milvusdm.vectors import (
-    CollectionPlan,
-    CreatedCollection,
-    LoadUnit,
-    PartitionGroup,
-    ResolvedGroup,
-)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_milvusdm.targets.milvus_import import Waiting
+    from airflow_provider_milvusdm.targets.milvus.load.bulk_import import Waiting
+
 
 BEGUN = "begun"
 """What unit the first attempt of a load task was of."""
@@ -49,70 +41,10 @@ def settings_of(target: Mapping[str, Any] | str | None, collection: str) -> Coll
     return read_params(TargetSettings, parse_text(target) or {}).of(collection)
 
 
-class MilvusPlanOperator(MigrationOperator):
-    """Every collection asked for, with all that was resolved of it, under its names in the target.
-
-    :param groups: what the inspect step returned.
-    :param resolved: what the resolve tasks returned.
-    :param faults: what those that failed left under ``fault``.
-    :param rename: ``{"news": "articles", "news/2021": "y2021"}``: collections and partitions.
-    :param id_field: name of the primary key.
-    :param vector_field: name of the vector field.
-    :param auto_id: ``keep`` has the target go on making ids where the source's server made them; ``off``.
-    :param alias: ``{"news": "articles"}``, or a text where there is one collection: load it under a name of its own,
-        and switch this alias to it once it is verified.
-    """
-
-    template_fields: Sequence[str] = (
-        "groups",
-        "resolved",
-        "faults",
-        "rename",
-        "id_field",
-        "vector_field",
-        "auto_id",
-        "alias",
-    )
-
-    def __init__(
-        self,
-        *,
-        groups: Any,
-        resolved: Any,
-        faults: Any = None,
-        rename: Mapping[str, str] | str | None = None,
-        id_field: str = "id",
-        vector_field: str = "embedding",
-        auto_id: str = "keep",
-        alias: Mapping[str, str] | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.groups, self.resolved, self.faults = groups, resolved, faults
-        self.rename, self.id_field, self.vector_field = rename, id_field, vector_field
-        self.auto_id, self.alias = auto_id, alias
-
-    def step(self, context: Context) -> list[Reference]:
-        from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
-
-        instance, asked = context["ti"], keys_of(self.groups)
-        plans = plan_collections(
-            [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
-            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, asked)],
-            faults_by_collection(pull_all(instance, self.faults, asked)),
-            rename=parse_text(self.rename) or {},
-            id_field=self.id_field,
-            vector_field=self.vector_field,
-            auto_id=self.auto_id,
-            alias=parse_text(self.alias),
-        )
-        return hand_out(instance, map(to_json, plans))
-
-
 class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     """Make the target of one collection ready, or refuse before anything is touched.
 
-    :param collection: one of the plans of :class:`MilvusPlanOperator`.
+    :param collection: one of the plans of :class:`PlanOperator`.
     :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: acts only where the target exists; ``abandon`` undoes
         what a run left half done.
     :param overwrite: ``swap`` drops the old collection once the new one is verified, ``in_place`` before it is loaded.
@@ -124,7 +56,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
     :param verify: as of :class:`MilvusVerifyOperator`; by ``full`` a ``sync`` compares all vectors.
     :param load_method: of :class:`MilvusLoadOperator`; refused here where the target can't do it.
     :param create_index: leave the collection indexed and loaded.
-    :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
+    :param target: settings of the target, see :mod:`airflow_provider_milvusdm.config.target_settings`.
     :param plan_only: touch nothing, say what would be done.
     """
 
@@ -167,8 +99,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
 
     def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.operators.runs import AirflowRuns
-        from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-        from airflow_provider_milvusdm.targets.milvus_import import check_import
+        from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
+        from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 
         plan = from_json(CollectionPlan, self.collection)
         if plan.error:
@@ -197,7 +129,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
 class MilvusUnitsOperator(MigrationOperator):
     """The load units of the collections that were created; mapped over by :class:`MilvusLoadOperator`.
 
-    :param collections: what :class:`MilvusPlanOperator` returned.
+    :param collections: what :class:`PlanOperator` returned.
     :param created: what the create tasks returned.
     """
 
@@ -208,7 +140,7 @@ class MilvusUnitsOperator(MigrationOperator):
         self.collections, self.created = collections, created
 
     def step(self, context: Context) -> list[Reference]:
-        from airflow_provider_milvusdm.targets.milvus_units import address_units
+        from airflow_provider_milvusdm.targets.milvus.units import address_units
 
         instance, planned = context["ti"], keys_of(self.collections)
         units = address_units(
@@ -256,7 +188,7 @@ class MilvusLoadOperator(MilvusOperator):
         return from_json(LoadUnit, self.unit).digest
 
     def step(self, context: Context) -> Reference:
-        from airflow_provider_milvusdm.targets.milvus_import import NOTE, Waiting, load_unit_by
+        from airflow_provider_milvusdm.targets.milvus.load.bulk_import import NOTE, Waiting, load_unit_by
 
         unit, notes = from_json(LoadUnit, self.unit), context["task_state_store"]
         store = self.import_store() if self.load_method != "insert" or notes.get(NOTE) else None
@@ -288,7 +220,7 @@ class MilvusLoadOperator(MilvusOperator):
 class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     """Index, load, count and compare one collection; fails when it is not what was read.
 
-    :param collection: one of the plans of :class:`MilvusPlanOperator`.
+    :param collection: one of the plans of :class:`PlanOperator`.
     :param created: what the create tasks returned.
     :param loaded: what the load tasks returned.
     :param faults: what the create and load tasks that failed left under ``fault``.
@@ -299,7 +231,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     :param search_params: params of the search, such as ``{"nprobe": 64}``.
     :param load_method: of :class:`MilvusLoadOperator`; files that imports left behind are removed.
     :param create_index: leave the collection indexed and loaded.
-    :param target: settings of the target, see :mod:`airflow_provider_milvusdm.target_settings`.
+    :param target: settings of the target, see :mod:`airflow_provider_milvusdm.config.target_settings`.
     """
 
     template_fields: Sequence[str] = (
@@ -337,11 +269,11 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.load_method = load_method
 
     def report(self, plan: CollectionPlan, changes: Sequence[str], context: Context) -> CollectionReport:
-        from airflow_provider_milvusdm.targets.milvus_import import remove_leftovers
-        from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
-        from airflow_provider_milvusdm.targets.milvus_units import collection_units
-        from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-        from airflow_provider_milvusdm.targets.milvus_writer import Loaded
+        from airflow_provider_milvusdm.manifests import Loaded
+        from airflow_provider_milvusdm.targets.milvus.load.bulk_import import remove_leftovers
+        from airflow_provider_milvusdm.targets.milvus.units import collection_units
+        from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
+        from airflow_provider_milvusdm.targets.milvus.verify.search import SearchCheck
 
         created = self._created(context)
         units = {unit.digest for unit in collection_units(plan, created)} if created else set()
@@ -376,49 +308,6 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         return self.hook.client(look_only=created.planned) if created else nullcontext()
 
 
-class MilvusReportOperator(MigrationOperator):
-    """The report of a whole run; fails when a collection failed, so that the run does.
-
-    :param collections: what :class:`MilvusPlanOperator` returned.
-    :param reports: what the verify tasks left under ``report``.
-    :param faults: what those that failed before they had a report left under ``fault``.
-    """
-
-    template_fields: Sequence[str] = ("collections", "reports", "faults")
-
-    def __init__(self, *, collections: Any, reports: Any, faults: Any = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.collections, self.reports, self.faults = collections, reports, faults
-
-    def step(self, context: Context) -> dict[str, Any]:
-        report = self._report(context["ti"])
-        if not report.collections:
-            raise VerificationError("nothing was migrated", cure="The logs of the first failed steps say why.")
-        manifest: dict[str, Any] = to_json(report)
-        context["ti"].xcom_push(key=REPORT, value=manifest)
-        self.log.info("\n%s", render(report))
-        if report.failed:
-            raise VerificationError(
-                f"{len(report.failed)} of {len(report.collections)} collections failed",
-                found=", ".join(report.failed),
-            )
-        return manifest
-
-    def _report(self, instance: Any) -> Report:
-        """Reports in the order asked for; a collection without one failed before it could be verified."""
-        planned = keys_of(self.collections)
-        reports = [from_json(CollectionReport, report) for report in pull_all(instance, self.reports, planned)]
-        found = {report.collection: report for report in reports}
-        faults = faults_by_collection(pull_all(instance, self.faults, planned))
-        plans = [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)]
-        return Report(tuple(found.get(plan.name) or _not_verified(plan, faults) for plan in plans))
-
-
 def _makes_ids(unit: LoadUnit) -> bool:
     """Whether the target makes the ids: nothing could be upserted, and where no attempt began there is no need."""
     return unit.target is not None and unit.target.auto_id
-
-
-def _not_verified(plan: CollectionPlan, faults: Mapping[str, str]) -> CollectionReport:
-    fault = plan.error or faults.get(plan.name) or "not verified: see the log of verify_counts"
-    return CollectionReport(plan.name, plan.target.name, faults=(fault,))

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.config import parse_selection
-from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
-from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
+from airflow_provider_milvusdm.config.validation import parse_selection
+from airflow_provider_milvusdm.exceptions import SourceError, SourceNotFoundError
+from airflow_provider_milvusdm.hooks.mysql_catalog import connect, tell_refusals
+from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, parse_text, to_json
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
-from airflow_provider_milvusdm.operators.handover import Reference, hand_in, hand_out, pull_all
-from airflow_provider_milvusdm.operators.segment import SegmentOperator
-from airflow_provider_milvusdm.sources import refuse_unreadable
-from airflow_provider_milvusdm.sources.files import AnyPath, source_path
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.operators.resolve import ResolveOperator
+from airflow_provider_milvusdm.operators.xcom import Reference, hand_in, hand_out, pull_all
+from airflow_provider_milvusdm.storage.files import refuse_unreadable
+from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
-
-REFUSALS = (1044, 1045, 1046, 1049, 1142, 1143)
-"""Access denied to the database, to the server; no database, an unknown one; access denied to a table, to a column."""
-MYSQL_TIMEOUTS = {"connect_timeout": 30, "read_timeout": 120}
-"""Seconds. mysqlclient has none of its own, and waits without end for a server that says nothing."""
+    from airflow_provider_milvusdm.sources.milvus1x.catalog import Catalog
 
 
 class Milvus1xInspectOperator(MigrationOperator):
@@ -99,8 +93,8 @@ class Milvus1xInspectOperator(MigrationOperator):
         """The groups of partitions to resolve."""
         from airflow.sdk.configuration import conf
 
-        from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
-        from airflow_provider_milvusdm.sources.milvus1x_unlisted import list_folders
+        from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
+        from airflow_provider_milvusdm.sources.milvus1x.unlisted import list_folders
 
         path = source_path(self.source_milvus_path)
         tables = _named_or(self.tables_path, path / "db" / "tables")
@@ -131,12 +125,12 @@ class Milvus1xInspectOperator(MigrationOperator):
         return wal
 
     def _catalog(self, path: AnyPath) -> Catalog:
-        from airflow_provider_milvusdm.sources.milvus1x_mysql import read_mysql_catalog
-        from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
+        from airflow_provider_milvusdm.sources.milvus1x.mysql import read_mysql_catalog
+        from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
 
         if not self.mysql_conn_id:
             return read_sqlite_catalog(_named_or(self.catalog_path, path / "db" / "meta.sqlite"))
-        with _refusals(self.mysql_conn_id), closing(_mysql(self.mysql_conn_id)) as connection:
+        with tell_refusals(self.mysql_conn_id), closing(connect(self.mysql_conn_id)) as connection:
             return read_mysql_catalog(connection, f"MySQL connection {self.mysql_conn_id}", self.mysql_charset)
 
 
@@ -156,7 +150,7 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         self.inspected = inspected
 
     def step(self, context: Context) -> list[Reference]:
-        from airflow_provider_milvusdm.sources.milvus1x_changes import find_changes
+        from airflow_provider_milvusdm.sources.milvus1x.changes import find_changes
 
         before = [from_json(PartitionGroup, group) for group in pull_all(context["ti"], self.inspected)]
         if not before:
@@ -171,7 +165,7 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         return [hand_in(context["ti"], change, change["collection"], self.answers) for change in found]
 
 
-class Milvus1xSegmentOperator(SegmentOperator):
+class Milvus1xSegmentOperator(ResolveOperator):
     """Resolve the live ids and the load units of some partitions of a Milvus 1.x collection."""
 
 
@@ -181,47 +175,3 @@ def _named_or(text: str | None, default: AnyPath) -> AnyPath:
 
 def _rows(group: PartitionGroup) -> int:
     return sum(partition.live_rows for partition in group.partitions)
-
-
-def _mysql(mysql_conn_id: str) -> Any:
-    """A DB-API connection through Airflow's MySqlHook."""
-    try:
-        from airflow.providers.mysql.hooks.mysql import MySqlHook
-    except ImportError:
-        raise ConfigurationError(
-            "a catalog in MySQL needs apache-airflow-providers-mysql",
-            cure="pip install 'airflow-provider-milvusdm[mysql]' (its mysqlclient needs a compiler).",
-        ) from None
-
-    class Hook(MySqlHook):
-        def _get_conn_config_mysql_client(self, conn: Any) -> dict[str, Any]:
-            return {**super()._get_conn_config_mysql_client(conn), **MYSQL_TIMEOUTS}
-
-    return Hook(connection=_prepared(Hook.get_connection(mysql_conn_id))).get_conn()
-
-
-@contextmanager
-def _refusals(mysql_conn_id: str) -> Iterator[None]:
-    """What MySQL refuses this login, no retry mends."""
-    try:
-        yield
-    except Exception as error:
-        if error.args and error.args[0] in REFUSALS:
-            raise ConfigurationError(
-                f"MySQL refuses connection {mysql_conn_id}",
-                found=error.args[1],
-                cure="Correct the connection's login, password and schema (mysql_parameter in YAML). Reading needs no "
-                "more than the right SELECT on all tables of that schema.",
-            ) from None
-        raise
-
-
-def _prepared(connection: Any) -> Any:
-    """The connection; one that asks for TLS verifies certificate and name, unless its ``ssl_mode`` says otherwise.
-
-    Its ``cursor`` is left out: rows are read as tuples, all of a table at once.
-    """
-    extra = connection.extra_dejson
-    verifying = {"ssl_mode": "VERIFY_IDENTITY"} if extra.get("ssl") and not extra.get("ssl_mode") else {}
-    connection.extra = json.dumps({name: value for name, value in extra.items() if name != "cursor"} | verifying)
-    return connection

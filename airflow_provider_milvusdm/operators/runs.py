@@ -11,7 +11,7 @@ from airflow.sdk.api.client import ServerResponseError
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import supervisor, task_runner
 
-from airflow_provider_milvusdm.targets.milvus_runs import Run
+from airflow_provider_milvusdm.targets.milvus.runs import Run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -1,1 +1,1 @@
-"""Targets: rows become a Milvus 2.x collection. Nothing here knows Airflow or where the rows came from."""
+"""Targets: rows go in, and are verified. Nothing here knows Airflow."""

@@ -36,7 +36,7 @@ class MilvusImportTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from airflow_provider_milvusdm.targets.waiting import pause_after
+        from airflow_provider_milvusdm.targets.milvus.server.waiting import pause_after
 
         began, are_running = time.monotonic(), sync_to_async(self._are_running, thread_sensitive=False)
         await asyncio.sleep(self.seconds)
@@ -45,7 +45,7 @@ class MilvusImportTrigger(BaseTrigger):
         yield TriggerEvent({"jobs": list(self.jobs)})  # type: ignore[no-untyped-call]
 
     def _are_running(self) -> bool:
-        from airflow_provider_milvusdm.targets.milvus_import_jobs import are_running
+        from airflow_provider_milvusdm.targets.milvus.server.import_jobs import are_running
 
         try:
             with MilvusHook(**self.hook).client() as client:

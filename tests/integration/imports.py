@@ -16,12 +16,11 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.manifest import from_json, to_json
-from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
-from airflow_provider_milvusdm.targets.milvus_import import Waiting, load_unit_by
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
-from airflow_provider_milvusdm.targets.milvus_writer import Loaded
-from airflow_provider_milvusdm.vectors import LoadUnit
+from airflow_provider_milvusdm.manifests import Loaded, from_json, to_json
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
+from airflow_provider_milvusdm.targets.milvus.load.bulk_import import Waiting, load_unit_by
+from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 from tests.integration.killed import Fuse, FusedStore, KilledError
 from tests.targets import milvus_client
 

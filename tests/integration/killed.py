@@ -10,9 +10,10 @@ from typing import Any
 import grpc
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit
-from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, LoadUnit
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Loaded
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 
 WRITES = {
     "delete",

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_milvusdm.manifest import from_json, to_json
-from airflow_provider_milvusdm.targets import milvus_fence, milvus_writer
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
-from airflow_provider_milvusdm.vectors import LoadUnit
+from airflow_provider_milvusdm.manifests import from_json, to_json
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.targets.milvus import fence
+from airflow_provider_milvusdm.targets.milvus.load import writer
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from tests.integration.imports import FileStore
 from tests.processes import wait_until
 from tests.targets import milvus_client
@@ -87,8 +88,8 @@ def main() -> None:
     """Load a unit, given as JSON on standard input."""
     uri, folder, batch_bytes = sys.argv[1:]
     unit = from_json(LoadUnit, json.load(sys.stdin))
-    milvus_fence.REQUEST_SECONDS = REQUEST_SECONDS
-    milvus_writer.BATCH_BYTES, milvus_writer.STRIDE_BATCHES = int(batch_bytes), 1
+    fence.REQUEST_SECONDS = REQUEST_SECONDS
+    writer.BATCH_BYTES, writer.STRIDE_BATCHES = int(batch_bytes), 1
     with milvus_client(uri) as client:
         load_unit(client, unit, TryStore(Path(folder)))
 

@@ -10,7 +10,7 @@ from typing import Any
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import Chain
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.target_settings import TargetSettings
-from airflow_provider_milvusdm.targets.milvus_alias import aliased
+from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased
 from tests.chain import Chain
 from tests.collections_2x import called, make_collection, stored
 from tests.directories import random_rows, write_directory

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, delete_ids, read_rows
-from airflow_provider_milvusdm.vectors import TargetCollection
+from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, delete_ids, read_rows
 from tests.chain import Chain
 from tests.collections_2x import insert, is_lite, make_collection, stored
 from tests.directories import random_rows, random_vectors

@@ -19,14 +19,15 @@ from airflow.sdk.exceptions import AirflowFailException
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
-from airflow_provider_milvusdm.manifest import to_json
+from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.targets import milvus_import_jobs
-from airflow_provider_milvusdm.targets.milvus_checkpoint import CheckpointStore
-from airflow_provider_milvusdm.targets.milvus_import import (
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
+from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
+from airflow_provider_milvusdm.targets.milvus.load.bulk_import import (
     NOTE,
     ImportFailedError,
     Waiting,
@@ -34,13 +35,18 @@ from airflow_provider_milvusdm.targets.milvus_import import (
     remove_leftovers,
     uses_import,
 )
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore, stage_unit
-from airflow_provider_milvusdm.targets.milvus_import_jobs import STALLED_SECONDS, await_jobs, list_jobs, start_job
-from airflow_provider_milvusdm.targets.milvus_mark import set_mark
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit, marked_target
-from airflow_provider_milvusdm.targets.waiting import StalledError
-from airflow_provider_milvusdm.vectors import LoadUnit, TargetCollection
+from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore, stage_unit
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit, marked_target
+from airflow_provider_milvusdm.targets.milvus.marker import set_mark
+from airflow_provider_milvusdm.targets.milvus.server import import_jobs
+from airflow_provider_milvusdm.targets.milvus.server.import_jobs import (
+    STALLED_SECONDS,
+    await_jobs,
+    list_jobs,
+    start_job,
+)
+from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.chain import Chain, GroupsChain, Steps, inspect_directory
 from tests.collections_2x import called, make_collection, stored, stored_in_all
 from tests.directories import random_rows, random_vectors, write_directory
@@ -371,8 +377,8 @@ def test_a_job_that_stands_still_is_given_up(one: One, monkeypatch: pytest.Monke
     values: dict[str, Any] = {}
     assert one.load(values, moment=2 * ASKED) is None
     with monkeypatch.context() as patch:
-        patch.setattr(milvus_import_jobs, "POLL_SECONDS", 0.01)
-        patch.setattr(milvus_import_jobs, "STALLED_SECONDS", 0)
+        patch.setattr(import_jobs, "POLL_SECONDS", 0.01)
+        patch.setattr(import_jobs, "STALLED_SECONDS", 0)
         with pytest.raises(StalledError, match=r"import jobs of collection 'news__milvusdm_.*job \d+ Import\w+ \d+ %"):
             await_jobs(one.place.client, called(one.place.client, "news"))
     await_jobs(one.place.client, called(one.place.client, "news"))

@@ -12,13 +12,14 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
-from airflow_provider_milvusdm.targets import milvus_writer
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
-from airflow_provider_milvusdm.targets.milvus_import_jobs import list_jobs
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_writer import Loaded, load_unit
-from airflow_provider_milvusdm.vectors import LoadUnit
+from airflow_provider_milvusdm.manifests import Loaded
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
+from airflow_provider_milvusdm.targets.milvus.load import writer
+from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.server.import_jobs import list_jobs
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.chain import Chain, GroupsChain, Steps
 from tests.collections_2x import called, stored_in_all
 from tests.directories import random_vectors, write_directory
@@ -39,8 +40,8 @@ IMPORT_BYTES = 3_000
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty batches, a checkpoint before each third one."""
-    monkeypatch.setattr(milvus_writer, "BATCH_ROWS", BATCH_ROWS)
-    monkeypatch.setattr(milvus_writer, "STRIDE_BATCHES", 3)
+    monkeypatch.setattr(writer, "BATCH_ROWS", BATCH_ROWS)
+    monkeypatch.setattr(writer, "STRIDE_BATCHES", 3)
 
 
 @pytest.fixture

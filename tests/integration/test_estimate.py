@@ -11,14 +11,14 @@ import pytest
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
-from airflow_provider_milvusdm.targets.milvus_estimate import (
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric
+from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
+from airflow_provider_milvusdm.targets.milvus.verify.estimate import (
     ROWS_A_SECOND,
     available_memory,
     estimate_target,
     free_memory,
 )
-from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric
 from tests.chain import Chain
 from tests.directories import write_directory
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from airflow_provider_milvusdm.config import read_params
+from airflow_provider_milvusdm.config.target_settings import TargetSettings
+from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.exceptions import SourceError, TargetError
+from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.model.collections import Metric
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
-from airflow_provider_milvusdm.target_settings import TargetSettings
-from airflow_provider_milvusdm.vectors import Metric, PartitionGroup
+from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions
+from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
 from tests.chain import GroupsChain
 from tests.collections_2x import Rows, called, stored
 from tests.directories import random_vectors

@@ -12,11 +12,11 @@ import pytest
 from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.targets import milvus_writer
-from airflow_provider_milvusdm.targets.milvus_denied import DeniedError
-from airflow_provider_milvusdm.targets.milvus_import_jobs import list_jobs
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.load import writer
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.server.denied import DeniedError
+from airflow_provider_milvusdm.targets.milvus.server.import_jobs import list_jobs
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.chain import Chain
 from tests.collections_2x import called, stored_in_all
 from tests.directories import write_directory
@@ -79,8 +79,8 @@ def configured_server(folder: Path, settings: dict[str, str]) -> Iterator[Milvus
 def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(milvus_writer, "BATCH_ROWS", 1_000)
-    monkeypatch.setattr(milvus_writer, "STRIDE_BATCHES", 3)
+    monkeypatch.setattr(writer, "BATCH_ROWS", 1_000)
+    monkeypatch.setattr(writer, "STRIDE_BATCHES", 3)
     rows = {name: {"_default": range(ROWS)} for name in NAMES}
     directory = write_directory(tmp_path / "milvus", rows, dimension=DIMENSION)
     store, notes = disk(tmp_path / "import"), Checkpoints()

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.manifests import CollectionPlan
+from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.targets import milvus_writer
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
+from airflow_provider_milvusdm.targets.milvus.load import writer
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.chain import Chain
 from tests.collections_2x import called, load_all, make_collection, mark, own_names, stored, stored_in_all
 from tests.directories import random_rows, write_directory
@@ -28,8 +29,8 @@ MOMENTS = 20
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of four rows, a checkpoint before each second one."""
-    monkeypatch.setattr(milvus_writer, "BATCH_ROWS", 4)
-    monkeypatch.setattr(milvus_writer, "STRIDE_BATCHES", 2)
+    monkeypatch.setattr(writer, "BATCH_ROWS", 4)
+    monkeypatch.setattr(writer, "STRIDE_BATCHES", 2)
 
 
 class Migrations:

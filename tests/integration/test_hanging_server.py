@@ -10,14 +10,14 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.targets import waiting
-from airflow_provider_milvusdm.targets.milvus_index import make_searchable
-from airflow_provider_milvusdm.targets.milvus_schema import IndexSpec
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
-from airflow_provider_milvusdm.targets.waiting import NoAnswerError, StalledError
-from airflow_provider_milvusdm.vectors import Metric, TargetCollection
+from airflow_provider_milvusdm.model.collections import Metric, TargetCollection
+from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.server import waiting
+from airflow_provider_milvusdm.targets.milvus.server.index import make_searchable
+from airflow_provider_milvusdm.targets.milvus.server.waiting import NoAnswerError, StalledError
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import Chain
 from tests.collections_2x import make_collection, stored_in_all
 from tests.directories import random_rows, write_directory
@@ -82,7 +82,7 @@ def test_a_load_ends_and_is_gone_on_with(proxy: HoldingProxy, directory: Milvus1
 def test_a_verification_ends_and_is_repeated(
     proxy: HoldingProxy, directory: Milvus1xDirectory, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus_verify.FLUSH_SECONDS", SECONDS)
+    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.verify.collection.FLUSH_SECONDS", SECONDS)
     with MilvusHook().client() as client:
         chain = Chain(directory.path, client)
         plans = chain.plan()

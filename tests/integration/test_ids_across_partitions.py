@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.vectors import RowPolicies
 from tests.chain import Chain, GroupsChain
 from tests.collections_2x import insert, make_collection, stored
 from tests.directories import DIMENSION, random_rows, random_vectors

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.manifests import Loaded, PartitionGroup
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.targets.milvus_writer import Loaded
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import GroupsChain
 from tests.peak_memory import load_elsewhere
 from tests.unit.faiss_inputs import inspect as inspect_faiss

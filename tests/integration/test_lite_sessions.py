@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import Chain
 from tests.collections_2x import make_collection, stored
 from tests.directories import random_rows, write_directory

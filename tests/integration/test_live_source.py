@@ -17,7 +17,7 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError, SourceError
 from airflow_provider_milvusdm.report import FAILED, VERIFIED
-from airflow_provider_milvusdm.sources.read import read_slices
+from airflow_provider_milvusdm.rows.reader import read_slices
 from tests.chain import Chain, inspect_directory
 from tests.directories import DIMENSION, random_vectors
 from tests.milvus1x_catalog import write_sqlite_catalog

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import yaml
 
+from airflow_provider_milvusdm.config.yaml_file import read_yaml
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.manifest import to_json
+from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.model.collections import Metric
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.targets.hdf5 import export_partition, export_units, planned_export, verify_export
-from airflow_provider_milvusdm.vectors import Metric
-from airflow_provider_milvusdm.yaml_file import read_yaml
+from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
+from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 from tests.chain import GroupsChain, export, inspect_directory, plan_groups
 from tests.collections_2x import stored
 from tests.directories import random_vectors, write_directory

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.targets.waiting import StalledError
+from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError
 from tests.processes import wait_until
 from tests.targets import milvus_client
 

@@ -17,13 +17,13 @@ from airflow.providers.mysql.hooks.mysql import MySqlHook
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSourceError, UnsupportedSourceError
-from airflow_provider_milvusdm.manifest import to_json
+from airflow_provider_milvusdm.manifests import to_json
 from airflow_provider_milvusdm.operators import milvus1x
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
-from airflow_provider_milvusdm.sources.milvus1x_mysql import read_mysql_catalog
-from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
+from airflow_provider_milvusdm.sources.milvus1x.catalog import Catalog
+from airflow_provider_milvusdm.sources.milvus1x.mysql import read_mysql_catalog
+from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
 from tests.certificates import Certificates, write_certificates
 from tests.chain import Chain
 from tests.collections_2x import stored

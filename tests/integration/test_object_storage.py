@@ -20,14 +20,15 @@ from airflow_provider_milvusdm.exceptions import (
     SourceError,
     SourceNotFoundError,
 )
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, Slice, SourceRef
 from airflow_provider_milvusdm.operators import base  # opens URLs with Airflow's connections from here on
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.sources import files, open_source
-from airflow_provider_milvusdm.sources.files import AnyPath, source_path
-from airflow_provider_milvusdm.sources.hdf5_inspect import list_hdf5
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, Slice, SourceRef
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.hdf5.inspect import list_hdf5
+from airflow_provider_milvusdm.sources.registry import open_source
+from airflow_provider_milvusdm.storage import paths
+from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 from tests.chain import Chain, GroupsChain, inspect_directory
 from tests.collections_2x import stored
 from tests.directories import random_rows, random_vectors, write_directory
@@ -38,7 +39,7 @@ from tests.seaweedfs import S3Address, running_seaweedfs
 from tests.unit.hdf5_inputs import inspect as inspect_hdf5
 from tests.unit.hdf5_inputs import write_hdf5
 
-assert files._open_url is base.open_url
+assert paths._open_url is base.open_url
 
 COLLECTIONS = ["news", "year$2020"]
 """Of the rich directory: each state of segments and partitions is there, and a collection without rows in part."""
@@ -127,13 +128,13 @@ def test_a_segment_folder_that_the_catalog_does_not_name_and_a_missing_file_of_t
 def test_hdf5_files_arrive_exact(bucket, place, lite_client: MilvusClient, tmp_path: Path, storage: Any):
     for number, part in enumerate(np.split(np.arange(ROWS), [1000])):
         write_hdf5(tmp_path / f"{number}.h5", {"embeddings": VECTORS[part], "ids": IDS[part]}, **storage)
-    bucket.upload(tmp_path, "files")
+    bucket.upload(tmp_path, "paths")
     before = bucket.contents()
-    group = inspect_hdf5(list_hdf5(place("files")))
+    group = inspect_hdf5(list_hdf5(place("paths")))
     report = GroupsChain([group], lite_client).run()["news"]
 
     assert (report.status, report.faults) == (VERIFIED, ())
-    assert group.source.path == f"s3://buckets@{bucket.name}/files"
+    assert group.source.path == f"s3://buckets@{bucket.name}/paths"
     rows = {int(row_id): vector.tobytes() for row_id, vector in zip(IDS, VECTORS, strict=True)}
     assert stored(lite_client, "news") == {"_default": rows}
     assert bucket.contents() == before
@@ -162,7 +163,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         filesystem, key = base.open_url(url)
         return Meter(filesystem, noted), key
 
-    monkeypatch.setattr(files, "_open_url", open_metered)
+    monkeypatch.setattr(paths, "_open_url", open_metered)
     return noted
 
 
@@ -187,8 +188,8 @@ def test_a_load_reads_its_own_rows_once_batch_by_batch(bucket, place, reads, tmp
 def test_hdf5_is_read_in_part(bucket, place, reads, tmp_path: Path):
     vectors = np.zeros((200_000, 16), np.float32)
     write_hdf5(tmp_path / "a.h5", {"embeddings": vectors, "ids": np.arange(len(vectors))})
-    bucket.upload(tmp_path, "files")
-    group = inspect_hdf5([place("files/a.h5")])
+    bucket.upload(tmp_path, "paths")
+    group = inspect_hdf5([place("paths/a.h5")])
     read = open_source(group.source).segment(group.collection, "a.h5").read(100_000, 100_010)
 
     assert read.ids.tolist() == list(range(100_000, 100_010))

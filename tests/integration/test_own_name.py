@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
+from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.target_settings import TargetSettings
-from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-from airflow_provider_milvusdm.targets.milvus_fence import REQUEST_SECONDS, seconds_awake_or_not
-from airflow_provider_milvusdm.targets.milvus_runs import Run
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.runs import Run
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import Chain
 from tests.collections_2x import is_lite, make_collection, mark, own_names, stored, stored_in_all
 from tests.directories import random_rows, write_directory
@@ -245,7 +246,7 @@ def test_what_a_run_slept_over_is_refused_by_the_target_itself(
             assert migration.chain.run()["news"].action == "resumed"
         return seconds_awake_or_not() + REQUEST_SECONDS
 
-    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus_fence.Fence.check", sleep)
+    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.fence.Fence.check", sleep)
     with pytest.raises(MilvusException) as refused:
         load_unit(client, unit, Checkpoints())
     assert refused.value.code == 100

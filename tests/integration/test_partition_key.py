@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.config.target_settings import TargetSettings
+from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.target_settings import TargetSettings
-from airflow_provider_milvusdm.targets.milvus_rows import vector_bytes
-from airflow_provider_milvusdm.vectors import RowPolicies
+from airflow_provider_milvusdm.targets.milvus.server.queries import vector_bytes
 from tests.chain import Chain
 from tests.collections_2x import called, make_collection
 from tests.directories import DIMENSION, random_rows, random_vectors, write_directory

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, VERIFIED
-from airflow_provider_milvusdm.targets.milvus_rows import vector_bytes
-from airflow_provider_milvusdm.vectors import RowPolicies
+from airflow_provider_milvusdm.targets.milvus.server.queries import vector_bytes
 from tests.chain import Chain
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING

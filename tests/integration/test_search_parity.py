@@ -10,7 +10,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, Report, render
-from airflow_provider_milvusdm.targets.milvus_search import SearchCheck
+from airflow_provider_milvusdm.targets.milvus.verify.search import SearchCheck
 from tests.chain import Chain
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, IP, JACCARD, L2, SUBSTRUCTURE

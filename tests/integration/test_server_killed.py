@@ -21,11 +21,12 @@ from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets import milvus_verify, milvus_writer
-from airflow_provider_milvusdm.targets.milvus_import import ImportFailedError
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
+from airflow_provider_milvusdm.targets.milvus.load import writer
+from airflow_provider_milvusdm.targets.milvus.load.bulk_import import ImportFailedError
+from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify import collection
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import Chain
 from tests.collections_2x import stored_in_all
 from tests.directories import write_directory
@@ -112,9 +113,9 @@ class Migration:
 def test_the_target_is_exact_after_the_server_was_killed_at_any_moment_of_a_load(
     server: FailingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, seed: int
 ) -> None:
-    monkeypatch.setattr(milvus_writer, "BATCH_ROWS", BATCH_ROWS)
-    monkeypatch.setattr(milvus_writer, "STRIDE_BATCHES", STRIDE_BATCHES)
-    monkeypatch.setattr(milvus_verify, "FLUSH_SECONDS", 30)
+    monkeypatch.setattr(writer, "BATCH_ROWS", BATCH_ROWS)
+    monkeypatch.setattr(writer, "STRIDE_BATCHES", STRIDE_BATCHES)
+    monkeypatch.setattr(collection, "FLUSH_SECONDS", 30)
     random = np.random.default_rng(seed)
     note, seconds = int(random.integers(*NOTES[method])), random.uniform(0, SECONDS[method])
     name = f"{method}_{seed}"

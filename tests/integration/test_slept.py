@@ -13,10 +13,10 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets import milvus_fence
-from airflow_provider_milvusdm.targets.milvus_runs import Run
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
+from airflow_provider_milvusdm.targets.milvus import fence
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.runs import Run
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.chain import Chain
 from tests.collections_2x import make_collection, stored
 from tests.directories import random_vectors, write_directory
@@ -97,7 +97,7 @@ def slept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Slept:
-    monkeypatch.setattr(milvus_fence, "REQUEST_SECONDS", REQUEST_SECONDS)
+    monkeypatch.setattr(fence, "REQUEST_SECONDS", REQUEST_SECONDS)
     return Slept(empty_milvus_server_uri, server_client, directory, TryStore(tmp_path))
 
 

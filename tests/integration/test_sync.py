@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.rows import RowPolicies, VectorBatch
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets import milvus_rows
-from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
-from airflow_provider_milvusdm.targets.milvus_sync import Changes
-from airflow_provider_milvusdm.vectors import CreatedCollection, RowPolicies, VectorBatch
+from airflow_provider_milvusdm.targets.milvus.prepare.sync import Changes
+from airflow_provider_milvusdm.targets.milvus.server import queries
+from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
 from tests.chain import Chain
 from tests.collections_2x import insert, load_all, make_collection, mark, stored
 from tests.directories import random_rows, random_vectors, write_directory
@@ -199,8 +200,8 @@ LOWEST = -(2**63)
 def test_named_partitions_and_the_lowest_id_are_synced(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(milvus_rows, "IDS_A_QUERY", 2)
-    monkeypatch.setattr(milvus_rows, "LITE_IDS_A_QUERY", 2)
+    monkeypatch.setattr(queries, "IDS_A_QUERY", 2)
+    monkeypatch.setattr(queries, "LITE_IDS_A_QUERY", 2)
     there = {"_default": random_rows([70, 71], 3), "a": random_rows([LOWEST, 1, 2, 3, 4, 5], 4)}
     make_collection(client, "news", there)
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [8], "a": [-5, 2, 5]}})

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.targets import milvus_rows
-from airflow_provider_milvusdm.targets.milvus_rows import count_rows, existing_ids, ids_in_any, read_rows, stream_ids
-from airflow_provider_milvusdm.vectors import TargetCollection
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.targets.milvus.server import queries
+from airflow_provider_milvusdm.targets.milvus.server.queries import (
+    count_rows,
+    existing_ids,
+    ids_in_any,
+    read_rows,
+    stream_ids,
+)
 from tests.collections_2x import create_index, insert, make_collection
 from tests.directories import random_rows
 
@@ -26,8 +32,8 @@ ASKED: list[list[int]] = [
 
 
 def test_rows_are_found_by_id_and_partition(client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(milvus_rows, "IDS_A_QUERY", 2)
-    monkeypatch.setattr(milvus_rows, "LITE_IDS_A_QUERY", 2)
+    monkeypatch.setattr(queries, "IDS_A_QUERY", 2)
+    monkeypatch.setattr(queries, "LITE_IDS_A_QUERY", 2)
     make_collection(client, "news", THERE, loaded=True)
     for partition, rows in THERE.items():
         assert count_rows(client, NEWS, partition) == len(rows)
@@ -66,7 +72,7 @@ def test_rows_that_are_there_twice_hide_none_of_those_behind_them(
     server_client: MilvusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server takes the limit of a query for all of them, and returns one of each id."""
-    monkeypatch.setattr(milvus_rows, "IDS_A_QUERY", 4)
+    monkeypatch.setattr(queries, "IDS_A_QUERY", 4)
     rows = random_rows(range(20), 1)
     make_collection(server_client, "news", {"_default": rows})
     server_client.flush("news")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.target_settings import TargetSettings
 from tests.chain import Chain
 from tests.collections_2x import stored
 from tests.directories import write_directory

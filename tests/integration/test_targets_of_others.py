@@ -12,13 +12,13 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.manifest import to_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, to_json
+from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.milvus import MilvusLoadOperator
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.targets.milvus_writer import load_unit
-from airflow_provider_milvusdm.vectors import CollectionPlan, LoadUnit
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import Chain
 from tests.collections_2x import called, load_all, make_collection, mark, stored
 from tests.directories import random_rows, write_directory

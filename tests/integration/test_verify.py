@@ -11,11 +11,13 @@ import pytest
 from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.exceptions import VerificationError
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
+from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets import milvus_compare, milvus_rows
-from airflow_provider_milvusdm.targets.milvus_collection import create_collection
-from airflow_provider_milvusdm.targets.milvus_verify import verify_collection
-from airflow_provider_milvusdm.vectors import CollectionPlan, CreatedCollection, RowPolicies
+from airflow_provider_milvusdm.targets.milvus import compare
+from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.server import queries
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.chain import Chain
 from tests.collections_2x import called, insert, is_lite, make_collection, mark
 from tests.directories import random_rows, random_vectors, write_directory
@@ -170,12 +172,12 @@ def test_empty_collections_alone_are_made_and_verified(client: MilvusClient, tmp
     assert set(client.list_partitions("parts")) == {"_default", "a"}
 
 
-@pytest.fixture(params=[milvus_compare.WINDOW_IDS, 10])
+@pytest.fixture(params=[compare.WINDOW_IDS, 10])
 def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All ids of the target at a time, or ten."""
-    monkeypatch.setattr(milvus_compare, "WINDOW_IDS", request.param)
+    monkeypatch.setattr(compare, "WINDOW_IDS", request.param)
     for name in ("IDS_A_QUERY", "LITE_IDS_A_QUERY"):
-        monkeypatch.setattr(milvus_rows, name, min(request.param, getattr(milvus_rows, name)))
+        monkeypatch.setattr(queries, name, min(request.param, getattr(queries, name)))
 
 
 @pytest.mark.usefixtures("window")

@@ -8,9 +8,10 @@ import grpc
 import numpy as np
 from pymilvus import DataType, MilvusClient
 
-from airflow_provider_milvusdm.targets.milvus_fence import Fence
-from airflow_provider_milvusdm.targets.milvus_requests import WriteRequests
-from airflow_provider_milvusdm.vectors import TargetCollection, VectorBatch
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.targets.milvus.fence import Fence
+from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
 from tests.collections_2x import create_index, stored
 from tests.directories import random_vectors
 

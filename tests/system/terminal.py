@@ -16,7 +16,11 @@ from typing import Any
 
 import yaml
 
-MILVUSDM = (sys.executable, "-c", "import sys; from airflow_provider_milvusdm.cli import main; sys.exit(main())")
+MILVUSDM = (
+    sys.executable,
+    "-c",
+    "import sys; from airflow_provider_milvusdm.cli.command import main; sys.exit(main())",
+)
 """The console script's own two lines; it isn't installed in every environment that the tests run in."""
 TAKE_SCREEN = "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 """The kernel then tells the session when its screen is closed."""

@@ -42,8 +42,8 @@ from airflow.sdk import DAG, XComArg
 from airflow_provider_milvusdm.operators.milvus import (
     MilvusCreateCollectionOperator,
     MilvusLoadOperator,
-    MilvusPlanOperator,
-    MilvusReportOperator,
+    PlanOperator,
+    ReportOperator,
     MilvusUnitsOperator,
     MilvusVerifyOperator,
 )
@@ -54,7 +54,7 @@ with DAG("by_hand") as dag:
         task_id="inspect", source_milvus_path="{source}", source_collection={{"news": ["2021-03 news"]}}
     )
     resolve = Milvus1xSegmentOperator.partial(task_id="resolve").expand(partitions=inspect.output)
-    plan = MilvusPlanOperator(
+    plan = PlanOperator(
         task_id="plan",
         groups=inspect.output,
         resolved=resolve.output,
@@ -74,7 +74,7 @@ with DAG("by_hand") as dag:
         verify="counts",
         create_index=False,
     ).expand(collection=plan.output)
-    MilvusReportOperator(task_id="tell", collections=plan.output, reports=XComArg(verify, "report"))
+    ReportOperator(task_id="tell", collections=plan.output, reports=XComArg(verify, "report"))
 """
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from airflow_provider_milvusdm.sources.faiss_inspect import inspect_faiss
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.sources.faiss.inspect import inspect_faiss
 
 
 def make_index(kind: str, vectors: np.ndarray, ids: np.ndarray | None = None, metric: int = faiss.METRIC_L2) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from airflow_provider_milvusdm.sources.hdf5_inspect import inspect_hdf5
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.sources.hdf5.inspect import inspect_hdf5
 
 
 def write_hdf5(

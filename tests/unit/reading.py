@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvusdm.config import parse_selection
+from airflow_provider_milvusdm.config.validation import parse_selection
 from airflow_provider_milvusdm.exceptions import SourceError
-from airflow_provider_milvusdm.sources.milvus1x_catalog import Catalog
-from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
-from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, ResolvedGroup, RowPolicies
+from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup
+from airflow_provider_milvusdm.model.rows import RowPolicies
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.milvus1x.catalog import Catalog
+from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
 
 Rows = list[tuple[int, bytes]]
 ROWS_A_BATCH = 7

@@ -7,8 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from airflow_provider_milvusdm.manifest import to_json
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.manifests import PartitionGroup, to_json
 
 ROOT = Path(__file__).parents[2]
 READER = """

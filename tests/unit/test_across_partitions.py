@@ -9,9 +9,9 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.sources import across_partitions
-from airflow_provider_milvusdm.sources.across_partitions import find_ids_across
-from airflow_provider_milvusdm.vectors import ResolvedGroup
+from airflow_provider_milvusdm.manifests import ResolvedGroup
+from airflow_provider_milvusdm.rows import across_partitions
+from airflow_provider_milvusdm.rows.across_partitions import find_ids_across
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.unit.reading import resolve
 
@@ -43,7 +43,7 @@ def test_they_are_those_that_a_dictionary_finds(
 ) -> None:
     monkeypatch.setattr(across_partitions, "WINDOW_IDS", window)
     monkeypatch.setattr(across_partitions, "COMPARED_IDS", 5)
-    monkeypatch.setattr("airflow_provider_milvusdm.sources.read.IDS_A_BATCH", 6)
+    monkeypatch.setattr("airflow_provider_milvusdm.model.rows.IDS_A_BATCH", 6)
     news, tags = directory.collection("news", dimension=2), ["_default", *"abcde"]
     for number, tag in enumerate(tags):
         table = news if tag == "_default" else directory.partition(news, tag)
@@ -58,7 +58,7 @@ def test_they_are_those_that_a_dictionary_finds(
 def test_memory_is_bounded_by_the_window(directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 MB of ids, 64 KB of them held twice."""
     monkeypatch.setattr(across_partitions, "WINDOW_IDS", 1 << 13)
-    monkeypatch.setattr("airflow_provider_milvusdm.sources.read.IDS_A_BATCH", 1 << 13)
+    monkeypatch.setattr("airflow_provider_milvusdm.model.rows.IDS_A_BATCH", 1 << 13)
     news, rows = directory.collection("news", dimension=1), 1 << 17
     ids = RANDOM.permutation(2 * rows)
     for number, table in enumerate((news, directory.partition(news, "x"))):

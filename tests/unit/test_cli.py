@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_milvusdm import __version__
-from airflow_provider_milvusdm.cli import main
+from airflow_provider_milvusdm.cli.command import main
 from tests.unit.reading import catalog_of
 
 ROOT = Path(__file__).parents[2]

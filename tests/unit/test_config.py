@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvusdm.config import Params, parse_selection, read_params
+from airflow_provider_milvusdm.config.jobs import F2M, H2M, JOBS, M2H, M2M
+from airflow_provider_milvusdm.config.target_settings import CollectionSettings
+from airflow_provider_milvusdm.config.validation import Params, parse_selection, read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.jobs import F2M, H2M, JOBS, M2H, M2M
-from airflow_provider_milvusdm.target_settings import CollectionSettings
-from airflow_provider_milvusdm.vectors import Metric
+from airflow_provider_milvusdm.model.collections import Metric
 from tests.unit.reading import assert_in_order
 
 CURE = " Correct them and start again; nothing has been read or written."

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import MilvusdmError, SourceError
-from airflow_provider_milvusdm.manifest import to_json
-from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.rows.resolve import resolve_group
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import BACKUP, HAMMING, INDEX
 from tests.unit.fuzzing import CASES, Files, damaged_files, fuzz, write

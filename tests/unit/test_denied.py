@@ -7,7 +7,7 @@ from pymilvus import MilvusException
 from pymilvus.exceptions import ErrorCode
 from pymilvus.grpc_gen import common_pb2
 
-from airflow_provider_milvusdm.targets.milvus_denied import DeniedError, tell_denial
+from airflow_provider_milvusdm.targets.milvus.server.denied import DeniedError, tell_denial
 
 UNEXPECTED = common_pb2.UnexpectedError
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from airflow_provider_milvusdm.config import Params
-from airflow_provider_milvusdm.jobs import F2M, H2M, JOBS, M2H, M2M, ScheduleParams
-from airflow_provider_milvusdm.params import MilvusParams, ToOneCollection
-from airflow_provider_milvusdm.yaml_file import read_yaml
+from airflow_provider_milvusdm.config.jobs import F2M, H2M, JOBS, M2H, M2M, ScheduleParams
+from airflow_provider_milvusdm.config.params import MilvusParams, ToOneCollection
+from airflow_provider_milvusdm.config.validation import Params
+from airflow_provider_milvusdm.config.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

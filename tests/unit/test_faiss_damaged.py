@@ -18,8 +18,8 @@ from airflow_provider_milvusdm.exceptions import (
     SourceNotFoundError,
     UnsupportedSourceError,
 )
-from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
-from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions
 from tests.unit.faiss_inputs import inspect, make_index, write_index, write_on_disk
 from tests.unit.fuzzing import CASES, damaged_files, fuzz
 from tests.unit.reading import assert_in_order, read_rows

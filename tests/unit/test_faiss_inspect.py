@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceNotFoundError, UnsupportedSourceError
-from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import Metric, PartitionGroup, PartitionSpec, SegmentSpec, SourceRef, VectorBatch
+from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.model.collections import Metric, PartitionSpec, SegmentSpec, SourceRef
+from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions
 from tests.unit.faiss_inputs import inspect, make_index, write_index
 from tests.unit.reading import assert_in_order, read_rows
 

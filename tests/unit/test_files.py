@@ -13,18 +13,12 @@ import fsspec
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.config import read_params
+from airflow_provider_milvusdm.config.jobs import F2M, M2H
+from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError, DamagedSourceError
-from airflow_provider_milvusdm.jobs import F2M, M2H
-from airflow_provider_milvusdm.sources.files import (
-    AnyPath,
-    RemotePath,
-    common_folder,
-    local_path,
-    read_items,
-    real_path,
-    source_path,
-)
+from airflow_provider_milvusdm.storage.files import read_items
+from airflow_provider_milvusdm.storage.paths import AnyPath, common_folder, local_path, real_path, source_path
+from airflow_provider_milvusdm.storage.remote import RemotePath
 
 BYTES = bytes(range(100))
 

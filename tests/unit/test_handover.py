@@ -13,34 +13,36 @@ import pytest
 
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.manifest import from_json, to_json
+from airflow_provider_milvusdm.manifests import (
+    CollectionPlan,
+    CreatedCollection,
+    Exported,
+    ExportUnit,
+    Loaded,
+    PartitionGroup,
+    ResolvedGroup,
+    ResolvedPartition,
+    from_json,
+    to_json,
+)
+from airflow_provider_milvusdm.model.collections import Slice
+from airflow_provider_milvusdm.model.units import LoadUnit, cut_units
 from airflow_provider_milvusdm.operators.base import REPORT, cut_label
-from airflow_provider_milvusdm.operators.handover import Reference
 from airflow_provider_milvusdm.operators.hdf5 import Hdf5ExportOperator, Hdf5UnitsOperator, Hdf5VerifyOperator
 from airflow_provider_milvusdm.operators.milvus import (
     MilvusCreateCollectionOperator,
     MilvusLoadOperator,
-    MilvusPlanOperator,
-    MilvusReportOperator,
     MilvusUnitsOperator,
     MilvusVerifyOperator,
 )
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+from airflow_provider_milvusdm.operators.plan import PlanOperator
+from airflow_provider_milvusdm.operators.report import ReportOperator
+from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.sources import source_of
-from airflow_provider_milvusdm.sources.units import cut_units
-from airflow_provider_milvusdm.targets import hdf5, milvus_collection, milvus_import, milvus_verify
-from airflow_provider_milvusdm.targets.hdf5 import Exported, ExportUnit
-from airflow_provider_milvusdm.targets.milvus_writer import Loaded
-from airflow_provider_milvusdm.vectors import (
-    CollectionPlan,
-    CreatedCollection,
-    LoadUnit,
-    PartitionGroup,
-    ResolvedGroup,
-    ResolvedPartition,
-    Slice,
-)
+from airflow_provider_milvusdm.sources.registry import source_of
+from airflow_provider_milvusdm.targets.milvus.load import bulk_import
+from airflow_provider_milvusdm.targets.milvus.verify import collection
 from tests.directories import write_directory
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import DELETE, Log
@@ -91,12 +93,12 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(MilvusHook, "client", lambda *_, **__: nullcontext())
     monkeypatch.setattr(MilvusHook, "import_url", "")
-    monkeypatch.setattr(milvus_collection, "create_collection", create)
-    monkeypatch.setattr(milvus_import, "uses_import", lambda *_: False)
-    monkeypatch.setattr(milvus_import, "load_unit_by", load)
-    monkeypatch.setattr(milvus_verify, "verify_collection", verify)
-    monkeypatch.setattr(hdf5, "export_partition", export)
-    monkeypatch.setattr(hdf5, "verify_export", verify_files)
+    monkeypatch.setattr(create, "create_collection", create)
+    monkeypatch.setattr(bulk_import, "uses_import", lambda *_: False)
+    monkeypatch.setattr(bulk_import, "load_unit_by", load)
+    monkeypatch.setattr(collection, "verify_collection", verify)
+    monkeypatch.setattr(export, "export_partition", export)
+    monkeypatch.setattr(export, "verify_export", verify_files)
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Chain:
         self.xcoms.run_mapped("inspect", lambda group: Resolve(task_id="resolve", partitions=group))
 
     def plan(self) -> None:
-        plan = MilvusPlanOperator(task_id="plan", groups=None, resolved=None)
+        plan = PlanOperator(task_id="plan", groups=None, resolved=None)
         [plan.groups], plan.resolved = self.pull(plan, "inspect"), self.pull(plan, "resolve")
         self.xcoms.run(plan)
 
@@ -157,7 +159,7 @@ class Chain:
         return verify
 
     def _report(self) -> None:
-        report = MilvusReportOperator(task_id="report", collections=None, reports=None)
+        report = ReportOperator(task_id="report", collections=None, reports=None)
         [report.collections], report.reports = self.pull(report, "plan"), self.pull(report, "verify", REPORT)
         self.xcoms.run(report)
 
@@ -276,7 +278,7 @@ def test_every_mapped_steps_label_is_cut(tmp_path: Path) -> None:
     groups = xcoms.run(Milvus1xInspectOperator(task_id="inspect", source_milvus_path=str(path)))
     tasks = [Milvus1xSegmentOperator(task_id="resolve", partitions=group) for group in groups]
     resolved = [xcoms.run(task, map_index=number) for number, task in enumerate(tasks)]
-    [plan] = xcoms.run(MilvusPlanOperator(task_id="plan", groups=groups, resolved=resolved))
+    [plan] = xcoms.run(PlanOperator(task_id="plan", groups=groups, resolved=resolved))
     created = to_json(CreatedCollection("news", "created", {"_default": 0, "t" * 300: 0}))
     units = xcoms.run(MilvusUnitsOperator(task_id="units", collections=[plan], created=[created]))
     tasks += [MilvusLoadOperator(task_id="load", unit=xcoms.manifest(unit)) for unit in units]

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.sources import hdf5_probe
-from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.hdf5 import probe
 from tests.unit.fuzzing import CASES, Files, damaged_files, fuzz, unread
 from tests.unit.hdf5_inputs import inspect, write_hdf5
 from tests.unit.reading import read_rows
@@ -72,7 +72,7 @@ def leading_outside(other: Path) -> list[Files]:
 def test_damaged_bytes_give_an_error_of_this_package_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: int
 ) -> None:
-    monkeypatch.setattr(hdf5_probe, "SECONDS", 2)
+    monkeypatch.setattr(probe, "SECONDS", 2)
     other = write_hdf5(tmp_path / "b.h5", {"embeddings": FLOATS, "rows": FLOATS})
     files = [*map(whole, STORED), virtual("."), *leading_outside(other)]
     with unread(tmp_path):

@@ -16,10 +16,11 @@ from airflow_provider_milvusdm.exceptions import (
     SourceError,
     SourceNotFoundError,
 )
-from airflow_provider_milvusdm.sources.hdf5_inspect import list_hdf5
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import Metric, PartitionGroup, PartitionSpec, SegmentSpec, SourceRef
+from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.model.collections import Metric, PartitionSpec, SegmentSpec, SourceRef
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.hdf5.inspect import list_hdf5
+from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
 from tests.unit.hdf5_inputs import inspect, write_hdf5
 from tests.unit.reading import assert_in_order, read_rows
 

@@ -21,10 +21,10 @@ from airflow_provider_milvusdm.exceptions import (
     SourceNotFoundError,
     UnsupportedSourceError,
 )
-from airflow_provider_milvusdm.sources import hdf5_probe
-from airflow_provider_milvusdm.sources.hdf5_file import refuse_damage
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options, Hdf5Segment
-from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.hdf5 import probe
+from airflow_provider_milvusdm.sources.hdf5.file import refuse_damage
+from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options, Hdf5Segment
 from tests.unit.hdf5_inputs import inspect, write_hdf5
 from tests.unit.reading import assert_in_order, read_rows
 
@@ -363,7 +363,7 @@ def zero_free_space(content: bytearray) -> None:
 
 
 def test_a_file_that_hdf5_never_comes_to_an_end_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdf5_probe, "SECONDS", 1)
+    monkeypatch.setattr(probe, "SECONDS", 1)
     path = write_hdf5(tmp_path / "a.h5", {"here": FLOATS})
     with h5py.File(path, "a") as file:
         virtual(".", "here")(file, path)

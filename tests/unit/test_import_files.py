@@ -1,4 +1,4 @@
-"""Files of a bulk import: what NumPy reads from them is what was read from the source."""
+"""Files of a bulk import: what NumPy reads from them is what was reader from the source."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.sources import read
-from airflow_provider_milvusdm.targets import milvus_import_files
-from airflow_provider_milvusdm.targets.milvus_import_files import (
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.model.rows import RowPolicies
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows import reader
+from airflow_provider_milvusdm.targets.milvus.load import staging
+from airflow_provider_milvusdm.targets.milvus.load.staging import (
     ImportFailedError,
     ImportStore,
     StagedPartition,
     StagedUnit,
     stage_unit,
 )
-from airflow_provider_milvusdm.vectors import LoadUnit, RowPolicies, TargetCollection
 from tests.chain import inspect_directory, plan_groups
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, L2
@@ -56,7 +58,7 @@ def contents(staged: StagedPartition) -> dict[str, Any]:
 def test_a_partitions_live_rows_become_a_file_a_field(
     unit: LoadUnit, store: ImportStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(milvus_import_files, "rows_within", lambda collection: 7)
+    monkeypatch.setattr(staging, "rows_within", lambda collection: 7)
     staged = stage(unit, store)
     [partition] = staged.partitions
     assert (partition.partition, partition.asked, partition.job) == ("_default", False, 0)
@@ -67,7 +69,7 @@ def test_a_partitions_live_rows_become_a_file_a_field(
         "embedding": ("|u1" if unit.collection.metric.is_binary else "<f4", ROWS - 2),
     }
     assert found["id"].tolist() == list(range(1, ROWS - 1))
-    [(_, _, batch), *_] = read.read_slices(unit.source, unit.collection, unit.slices, ROWS)
+    [(_, _, batch), *_] = reader.read_slices(unit.source, unit.collection, unit.slices, ROWS)
     assert np.array_equal(found["embedding"], batch.vectors)
 
 
@@ -97,7 +99,7 @@ def test_columns_beside_ids_and_vectors_have_files_too(directory: Milvus1xDirect
 def test_a_unit_too_large_for_the_server_is_refused(
     unit: LoadUnit, store: ImportStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(milvus_import_files, "FILE_BYTES", (ROWS - 2) * 64 - 1)
+    monkeypatch.setattr(staging, "FILE_BYTES", (ROWS - 2) * 64 - 1)
     with pytest.raises(ConfigurationError, match=r"field 'embedding' of 48 rows.*Set unit_mib to less"):
         stage(unit, store)
 

@@ -8,7 +8,7 @@ from threading import Barrier, Event, Lock
 
 import pytest
 
-from airflow_provider_milvusdm.targets.in_flight import InFlight
+from airflow_provider_milvusdm.targets.milvus.server.in_flight import InFlight
 
 
 class Calls:

@@ -9,25 +9,30 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceError
-from airflow_provider_milvusdm.manifest import from_json, parse_text, to_json
-from airflow_provider_milvusdm.report import CollectionReport, PartitionReport, Report
-from airflow_provider_milvusdm.targets.hdf5 import Exported, ExportUnit
-from airflow_provider_milvusdm.targets.milvus_writer import Loaded
-from airflow_provider_milvusdm.vectors import (
+from airflow_provider_milvusdm.manifests import (
     CollectionPlan,
-    CollectionSpec,
     CreatedCollection,
-    LoadUnit,
-    Metric,
+    Exported,
+    ExportUnit,
+    Loaded,
     PartitionGroup,
-    PartitionSpec,
     ResolvedGroup,
     ResolvedPartition,
+    from_json,
+    parse_text,
+    to_json,
+)
+from airflow_provider_milvusdm.model.collections import (
+    CollectionSpec,
+    Metric,
+    PartitionSpec,
     SegmentSpec,
     Slice,
     SourceRef,
     TargetCollection,
 )
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.report import CollectionReport, PartitionReport, Report
 
 SOURCE = SourceRef("milvus1x", "/data/新/tables")
 NEWS = CollectionSpec("news", 16, Metric.TANIMOTO, "IVF_PQ", {"m": 16, "nlist": 2**60}, generated_ids=True)

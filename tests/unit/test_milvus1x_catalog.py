@@ -16,8 +16,8 @@ from airflow_provider_milvusdm.exceptions import (
     SourceNotFoundError,
     UnsupportedSourceError,
 )
-from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, SegmentSpec
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, SegmentSpec
+from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import (
     BACKUP,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
-from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.unit.reading import assert_in_order, catalog_of, errors, inspect, without_permissions
 

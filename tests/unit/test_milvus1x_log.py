@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.sources.milvus1x_log import Log, LogRecord, last_lsn
-from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.milvus1x.log import Log, LogRecord, last_lsn
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import DELETE, FLUSH, INSERT_BINARY, INSERT_FLOAT
 from tests.milvus1x_log import Log as Log1x

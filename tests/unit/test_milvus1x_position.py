@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_milvusdm.sources.milvus1x_position import find_position, is_seen, with_log
-from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
-from airflow_provider_milvusdm.vectors import SourcePosition
+from airflow_provider_milvusdm.model.collections import SourcePosition
+from airflow_provider_milvusdm.sources.milvus1x.position import find_position, is_seen, with_log
+from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
 from tests.directories import DIMENSION, random_vectors
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import CLOCK, INDEX, NEW, NEW_MERGE, RAW, TO_DELETE

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError, DamagedSourceError, SourceError
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import SOURCE_ID, ResolvedGroup, RowPolicies
+from airflow_provider_milvusdm.manifests import ResolvedGroup
+from airflow_provider_milvusdm.model.collections import SOURCE_ID
+from airflow_provider_milvusdm.model.rows import RowPolicies
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.rows.resolve import resolve_group
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import DELETE, ENTITY, FLUSH, INSERT_FLOAT, UPDATE, Log
 from tests.milvus1x_rows import DROPPED, HAMMING, L2

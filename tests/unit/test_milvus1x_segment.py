@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceError, SourceNotFoundError
-from airflow_provider_milvusdm.sources.milvus1x_segment import Milvus1xSource
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric
+from airflow_provider_milvusdm.sources.milvus1x.segment import Milvus1xSource
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING, IP, JACCARD, L2, SUBSTRUCTURE, SUPERSTRUCTURE, TANIMOTO
 from tests.milvus1x_segment import Damage, Segment

@@ -10,13 +10,13 @@ import fsspec
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.config import parse_selection
+from airflow_provider_milvusdm.config.validation import parse_selection
+from airflow_provider_milvusdm.manifests import PartitionGroup
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator
-from airflow_provider_milvusdm.sources.files import AnyPath, source_path
-from airflow_provider_milvusdm.sources.milvus1x_inspect import inspect_catalog
-from airflow_provider_milvusdm.sources.milvus1x_tables import read_sqlite_catalog
-from airflow_provider_milvusdm.sources.milvus1x_unlisted import list_folders
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
+from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
+from airflow_provider_milvusdm.sources.milvus1x.unlisted import list_folders
+from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import DROPPED, NEW, NEW_INDEX, NEW_MERGE, RAW, TO_DELETE
 from tests.unit.reading import assert_in_order, errors, read_partition

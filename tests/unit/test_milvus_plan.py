@@ -10,16 +10,11 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.targets.milvus_plan import plan_collections
-from airflow_provider_milvusdm.targets.milvus_units import address_units
-from airflow_provider_milvusdm.vectors import (
-    CollectionPlan,
-    CreatedCollection,
-    PartitionGroup,
-    ResolvedGroup,
-    RowPolicies,
-)
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, PartitionGroup, ResolvedGroup
+from airflow_provider_milvusdm.model.rows import RowPolicies
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.plan import plan_collections
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.unit.reading import assert_in_order, inspect, read_rows
 

@@ -9,16 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.sources.milvus1x_catalog import INDEXES, METRICS
-from airflow_provider_milvusdm.targets.milvus_index import LITE_INDEXES
-from airflow_provider_milvusdm.targets.milvus_schema import (
-    IndexSpec,
-    target_index,
-    target_metric,
-    target_name,
-    target_names,
-)
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric
+from airflow_provider_milvusdm.sources.milvus1x.catalog import INDEXES, METRICS
+from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index, target_metric
+from airflow_provider_milvusdm.targets.milvus.server.index import LITE_INDEXES
+from airflow_provider_milvusdm.targets.names import target_name, target_names
 from tests.unit.reading import assert_in_order
 
 PARAMS = {"nlist": 2048, "M": 16, "efConstruction": 100, "m": 4, "n_trees": 8, "search_length": 45}

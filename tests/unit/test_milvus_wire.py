@@ -14,9 +14,10 @@ from pymilvus import DataType
 from pymilvus.client.prepare import Prepare
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
-from airflow_provider_milvusdm.targets.milvus_requests import to_rows
-from airflow_provider_milvusdm.targets.milvus_wire import encode_write, varints
-from airflow_provider_milvusdm.vectors import TargetCollection, VectorBatch
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write, varints
+from airflow_provider_milvusdm.targets.milvus.server.requests import to_rows
 
 EDGES = [0, 1, 127, 128, 2**14 - 1, 2**14, 2**49, 2**63 - 2, 2**63 - 1, -1, -(2**63)]
 RNG = np.random.default_rng(1)

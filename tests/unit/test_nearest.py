@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.targets.nearest import Nearest, distances
-from airflow_provider_milvusdm.vectors import Metric
+from airflow_provider_milvusdm.model.collections import Metric
+from airflow_provider_milvusdm.targets.milvus.verify.nearest import Nearest, distances
 
 RANDOM = np.random.default_rng(20_211_005)
 FLOATS = RANDOM.standard_normal((50, 6)).astype(np.float32)

@@ -11,26 +11,23 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifest import from_json, to_json
+from airflow_provider_milvusdm.manifests import CreatedCollection, from_json, to_json
+from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
-from airflow_provider_milvusdm.operators.files import FaissInspectOperator, Hdf5InspectOperator
-from airflow_provider_milvusdm.operators.handover import all_values
-from airflow_provider_milvusdm.operators.milvus import (
-    MilvusLoadOperator,
-    MilvusPlanOperator,
-    MilvusReportOperator,
-    MilvusUnitsOperator,
-    MilvusVerifyOperator,
-)
+from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
+from airflow_provider_milvusdm.operators.hdf5 import Hdf5InspectOperator
+from airflow_provider_milvusdm.operators.milvus import MilvusLoadOperator, MilvusUnitsOperator, MilvusVerifyOperator
 from airflow_provider_milvusdm.operators.milvus1x import (
     Milvus1xCheckOperator,
     Milvus1xInspectOperator,
     Milvus1xSegmentOperator,
 )
-from airflow_provider_milvusdm.operators.segment import SegmentOperator
+from airflow_provider_milvusdm.operators.plan import PlanOperator
+from airflow_provider_milvusdm.operators.report import ReportOperator
+from airflow_provider_milvusdm.operators.resolve import ResolveOperator
+from airflow_provider_milvusdm.operators.xcom import all_values
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.targets.milvus_import_files import ImportStore
-from airflow_provider_milvusdm.vectors import CreatedCollection, LoadUnit
+from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.unit.faiss_inputs import make_index, write_index
 from tests.unit.hdf5_inputs import write_hdf5
@@ -78,7 +75,7 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(xcoms: XComs, sourc
     resolving = [Milvus1xSegmentOperator(task_id="r", partitions=group) for group in groups]
     resolved = [xcoms.run(operator, map_index=number) for number, operator in enumerate(resolving)]
     assert [operator.label for operator in resolving] == ["news/_default", "news/2021"]
-    plans = xcoms.run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved, rename='{"news": "articles"}'))
+    plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved, rename='{"news": "articles"}'))
     assert [xcoms.manifest(plan)["target"]["name"] for plan in plans] == ["articles"]
     created = to_json(CreatedCollection("news", "created", {"_default": 0, "_2021": 0}))
     listing = MilvusUnitsOperator(task_id="u", collections=plans, created=[created])
@@ -132,7 +129,7 @@ def test_a_fault_fails_the_task_at_once_and_is_left_for_the_steps_behind(xcoms: 
     assert fault["collection"] == "broken"
     assert "folder is gone" in fault["fault"]
     faults = xcoms.given(resolving, -1, "r", FAULT)
-    [plan] = xcoms.run(MilvusPlanOperator(task_id="p", groups=[group], resolved=[], faults=faults))
+    [plan] = xcoms.run(PlanOperator(task_id="p", groups=[group], resolved=[], faults=faults))
     assert xcoms.manifest(plan)["error"] == fault["fault"]
 
 
@@ -144,11 +141,11 @@ def test_a_missing_source_fails_at_once(xcoms: XComs) -> None:
 def test_a_report_with_a_failed_collection_fails_the_run(xcoms: XComs, source: Path) -> None:
     groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source)))
     news = [group for group in groups if xcoms.manifest(group)["name"] == "news"]
-    plans = xcoms.run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, news)))
+    plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, news)))
     verified = to_json(CollectionReport("news", "news", status="verified"))
-    fault = fault_of(xcoms, MilvusReportOperator(task_id="t", collections=plans, reports=[verified]))
+    fault = fault_of(xcoms, ReportOperator(task_id="t", collections=plans, reports=[verified]))
     assert "1 of 2 collections failed" in fault["fault"]
-    report = xcoms.run(MilvusReportOperator(task_id="t", collections=plans[:1], reports=[verified]))
+    report = xcoms.run(ReportOperator(task_id="t", collections=plans[:1], reports=[verified]))
     assert len(report["collections"]) == 1
 
 
@@ -185,7 +182,7 @@ def test_a_source_is_looked_at_again_and_what_changed_is_told_by_collection(
 
 def test_a_collection_fails_where_nobody_could_look_at_its_source_again(xcoms: XComs, source: Path) -> None:
     groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
-    [plan] = xcoms.run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups)))
+    [plan] = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups)))
     verify = MilvusVerifyOperator(task_id="v", collection=plan, created=[], loaded=[], changes=None)
     assert "nobody looked whether the source changed: see the log of check_source" in fault_of(xcoms, verify)["fault"]
 
@@ -204,8 +201,8 @@ def test_rows_of_files_without_ids_get_those_asked_for(xcoms: XComs, tmp_path: P
     else:
         path = write_index(tmp_path / "a.index", make_index("Flat", vectors))
     groups = xcoms.run(operator(task_id="i", data_path=str(path), dest_collection_name="news", ids=ids))
-    resolved = [xcoms.run(SegmentOperator(task_id="r", partitions=group)) for group in groups]
-    [plan] = xcoms.run(MilvusPlanOperator(task_id="p", groups=groups, resolved=resolved))
+    resolved = [xcoms.run(ResolveOperator(task_id="r", partitions=group)) for group in groups]
+    [plan] = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved))
     assert xcoms.manifest(plan)["target"]["auto_id"] is (ids == "auto")
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import RefusedRowsError
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.sources.row_mask import from_text, to_text
-from airflow_provider_milvusdm.vectors import SOURCE_ID, ResolvedGroup, RowPolicies
+from airflow_provider_milvusdm.manifests import ResolvedGroup
+from airflow_provider_milvusdm.model.collections import SOURCE_ID
+from airflow_provider_milvusdm.model.mask import from_text, to_text
+from airflow_provider_milvusdm.model.rows import RowPolicies
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.rows.resolve import resolve_group
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import HAMMING
 from tests.unit.reading import Rows, assert_in_order, inspect, read_rows, resolve

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric, Slice, SourceRef
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, Slice, SourceRef
+from airflow_provider_milvusdm.rows.reader import read_slices
 from tests.directories import DIMENSION, random_vectors
 from tests.milvus1x_directory import Milvus1xDirectory
 

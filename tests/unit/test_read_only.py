@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import PartitionGroup
+from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.rows.resolve import resolve_group
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import Log
 from tests.tree_checksum import tree_checksum

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, RefusedRowsError, SourceError
-from airflow_provider_milvusdm.sources.resolve import resolve_group
+from airflow_provider_milvusdm.rows.resolve import resolve_group
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_rows import BACKUP, HAMMING, INDEX, TO_INDEX
 from tests.milvus1x_segment import Damage

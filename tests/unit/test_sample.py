@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_milvusdm.cli.sample import write_sample
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.sample import write_sample
-from airflow_provider_milvusdm.vectors import CollectionSpec, Metric
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric
 from tests.tree_checksum import tree_checksum
 from tests.unit.reading import catalog_of, read_rows, resolve
 

@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError
-from airflow_provider_milvusdm.manifest import from_json, to_json
-from airflow_provider_milvusdm.sources import open_source
-from airflow_provider_milvusdm.sources.faiss_segment import FaissOptions
-from airflow_provider_milvusdm.sources.hdf5_segment import Hdf5Options
-from airflow_provider_milvusdm.sources.read import read_slices
-from airflow_provider_milvusdm.sources.resolve import resolve_group
-from airflow_provider_milvusdm.vectors import LoadUnit, PartitionGroup, Segment, Slice, VectorBatch, ranges
+from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
+from airflow_provider_milvusdm.model.collections import Slice
+from airflow_provider_milvusdm.model.rows import VectorBatch, ranges
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.sources.base import Segment
+from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions
+from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
+from airflow_provider_milvusdm.sources.registry import open_source
 from tests.milvus1x_directory import Milvus1xDirectory
 from tests.milvus1x_log import DELETE, Log
 from tests.milvus1x_rows import HAMMING

@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from airflow_provider_milvusdm.targets import milvus_compare
-from airflow_provider_milvusdm.targets.milvus_compare import TargetIds
+from airflow_provider_milvusdm.targets.milvus import compare
+from airflow_provider_milvusdm.targets.milvus.compare import TargetIds
 from tests.peak_memory import peak_memory
 
 BATCH = 1 << 16
@@ -19,7 +19,7 @@ def read_ids(rows: int) -> Any:
     """Those of a partition that serves the ids from 0 on, and an empty batch at last."""
     bounds = [*pairwise(range(0, rows + 1, BATCH)), (rows, rows)]
     batches = (np.arange(*some) for some in bounds)
-    with patch.object(milvus_compare, "stream_ids", lambda *_: batches):
+    with patch.object(compare, "stream_ids", lambda *_: batches):
         return TargetIds.read(None, None, "_default").ids  # type: ignore[arg-type]
 
 
@@ -29,7 +29,7 @@ def last_id(rows: int) -> int:
 
 def test_the_ids_of_a_partition_take_nine_bytes_each_while_they_are_read() -> None:
     rows = 256 * BATCH
-    last, peak = peak_memory(last_id, rows, imports=["numpy", milvus_compare.__name__])
+    last, peak = peak_memory(last_id, rows, imports=["numpy", compare.__name__])
     assert last == rows - 1
     assert peak < 9.5 * rows
 

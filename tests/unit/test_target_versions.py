@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.target_settings import CollectionSettings
-from airflow_provider_milvusdm.targets.milvus_auto_id import can_generate_ids, generates_ids
-from airflow_provider_milvusdm.targets.milvus_partitions import most_partitions, refuse_too_many
+from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import generates_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.partitions import most_partitions, refuse_too_many
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_generate_ids
 
 
 class Version:

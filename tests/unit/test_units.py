@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_milvusdm.sources.units import cut_units, group_sizes, split_evenly, unit_bytes_within, unit_rows
-from airflow_provider_milvusdm.vectors import PartitionSpec, Slice
+from airflow_provider_milvusdm.model.collections import PartitionSpec, Slice
+from airflow_provider_milvusdm.model.units import cut_units, group_sizes, split_evenly, unit_bytes_within, unit_rows
 
 COUNTS = st.lists(st.integers(0, 5000), min_size=1, max_size=20)
 SEGMENTS = st.lists(st.integers(0, 300), max_size=20)

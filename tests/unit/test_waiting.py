@@ -8,7 +8,12 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from airflow_provider_milvusdm.targets.waiting import StalledError, pause_after, tell_silence, wait_until_done
+from airflow_provider_milvusdm.targets.milvus.server.waiting import (
+    StalledError,
+    pause_after,
+    tell_silence,
+    wait_until_done,
+)
 
 
 @pytest.mark.parametrize(("waited", "pause"), [(0, 2), (19, 2), (100, 10), (600, 60), (86_400, 60)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_milvusdm.yaml_file import read_yaml
+from airflow_provider_milvusdm.config.yaml_file import read_yaml
 from tests.unit.fuzzing import CASES, damaged_files, fuzz
 from tests.unit.test_yaml_file import MILVUSDM_OWN, MILVUSDMS_OTHERS
 

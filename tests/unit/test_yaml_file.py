@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_milvusdm.config.jobs import ScheduleParams
+from airflow_provider_milvusdm.config.yaml_file import Job, read_yaml
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.jobs import ScheduleParams
-from airflow_provider_milvusdm.yaml_file import Job, read_yaml
 from tests.unit.reading import assert_in_order
 
 MILVUSDM_OWN = """\

@@ -1,0 +1,135 @@
+"""The command ``milvusdm``: MilvusDM's, with the DAG templates behind it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from airflow_provider_milvusdm import __version__
+from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from airflow_provider_milvusdm.config.yaml_file import Job
+    from airflow_provider_milvusdm.report import Report
+
+OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0 only when every collection was verified, or left as it was."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except MilvusdmError as error:
+        print(f"milvusdm: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("milvusdm", description="Migrate Milvus 1.x to Milvus 2.x.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--yaml", type=Path, metavar="FILE", help="run the jobs of a MilvusDM YAML file")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="where Airflow's log goes (default: a new file)")
+    parser.set_defaults(run=_run_yaml, parser=parser, of=lambda job: job)
+    commands = parser.add_subparsers(title="commands")
+    validate = commands.add_parser("validate", help="do everything but touch the target, and say what would be done")
+    validate.add_argument("--yaml", type=Path, metavar="FILE", required=True)
+    validate.add_argument("--log", type=Path, metavar="FILE")
+    validate.set_defaults(of=lambda job: job.as_dry_run())
+    abandon = commands.add_parser("abandon", help="undo what an interrupted run of these jobs left half done")
+    abandon.add_argument("--yaml", type=Path, metavar="FILE", required=True)
+    abandon.add_argument("--log", type=Path, metavar="FILE")
+    abandon.set_defaults(of=lambda job: job.as_abandoned())
+    sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory to try it on")
+    sample.add_argument("folder", type=Path, metavar="DIR")
+    sample.set_defaults(run=_write_sample)
+    dags = commands.add_parser("dags", help="copy the DAG templates into a DAGs folder")
+    dags.add_argument("folder", type=Path, metavar="DIR")
+    dags.set_defaults(run=_copy_dags)
+    return parser
+
+
+def _write_sample(options: argparse.Namespace) -> int:
+    from airflow_provider_milvusdm.cli.sample import write_sample
+
+    write_sample(options.folder)
+    print(f"A Milvus 1.x data directory with collections articles and products: {options.folder}")
+    return OK
+
+
+def _copy_dags(options: argparse.Namespace) -> int:
+    from airflow_provider_milvusdm.cli.local_run import templates
+
+    if options.folder.exists() and not options.folder.is_dir():
+        raise ConfigurationError("not a folder", where=options.folder, cure="Name another one.")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    copies = {template: options.folder / template.name for template in sorted(templates().glob("*.py"))}
+    for template, target in copies.items():
+        if target.exists() and target.read_bytes() != template.read_bytes():
+            raise ConfigurationError(
+                "a DAG file of this name is there and differs", where=target, cure="Move it away, or take another DIR."
+            )
+    for template, target in copies.items():
+        shutil.copyfile(template, target)
+        print(target)
+    return OK
+
+
+def _run_yaml(options: argparse.Namespace) -> int:
+    from airflow_provider_milvusdm.cli.terminal import redirect_output
+    from airflow_provider_milvusdm.config.yaml_file import read_yaml
+
+    if options.yaml is None:
+        options.parser.error("--yaml FILE or a command is required")
+    jobs = [options.of(job) for job in read_yaml(options.yaml)]
+    log = options.log or _new_log()
+    console = redirect_output(log)
+    console.print(Text(f"Airflow's log: {log}"))
+    try:
+        return _run(jobs, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Run it again to go on.")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - whatever it is, the terminal gets one line
+        traceback.print_exc()
+        console.print(Text(f"milvusdm: {type(error).__name__}: {error}. The log has the whole story."))
+        return FAILED
+
+
+def _new_log() -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"milvusdm-{datetime.now():%Y%m%d-%H%M%S}-")) / "airflow.log"
+
+
+def _run(jobs: Sequence[Job], console: Console) -> int:
+    from airflow_provider_milvusdm.cli.local_run import private_airflow, run_job
+    from airflow_provider_milvusdm.cli.terminal import Display
+
+    with private_airflow(), Display(console).shown():
+        reports = [run_job(job) for job in jobs]
+    ended = [_show(job, report, console) for job, report in zip(jobs, reports, strict=True)]
+    return OK if all(ended) else FAILED
+
+
+def _show(job: Job, report: Report | None, console: Console) -> bool:
+    """Print the report; whether all went well."""
+    from airflow_provider_milvusdm.report import render
+
+    if report is None:
+        console.print(f"{job.kind} FAILED before it came to any collection: see above, and the log.")
+        return False
+    console.print(Text(render(report)), soft_wrap=True)
+    return not report.failed

@@ -1,0 +1,1 @@
+"""Params of each job, checked."""

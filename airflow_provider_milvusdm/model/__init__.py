@@ -1,0 +1,1 @@
+"""Words of a migration as plain values: no I/O."""

@@ -1,0 +1,35 @@
+"""Steps that read Faiss indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.manifests import PartitionGroup, parse_text
+from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
+from airflow_provider_milvusdm.storage.paths import local_path
+
+
+class FaissInspectOperator(FilesInspectOperator):
+    """Look at a Faiss index.
+
+    :param allow_lossy: reconstruct the vectors of an index that keeps only codes of them.
+    """
+
+    template_fields: Sequence[str] = (*FilesInspectOperator.template_fields, "allow_lossy")
+
+    def __init__(self, *, allow_lossy: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.allow_lossy = allow_lossy
+
+    def inspect(self, **target: Any) -> list[PartitionGroup]:
+        if find_spec("faiss") is None:
+            raise ConfigurationError("Faiss is not installed", cure="pip install 'airflow-provider-milvusdm[faiss]'.")
+        from airflow_provider_milvusdm.sources.faiss.inspect import inspect_faiss
+        from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions
+
+        options = FaissOptions(self.ids, allow_lossy=parse_text(self.allow_lossy))
+        return inspect_faiss(Path(local_path(parse_text(self.data_path))), options=options, **target)

@@ -1,0 +1,73 @@
+"""The step that plans: every collection asked for, under its names in the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json, parse_text, to_json
+from airflow_provider_milvusdm.operators.base import MigrationOperator, faults_by_collection
+from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, keys_of, pull_all
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PlanOperator(MigrationOperator):
+    """Every collection asked for, with all that was resolved of it, under its names in the target.
+
+    :param groups: what the inspect step returned.
+    :param resolved: what the resolve tasks returned.
+    :param faults: what those that failed left under ``fault``.
+    :param rename: ``{"news": "articles", "news/2021": "y2021"}``: collections and partitions.
+    :param id_field: name of the primary key.
+    :param vector_field: name of the vector field.
+    :param auto_id: ``keep`` has the target go on making ids where the source's server made them; ``off``.
+    :param alias: ``{"news": "articles"}``, or a text where there is one collection: load it under a name of its own,
+        and switch this alias to it once it is verified.
+    """
+
+    template_fields: Sequence[str] = (
+        "groups",
+        "resolved",
+        "faults",
+        "rename",
+        "id_field",
+        "vector_field",
+        "auto_id",
+        "alias",
+    )
+
+    def __init__(
+        self,
+        *,
+        groups: Any,
+        resolved: Any,
+        faults: Any = None,
+        rename: Mapping[str, str] | str | None = None,
+        id_field: str = "id",
+        vector_field: str = "embedding",
+        auto_id: str = "keep",
+        alias: Mapping[str, str] | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.groups, self.resolved, self.faults = groups, resolved, faults
+        self.rename, self.id_field, self.vector_field = rename, id_field, vector_field
+        self.auto_id, self.alias = auto_id, alias
+
+    def step(self, context: Context) -> list[Reference]:
+        from airflow_provider_milvusdm.targets.plan import plan_collections
+
+        instance, asked = context["ti"], keys_of(self.groups)
+        plans = plan_collections(
+            [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
+            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, asked)],
+            faults_by_collection(pull_all(instance, self.faults, asked)),
+            rename=parse_text(self.rename) or {},
+            id_field=self.id_field,
+            vector_field=self.vector_field,
+            auto_id=self.auto_id,
+            alias=parse_text(self.alias),
+        )
+        return hand_out(instance, map(to_json, plans))

@@ -1,0 +1,1 @@
+"""Rows of any source, before any target: read, resolved, checked."""

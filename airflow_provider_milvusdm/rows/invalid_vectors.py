@@ -1,0 +1,77 @@
+"""Vectors with NaN or infinity: Milvus 1.x took them, a Milvus 2.x server refuses the whole batch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_milvusdm.model.collections import CollectionSpec
+from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.rows.live_rows import LiveRows
+from airflow_provider_milvusdm.storage.hdf5_output import Output, create_hdf5
+
+NAME_BYTES = 200
+
+
+def find_invalid(rows: LiveRows) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
+    """Offsets (int64) and rows of a segment whose vectors are not all finite, in batches; bits always are."""
+    for start, stop, batch in rows.vectors():
+        if np.isfinite(batch.vectors).all():
+            continue
+        invalid = ~np.isfinite(batch.vectors).all(axis=1)
+        offsets = np.flatnonzero(rows.segment.live(start, stop))[invalid] + start
+        yield offsets, VectorBatch(batch.ids[invalid], batch.vectors[invalid])
+
+
+class SkippedRows:
+    """An HDF5 file of rows that are left out.
+
+    Datasets: ``ids`` int64, ``embeddings`` float32 (rows, dimension), ``segment`` text, ``offset`` int64: the number
+    of the stored row in its segment.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, output: Output, dimension: int) -> None:
+        self.path, self.file, self.output, self.rows = path, file, output, 0
+        for name, dtype in (("ids", "<i8"), ("segment", h5py.string_dtype()), ("offset", "<i8")):
+            file.create_dataset(name, (0,), dtype, maxshape=(None,))
+        file.create_dataset("embeddings", (0, dimension), "<f4", maxshape=(None, dimension))
+
+    def add(self, segment: str, offsets: npt.NDArray[np.int64], batch: VectorBatch) -> None:
+        start, self.rows = self.rows, self.rows + len(batch)
+        columns = {"ids": batch.ids, "embeddings": batch.vectors, "segment": segment, "offset": offsets}
+        for name, values in columns.items():
+            self.file[name].resize(self.rows, axis=0)
+            self.file[name][start:] = values
+        self.output.check()
+
+
+@contextmanager
+def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows]:
+    """``<folder>/<collection>/<partition>.h5``; it gets this name when it is whole, and if it has rows."""
+    path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".h5.partial")
+    try:
+        with create_hdf5(partial, f"the rows of {collection.name}/{tag} that are left out") as (file, output):
+            file.attrs.update({"collection": collection.name, "partition": tag.replace("\0", "%00")})
+            rows = SkippedRows(path, file, output, collection.dimension)
+            yield rows
+        if rows.rows:
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _file_name(name: str) -> str:
+    """A name without what a file's can't have, and no longer."""
+    safe = re.sub(r"[^\w-]", lambda other: f"%{ord(other[0]):02X}", name)
+    if len(safe.encode()) <= NAME_BYTES:
+        return safe
+    return f"{safe[:40]}-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"

@@ -1,0 +1,1 @@
+"""What a Milvus 1.x server leaves on disk."""

@@ -1,0 +1,1 @@
+"""Files and object storage: bytes, whatever their format."""

@@ -1,0 +1,141 @@
+"""Write partitions into HDF5 files of MilvusDM's layout: datasets ``embeddings`` and ``ids``, a row an entry.
+
+A file is written under a temporary name and renamed when it is whole and on disk: one that is there is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.manifests import CollectionPlan, Exported, ExportUnit
+from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
+from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.sources.registry import source_of
+
+ID_BYTES = 8
+CHUNK_BYTES = 1 << 20
+STEM_BYTES = 250
+"""A file's name is of 255 bytes at most, and its last part of 5: ``.yaml``, ``.part``."""
+DISTANCES = {"L2": "euclidean", "IP": "ip", "HAMMING": "hamming", "JACCARD": "jaccard"}
+"""The attribute ``distance``, as the files of ann-benchmarks have it."""
+
+
+def export_units(plans: Iterable[CollectionPlan], folder: Path) -> list[ExportUnit]:
+    """Each partition of the collections that were resolved, with its file ``folder/<collection>/<partition>.h5``."""
+    return [unit for plan in plans for unit in _collection_units(plan, folder)]
+
+
+def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit]:
+    if plan.collection is None or plan.source is None:
+        return
+    for partition in plan.partitions:
+        name = plan.partition_names[partition.tag]
+        path = folder / plan.target.name / file_name(name)
+        pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
+        slices = tuple(piece for _, piece in pieces)
+        whole = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
+        source = source_of(whole, slices)
+        yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices, name)
+
+
+def file_name(partition: str) -> str:
+    """The file of a partition; a name that is too long is cut, and gets a digest for what is cut off."""
+    if len(partition.encode()) <= STEM_BYTES:
+        return f"{partition}.h5"
+    digest = hashlib.blake2b(partition.encode(), digest_size=8).hexdigest()
+    return f"{partition[: STEM_BYTES - len(digest) - 1]}-{digest}.h5"
+
+
+def export_partition(unit: ExportUnit) -> Exported:
+    """Write a partition's file, and beside it the YAML of a job that loads it."""
+    started, path = time.monotonic(), Path(unit.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    rows, digest = _write(partial, unit)
+    if rows != unit.rows:
+        raise TargetError(
+            f"partition {unit.label} changed while it was read",
+            where=partial,
+            expected=f"{unit.rows} rows, as they were resolved",
+            found=rows,
+            cure="Stop the 1.x server and run again.",
+        )
+    partial.replace(path)
+    path.with_suffix(".yaml").write_text(load_yaml(unit), encoding="utf-8")
+    return Exported(unit.collection.name, unit.partition, unit.path, rows, digest, time.monotonic() - started)
+
+
+def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
+    """Rows written and their digest; the file is flushed to the disk."""
+    from airflow_provider_milvusdm.storage.hdf5_output import create_hdf5
+
+    digest, rows = RowsDigest(), 0
+    size = unit.rows * (unit.collection.vector_bytes + ID_BYTES)
+    with create_hdf5(path, f"{size} bytes of ids and vectors") as (file, output):
+        file.attrs["metric_type"] = str(unit.collection.metric)
+        if distance := DISTANCES.get(unit.collection.metric):
+            file.attrs["distance"] = distance
+        ids, embeddings = _datasets(file, unit)
+        for _, _, batch in read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection)):
+            stop = rows + len(batch)
+            if stop <= unit.rows:
+                ids[rows:stop], embeddings[rows:stop] = batch.ids, batch.vectors
+                output.check()
+            digest.update(batch)
+            rows = stop
+    return rows, str(digest)
+
+
+class RowsDigest:
+    """Digest of ids and vectors, whatever batches they come in."""
+
+    def __init__(self) -> None:
+        self.ids, self.vectors = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+
+    def update(self, batch: VectorBatch) -> None:
+        self.ids.update(batch.ids.tobytes())
+        self.vectors.update(batch.vectors.tobytes())
+
+    def __str__(self) -> str:
+        return self.ids.hexdigest() + self.vectors.hexdigest()
+
+
+def _datasets(file: Any, unit: ExportUnit) -> tuple[Any, Any]:
+    """Datasets ``ids``: int64 (rows,), and ``embeddings``: float32 (rows, dimension) or uint8 (rows, dimension / 8)."""
+    collection, rows = unit.collection, unit.rows
+    binary = collection.metric.is_binary
+    shape = (rows, collection.vector_bytes if binary else collection.dimension)
+    chunk_rows = min(max(CHUNK_BYTES // collection.vector_bytes, 1), rows)
+    chunks = (chunk_rows, shape[1]) if rows else None
+    ids = file.create_dataset("ids", (rows,), "<i8")
+    return ids, file.create_dataset("embeddings", shape, "u1" if binary else "<f4", chunks=chunks)
+
+
+def load_yaml(unit: ExportUnit) -> str:
+    """An H2M job for the file, in MilvusDM's terms; ``index_file_size`` means nothing to Milvus 2.x."""
+    import yaml
+
+    job = {
+        "H2M": {
+            "milvus_version": "2.x",
+            "data_path": [unit.path],
+            "data_dir": None,
+            "dest_host": "127.0.0.1",
+            "dest_port": 19530,
+            "mode": "append",
+            "dest_collection_name": Path(unit.path).parent.name,
+            "dest_partition_name": "" if unit.target == DEFAULT_PARTITION else unit.target,
+            "collection_parameter": {
+                "dimension": unit.collection.dimension,
+                "index_file_size": 1024,
+                "metric_type": str(unit.collection.metric),
+            },
+        }
+    }
+    return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,116 @@
+"""How far the writer of a load unit got, kept where it outlives the process."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass, field, replace
+from threading import Lock
+from typing import Any, Protocol
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.targets.milvus.marker import Mark
+
+CHECKPOINT = "checkpoint"
+
+
+class CheckpointStore(Protocol):
+    """Where a checkpoint outlives the process: Airflow's task state, say."""
+
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How far a unit's writer got, in stored rows of the unit.
+
+    ``done`` rows are in the target; those from there to ``intended`` may be. Worth something only for the same
+    ``unit`` and the same ``incarnation`` of the target.
+    """
+
+    unit: str
+    incarnation: str
+    done: int = 0
+    intended: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    """Live rows among the ``done``, by target partition."""
+    attempt: str = ""
+    """Of which attempt it is: another one's means that this one was given up."""
+
+
+def last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Checkpoint:
+    """The checkpoint of an earlier attempt, or one at the start."""
+    fresh = Checkpoint(unit.digest, mark.incarnation)
+    found = store.get(CHECKPOINT)
+    if not found:
+        return fresh
+    last = Checkpoint(**found)
+    return last if (last.unit, last.incarnation) == (fresh.unit, fresh.incarnation) else fresh
+
+
+class Progress:
+    """The batches of one attempt, in their order: first each is intended, later, also in order, it is done.
+
+    :param last: the checkpoint to go on from.
+    :param in_doubt: stored rows up to which an earlier attempt may have written.
+    :param stride: stored rows between two checkpoints.
+    """
+
+    def __init__(self, store: CheckpointStore, last: Checkpoint, in_doubt: int, stride: int) -> None:
+        self.store, self.in_doubt, self.stride = store, in_doubt, stride
+        self.checkpoint, self.begun = replace(last, attempt=secrets.token_hex(8)), False
+        self.lock = Lock()
+        self.position = self.noted = last.done
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Live rows that are done, by target partition."""
+        return self.checkpoint.rows
+
+    def intend(self, end: int) -> bool:
+        """Note that the next batch, up to stored row ``end``, is being written.
+
+        True where some of its rows may be there already.
+        """
+        start, self.position = self.position, end
+        if end > self.noted:
+            self.noted = max(start + self.stride, end)
+            self._store(max(self.noted, self.in_doubt))
+        return start < self.in_doubt
+
+    def done(self, end: int, partition: str, rows: int) -> None:
+        """The rows of the next batch, up to stored row ``end``, are in the target, ``rows`` of them live."""
+        total = self.rows | {partition: self.rows.get(partition, 0) + rows}
+        self.checkpoint = replace(self.checkpoint, done=end, rows=total)
+
+    def finish(self) -> None:
+        """All that was intended is done."""
+        self._store(self.position)
+
+    def refuse_other_attempt(self) -> None:
+        """Refuse to go on once another attempt has begun: this one has slept, and was given up.
+
+        From any thread; a store serves one at a time.
+        """
+        with self.lock:
+            self._refuse_other_attempt()
+
+    def _refuse_other_attempt(self) -> None:
+        """Of an attempt that was given up, Airflow finds no state at all."""
+        found = (self.store.get(CHECKPOINT) or {}).get("attempt", "")
+        if found != self.checkpoint.attempt:
+            raise TargetError(
+                "another attempt to load these rows has begun",
+                expected=f"a checkpoint of this attempt, {self.checkpoint.attempt}",
+                found=f"one of attempt {found}" if found else "none",
+                cure="None is needed: this one was given up, while it slept perhaps, and the other one does it all.",
+            )
+
+    def _store(self, intended: int) -> None:
+        with self.lock:
+            if self.begun:
+                self._refuse_other_attempt()
+            self.begun = True
+            self.store.set(CHECKPOINT, asdict(replace(self.checkpoint, intended=intended)))

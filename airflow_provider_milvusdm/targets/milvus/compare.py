@@ -1,0 +1,125 @@
+"""Compare rows of a source with those that the target holds: the ids first, then every byte."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.reader import read_keys, read_slices
+from airflow_provider_milvusdm.targets.milvus.server.queries import IDS_A_QUERY, read_rows, rows_of, stream_ids
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+Ids = npt.NDArray[np.int64]
+WINDOW_IDS = 4 << 20
+"""Ids held at a time: 70 MB, while they are sorted out."""
+
+
+class TargetIds:
+    """The ids that a partition of the target holds, in their order; those of the source are crossed off.
+
+    It keeps 9 bytes an id.
+    """
+
+    def __init__(self, ids: Ids) -> None:
+        self.ids = ids
+        self._crossed = np.zeros(len(ids), np.bool_)
+
+    @classmethod
+    def read(cls, client: MilvusClient, target: TargetCollection, partition: str) -> TargetIds:
+        ids = array("q")
+        for batch in stream_ids(client, target, partition):
+            ids.frombytes(batch.tobytes())
+        return cls(np.frombuffer(ids, np.int64))
+
+    def cross_off(self, keys: Ids) -> npt.NDArray[np.bool_]:
+        """Which of ``keys`` are there."""
+        if not len(self.ids):
+            return np.zeros(len(keys), np.bool_)
+        places = np.minimum(np.searchsorted(self.ids, keys), len(self.ids) - 1)
+        there: npt.NDArray[np.bool_] = self.ids[places] == keys
+        self._crossed[places[there]] = True
+        return there
+
+    @property
+    def surplus(self) -> Ids:
+        """Those that were not crossed off."""
+        return self.ids[~self._crossed]
+
+
+def unexpected_ids(
+    client: MilvusClient, target: TargetCollection, partition: str, units: Sequence[LoadUnit]
+) -> Iterator[Ids]:
+    """Ids that the partition holds and the source doesn't, in their order.
+
+    A window of them is held at a time, and the ids of the source are read for each window.
+    """
+    for window in _windows(stream_ids(client, target, partition)):
+        there = TargetIds(window)
+        for unit in units:
+            for piece in unit.slices:
+                if piece.partition == partition:
+                    for _, keys in read_keys(unit.source, unit.collection, piece):
+                        there.cross_off(keys[(keys >= window[0]) & (keys <= window[-1])])
+        yield there.surplus
+
+
+def _windows(batches: Iterable[Ids]) -> Iterator[Ids]:
+    """Batches of ids joined, as many as a window holds, and the rest of the last batch; none is empty."""
+    held: list[Ids] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= WINDOW_IDS:
+            yield np.concatenate(held)
+            held = []
+    if any(map(len, held)):
+        yield np.concatenate(held)
+
+
+@dataclass(frozen=True)
+class ComparedRows:
+    """A batch of rows: how many, and the ids of those that the target lacks or holds with other bytes.
+
+    ``end``: number of stored rows up to its end.
+    """
+
+    end: int
+    partition: str
+    rows: int
+    missing: list[int]
+    different: list[int]
+
+
+def compare_rows(
+    client: MilvusClient, target: TargetCollection, units: Iterable[LoadUnit], done: int = 0
+) -> Iterator[ComparedRows]:
+    """Compare all rows of ``units``, whose partitions are the target's, in stored order.
+
+    The first ``done`` stored rows are passed over.
+    """
+    position = 0
+    for unit in units:
+        rows = min(rows_within(unit.collection), IDS_A_QUERY)
+        batches = read_slices(unit.source, unit.collection, unit.slices, rows, done - position)
+        for end, partition, batch in batches:
+            yield _compare(client, target, position + end, partition, batch)
+        position += unit.stored_rows
+
+
+def _compare(
+    client: MilvusClient, target: TargetCollection, end: int, partition: str, batch: VectorBatch
+) -> ComparedRows:
+    wanted = rows_of(batch)
+    found = read_rows(client, target, partition, list(wanted), list(batch.columns), IDS_A_QUERY)
+    missing = [row_id for row_id in wanted if row_id not in found]
+    different = [row_id for row_id, row in wanted.items() if found.get(row_id, row) != row]
+    return ComparedRows(end, partition, len(wanted), missing, different)

@@ -1,0 +1,321 @@
+"""Load a unit by bulk import, so that being killed anywhere costs only time.
+
+files staged → jobs asked for → jobs completed → files removed. Each step is noted before it and after it. A job is
+asked for once; where it can't be told whether its rows came (it failed, or the server doesn't know it) all rows of
+the unit are upserted instead, which is right in both cases.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.manifests import CollectionPlan, Loaded, from_json, to_json
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.progress import progress
+from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, last_checkpoint
+from airflow_provider_milvusdm.targets.milvus.load.staging import (
+    ImportFailedError,
+    ImportStore,
+    StagedPartition,
+    StagedUnit,
+    stage_unit,
+)
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit, marked_target
+from airflow_provider_milvusdm.targets.milvus.marker import Mark
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_generate_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.server.denied import is_denial
+from airflow_provider_milvusdm.targets.milvus.server.import_jobs import (
+    POLL_SECONDS,
+    STALLED_SECONDS,
+    ImportJob,
+    describe,
+    list_jobs,
+    read_job,
+    start_job,
+)
+from airflow_provider_milvusdm.targets.milvus.server.waiting import pause_after, stalled
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+NOTE = "bulk_import"
+STAGING, STAGED, DOUBT, DONE = "staging", "staged", "doubt", "done"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What the unit waits for: ``jobs``, or where there are none, room in the server's queue."""
+
+    jobs: tuple[int, ...] = ()
+    seconds: float = POLL_SECONDS
+    """Before it is asked again."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """How far the import of a unit got; worth something only for the same unit and incarnation of the target."""
+
+    unit: str
+    incarnation: str
+    folder: str
+    started: float
+    """Seconds since 1970."""
+    state: str = STAGING
+    staged: StagedUnit = field(default_factory=StagedUnit)
+    seconds: float = 0
+    """Taken in all, once it is done."""
+    found: str = ""
+    """What it waits for, as that was seen last."""
+    since: float = 0
+    """When it was seen so first, in seconds since 1970."""
+
+
+def uses_import(client: MilvusClient, load_method: str, store: ImportStore | None) -> bool:
+    """Whether units are loaded by bulk import; ConfigurationError where that was asked for and can't be."""
+    possible = store is not None and not is_lite(client)
+    if load_method == "bulk_import" and not possible:
+        raise ConfigurationError(
+            "bulk import is not possible with this target",
+            expected="a Milvus 2.x server, and import_url in the connection: where the server reads files from",
+            found="Milvus Lite" if is_lite(client) else "a connection without import_url",
+            cure="Set import_url, or load_method to insert.",
+        )
+    return possible and load_method != "insert"
+
+
+def check_import(client: MilvusClient, load_method: str, store: ImportStore | None, plan: CollectionPlan) -> None:
+    """Find out what stands against bulk imports while the target is untouched: ConfigurationError."""
+    if uses_import(client, load_method, store):
+        _checked(store).probe(_new_folder(store, plan.fingerprint))
+
+
+def load_unit_by(
+    load_method: str, client: MilvusClient, unit: LoadUnit, checkpoints: CheckpointStore, store: ImportStore | None
+) -> Loaded | Waiting:
+    """Load ``unit`` by ``load_method``, or go on with what an earlier attempt began, in the way it began it.
+
+    To be called again after what it says it is :class:`Waiting` for.
+    """
+    target, mark = marked_target(client, unit)
+    checkpoint = last_checkpoint(unit, mark, checkpoints)
+    noted = checkpoints.get(NOTE)
+    note = _last_note(checkpoint, noted, store)
+    if note is None:
+        if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, mark, checkpoint):
+            return load_unit(client, unit, checkpoints)
+        note = Note(checkpoint.unit, mark.incarnation, _new_folder(store, unit.migration), time.time())
+    return _Import(client, unit, target, checkpoints, _checked(store), note, noted).run()
+
+
+def _needs_requests(
+    client: MilvusClient, unit: LoadUnit, target: TargetCollection, mark: Mark, checkpoint: Checkpoint
+) -> bool:
+    """Whether an import might be wrong: make rows twice that are there, or give them other ids."""
+    if unit.upsert or not mark.is_loading or checkpoint.intended:
+        log.info("%s: not imported, for some of these rows may be in the target already", unit.label)
+        return True
+    if target.generate_ids and can_generate_ids(client):
+        log.info("%s: not imported, for the target makes ids too", unit.label)
+        return True
+    return False
+
+
+def _new_folder(store: ImportStore | None, migration: str) -> str:
+    return f"{_folder_prefix(_checked(store), migration)}{secrets.token_hex(8)}"
+
+
+def _folder_prefix(store: ImportStore, migration: str) -> str:
+    return f"{store.root}/milvusdm-{migration}-"
+
+
+def remove_leftovers(store: ImportStore, plan: CollectionPlan) -> None:
+    """Remove the files of imports of a collection that is done: tasks that were killed left them behind."""
+    for folder in store.files.glob(f"{glob.escape(_folder_prefix(store, plan.fingerprint))}*"):
+        store.remove(folder)
+
+
+def _checked(store: ImportStore | None) -> ImportStore:
+    if store is None:
+        raise ConfigurationError(
+            "a bulk import was begun, and the connection has no import_url any more",
+            cure="Set it again: its files are there.",
+        )
+    return store
+
+
+def _last_note(checkpoint: Checkpoint, noted: Any, store: ImportStore | None) -> Note | None:
+    """The note of an earlier attempt; what one for another target left behind is removed."""
+    if not noted:
+        return None
+    note = from_json(Note, noted)
+    if (note.unit, note.incarnation) == (checkpoint.unit, checkpoint.incarnation):
+        return note
+    if store:
+        store.remove(note.folder)
+    return None
+
+
+class _Import:
+    """The import of one unit."""
+
+    def __init__(
+        self,
+        client: MilvusClient,
+        unit: LoadUnit,
+        target: TargetCollection,
+        checkpoints: CheckpointStore,
+        store: ImportStore,
+        note: Note,
+        noted: Any,
+    ) -> None:
+        self.client, self.unit, self.target = client, unit, target
+        self.checkpoints, self.store, self.note = checkpoints, store, note
+        self.noted = noted
+
+    @property
+    def partitions(self) -> tuple[StagedPartition, ...]:
+        return self.note.staged.partitions
+
+    def run(self) -> Loaded | Waiting:
+        if self.note.state == STAGING:
+            self._stage()
+        if self.note.state == STAGED and (waiting := self._import()):
+            return waiting
+        if self.note.state == DOUBT:
+            return self._upsert()
+        self.store.remove(self.note.folder)
+        return Loaded(self.unit.collection.name, dict(self.note.staged.rows), self.note.seconds, self.unit.digest)
+
+    def _stage(self) -> None:
+        """Write the files, anew where an earlier attempt did not finish them: elsewhere, for it may be asleep."""
+        self.store.remove(self.note.folder)
+        self._note(folder=_new_folder(self.store, self.unit.migration))
+        self.store.probe(self.note.folder)
+        try:
+            staged = stage_unit(self.unit, self.target, self.store, self.note.folder, self._staged)
+            self._note(state=STAGED, staged=staged)
+        except Exception:
+            self.store.remove(self.note.folder)
+            raise
+
+    def _staged(self, done: int, rows: int) -> None:
+        text = "%s: %d of %d rows in files for the import"
+        progress.info(text, self.unit.label, done, self.unit.stored_rows, extra={"rows": rows})
+
+    def _import(self) -> Waiting | None:
+        """Ask for the jobs and see how they are; None once that is decided."""
+        for place, part in enumerate(self.partitions):
+            if not part.job and not self._ask(place, part):
+                return None if self.note.state == DOUBT else self._wait(())
+        jobs = [read_job(self.client, self.target.name, part.job) for part in self.partitions]
+        if running := [job for job in jobs if job and job.is_running]:
+            return self._wait(running)
+        self._decide(jobs)
+        return None
+
+    def _ask(self, place: int, part: StagedPartition) -> bool:
+        """Have a job for a partition; False where the server has no room now, or an earlier attempt left a doubt."""
+        if part.asked:
+            found = self._jobs_of(part)
+            job = found[0].number if found else None
+            if job is None:
+                self._doubt(f"no job is known for the files of partition {part.partition!r}")
+                return False
+        else:
+            job = self._start(place, part)
+            if job is None:
+                return False
+        log.info("%s: import job %d for partition %s", self.unit.label, job, part.partition)
+        self._note_part(place, replace(part, asked=True, job=job))
+        return True
+
+    def _start(self, place: int, part: StagedPartition) -> int | None:
+        """A new job; None where the server has no room for it now, or all is loaded without it.
+
+        The mark is looked at in the last moment: this attempt may have slept while it wrote the files.
+        """
+        from pymilvus import MilvusException
+
+        self._note_part(place, replace(part, asked=True))
+        if not marked_target(self.client, self.unit)[1].is_loading:
+            self._doubt("the collection is complete already")
+            return None
+        try:
+            job = start_job(self.client, self.target.name, part.partition, part.files)
+        except MilvusException as error:
+            if is_denial(error):
+                self._note_part(place, part)
+            raise
+        if job is None:
+            self._note_part(place, part)
+        return job
+
+    def _jobs_of(self, part: StagedPartition) -> list[ImportJob]:
+        return [job for job in list_jobs(self.client, self.target.name) if job.files == part.files]
+
+    def _decide(self, jobs: Sequence[ImportJob | None]) -> None:
+        """All jobs have ended: done, or doubt."""
+        for part, job in zip(self.partitions, jobs, strict=True):
+            if job is None:
+                self._doubt(f"the server does not know job {part.job} any more")
+            elif job.failed:
+                self._doubt(f"job {job.number} failed")
+                self.store.remove(self.note.folder)
+                raise ImportFailedError(
+                    f"import job {job.number} into collection {self.target.name!r}, partition {part.partition!r} "
+                    f"failed: {job.reason}"
+                )
+            elif len(self._jobs_of(part)) > 1:
+                self._doubt(f"the server took the request for job {job.number} more than once")
+        if self.note.state == STAGED:
+            self._note(state=DONE, seconds=time.time() - self.note.started)
+
+    def _doubt(self, reason: str) -> None:
+        log.warning("%s: %s: all rows of the unit will be upserted", self.unit.label, reason)
+        self._note(state=DOUBT)
+
+    def _upsert(self) -> Loaded | Waiting:
+        """Write all rows, once no job can bring them any more.
+
+        Without the files, a request for a job that may still be on its way can do no harm.
+        """
+        self.store.remove(self.note.folder)
+        own = {part.files for part in self.partitions}
+        jobs = list_jobs(self.client, self.target.name)
+        if running := [job for job in jobs if job.is_running and (not job.files or job.files in own)]:
+            return self._wait(running)
+        return load_unit(self.client, replace(self.unit, upsert=True), self.checkpoints)
+
+    def _wait(self, running: Sequence[ImportJob]) -> Waiting:
+        """For these jobs, or without any for room: asked ever more seldom, and StalledError where nothing moves."""
+        now, found = time.time(), describe(running) or "its queue full"
+        if found != self.note.found:
+            self._note(found=found, since=now)
+        waited = now - self.note.since
+        if waited > STALLED_SECONDS:
+            self._note(found="")
+            raise stalled(f"the import of {self.unit.label}", STALLED_SECONDS, found)
+        return Waiting(tuple(job.number for job in running), pause_after(waited, POLL_SECONDS))
+
+    def _note_part(self, place: int, part: StagedPartition) -> None:
+        partitions = (*self.partitions[:place], part, *self.partitions[place + 1 :])
+        self._note(staged=replace(self.note.staged, partitions=partitions))
+
+    def _note(self, **changes: object) -> None:
+        if self.checkpoints.get(NOTE) != self.noted:
+            raise ImportFailedError(
+                f"Another attempt of this task has gone on with the import of {self.unit.label}: this one gives up."
+            )
+        self.note = replace(self.note, **changes)  # type: ignore[arg-type]
+        self.noted = to_json(self.note)
+        self.checkpoints.set(NOTE, self.noted)

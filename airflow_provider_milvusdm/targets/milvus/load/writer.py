@@ -1,0 +1,164 @@
+"""Write the rows of a load unit, in batches, so that being killed anywhere costs only time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.manifests import Loaded
+from airflow_provider_milvusdm.model.collections import TargetCollection
+from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.progress import progress
+from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, Progress, last_checkpoint
+from airflow_provider_milvusdm.targets.milvus.fence import Fence
+from airflow_provider_milvusdm.targets.milvus.marker import Mark
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.in_flight import InFlight
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+BATCH_BYTES = 4 << 20
+"""All columns in one request: a server takes 64 MiB, but 2.3 is slower with 8, and with 2, than with this."""
+BATCH_ROWS = 65536
+"""Rows in one request: a server is slower with more, however short."""
+IN_FLIGHT = 2
+"""Requests that a server works on at the same time: more bring nothing, and each takes memory here."""
+ID_BYTES = 8
+STRIDE_BATCHES = 32
+"""Batches between two checkpoints."""
+
+
+def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> Loaded:
+    """Load ``unit`` into its target.
+
+    Rows that an earlier attempt certainly wrote are skipped, those that it may have written are upserted (or deleted
+    and inserted, where an upsert would change them), the others inserted.
+    """
+    started = time.monotonic()
+    target, mark = marked_target(client, unit)
+    last = last_checkpoint(unit, mark, store)
+    in_doubt = last.intended if mark.is_loading and not unit.upsert else unit.stored_rows
+    _refuse_doubt_without_ids(target, last, in_doubt)
+    rows = batch_rows(unit)
+    reached = Progress(store, last, in_doubt, STRIDE_BATCHES * rows)
+
+    def look() -> None:
+        marked_target(client, unit)
+        reached.refuse_other_attempt()
+
+    with closing(Writer(client, target, Fence(look).check)) as writer:
+        for end, partition, batch in read_slices(unit.source, unit.collection, unit.slices, rows, last.done):
+            upsert = reached.intend(end)
+            writer.write(partition, batch, upsert, partial(_done, unit, reached, end, partition, len(batch)))
+        writer.finish()
+    reached.finish()
+    return Loaded(unit.collection.name, reached.rows, time.monotonic() - started, unit.digest)
+
+
+def _done(unit: LoadUnit, reached: Progress, end: int, partition: str, rows: int) -> None:
+    reached.done(end, partition, rows)
+    progress.info("%s: %d of %d rows", unit.label, end, unit.stored_rows, extra={"rows": rows})
+
+
+def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Mark]:
+    """The unit's target, which must be marked for this migration."""
+    target = unit.target
+    existing = find_existing(client, target.name) if target else None
+    mark = existing.mark if existing else None
+    if target is None or mark is None or (mark.source, mark.incarnation) != (unit.migration, unit.incarnation):
+        raise TargetError(
+            f"collection {target.name if target else unit.collection.name!r} of the target is not the one that "
+            "was made for this load",
+            expected=f"a mark with source {unit.migration}, incarnation {unit.incarnation}",
+            found=_described(mark) if existing else "no such collection",
+            cure="It was dropped or made anew by something else, or another run goes on with it: clear "
+            "create_collection and what follows, or start a new run.",
+        )
+    return target, mark
+
+
+def _described(mark: Mark | None) -> str:
+    return f"a mark with source {mark.source}, incarnation {mark.incarnation}" if mark else "no mark"
+
+
+def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_doubt: int) -> None:
+    if target.auto_id and last.done < in_doubt:
+        raise TargetError(
+            f"an earlier attempt to load into collection {target.name!r} ended in doubt",
+            expected="ids that say which rows are there already",
+            found=f"ids made by the target (ids: auto), and up to {in_doubt - last.done} rows that may be there",
+            cure="No retry can be exact: load it anew with mode overwrite.",
+        )
+
+
+def batch_rows(unit: LoadUnit) -> int:
+    """Stored rows of one request."""
+    return min(max(BATCH_BYTES // _row_bytes(unit), 1), BATCH_ROWS)
+
+
+def _row_bytes(unit: LoadUnit) -> int:
+    """Bytes of a row, with the columns beside its id and vector."""
+    ids = 2 if unit.target and unit.target.own_keys else 1
+    keyed = unit.target and unit.target.partition_field
+    tag = max(len(piece.partition.encode()) for piece in unit.slices) if keyed else 0
+    return unit.collection.vector_bytes + ids * ID_BYTES + tag
+
+
+class Writer:
+    """Inserts and upserts batches, a few at the same time.
+
+    Milvus Lite keeps what isn't flushed by id alone: a row of one partition would displace another's with the
+    same id, so it's flushed before each partition. Before the first one, too: a load that was killed may have
+    left rows of another. It does one thing at a time, so it's sent one.
+    """
+
+    def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], float]) -> None:
+        from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
+
+        self.client, self.target = client, target
+        self.requests = WriteRequests(client, target, fence)
+        self.lite = is_lite(client)
+        self.in_flight = InFlight(1 if self.lite else IN_FLIGHT)
+        self.partition = ""
+
+    def write(self, partition: str, batch: VectorBatch, upsert: bool, then: Callable[[], None]) -> None:
+        """Start writing; ``then`` follows, in this thread, once all rows up to the batch's end are written."""
+        partition, batch = addressed(self.target, partition, batch)
+        if self.partition != partition:
+            self.finish()
+            self.partition = partition
+        self.in_flight.start(partial(self._send, partition, batch, upsert), then)
+
+    def finish(self) -> None:
+        """Wait until all is written, and flushed where that matters."""
+        self.in_flight.settle()
+        if self.lite:
+            self.client.flush(self.target.name)
+
+    def close(self) -> None:
+        """Wait until nothing is written any more, whatever becomes of it."""
+        self.in_flight.close()
+
+    def _send(self, partition: str, batch: VectorBatch, upsert: bool) -> None:
+        if not len(batch):
+            return
+        written = (self.requests.upsert if upsert else self.requests.insert)(partition, batch)
+        if written != len(batch):
+            raise RuntimeError(f"the target took {written} of {len(batch)} rows of a batch")
+
+
+def addressed(target: TargetCollection, partition: str, batch: VectorBatch) -> tuple[str, VectorBatch]:
+    """The partition to write to, and the batch: where the tag is a partition key, a column of it and no partition."""
+    if not target.partition_field:
+        return partition, batch
+    return "", replace(batch, columns={**batch.columns, target.partition_field: partition})

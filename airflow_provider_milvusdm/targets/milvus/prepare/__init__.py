@@ -1,0 +1,1 @@
+"""Make a target ready: decide, create, or refuse before anything is touched."""

@@ -1,0 +1,30 @@
+"""Collections that keep the ids of the source and make ids for rows that come without one later on.
+
+Milvus 2.6.3 and later take ids for a collection with auto_id if it has the property ``allow_insert_auto_id``; Milvus
+Lite takes them for any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_provider_milvusdm.model.collections import CollectionSpec
+
+PROPERTY = "allow_insert_auto_id"
+
+
+def generates_ids(auto_id: bool, properties: Mapping[str, str]) -> bool:
+    """Whether an existing collection makes ids and keeps those it's given."""
+    return auto_id and properties.get(PROPERTY, "").lower() == "true"
+
+
+def id_notes(collection: CollectionSpec, generates: bool) -> tuple[str, ...]:
+    """What the report has to say to an application that inserted without ids."""
+    if not collection.generated_ids:
+        return ()
+    if generates:
+        return ("the 1.x server made its ids, and so does the target for rows inserted without one (auto_id)",)
+    return (
+        "the 1.x server made its ids, and the target makes none in this collection: the application has to insert rows "
+        "with an id of their own",
+    )

@@ -1,0 +1,247 @@
+"""What is to be done to make a target ready: decided, or refused, before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.config.target_settings import CollectionSettings
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.manifests import CollectionPlan
+from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, CollectionSpec, TargetCollection
+from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
+from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Mark, is_of
+from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, check_alias, refuse_alias
+from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import id_notes
+from airflow_provider_milvusdm.targets.milvus.prepare.change_metric import check_unit_length
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing, check_fit, find_existing
+from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover, find_leftovers, refuse_others
+from airflow_provider_milvusdm.targets.milvus.prepare.partitions import refuse_too_many
+from airflow_provider_milvusdm.targets.milvus.prepare.schema import NewCollection
+from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun, refuse_other_run
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_generate_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.server.index import index_for
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a target is to be made ready, whatever is in it."""
+
+    mode: str = "skip"
+    """``skip``, ``append``, ``overwrite``, ``sync`` or ``abandon``."""
+    create_index: bool = True
+    in_place: bool = False
+    """``overwrite`` drops the old collection before the new one is loaded."""
+    runs: Runs = field(default_factory=SingleRun)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A collection that a target is to be made ready for, and what is there already."""
+
+    client: MilvusClient
+    plan: CollectionPlan
+    collection: CollectionSpec
+    target: TargetCollection
+    settings: CollectionSettings
+    index: IndexSpec
+    options: Options
+    existing: Existing | None
+    leftovers: Sequence[Leftover]
+    """Under names of their own, of runs that have ended."""
+
+    @property
+    def keyed(self) -> bool:
+        """Tags go to a partition key."""
+        return bool(self.target.partition_field)
+
+    @property
+    def wanted(self) -> Sequence[str]:
+        """The target's partitions, or partition keys, that rows go to."""
+        return [self.plan.partition_names[partition.tag] for partition in self.plan.partitions]
+
+    @property
+    def new(self) -> NewCollection:
+        """The collection that would be made under the target's name."""
+        index = self.index if self.options.create_index else None
+        return NewCollection(self.client, self.target, self.collection, self.settings, index)
+
+    @property
+    def resumable(self) -> Leftover | None:
+        """What an earlier run of the same source left half loaded; rows without ids can't be gone on with."""
+        if self.options.mode == "overwrite" or self.target.auto_id:
+            return None
+        wanted = self.plan.fingerprint, self.new.digest
+        marked = (one for one in self.leftovers if one.mark and (one.mark.source, one.mark.settings) == wanted)
+        return next(marked, None)
+
+
+def study(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, options: Options) -> Case:
+    """Look at the target; TargetError where it can't hold the collection, or another run is at work on it."""
+    if plan.collection is None:
+        raise TargetError(plan.error)
+    _refuse_binary_in_lite(client, plan.collection)
+    refuse_alias(client, plan.target.name)
+    check_alias(client, plan, settings, create_index=options.create_index)
+    target = replace(plan.target, generate_ids=plan.target.generate_ids and can_generate_ids(client))
+    index = index_for(client, plan.collection, settings)
+    leftovers, existing = find_leftovers(client, plan), find_existing(client, target.name)
+    refuse_others(options.runs, target.name, leftovers)
+    if existing and existing.mark and existing.mark.state != COMPLETE:
+        refuse_other_run(options.runs, existing.mark.run, target.name)
+    return Case(client, plan, plan.collection, target, settings, index, options, existing, leftovers)
+
+
+def decide(case: Case) -> str:
+    """What is to be done: ``created``, ``skipped``, ``added``, ``appended``, ``overwritten``, ``replaced`` (parts of
+    it), ``synced``, ``resumed``, ``kept`` or ``abandoned``. TargetError where nothing can be."""
+    action = _decide(case, case.options.mode)
+    if action not in ("skipped", "abandoned") and not case.keyed:
+        stay = case.existing.partitions if case.existing and action != "overwritten" else {DEFAULT_PARTITION}
+        refuse_too_many(case.client, case.target.name, stay.union(case.wanted), case.settings)
+    return action
+
+
+def notes(case: Case, action: str) -> tuple[str, ...]:
+    """What the report has to say of the target."""
+    stays = case.existing if action != "overwritten" else None
+    return id_notes(case.collection, stays.generates_ids if stays else case.target.generate_ids)
+
+
+def _decide(case: Case, mode: str) -> str:
+    if case.index.metric != case.collection.metric and not case.collection.metric.is_binary:
+        check_unit_length(case.plan, case.index.metric)
+    existing = case.existing
+    if mode == "abandon":
+        return "abandoned"
+    if existing is None:
+        return "resumed" if case.resumable else "created"
+    if case.plan.alias:
+        return _decide_behind_alias(case, existing, mode)
+    if mode != "skip":
+        _refuse_name_made_up(case, existing)
+    if mode == "sync":
+        _check_syncable(case, existing)
+        return "synced"
+    if mode == "overwrite" and case.plan.whole:
+        return "kept" if _holds(case, existing) and _is_own(case, existing) else "overwritten"
+    if existing.mark and existing.mark.is_loading:
+        _refuse_other_source(case, existing.mark)
+        if mode != "overwrite":
+            return _resumed(case, existing)
+    if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
+        return "skipped"
+    _check_schema(case, existing)
+    if mode == "append" and _holds(case, existing):
+        return "kept"
+    if mode == "overwrite" and not case.keyed:
+        _refuse_emptying_in_lite(case)
+    return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
+
+
+def _holds(case: Case, existing: Existing) -> bool:
+    """Whether these very rows were the last to be loaded."""
+    return existing.mark is not None and existing.mark.source == case.plan.fingerprint
+
+
+def _is_own(case: Case, existing: Existing) -> bool:
+    """Whether this very run has made it: a step of it that is cleared alone makes nothing anew."""
+    own = case.options.runs.own
+    return existing.mark is not None and existing.mark.run == own and bool(own.run_id)
+
+
+def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
+    """The collection's name tells its source: what it holds needn't be loaded again, and readers may be at it."""
+    if existing.mark is None or existing.mark.source != case.plan.fingerprint:
+        raise TargetError(
+            f"collection {case.target.name!r} of the target is not one that this migration made",
+            expected=f"a mark with source {case.plan.fingerprint}",
+            found=f"a mark with source {existing.mark.source}" if existing.mark else "no mark",
+            cure="Drop it, or rename.",
+        )
+    _check_schema(case, existing)
+    if mode == "overwrite" and aliased(case.client, case.plan.alias) != case.target.name:
+        return "overwritten"
+    return "kept"
+
+
+def _resumed(case: Case, existing: Existing) -> str:
+    _check_schema(case, existing)
+    if case.target.auto_id:
+        raise TargetError(
+            f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
+            expected="ids that say which rows are there already",
+            found="none, so that no retry can be exact",
+            cure="Load it anew: mode overwrite, or drop it.",
+        )
+    return "resumed"
+
+
+def _check_syncable(case: Case, existing: Existing) -> None:
+    _check_schema(case, existing)
+    if existing.mark and existing.mark.is_loading and not _covers(case, existing, existing.mark):
+        _refuse_other_source(case, existing.mark)
+    if case.target.auto_id or case.target.own_keys:
+        raise TargetError(
+            f"collection {case.target.name!r} can't be synced",
+            expected="the ids of the source as primary keys",
+            found="keys made by the target" if case.target.auto_id else "keys made of places (duplicate_ids: remap)",
+            cure="Use mode overwrite.",
+        )
+
+
+def _covers(case: Case, existing: Existing, mark: Mark) -> bool:
+    """Whether all that is half loaded is asked for: what is not would be taken for finished."""
+    every = case.plan.whole and not case.keyed and existing.partitions.issubset(case.wanted)
+    return every or is_of(case.wanted, mark)
+
+
+def _refuse_name_made_up(case: Case, existing: Existing) -> None:
+    """A name that had to be changed may be that of something else: a collection ``my_coll`` is not ``my-coll``'s."""
+    if case.plan.named or (existing.mark and existing.mark.collection == case.plan.name):
+        return
+    raise TargetError(
+        f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which is there",
+        expected=f"a collection that was made of {case.plan.name!r}, or none",
+        found="one that nothing shows to be its own",
+        cure=f'If it is, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Else rename to another name.',
+    )
+
+
+def _check_schema(case: Case, existing: Existing) -> None:
+    check_fit(case.client, existing, case.target, case.collection, case.index.metric)
+
+
+def _refuse_other_source(case: Case, mark: Mark) -> None:
+    if mark.source == case.plan.fingerprint:
+        return
+    raise TargetError(
+        f"collection {case.target.name!r} of the target is half loaded, from another source or selection",
+        expected="a finished collection, or one left by an interrupted run of the same migration",
+        found=f"its mark names source {mark.source}, this run's is {case.plan.fingerprint}",
+        cure="Finish that migration with the same source_collection; or undo what it added, with a copy of that "
+        "source: milvusdm abandon; or load anew: mode overwrite with the whole collection.",
+    )
+
+
+def _refuse_emptying_in_lite(case: Case) -> None:
+    if DEFAULT_PARTITION in case.wanted and is_lite(case.client):
+        raise TargetError(
+            f"partition {DEFAULT_PARTITION} of collection {case.target.name!r} can't be emptied alone",
+            found="Milvus Lite, whose delete takes no notice of partitions",
+            cure="Overwrite the whole collection, or use a Milvus 2.x server.",
+        )
+
+
+def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
+    if collection.metric.is_binary and is_lite(client):
+        raise TargetError(
+            f"collection {collection.name!r} holds binary vectors ({collection.metric})",
+            expected="a Milvus 2.x server",
+            found=f"Milvus Lite ({client.get_server_version()}), which has no BINARY_VECTOR",
+            cure="Set dest_host and dest_port, or milvus_conn_id, to a Milvus 2.x server.",
+        )

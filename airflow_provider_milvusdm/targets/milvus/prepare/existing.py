@@ -1,0 +1,119 @@
+"""A collection that the target has already: what it is, and whether rows fit into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
+from airflow_provider_milvusdm.targets.milvus.marker import Mark, read_mark
+from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import generates_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.schema import TAG_BYTES, vector_type
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A collection that the target has already."""
+
+    partitions: frozenset[str]
+    fields: tuple[Mapping[str, Any], ...]
+    auto_id: bool
+    generates_ids: bool
+    """It makes ids for rows without, and keeps those of the others."""
+    mark: Mark | None
+    number: int
+    """By which the target knows it, whatever it is called."""
+
+
+def find_existing(client: MilvusClient, name: str) -> Existing | None:
+    if not client.has_collection(name):
+        return None
+    description = client.describe_collection(name)
+    auto_id, properties = bool(description["auto_id"]), description.get("properties", {})
+    return Existing(
+        partitions=frozenset(client.list_partitions(name)),
+        fields=tuple(description["fields"]),
+        auto_id=auto_id,
+        generates_ids=generates_ids(auto_id, properties),
+        mark=read_mark(name, properties),
+        number=int(description["collection_id"]),
+    )
+
+
+def refuse_another(client: MilvusClient, name: str, existing: Existing) -> None:
+    """Refuse to go on with a collection that was made anew, or marked by another run, since it was looked at."""
+    found = find_existing(client, name)
+    marks = [one.mark.incarnation if one.mark else "" for one in (existing, found) if one]
+    if found is None or found.number != existing.number or len(set(marks)) > 1:
+        raise TargetError(
+            f"collection {name!r} of the target is not as it was when this step began",
+            expected="the same collection, and no other run at work on it",
+            found="one that another run has marked or made since" if found else "no such collection",
+            cure="Start a new run.",
+        )
+
+
+def check_fit(
+    client: MilvusClient, existing: Existing, target: TargetCollection, collection: CollectionSpec, metric: Metric
+) -> None:
+    """Refuse a collection that these rows don't fit into."""
+    wanted = vector_type(collection)
+    found = _differences(existing, target, wanted, collection.dimension)
+    found += _metric_difference(client, target, metric)
+    if found:
+        raise TargetError(
+            f"collection {target.name!r} of the target does not fit",
+            expected=f"{target.id_field} INT64 primary key, {target.vector_field} "
+            f"{wanted.name} of dimension {collection.dimension}, and nothing else required",
+            found="; ".join(found),
+            cure="Use mode overwrite, or rename to load into a collection of its own.",
+        )
+
+
+def _metric_difference(client: MilvusClient, target: TargetCollection, wanted: Metric) -> list[str]:
+    for name in client.list_indexes(target.name, field_name=target.vector_field):
+        found = client.describe_index(target.name, name).get("metric_type", wanted)
+        if found != wanted:
+            return [f"its index compares by {found}, the source by {wanted}"]
+    return []
+
+
+def _differences(existing: Existing, target: TargetCollection, vector_type: Any, dimension: int) -> list[str]:
+    """In what an existing collection differs from what is needed."""
+    from pymilvus import DataType
+
+    fields = {found["name"]: found for found in existing.fields}
+    key, vector = fields.pop(target.id_field, {}), fields.pop(target.vector_field, {})
+    found = []
+    if not key.get("is_primary") or key.get("type") != DataType.INT64:
+        found.append(f"{target.id_field} is not an INT64 primary key")
+    if existing.auto_id != target.auto_id and not existing.generates_ids:
+        found.append(f"its ids are {'' if existing.auto_id else 'not '}made by the target (auto_id)")
+    if vector.get("type") != vector_type:
+        found.append(f"{target.vector_field} is not a {vector_type.name}")
+    elif vector.get("params", {}).get("dim") != dimension:
+        found.append(f"{target.vector_field} has dimension {vector['params'].get('dim')}")
+    if target.own_keys and fields.pop(SOURCE_ID, {}).get("type") != DataType.INT64:
+        found.append(f"{SOURCE_ID} is not an INT64 field")
+    if target.partition_field:
+        found += _key_differences(target.partition_field, fields.pop(target.partition_field, {}))
+    required = [name for name, other in fields.items() if not (other.get("nullable") or other.get("default_value"))]
+    if required:
+        found.append(f"fields {', '.join(required)} want values")
+    return found
+
+
+def _key_differences(name: str, field: Mapping[str, Any]) -> list[str]:
+    """In what a field differs from a partition key that holds any tag."""
+    from pymilvus import DataType
+
+    if field.get("type") != DataType.VARCHAR or not field.get("is_partition_key"):
+        return [f"{name} is not a VARCHAR partition key"]
+    if field["params"]["max_length"] < TAG_BYTES:
+        return [f"{name} holds {field['params']['max_length']} bytes, not {TAG_BYTES}"]
+    return []

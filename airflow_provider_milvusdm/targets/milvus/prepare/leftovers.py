@@ -1,0 +1,97 @@
+"""What runs that ended halfway left in the target under names of their own: found, finished, undone, dropped.
+
+A collection is published in steps, each of which leaves a state that is recognised here:
+
+    loading    target: the former one or none   own name: rows come in
+    verified   target: the former one or none   own name: all rows
+               target: none                     own name: all rows   former name: what target was
+    verified   target: all rows                 former name: what target was
+    complete   target: all rows
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.targets.milvus.marker import Mark, read_mark, remove_property, unreadable
+from airflow_provider_milvusdm.targets.milvus.prepare.own_name import is_alike, may_belong
+from airflow_provider_milvusdm.targets.milvus.runs import Run, Runs, refuse_other_run
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+    from airflow_provider_milvusdm.manifests import CollectionPlan
+
+FORMER = "milvusdm.former"
+"""Property of a collection that another takes the place of: what its name was, and who took it away."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A collection under a name of its own.
+
+    ``mark``: of one that is, or was, being loaded; of what it was to take the place of, ``former`` is the name.
+    """
+
+    name: str
+    mark: Mark | None = None
+    former: str = ""
+    run: Run = field(default_factory=Run)
+
+
+def find_leftovers(client: MilvusClient, plan: CollectionPlan) -> list[Leftover]:
+    """What is left of runs that were to make the plan's target."""
+    names = [name for name in client.list_collections() if may_belong(name, plan.target.name, aliased=bool(plan.alias))]
+    found = (_read(client, name) for name in names)
+    return [one for one in found if one and _belongs(one, plan)]
+
+
+def _belongs(leftover: Leftover, plan: CollectionPlan) -> bool:
+    if leftover.mark is None or not plan.alias:
+        return (leftover.mark.target if leftover.mark else leftover.former) == plan.target.name
+    return leftover.mark.collection == plan.name and is_alike(leftover.mark.target, plan.target.name)
+
+
+def _read(client: MilvusClient, name: str) -> Leftover | None:
+    """None where it is neither: it was renamed meanwhile, or somebody else made it."""
+    if not client.has_collection(name):
+        return None
+    properties = client.describe_collection(name).get("properties", {})
+    if properties.get(FORMER):
+        try:
+            former = json.loads(properties[FORMER])
+            return Leftover(name, former=former["target"], run=Run(**former["run"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise unreadable(name, FORMER, properties[FORMER]) from error
+    mark = read_mark(name, properties)
+    return Leftover(name, mark=mark, run=mark.run) if mark else None
+
+
+def note_former(client: MilvusClient, name: str, run: Run) -> None:
+    """Note on a collection that its name will be taken away."""
+    former = {"target": name, "run": asdict(run)}
+    client.alter_collection_properties(name, {FORMER: json.dumps(former, separators=(",", ":"))})
+
+
+def refuse_others(runs: Runs, target: str, leftovers: Sequence[Leftover]) -> None:
+    """Refuse while another run may be at work on one of them."""
+    for leftover in leftovers:
+        refuse_other_run(runs, leftover.run, target)
+
+
+def give_back(client: MilvusClient, target: str, leftovers: Sequence[Leftover]) -> None:
+    """Give a collection its name back that a run took away and then put nothing in its place."""
+    former = [leftover.name for leftover in leftovers if leftover.former]
+    if len(former) > 1 or client.has_collection(target):
+        raise TargetError(
+            f"collection {target!r} of the target is there, and what had this name before a run took it, too",
+            expected="one of them",
+            found=", ".join(former),
+            cure="Look which of them holds what you want, and drop or rename the others.",
+        )
+    client.rename_collection(former[0], target)
+    remove_property(client, target, FORMER)

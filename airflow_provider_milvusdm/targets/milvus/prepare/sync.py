@@ -1,0 +1,236 @@
+"""Sync: make an existing collection equal to the source, and write only what differs."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, Slice
+from airflow_provider_milvusdm.model.mask import to_text
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.reader import read_keys
+from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
+from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_mark
+from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
+from airflow_provider_milvusdm.targets.milvus.seen import Seen
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded
+from airflow_provider_milvusdm.targets.milvus.server.queries import (
+    IDS_A_QUERY,
+    count_rows,
+    delete_ids,
+    existing_ids,
+    ids_outside,
+)
+
+MAX_DELETIONS = 0.1
+
+
+class Changes:
+    """What has to change in an existing collection; finding it touches nothing.
+
+    Rows that differ under the same id are loaded, too. So what is there is read and compared, but for what the target
+    is known to hold: of that only the ids are, unless ``mend``. ``max_deletions``: the share of the rows in the
+    partitions asked for that may be deleted.
+    """
+
+    def __init__(self, case: Case, *, mend: bool, max_deletions: float) -> None:
+        self.client, self.plan, self.mend, self.max_deletions = case.client, case.plan, mend, max_deletions
+        self.seen = Seen(case.plan, case.existing.mark if case.existing else None)
+        self.keyed = case.keyed
+        partitions = case.existing.partitions if case.existing else frozenset()
+        self.existing = frozenset(case.wanted) if self.keyed else partitions
+        """The partitions, or partition keys, that may hold rows already."""
+        self.rows: dict[str, int] = {}
+        """Rows that are there already, by target partition."""
+        self.surplus: dict[str, Ids] = {}
+        """Ids that the source doesn't have, by target partition."""
+        self.kept: dict[str, int] = {}
+        """Rows that are there already and the same, by target partition."""
+        self.mended = self.known = 0
+        self._doubled: list[str] = []
+        self._slices: dict[int, list[Slice]] = defaultdict(list)
+
+    def foresee(self) -> tuple[str, ...]:
+        """What there is to say of the changes before any is made, as far as the target can be asked as it is."""
+        target = self.plan.target
+        if is_lite(self.client):
+            self.client.load_collection(target.name)  # in this process alone
+        elif not is_loaded(self.client, target):
+            return (
+                f"collection {target.name!r} is not loaded, so what would change was not looked at; a run refuses to "
+                f"delete more of its rows than max_deletions: {self.max_deletions:g}",
+            )
+        self.find()
+        return tuple(self._notes())
+
+    def find(self) -> None:
+        """Raises TargetError where more would be deleted than may be."""
+        pieces: dict[str, list[tuple[int, Slice]]] = defaultdict(list)
+        for number, unit in enumerate(self.plan.units):
+            for piece in unit.slices:
+                pieces[piece.partition].append((number, piece))
+        for tag, name in self.plan.partition_names.items():
+            if name in self.existing:
+                self._find_in(name, pieces[tag])
+            else:
+                self._add_whole(pieces[tag])
+        self._refuse_many_deletions()
+        if self.keyed or is_lite(self.client):
+            self._refuse_deleting_elsewhere()
+        if self.keyed:
+            self._refuse_displacing()
+
+    def delete_surplus(self, incarnation: str) -> None:
+        """Delete what was found to be surplus, as long as the target carries this run's mark."""
+        for name, ids in self.surplus.items():
+            for start in range(0, len(ids), IDS_A_QUERY):
+                refuse_other_mark(self.client, self.plan.target.name, incarnation)
+                delete_ids(self.client, self.plan.target, name, ids[start : start + IDS_A_QUERY].tolist())
+
+    def created(self) -> CreatedCollection:
+        units = tuple(
+            replace(self.plan.units[number], slices=tuple(slices))
+            for number, slices in sorted(self._slices.items())
+            if slices
+        )
+        return CreatedCollection(
+            self.plan.name,
+            "synced",
+            before=dict.fromkeys(self.plan.partition_names.values(), 0),
+            upsert=True,
+            units=units,
+            kept=self.kept,
+            notes=tuple(self._notes()),
+        )
+
+    def _add_whole(self, pieces: Sequence[tuple[int, Slice]]) -> None:
+        for number, piece in pieces:
+            self._slices[number].append(piece)
+
+    def _find_in(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> None:
+        there = TargetIds.read(self.client, self.plan.target, name)
+        doubled = self._is_doubled(name, there)
+        known = [not (self.mend or doubled) and self.seen.holds(piece.segment) for _, piece in pieces]
+        compared = [piece for piece, by_id in zip(pieces, known, strict=True) if not by_id]
+        different = there.ids if doubled else self._different(name, compared)
+        self.kept[name] = 0
+        for (number, piece), by_id in zip(pieces, known, strict=True):
+            changed, same = _without(self.plan.units[number], piece, there, different)
+            self.kept[name] += same
+            self.known += by_id * same
+            self._slices[number] += changed
+        self.surplus[name], self.rows[name] = there.surplus, len(there.ids)
+        self.mended += len(there.ids) - len(there.surplus) - self.kept[name]
+
+    def _is_doubled(self, name: str, there: TargetIds) -> bool:
+        """Whether ids stand on several rows: a server serves one of each then, and hides others; so all are written."""
+        rows = count_rows(self.client, self.plan.target, name)
+        if rows != len(there.ids):
+            self._doubled.append(f"{name!r} ({rows} rows, {len(there.ids)} ids)")
+        return rows != len(there.ids)
+
+    def _different(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> Ids:
+        """Ids of the rows that the target holds with other bytes."""
+        units = [replace(self.plan.units[number], slices=(replace(piece, partition=name),)) for number, piece in pieces]
+        found = [row_id for some in compare_rows(self.client, self.plan.target, units) for row_id in some.different]
+        return np.array(found, np.int64)
+
+    def _refuse_many_deletions(self) -> None:
+        """A row may go from the tiniest collection, but the last one only where all may."""
+        deleted, rows = self._deleted, sum(self.rows.values())
+        most = rows if self.max_deletions == 1 else min(math.ceil(self.max_deletions * rows), rows - 1)
+        if deleted <= max(most, 0):
+            return
+        found = [f"{name!r}: {len(ids)} of {self.rows[name]}" for name, ids in self.surplus.items() if len(ids)]
+        raise TargetError(
+            f"sync would delete {deleted} of the {rows} rows of collection {self.plan.target.name!r} that are in the "
+            "partitions asked for",
+            expected=f"at most {most} (max_deletions: {self.max_deletions:g})",
+            found=", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else ""),
+            cure="A source that lacks so many rows is often a bad copy: last week's, or a catalog without its "
+            "meta.sqlite-wal. Where these rows are to go, raise max_deletions: a share, up to 1. Nothing was changed.",
+        )
+
+    def _refuse_deleting_elsewhere(self) -> None:
+        """By id alone a row can't be deleted where another partition, or partition key, is to keep one of the same."""
+        for name, ids in self.surplus.items():
+            if not len(ids):
+                continue
+            lost = sorted(self._elsewhere(name, ids.tolist()))
+            if lost:
+                raise TargetError(
+                    f"{len(lost)} rows that partition {name!r} of collection {self.plan.target.name!r} has to lose "
+                    "stand in another, too",
+                    expected="ids of one partition alone",
+                    found=f"ids {', '.join(map(str, lost[:20]))}, and a target that deletes an id from all partitions",
+                    cure="Use mode overwrite, or a Milvus 2.x server and partitions: keep.",
+                )
+
+    def _refuse_displacing(self) -> None:
+        """To write a row is to delete its id, under keys that the source doesn't have, too."""
+        written = [(self.plan.units[number], piece) for number, some in self._slices.items() for piece in some]
+        for unit, piece in written:
+            for _, keys in read_keys(unit.source, unit.collection, piece):
+                if lost := ids_outside(self.client, self.plan.target, self.existing, keys.tolist()):
+                    raise self._displacing(piece.partition, lost)
+
+    def _displacing(self, key: str, lost: Sequence[int]) -> TargetError:
+        return TargetError(
+            f"{len(lost)} rows to write have ids that collection {self.plan.target.name!r} holds under partition keys "
+            "that are not synced",
+            where=f"partition {key!r}",
+            expected="ids of the synced keys alone: a row that is written displaces another of its id",
+            found=f"ids {', '.join(map(str, sorted(lost)[:20]))}",
+            cure="Sync all partitions, delete these rows from the target, or use mode overwrite.",
+        )
+
+    def _elsewhere(self, name: str, ids: Sequence[int]) -> set[int]:
+        """Those of the ids that stand in other partitions, and are to stay there."""
+        gone = {other: set(some.tolist()) for other, some in self.surplus.items() if other != name}
+        if self.keyed:
+            return set(ids_outside(self.client, self.plan.target, [name], ids)).difference(*gone.values())
+        found = {other: existing_ids(self.client, self.plan.target, other, ids) for other in self.existing - {name}}
+        return {row_id for other, some in found.items() for row_id in some if row_id not in gone.get(other, ())}
+
+    @property
+    def _deleted(self) -> int:
+        return sum(len(ids) for ids in self.surplus.values())
+
+    def _notes(self) -> Iterator[str]:
+        if self._doubled:
+            yield f"ids stood on several rows, so all were loaded again: {', '.join(self._doubled)}"
+        if self.known:
+            yield (
+                f"{self.known} rows were compared by id alone, for an earlier run loaded or compared their vectors; "
+                "verify: full compares all"
+            )
+        written = sum(partition.rows for partition in self.plan.partitions) - sum(self.kept.values())
+        yield f"{written - self.mended} rows to insert, {self._deleted} deleted, {self.mended} to mend"
+        others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})
+        if self.plan.whole and others:
+            yield f"partitions that the source does not have were left as they are: {', '.join(others)}"
+
+
+def _without(unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids) -> tuple[list[Slice], int]:
+    """What is left of a slice without the rows that the target holds just so (nothing, maybe), and how many those are.
+
+    It is cut to the first and last row left, for the reader to pass over the others.
+    """
+    left_out, same = np.ones(piece.stored_rows, np.bool_), 0
+    for offsets, keys in read_keys(unit.source, unit.collection, piece):
+        held = there.cross_off(keys) & ~np.isin(keys, different)
+        left_out[offsets] = held
+        same += int(np.count_nonzero(held))
+    wanted = np.flatnonzero(~left_out)
+    if not len(wanted):
+        return [], same
+    first, stop = int(wanted[0]), int(wanted[-1]) + 1
+    part = piece.part(piece.start + first, piece.start + stop)
+    return [replace(part, left_out=to_text(left_out[first:stop]))], same

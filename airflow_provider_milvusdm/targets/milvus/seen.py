@@ -1,0 +1,30 @@
+"""What of its source a target is known to hold bit for bit, by its mark: what a sync need not compare again."""
+
+from __future__ import annotations
+
+from airflow_provider_milvusdm.manifests import CollectionPlan
+from airflow_provider_milvusdm.model.collections import SourcePosition
+from airflow_provider_milvusdm.sources.milvus1x.position import is_seen
+from airflow_provider_milvusdm.targets.milvus.marker import Mark
+
+
+def seen_by(plan: CollectionPlan) -> str:
+    """What a target that holds all rows of the plan has seen: a position, or of a source without any the very rows."""
+    return str(plan.position) if plan.position else plan.fingerprint
+
+
+class Seen:
+    """What a target has seen of a plan's source: something only if its last load is complete, and was of that source.
+
+    Nothing where the source went back (an older copy), nor where it has other rows at the same position.
+    """
+
+    def __init__(self, plan: CollectionPlan, mark: Mark | None) -> None:
+        last = mark if mark and not mark.is_loading else None
+        self.everything = last is not None and (last.seen, last.source) == (seen_by(plan), plan.fingerprint)
+        found, now = SourcePosition.parse(last.seen) if last else None, plan.position
+        self.position = found if found and now and now != found and now.follows(found) else None
+
+    def holds(self, segment: str) -> bool:
+        """Whether the rows of a segment, as far as their ids are there, are there as they are."""
+        return self.everything or (self.position is not None and is_seen(segment, self.position))

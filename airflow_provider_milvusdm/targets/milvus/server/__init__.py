@@ -1,0 +1,1 @@
+"""What is asked of a Milvus 2.x and sent to it."""

@@ -1,0 +1,177 @@
+"""Index and memory: what a Milvus 2.x collection needs before it can be searched, or only counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.config.target_settings import CollectionSettings
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
+from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+POLL_SECONDS = 0.1
+LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
+
+
+def index_for(
+    client: MilvusClient, collection: CollectionSpec, settings: CollectionSettings | None = None
+) -> IndexSpec:
+    """The index that this target gets for this collection: the user's, else the source's or the nearest."""
+    supported = LITE_INDEXES if is_lite(client) else None
+    index = target_index(collection, supported)
+    if settings is None:
+        return index
+    if supported is not None and settings.index_type not in (None, *supported):
+        raise ConfigurationError(
+            f"Milvus Lite has no index {settings.index_type}",
+            expected=", ".join(sorted(supported)),
+            found=f"target: index_type {settings.index_type}",
+            cure="Take one of these, or a Milvus 2.x server.",
+        )
+    if settings.index_type or settings.index_params is not None:
+        index = replace(index, index_type=settings.index_type or index.index_type, params=settings.index_params or {})
+    return replace(index, metric=_metric(collection, settings) or index.metric)
+
+
+def _metric(collection: CollectionSpec, settings: CollectionSettings) -> Metric | None:
+    """The metric that the user wants instead of the source's."""
+    wanted = settings.metric_type
+    if wanted and wanted != collection.metric and (wanted.is_binary or collection.metric.is_binary):
+        raise ConfigurationError(
+            f"collection {collection.name!r} can't be compared by {wanted}",
+            expected=f"{collection.metric}, or for float vectors of unit length L2, IP or COSINE",
+            found=f"target: metric_type {wanted}",
+            cure="Leave out metric_type in target.",
+        )
+    return wanted
+
+
+def has_index(client: MilvusClient, target: TargetCollection) -> bool:
+    return bool(client.list_indexes(target.name, field_name=target.vector_field))
+
+
+def is_loaded(client: MilvusClient, target: TargetCollection, partition: str = "") -> bool:
+    """Whether the collection is in memory, or that partition of it."""
+    from pymilvus.client.types import LoadState
+
+    return bool(client.get_load_state(target.name, partition_name=partition)["state"] == LoadState.Loaded)
+
+
+def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpec) -> None:
+    params = client.prepare_index_params()
+    params.add_index(
+        target.vector_field,
+        index_type=index.index_type,
+        metric_type=index.metric.value,
+        params=dict(index.params),
+    )
+    if target.own_keys:
+        params.add_index(SOURCE_ID, index_type="INVERTED" if is_lite(client) else "")  # a server chooses
+    began = client._get_connection().alloc_timestamp(context=client._generate_call_context())
+    client.create_index(target.name, params, sync=False)
+    for index_name in [name for one in params for name in client.list_indexes(target.name, one.field_name)]:
+        _wait_for_index(client, target, index_name, began)
+
+
+def _wait_for_index(client: MilvusClient, target: TargetCollection, name: str, began: int) -> None:
+    """Return once the index is built of the rows that were there when it ``began``, a timestamp of the target."""
+    from pymilvus import MilvusException
+
+    def left() -> str:
+        found = client.describe_index(target.name, name, timestamp=began)
+        if found["state"] == "Failed":
+            handler, context = client._get_connection(), client._generate_call_context()
+            raise MilvusException(message=handler.get_index_state(target.name, name, context=context)[1])
+        return "" if found["state"] == "Finished" else f"{found['state']}, {found['indexed_rows']} rows indexed"
+
+    wait_until_done(left, f"index {name!r} of collection {target.name!r}", shortest=POLL_SECONDS)
+
+
+def drop_indexes(client: MilvusClient, target: TargetCollection, names: Iterable[str]) -> None:
+    for name in names:
+        client.drop_index(target.name, name)
+
+
+def refresh(client: MilvusClient, target: TargetCollection) -> None:
+    """Have a server that has the collection in memory take in what bulk imports brought."""
+    if not is_lite(client) and is_loaded(client, target):
+        client.refresh_load(target.name, _async=True)
+        _wait_until_loaded(client, target, is_refresh=True)
+
+
+def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, replicas: int = 1) -> None:
+    """Build the index (where there is none) and load the collection."""
+    if not has_index(client, target):
+        create_index(client, target, index)
+    load_collection(client, target, **({"replica_number": replicas} if replicas > 1 else {}))
+
+
+def load_collection(client: MilvusClient, target: TargetCollection, **options: int) -> None:
+    """Have the collection in memory."""
+    client.load_collection(target.name, _async=True, **options)
+    _wait_until_loaded(client, target)
+
+
+def _wait_until_loaded(client: MilvusClient, target: TargetCollection, **options: bool) -> None:
+    handler, context = client._get_connection(), client._generate_call_context()
+
+    def left() -> str:
+        percent = handler.get_loading_progress(target.name, context=context, **options)
+        return "" if percent >= 100 else f"{percent} % loaded"
+
+    wait_until_done(left, f"loading collection {target.name!r}", shortest=POLL_SECONDS)
+
+
+@contextmanager
+def searchable(
+    client: MilvusClient,
+    target: TargetCollection,
+    index: IndexSpec,
+    settings: CollectionSettings,
+    *,
+    keep: bool,
+) -> Iterator[None]:
+    """Have the collection indexed and loaded, for good (``keep``) or only inside the block.
+
+    A server counts and reads nothing from a collection without an index, so where the user wants none a FLAT one,
+    which costs nothing to build, stands in for it. A TargetError is a refusal: it leaves the collection as it was.
+    """
+    indexes, loaded = set(client.list_indexes(target.name)), is_loaded(client, target)
+    indexed = has_index(client, target)
+    if loaded and not keep:
+        yield
+        return
+    if not indexed and not keep:
+        index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
+    make_searchable(client, target, index, settings.replicas or 1)
+    own = set(client.list_indexes(target.name)) - indexes
+    try:
+        yield
+    except TargetError:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            _take_back(client, target, own, indexed=indexed, loaded=loaded)
+        elif settings.load is False and not loaded:
+            client.release_collection(target.name)
+
+
+def _take_back(
+    client: MilvusClient, target: TargetCollection, own: Iterable[str], *, indexed: bool, loaded: bool
+) -> None:
+    """Leave the collection as it was before: without our ``own`` indexes."""
+    if not (indexed and loaded):
+        client.release_collection(target.name)
+    if not indexed:
+        drop_indexes(client, target, own)
+        if loaded:  # without an index: Milvus Lite alone has that
+            load_collection(client, target)

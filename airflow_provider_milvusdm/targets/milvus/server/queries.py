@@ -1,0 +1,221 @@
+"""Rows of a Milvus 2.x collection: how many, which ids are there, what vectors they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+    from airflow_provider_milvusdm.model.collections import TargetCollection
+    from airflow_provider_milvusdm.model.rows import VectorBatch
+
+
+Row: TypeAlias = tuple[Any, ...]
+"""The bytes of a vector, and the scalar fields asked for."""
+
+
+LOWEST_ID = -(2**63)
+IDS_A_QUERY = 16384
+LITE_IDS_A_QUERY = 1 << 17
+"""Each query of Milvus Lite goes through all rows."""
+VECTORS_A_QUERY = 256
+"""A server sends at most 64 MiB: this many vectors of 32,768 dimensions, its limit, are 32 MiB."""
+READS_AT_ONCE = 16
+ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"})
+"""What a text literal of a filter can't hold as it is; any other character it can, on servers and in Milvus Lite."""
+
+
+Asked = TypeVar("Asked")
+
+
+Answer = TypeVar("Answer")
+
+
+def side_by_side(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
+    """What ``read`` gives for each: a server lets each strong read wait 0.2 s, and takes many at once."""
+    if is_lite(client):
+        return [read(one) for one in asked]
+    with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+        return list(threads.map(read, asked))
+
+
+def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -> int:
+    """Rows of a partition, exactly; the collection must be loaded.
+
+    ``count(*)`` of Milvus Lite takes no notice of partitions; its statistics are exact, a server's are not.
+    """
+    if is_lite(client) and not target.partition_field:
+        return int(client.get_partition_stats(target.name, partition)["row_count"])
+    result = client.query(
+        target.name, **within(target, partition), output_fields=["count(*)"], consistency_level="Strong"
+    )
+    return int(result[0]["count(*)"])
+
+
+def within(target: TargetCollection, partition: str, matching: str = "") -> dict[str, Any]:
+    """Arguments of a query for the rows of a partition, those ``matching`` a filter."""
+    if not target.partition_field:
+        return {"filter": matching, "partition_names": [partition]}
+    tagged = filter_tag(target.partition_field, partition)
+    return {"filter": f"{tagged} and ({matching})" if matching else tagged}
+
+
+def filter_tag(field: str, tag: str) -> str:
+    """A filter that matches the rows with this tag, whatever characters it has."""
+    return f'{field} == "{tag.translate(ESCAPES)}"'
+
+
+def filter_ids(field: str, ids: Iterable[int]) -> str:
+    """A filter that matches ``ids``: -2^63 can't be written as a literal for a 2.3 server."""
+    literals = [str(row_id) for row_id in ids if row_id != LOWEST_ID]
+    found = f"{field} in [{', '.join(literals)}]"
+    return f"{found} or {field} < {LOWEST_ID + 1}" if LOWEST_ID in ids else found
+
+
+def filter_range(field: str, first: int, last: int) -> str:
+    """A filter that matches the ids ``first`` to ``last``; see :func:`filter_ids` for the lowest."""
+    return f"{field} < {last + 1}" if first == LOWEST_ID else f"{field} >= {first} and {field} <= {last}"
+
+
+def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
+    """Those of ``ids`` that the partition holds."""
+    return [row[target.id_field] for row in _rows_with(client, target, partition, ids, IDS_A_QUERY)]
+
+
+def ids_in_any(
+    client: MilvusClient, target: TargetCollection, partitions: Sequence[str], ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Those of ``ids`` that these partitions hold, in their order; one query is enough where none is in their range."""
+
+    def ask(matching: str, **options: Any) -> list[int]:
+        rows = client.query(
+            target.name,
+            filter=matching,
+            partition_names=list(partitions),
+            output_fields=[target.id_field],
+            consistency_level="Strong",
+            **options,
+        )
+        return [row[target.id_field] for row in rows]
+
+    if not len(ids) or not ask(filter_range(target.id_field, int(ids.min()), int(ids.max())), limit=1):
+        return np.empty(0, np.int64)
+    filters = [filter_ids(target.id_field, some) for some in _chunks(ids.tolist(), IDS_A_QUERY)]
+    found = [row_id for some in side_by_side(client, ask, filters) for row_id in some]
+    return np.unique(np.array(found, np.int64))
+
+
+def ids_outside(
+    client: MilvusClient, target: TargetCollection, partitions: Collection[str], ids: Sequence[int]
+) -> list[int]:
+    """Those of ``ids`` that the collection holds under other partition keys than these."""
+    rows = _rows_with(client, target, None, ids, IDS_A_QUERY, [target.partition_field])
+    return [row[target.id_field] for row in rows if row[target.partition_field] not in partitions]
+
+
+def _rows_with(
+    client: MilvusClient,
+    target: TargetCollection,
+    partition: str | None,
+    ids: Sequence[int],
+    most: int,
+    fields: Sequence[str] = (),
+    **options: Any,
+) -> Iterator[Mapping[str, Any]]:
+    """A row of each of the ids that the partition (None: the collection) holds, ``most`` of them asked for at a time.
+
+    A server of 2.3 leaves out as many rows as others have doubles of their id, so what isn't found is asked for again.
+    """
+    for some in _chunks(ids, most):
+        left, found = some, set[int]()
+        while left and (found or left is some):
+            matching = filter_ids(target.id_field, left)
+            rows = client.query(
+                target.name,
+                **({"filter": matching} if partition is None else within(target, partition, matching)),
+                output_fields=[target.id_field, *fields],
+                consistency_level="Strong",
+                **options,
+            )
+            yield from rows
+            found = {row[target.id_field] for row in rows}
+            left = [row_id for row_id in left if row_id not in found]
+
+
+def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -> Iterator[npt.NDArray[np.int64]]:
+    """All ids of a partition, in their order, in batches.
+
+    A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's. Of an id that
+    is there several times a server returns one, and takes them all for the limit: the end is where it returns none.
+    """
+    lite = is_lite(client)
+    most, options = (LITE_IDS_A_QUERY, {"iterator": "True"}) if lite else (IDS_A_QUERY, {})
+    behind = ""
+    while True:
+        rows = client.query(
+            target.name,
+            **within(target, partition, behind),
+            output_fields=[target.id_field],
+            consistency_level="Strong",
+            limit=most,
+            **options,
+        )
+        yield np.array([row[target.id_field] for row in rows], np.int64)
+        if not rows:
+            return
+        behind = f"{target.id_field} > {rows[-1][target.id_field]}"
+
+
+def read_rows(
+    client: MilvusClient,
+    target: TargetCollection,
+    partition: str,
+    ids: Sequence[int],
+    columns: Iterable[str] = (),
+    most: int = VECTORS_A_QUERY,
+) -> dict[int, Row]:
+    """The rows with these ids, as far as the partition holds them; ``most`` of them in one query."""
+    columns = list(columns)
+    fields = [target.vector_field, *columns]
+    rows = _rows_with(client, target, partition, ids, most, fields, strict_float32=True)  # NumPy's: no object a number
+    return {
+        row[target.id_field]: (vector_bytes(row[target.vector_field]), *(row[name] for name in columns)) for row in rows
+    }
+
+
+def rows_of(batch: VectorBatch) -> dict[int, Row]:
+    """The rows of a batch by id, as :func:`read_rows` returns them."""
+    columns = [
+        [values] * len(batch) if isinstance(values, str) else values.tolist() for values in batch.columns.values()
+    ]
+    vectors = (vector.tobytes() for vector in batch.vectors)
+    return dict(zip(batch.ids.tolist(), zip(vectors, *columns, strict=True), strict=True))
+
+
+def delete_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> None:
+    """Delete rows by id, whether they are there or not; Milvus Lite deletes them from all other partitions, too."""
+    name = None if target.partition_field else partition
+    for some in _chunks(ids, IDS_A_QUERY):
+        client.delete(target.name, filter=filter_ids(target.id_field, some), partition_name=name)
+    if len(ids) and is_lite(client):
+        client.flush(target.name)
+
+
+def vector_bytes(value: object) -> bytes:
+    """A vector as a query returns it (floats, or a list of one bytes object for a binary one) as bytes."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], bytes):
+        value = value[0]
+    return value if isinstance(value, bytes) else np.asarray(value, dtype="<f4").tobytes()
+
+
+def _chunks(ids: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), most):
+        yield ids[start : start + most]

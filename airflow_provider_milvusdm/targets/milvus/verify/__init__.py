@@ -1,0 +1,1 @@
+"""Verify a collection: counts, rows, search."""

@@ -1,0 +1,309 @@
+"""Verify a collection: the target's counts against what was read, a sample of rows or all bit for bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from airflow_provider_milvusdm.config.target_settings import CollectionSettings
+from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Loaded, ResolvedPartition
+from airflow_provider_milvusdm.model.collections import CollectionSpec, TargetCollection
+from airflow_provider_milvusdm.report import (
+    FAILED,
+    PLANNED,
+    SKIPPED,
+    VERIFIED,
+    CollectionReport,
+    PartitionReport,
+    SearchReport,
+)
+from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
+from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
+from airflow_provider_milvusdm.targets.milvus.marker import Mark, set_mark
+from airflow_provider_milvusdm.targets.milvus.prepare.abandon import ABANDONED
+from airflow_provider_milvusdm.targets.milvus.prepare.alias import switch_alias
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
+from airflow_provider_milvusdm.targets.milvus.prepare.publish import publish
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.index import index_for, is_loaded, refresh, searchable
+from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, side_by_side
+from airflow_provider_milvusdm.targets.milvus.units import collection_units, loaded_into
+from airflow_provider_milvusdm.targets.milvus.verify.estimate import estimate_target
+from airflow_provider_milvusdm.targets.milvus.verify.full import compare_all, compare_ids
+from airflow_provider_milvusdm.targets.milvus.verify.sample import compare_sample
+from airflow_provider_milvusdm.targets.milvus.verify.search import SearchCheck, measure_search
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+FLUSH_SECONDS = 1800
+"""A server needs seconds. One of 2.3 that was killed when it had stored an import's rows and not yet flushed them never
+ends: "no flush channel found for the segment", its log says."""
+
+
+def verify_collection(
+    client: MilvusClient,
+    plan: CollectionPlan,
+    created: CreatedCollection | None,
+    loads: Sequence[Loaded],
+    faults: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    *,
+    settings: CollectionSettings | None = None,
+    verify: str = "sample",
+    create_index: bool = True,
+    search: SearchCheck | None = None,
+    store: CheckpointStore | None = None,
+) -> CollectionReport:
+    """Build the index, load the collection, count and compare; a verified one is marked as complete.
+
+    ``loads``: what the load tasks of this collection brought, with what is left of units that are others now;
+    ``faults``: what stopped earlier steps; ``changes``: what of the source is not as it was when it was inspected, each
+    a fault, too. The report names every fault; nothing is raised for them. ``verify``: ``none``, ``counts``, ``sample``
+    or ``full``, which notes in ``store`` how far it got. The plan's alias is switched last of all.
+    """
+    stopped = (*faults, *changes)
+    if plan.collection is None or created is None:
+        found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
+        return CollectionReport(plan.name, plan.target.name, faults=found)
+    if created.action == ABANDONED and not created.planned:
+        return CollectionReport(plan.name, plan.target.name, SKIPPED, created.action, notes=created.notes)
+    units = {unit.digest for unit in collection_units(plan, created)}
+    loads = list({load.unit: load for load in loads if load.unit in units}.values())
+    if len(loads) < len(units):
+        found = (f"{len(units) - len(loads)} of {len(units)} load units were not loaded", *stopped)
+        return CollectionReport(plan.name, plan.target.name, action=created.action, faults=found)
+    verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
+    if created.planned:
+        return verification.planned()
+    if created.action == "skipped":
+        return verification.skipped()
+    return verification.run(verify, create_index, search or SearchCheck(), changes, store)
+
+
+class _Verification:
+    """One collection being verified."""
+
+    def __init__(
+        self,
+        client: MilvusClient,
+        plan: CollectionPlan,
+        collection: CollectionSpec,
+        created: CreatedCollection,
+        loads: Sequence[Loaded],
+        settings: CollectionSettings,
+    ) -> None:
+        self.client, self.collection, self.created, self.loads = client, collection, created, loads
+        self.fingerprint, self.name = plan.fingerprint, plan.target.name
+        self.target = _found_as(client, loaded_into(plan, created), self.name)
+        self.plan = replace(plan, target=self.target, notes=plan.notes + created.notes)
+        self.settings = settings
+        self.index = index_for(client, collection, settings)
+        self.loaded: Counter[str] = Counter()
+        for load in loads:
+            self.loaded.update(load.rows)
+
+    def run(
+        self,
+        verify: str,
+        create_index: bool,
+        check: SearchCheck,
+        changes: Sequence[str],
+        store: CheckpointStore | None,
+    ) -> CollectionReport:
+        mark = self._mark()
+        self._flush()
+        refresh(self.client, self.target)
+        with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
+            partitions = self._partitions(counted=verify != "none")
+            faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
+            compared, different = self._compare(verify, mark, store)
+            search = self._search(check) if check.queries and create_index else None
+        unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
+        gone_on = changes if self.created.action == "synced" else ()
+        faults += [*different, *(() if gone_on else changes)]
+        if search and search.recall < check.recall:
+            faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
+        report = self._report(partitions)
+        end = self._left() if faults else self._complete(mark, create_index)
+        notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, gone_on), *end)
+        status = FAILED if faults else VERIFIED
+        return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
+
+    def _flush(self) -> None:
+        from pymilvus import MilvusException
+
+        try:
+            self.client.flush(self.target.name, timeout=FLUSH_SECONDS)
+        except MilvusException as error:
+            if "flush timeout" not in error.message:
+                raise
+            raise VerificationError(
+                f"collection {self.target.name!r} of the target is not flushed after {FLUSH_SECONDS} s",
+                cure="If the server was killed in a bulk import, it may never be: load it anew with mode overwrite.",
+            ) from None
+
+    def _search(self, check: SearchCheck) -> SearchReport | None:
+        """Search the target, unless it holds rows that the source doesn't know."""
+        if any(self.created.before.values()):
+            return None
+        return measure_search(self.client, self.plan, self.created.before, self.index.metric, check)
+
+    def planned(self) -> CollectionReport:
+        """What a run would do, and what it would take; the target is not touched."""
+        partitions = tuple(
+            PartitionReport(
+                part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows, part.left_out
+            )
+            for part in self.plan.partitions
+        )
+        alias = [f"alias {self.plan.alias} would be switched to {self.name}"] if self.plan.alias else []
+        estimate = estimate_target(self.client, self.collection, self.index, self.plan.rows)
+        return replace(
+            self._report(partitions),
+            status=PLANNED,
+            action=f"would be {self.created.action}",
+            target_index=str(self.index),
+            notes=(*self.plan.notes, *self.index.notes, *alias, *estimate),
+        )
+
+    def skipped(self) -> CollectionReport:
+        """Leave an existing collection as it is and say how it compares."""
+        partitions = self._partitions()
+        unequal = [part.partition for part in partitions if part.counted is not None and part.counted != part.rows]
+        notes = [f"exists: skipped, though the counts of {', '.join(unequal)} differ"] if unequal else []
+        if any(part.counted is None for part in partitions):
+            notes.append("exists: skipped, and not loaded, so it could not be counted")
+        return replace(self._report(partitions), status=SKIPPED, notes=self.plan.notes + tuple(notes))
+
+    def _report(self, partitions: tuple[PartitionReport, ...]) -> CollectionReport:
+        rows, seconds = sum(self.loaded.values()), sum(load.seconds for load in self.loads)
+        return CollectionReport(
+            self.plan.name,
+            self.name,
+            status=FAILED,
+            action=self.created.action,
+            metric=self.collection.metric,
+            target_metric=self.index.metric,
+            index=str(IndexSpec(self.collection.index_type, self.collection.metric, self.collection.index_params)),
+            target_index=self._target_index(),
+            partitions=partitions,
+            rows_per_second=round(rows / seconds) if rows and seconds else None,
+            notes=self.plan.notes + self.index.notes + self._left_alone(),
+        )
+
+    def _left_alone(self) -> tuple[str, ...]:
+        """A note for partitions that exist and were skipped while others of the collection were loaded."""
+        names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
+        if not names or self.created.planned or self.created.action == "skipped":
+            return ()
+        return (f"partitions that exist already were skipped: {', '.join(names)}",)
+
+    def _target_index(self) -> str:
+        if self.created.planned:
+            return ""
+        names = self.client.list_indexes(self.target.name, field_name=self.target.vector_field)
+        return str(self.client.describe_index(self.target.name, names[0])["index_type"]) if names else "none"
+
+    def _partitions(self, *, counted: bool = True) -> tuple[PartitionReport, ...]:
+        return tuple(side_by_side(self.client, partial(self._partition, counted=counted), self.plan.partitions))
+
+    def _partition(self, partition: ResolvedPartition, *, counted: bool = True) -> PartitionReport:
+        name = self.plan.partition_names[partition.tag]
+        return PartitionReport(
+            partition.tag,
+            name,
+            live=partition.live_rows,
+            deleted=partition.deleted_rows,
+            left_out=partition.left_out,
+            loaded=self.loaded[name],
+            before=self.created.before.get(name, 0),
+            counted=self._count(name) if counted else None,
+        )
+
+    def _count(self, partition: str) -> int | None:
+        keyed = bool(self.target.partition_field)
+        if not keyed and not self.client.has_partition(self.target.name, partition):
+            return 0
+        if not is_lite(self.client) and not is_loaded(self.client, self.target, "" if keyed else partition):
+            return None
+        return count_rows(self.client, self.target, partition)
+
+    def _count_faults(self, part: PartitionReport, *, counted: bool) -> Iterator[str]:
+        if part.target not in self.created.before:
+            return
+        where = f"partition {part.partition!r} (target {part.target!r})"
+        wanted = part.rows - self.created.kept.get(part.target, 0)
+        if part.loaded != wanted:
+            yield f"{where}: {wanted} rows were to be loaded and {part.loaded} were"
+        if counted and part.counted != part.before + part.rows:
+            yield (
+                f"{where}: expected {part.before} rows from before and {part.rows} loaded, "
+                f"counted {part.counted} in the target"
+            )
+
+    def _compare(self, verify: str, mark: Mark, store: CheckpointStore | None) -> tuple[int, list[str]]:
+        """Rows compared, and what was found."""
+        if verify == "full" and not self.target.auto_id:
+            return compare_all(self.client, self.plan, self.created, mark, store)
+        if verify == "sample" and not self.target.auto_id:
+            rows, faults = compare_sample(self.client, self.plan, self.created.before)
+            return rows, [*faults, *self._compare_ids(mark)]
+        return 0, []
+
+    def _compare_ids(self, mark: Mark) -> list[str]:
+        """After a sync: an application may have written while it ran, and exchanged rows that the counts don't tell."""
+        if self.created.action != "synced":
+            return []
+        return compare_ids(self.client, self.plan, self.created, mark)
+
+    def _not_compared(self, verify: str) -> tuple[str, ...]:
+        if not self.target.auto_id or verify not in ("sample", "full"):
+            return ()
+        return ("rows were counted and not compared: their ids are made by the target",)
+
+    def _mark(self) -> Mark:
+        """The mark of what was loaded; a collection that is kept has that of the run which loaded it."""
+        existing = find_existing(self.client, self.target.name)
+        mark = existing.mark if existing else None
+        own = mark and (self.created.action == "kept" or mark.incarnation == self.created.incarnation)
+        if mark is None or not own or mark.source != self.fingerprint:
+            raise TargetError(
+                f"collection {self.target.name!r} of the target is not the one that was loaded",
+                expected=f"a mark with source {self.fingerprint}, incarnation {self.created.incarnation}",
+                found="another mark, or none" if existing else "no such collection",
+                cure="It was dropped or made anew by something else, or another run goes on with it: start a new run.",
+            )
+        return mark
+
+    def _complete(self, mark: Mark, create_index: bool) -> tuple[str, ...]:
+        """Give the collection its name and switch the alias to it; what there is to say of that."""
+        if self.created.own_name:
+            publish(self.client, mark)
+            if is_lite(self.client) and create_index and self.settings.load is not False:
+                self.client.load_collection(self.name)  # a rename there releases it
+        else:
+            self._mark()  # once more: nobody else may have taken it over while it was verified
+            set_mark(self.client, self.target.name, mark.completed())
+        return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
+
+    def _left(self) -> tuple[str, ...]:
+        if self.target.name == self.name:
+            return ()
+        return (
+            f"left as {self.target.name}: a run with the same rows goes on with it, mode overwrite starts anew, "
+            "milvusdm abandon drops it",
+        )
+
+
+def _found_as(client: MilvusClient, target: TargetCollection, name: str) -> TargetCollection:
+    """The collection as it is called now: it has got its name where an earlier attempt came so far."""
+    return target if target.name == name or client.has_collection(target.name) else replace(target, name=name)
+
+
+def _next_sync(change: str) -> str:
+    return f"the next sync takes what came since this one began: {change}"
