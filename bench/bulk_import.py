@@ -17,9 +17,9 @@ from bench.figures import Figure
 from bench.inputs import write_directory
 from bench.scales import MIB
 from bench.stage import Stage, timed, turned
-from tests.chain import Chain
-from tests.integration.imports import disk
-from tests.peak_memory import Store
+from tests.support.bulk_imports import disk
+from tests.support.chain import Chain
+from tests.support.peak_memory import Store
 
 LOOK_SECONDS = 0.1
 

@@ -14,8 +14,8 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, 
 from airflow_provider_milvusdm.model.rows import ranges
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.targets.milvus.marker import new_mark
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.milvus1x_rows import HAMMING, L2
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.milvus1x_rows import HAMMING, L2
 
 COLLECTION = "bench"
 MARK = new_mark(COLLECTION)

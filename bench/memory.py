@@ -11,8 +11,8 @@ from bench.figures import Figure
 from bench.inputs import write_directory
 from bench.scales import MIB
 from bench.stage import Stage, timed
-from tests.chain import Chain, inspect_directory
-from tests.peak_memory import load_elsewhere, peak_memory
+from tests.support.chain import Chain, inspect_directory
+from tests.support.peak_memory import load_elsewhere, peak_memory
 
 ROWS_A_SEGMENT = 5_000_000
 TASKS = 4

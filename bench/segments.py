@@ -11,7 +11,7 @@ from pymilvus import MilvusClient
 from bench.figures import Figure
 from bench.inputs import write_directory
 from bench.stage import Stage, timed, turned
-from tests.chain import Chain
+from tests.support.chain import Chain
 
 
 def measure(stage: Stage) -> Iterator[Figure]:

@@ -13,8 +13,8 @@ from typing import Any
 from pymilvus import MilvusClient
 
 from bench.scales import Scale
-from tests.servers import MilvusAddress, milvus_server
-from tests.targets import milvus_client
+from tests.support.milvus_servers import MilvusAddress, milvus_server
+from tests.support.targets import milvus_client
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from airflow_provider_milvusdm.targets.milvus.verify.full import compare_all
 from bench.figures import Figure
 from bench.inputs import write_directory
 from bench.stage import Stage, timed
-from tests.chain import Chain
-from tests.peak_memory import peak_memory
-from tests.targets import milvus_client
+from tests.support.chain import Chain
+from tests.support.peak_memory import peak_memory
+from tests.support.targets import milvus_client
 
 VERIFYING = (
     "airflow_provider_milvusdm.targets.milvus.verify.full",

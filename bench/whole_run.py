@@ -21,7 +21,7 @@ from airflow_provider_milvusdm.targets.milvus.units import loaded_into
 from bench.figures import Figure, Limit
 from bench.inputs import COLLECTION, Shape, write_directory
 from bench.stage import Server, Stage, timed, turned
-from tests.chain import Chain
+from tests.support.chain import Chain
 
 STORED, LOADED, START = "written, until stored", "written, indexed and loaded", "Airflow's start"
 METHODS = ("insert", "bulk_import")

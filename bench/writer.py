@@ -21,7 +21,7 @@ from bench.figures import Figure
 from bench.inputs import Shape, make_target, whole_unit, write_directory
 from bench.scales import Limits
 from bench.stage import Stage, Taken, timed, turned
-from tests.peak_memory import Store
+from tests.support.peak_memory import Store
 
 WIRE, WRITER, LOAD, INSERT = "wire limit", "writer", "load task", "MilvusClient.insert"
 

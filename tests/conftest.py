@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow_home import airflow_env, migrate_database
-from tests.mariadb_server import MySqlAddress, mariadb
-from tests.seaweedfs import S3Address, running_seaweedfs
-from tests.servers import MilvusOnS3, milvus_server, milvus_server_on_s3
-from tests.targets import drop_all_collections
+from tests.support.airflow_home import airflow_env, migrate_database
+from tests.support.mariadb_server import MySqlAddress, mariadb
+from tests.support.milvus_servers import MilvusOnS3, milvus_server, milvus_server_on_s3
+from tests.support.seaweedfs import S3Address, running_seaweedfs
+from tests.support.targets import drop_all_collections
 
 _home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
 os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there

@@ -22,8 +22,9 @@ KEPT_SETTINGS = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__SECRETS__", "AIRFLOW
 
 def templates() -> Path:
     """The folder of the DAG templates: in the installed package, or beside it in a checkout."""
-    installed = Path(__file__).parent / "dags"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "dags"
+    package = Path(__file__).parents[1]
+    installed = package / "dags"
+    return installed if installed.is_dir() else package.parent / "dags"
 
 
 @contextmanager

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from airflow_provider_milvusdm.model.collections import CollectionSpec
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ class _Rows:
 
     def digests(self, offsets: Ids) -> np.ndarray:
         """Digests of the vectors at these offsets."""
-        refuse_changed(self.segment, self.piece)
+        refuse_changed(self.segment.files, self.piece)
         return digests_at(self.segment, offsets + self.piece.start, self.batch_rows)
 
 

@@ -92,11 +92,11 @@ def _read_ranges(
 ) -> Iterator[tuple[int, VectorBatch]]:
     """The end of each range of a slice's stored rows, and the rows to load among them."""
     segment = source.segment(collection, piece.segment)
-    refuse_changed(segment, piece)
+    refuse_changed(segment.files, piece)
     left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
     for first, stop in wanted:
         yield stop, _read(segment, piece, left_out, first, stop)
-    refuse_changed(segment, piece)
+    refuse_changed(segment.files, piece)
 
 
 def read_keys(

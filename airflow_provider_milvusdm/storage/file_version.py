@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError
 from airflow_provider_milvusdm.model.collections import Slice
-from airflow_provider_milvusdm.sources.base import Segment
 from airflow_provider_milvusdm.storage.files import state_of
 from airflow_provider_milvusdm.storage.paths import AnyPath
 
@@ -19,12 +18,12 @@ def stamp_of(files: Iterable[AnyPath]) -> str:
     return hashlib.blake2b(repr(states).encode(), digest_size=8).hexdigest() if states else ""
 
 
-def refuse_changed(segment: Segment, piece: Slice) -> None:
-    """Raise ChangedSourceError where the segment's files are not those that the slice was made of."""
-    found = stamp_of(segment.files) if piece.stamp else ""
+def refuse_changed(files: Iterable[AnyPath], piece: Slice) -> None:
+    """Raise ChangedSourceError where its segment's files are not those that the slice was made of."""
+    found = stamp_of(files) if piece.stamp else ""
     if found == piece.stamp:
         return
-    latest = max(segment.files, key=_state)
+    latest = max(files, key=_state)
     raise ChangedSourceError(
         f"segment {piece.segment} changed since its ids were resolved",
         where=latest,

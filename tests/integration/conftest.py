@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from pymilvus import MilvusClient
 
-from tests.targets import milvus_client
+from tests.support.targets import milvus_client
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.dags import TEMPLATES
-from tests.system.terminal import Terminal
+from tests.support.dag_templates import TEMPLATES
+from tests.support.terminal import Terminal
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.airflow_home import dags_test
-from tests.airflow_runs import read_task_logs, read_xcom
-from tests.collections_2x import Rows, stored
-from tests.directories import random_vectors, write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.system.terminal import Terminal
-from tests.targets import milvus_client
-from tests.tree_checksum import tree_checksum
-from tests.unit.faiss_inputs import make_index, write_index
-from tests.unit.hdf5_inputs import write_hdf5
+from tests.support.airflow_home import dags_test
+from tests.support.airflow_runs import read_task_logs, read_xcom
+from tests.support.collections_2x import Rows, stored
+from tests.support.directories import random_vectors, write_directory
+from tests.support.faiss_inputs import make_index, write_index
+from tests.support.hdf5_inputs import write_hdf5
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.targets import milvus_client
+from tests.support.terminal import Terminal
+from tests.support.tree_checksum import tree_checksum
 
 ROWS = 500
 IDS = np.arange(-100, ROWS - 100)

@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.airflow_home import dags_test
-from tests.airflow_runs import read_run, read_task_logs, read_task_state
-from tests.airflow_standalone import COMPONENTS, standalone_airflow
-from tests.collections_2x import stored
-from tests.directories import write_directory
-from tests.object_storage import airflow_connection
-from tests.processes import wait_until
-from tests.servers import MilvusOnS3
-from tests.system.canary import files_with
-from tests.targets import drop_all_collections, milvus_client
+from tests.support.airflow_home import dags_test
+from tests.support.airflow_runs import read_run, read_task_logs, read_task_state
+from tests.support.airflow_standalone import COMPONENTS, standalone_airflow
+from tests.support.canary import files_with
+from tests.support.collections_2x import stored
+from tests.support.directories import write_directory
+from tests.support.milvus_servers import MilvusOnS3
+from tests.support.object_storage import airflow_connection
+from tests.support.processes import wait_until
+from tests.support.targets import drop_all_collections, milvus_client
 
 DAG_ID = "milvusdm_m2m"
 

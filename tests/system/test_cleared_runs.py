@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.airflow_home import airflow_env
-from tests.airflow_runs import DagRun, read_task_logs, read_xcom
-from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
-from tests.collections_2x import stored
-from tests.directories import write_directory
-from tests.system.dags import QUICK, TEMPLATES, write_dag
-from tests.targets import drop_all_collections, milvus_client
+from tests.support.airflow_home import airflow_env
+from tests.support.airflow_runs import DagRun, read_task_logs, read_xcom
+from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.collections_2x import stored
+from tests.support.dag_templates import QUICK, TEMPLATES, write_dag
+from tests.support.directories import write_directory
+from tests.support.targets import drop_all_collections, milvus_client
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm import __version__
-from tests.collections_2x import called, stored
-from tests.directories import write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.system.dags import TEMPLATES
-from tests.system.terminal import Terminal
-from tests.targets import milvus_client
+from tests.support.collections_2x import called, stored
+from tests.support.dag_templates import TEMPLATES
+from tests.support.directories import write_directory
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.targets import milvus_client
+from tests.support.terminal import Terminal
 
 PUBLISHED_M2M = """\
 M2M:

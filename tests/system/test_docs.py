@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 
-from tests.directories import random_vectors
-from tests.system.terminal import Terminal
-from tests.unit.faiss_inputs import make_index, write_index
-from tests.unit.hdf5_inputs import write_hdf5
+from tests.support.directories import random_vectors
+from tests.support.faiss_inputs import make_index, write_index
+from tests.support.hdf5_inputs import write_hdf5
+from tests.support.repository import ROOT
+from tests.support.terminal import Terminal
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def printed(page: str) -> str:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow_home import DagsTest, dags_test
-from tests.airflow_runs import read_xcom
-from tests.collections_2x import stored
-from tests.directories import random_vectors, write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.processes import free_ports
-from tests.system.dags import QUICK, write_dag
-from tests.system.terminal import Terminal
-from tests.targets import milvus_client
-from tests.tree_checksum import tree_checksum
+from tests.support.airflow_home import DagsTest, dags_test
+from tests.support.airflow_runs import read_xcom
+from tests.support.collections_2x import stored
+from tests.support.dag_templates import QUICK, write_dag
+from tests.support.directories import random_vectors, write_directory
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.processes import free_ports
+from tests.support.targets import milvus_client
+from tests.support.terminal import Terminal
+from tests.support.tree_checksum import tree_checksum
 
 
 @pytest.fixture

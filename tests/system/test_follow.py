@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.airflow_home import dags_test
-from tests.airflow_runs import read_xcom
-from tests.collections_2x import stored
-from tests.directories import write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.targets import milvus_client
+from tests.support.airflow_home import dags_test
+from tests.support.airflow_runs import read_xcom
+from tests.support.collections_2x import stored
+from tests.support.directories import write_directory
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.targets import milvus_client
 
 
 def rewrite(path: Path, ids: range) -> Milvus1xDirectory:

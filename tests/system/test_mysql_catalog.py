@@ -10,13 +10,13 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
-from tests.airflow_home import dags_test
-from tests.airflow_runs import read_task_logs
-from tests.mariadb_server import MySqlAddress
-from tests.milvus1x_catalog import copy_catalog_to_mysql
-from tests.system.canary import files_with
-from tests.system.real_directory import SOURCE, expected_collections, found_collections
-from tests.system.terminal import Terminal, connection
+from tests.support.airflow_home import dags_test
+from tests.support.airflow_runs import read_task_logs
+from tests.support.canary import files_with
+from tests.support.mariadb_server import MySqlAddress
+from tests.support.milvus1x_catalog import copy_catalog_to_mysql
+from tests.support.real_directory import SOURCE, expected_collections, found_collections
+from tests.support.terminal import Terminal, connection
 
 
 @pytest.fixture(scope="module")

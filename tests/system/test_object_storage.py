@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.airflow_home import dags_test
-from tests.airflow_runs import read_task_logs, read_xcom
-from tests.collections_2x import stored
-from tests.directories import write_directory
-from tests.object_storage import Bucket, airflow_connection
-from tests.seaweedfs import S3Address
-from tests.targets import milvus_client
+from tests.support.airflow_home import dags_test
+from tests.support.airflow_runs import read_task_logs, read_xcom
+from tests.support.collections_2x import stored
+from tests.support.directories import write_directory
+from tests.support.object_storage import Bucket, airflow_connection
+from tests.support.seaweedfs import S3Address
+from tests.support.targets import milvus_client
 
 
 @pytest.fixture

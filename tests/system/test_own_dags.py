@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow_home import dags_test
-from tests.airflow_runs import read_xcom
-from tests.collections_2x import stored
-from tests.directories import write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.system.dags import write_dag
-from tests.targets import milvus_client
+from tests.support.airflow_home import dags_test
+from tests.support.airflow_runs import read_xcom
+from tests.support.collections_2x import stored
+from tests.support.dag_templates import write_dag
+from tests.support.directories import write_directory
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.targets import milvus_client
 
 WITH_GROUP = """
 from airflow.sdk import DAG, Param, task

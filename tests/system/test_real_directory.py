@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.airflow_home import dags_test
-from tests.airflow_runs import read_xcom
-from tests.system.real_directory import SOURCE, expected_collections, found_collections
-from tests.system.terminal import Terminal, connection
-from tests.tree_checksum import tree_checksum
+from tests.support.airflow_home import dags_test
+from tests.support.airflow_runs import read_xcom
+from tests.support.real_directory import SOURCE, expected_collections, found_collections
+from tests.support.terminal import Terminal, connection
+from tests.support.tree_checksum import tree_checksum
 
 REPORTED = {
     "resnet": ("verified", 0, 0, 0),

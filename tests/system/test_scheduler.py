@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.airflow_home import airflow_env
-from tests.airflow_runs import (
+from tests.support.airflow_home import airflow_env
+from tests.support.airflow_runs import (
     ENDED,
     DagRun,
     TaskRun,
@@ -25,13 +25,13 @@ from tests.airflow_runs import (
     read_task_state,
     read_xcom,
 )
-from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
-from tests.collections_2x import stored
-from tests.directories import write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.processes import wait_until
-from tests.system.dags import TEMPLATES, write_dag
-from tests.targets import drop_all_collections, milvus_client
+from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.collections_2x import stored
+from tests.support.dag_templates import TEMPLATES, write_dag
+from tests.support.directories import write_directory
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.processes import wait_until
+from tests.support.targets import drop_all_collections, milvus_client
 
 DAG_ID = "milvusdm_m2m"
 TAG = "2021-03 news"
@@ -51,9 +51,9 @@ FRAGILE = """
 from datetime import timedelta
 
 from airflow_provider_milvusdm.migration import migration_dag
-from airflow_provider_milvusdm.targets import milvus_writer
+from airflow_provider_milvusdm.targets.milvus.load import writer
 
-milvus_writer.BATCH_ROWS, milvus_writer.STRIDE_BATCHES = 50, 1
+writer.BATCH_ROWS, writer.STRIDE_BATCHES = 50, 1
 dag = migration_dag("fragile", default_args={"retries": 30, "retry_delay": timedelta(seconds=1)})
 """
 """Loads so slowly that there is time to be killed, and is retried as often as needed."""

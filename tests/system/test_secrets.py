@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.airflow_home import dags_test, run_airflow
-from tests.directories import write_directory
-from tests.mariadb_server import MySqlAddress
-from tests.processes import free_ports
-from tests.system.canary import CANARY, files_with
-from tests.system.dags import QUICK, write_dag
-from tests.system.terminal import Terminal, connection
+from tests.support.airflow_home import dags_test, run_airflow
+from tests.support.canary import CANARY, files_with
+from tests.support.dag_templates import QUICK, write_dag
+from tests.support.directories import write_directory
+from tests.support.mariadb_server import MySqlAddress
+from tests.support.processes import free_ports
+from tests.support.terminal import Terminal, connection
 
 
 @pytest.fixture

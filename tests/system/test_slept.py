@@ -11,15 +11,15 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.airflow_home import airflow_env
-from tests.airflow_runs import DagRun, TaskRun, read_run, read_task_logs, read_task_state, read_xcom
-from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
-from tests.collections_2x import make_collection, stored
-from tests.directories import random_rows, write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.processes import wait_until
-from tests.system.dags import write_dag
-from tests.targets import drop_all_collections, milvus_client
+from tests.support.airflow_home import airflow_env
+from tests.support.airflow_runs import DagRun, TaskRun, read_run, read_task_logs, read_task_state, read_xcom
+from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.collections_2x import make_collection, stored
+from tests.support.dag_templates import write_dag
+from tests.support.directories import random_rows, write_directory
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.processes import wait_until
+from tests.support.targets import drop_all_collections, milvus_client
 
 ROWS = 10_000
 OLD = {"_default": random_rows(range(10**6, 10**6 + 50), 7)}
@@ -27,10 +27,11 @@ SLOW = """
 from datetime import timedelta
 
 from airflow_provider_milvusdm.migration import migration_dag
-from airflow_provider_milvusdm.targets import milvus_fence, milvus_writer
+from airflow_provider_milvusdm.targets.milvus import fence
+from airflow_provider_milvusdm.targets.milvus.load import writer
 
-milvus_fence.REQUEST_SECONDS = 5
-milvus_writer.BATCH_ROWS, milvus_writer.STRIDE_BATCHES = 50, 1
+fence.REQUEST_SECONDS = 5
+writer.BATCH_ROWS, writer.STRIDE_BATCHES = 50, 1
 slow = migration_dag("slow", default_args={"retries": 1, "retry_delay": timedelta(seconds=1)})
 patient = migration_dag("patient", default_args={"retries": 1, "retry_delay": timedelta(hours=1)})
 other = migration_dag("other", default_args={"retries": 0})

@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvusdm import __version__
-from tests.airflow_home import airflow_env
-from tests.collections_2x import stored
-from tests.system.terminal import connection
-from tests.targets import milvus_client
-
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.airflow_home import airflow_env
+from tests.support.collections_2x import stored
+from tests.support.repository import ROOT
+from tests.support.targets import milvus_client
+from tests.support.terminal import connection
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,12 @@ class Environment:
 def environment(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Environment:
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "tests")
-    source = shutil.copytree(CHECKOUT, folder / "source", ignore=ignored)
+    source = shutil.copytree(ROOT, folder / "source", ignore=ignored)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source, cwd=folder)
     [wheel] = (folder / "dist").glob("*.whl")
     uv = (sys.executable, "-m", "uv", "--quiet")
     run(*uv, "venv", "--python", sys.executable, folder / "venv", cwd=folder)
-    install = (*uv, "pip", "install", "--python", folder / "venv", "--constraint", CHECKOUT / "requirements.lock")
+    install = (*uv, "pip", "install", "--python", folder / "venv", "--constraint", ROOT / "requirements.lock")
     run(*install, f"airflow-provider-milvusdm[lite] @ {wheel.as_uri()}", cwd=folder)
     env = airflow_env(folder / "airflow", folder / "dags", airflow_database)
     for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.airflow_home import airflow_env, run_airflow
-from tests.airflow_runs import ENDED, read_runs, read_task_logs
-from tests.airflow_standalone import StandaloneAirflow, standalone_airflow
-from tests.collections_2x import stored
-from tests.directories import random_vectors, write_directory
-from tests.milvus1x_directory import Milvus1xDirectory
-from tests.processes import wait_until
-from tests.system.canary import files_with
-from tests.system.dags import TEMPLATES
-from tests.targets import milvus_client
-from tests.unit.faiss_inputs import make_index, write_index
-from tests.unit.hdf5_inputs import write_hdf5
+from tests.support.airflow_home import airflow_env, run_airflow
+from tests.support.airflow_runs import ENDED, read_runs, read_task_logs
+from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.canary import files_with
+from tests.support.collections_2x import stored
+from tests.support.dag_templates import TEMPLATES
+from tests.support.directories import random_vectors, write_directory
+from tests.support.faiss_inputs import make_index, write_index
+from tests.support.hdf5_inputs import write_hdf5
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.processes import wait_until
+from tests.support.targets import milvus_client
 
 VECTORS = random_vectors(200, 1)
 ROWS = {row_id: vector.tobytes() for row_id, vector in enumerate(VECTORS)}

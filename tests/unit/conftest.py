@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.milvus1x_directory import Milvus1xDirectory
+from tests.support.milvus1x_directory import Milvus1xDirectory
 
 settings.register_profile("unit", deadline=None)  # a busy machine is no failure
 settings.load_profile("unit")

@@ -3,14 +3,14 @@
 import json
 import re
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PASSWORDS = re.findall(r"^([A-Z_]+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE)

@@ -14,8 +14,8 @@ from airflow_provider_milvusdm.config.jobs import F2M, H2M, JOBS, M2H, M2M, Sche
 from airflow_provider_milvusdm.config.params import MilvusParams, ToOneCollection
 from airflow_provider_milvusdm.config.validation import Params
 from airflow_provider_milvusdm.config.yaml_file import read_yaml
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(set(DOCS.glob("*.md")) - {DOCS / "performance.md"})
 GUARANTEES = DOCS / "guarantees.md"

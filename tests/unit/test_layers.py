@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 HEAVY = {"airflow", "faiss", "h5py", "numpy", "pydantic", "pymilvus", "rich", "yaml"}
 
 
 def modules(layer: str) -> list[str]:
     """All modules of a folder of the package."""
-    paths = sorted((ROOT / "airflow_provider_milvusdm" / layer).glob("*.py"))
-    names = [path.stem for path in paths if path.stem != "__init__"]
+    paths = sorted((ROOT / "airflow_provider_milvusdm" / layer).rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if path.stem != "__init__"]
     assert names
-    return [f"airflow_provider_milvusdm.{layer}.{name}" for name in names]
+    return names
 
 
 def loaded_by(code: str) -> set[str]:
@@ -53,8 +54,9 @@ def test_sources_know_neither_airflow_nor_pymilvus() -> None:
 
 
 def test_what_sources_stand_on_knows_neither_airflow_nor_pymilvus() -> None:
-    below = ("config", "exceptions", "jobs", "manifest", "report", "target_settings", "vectors", "yaml_file")
-    names = [f"airflow_provider_milvusdm.{name}" for name in below]
+    names = [f"airflow_provider_milvusdm.{name}" for name in ("exceptions", "manifests", "progress", "report")]
+    for layer in ("config", "model", "rows", "storage"):
+        names += modules(layer)
     assert not loaded_by(imports(names)) & {"airflow", "pymilvus"}
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 ID_BYTES = 8
 ROWS_A_SECOND = 25_000
 RATED_BYTES = 512
-"""What a Milvus 2.3.5 on 2 cores takes of vectors of this size from one writer; tests/integration/test_estimate.py
-measures it (make test-long)."""
+"""What a Milvus 2.3.5 on 2 cores takes of vectors of this size from one writer; measured by ``test_estimate.py`` below
+``tests/integration`` (make test-long)."""
 HELP = "mmap (target: mmap: true), a DISKANN index (target: index_type: DISKANN), or load: false help"
 
 

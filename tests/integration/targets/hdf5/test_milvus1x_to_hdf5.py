@@ -1,0 +1,211 @@
+"""Milvus 1.x into HDF5 files, and from there into Milvus 2.x: the same rows all the way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from airflow_provider_milvusdm.config.yaml_file import read_yaml
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.model.collections import Metric
+from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
+from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
+from tests.support.chain import GroupsChain, export, inspect_directory, plan_groups
+from tests.support.collections_2x import stored
+from tests.support.directories import random_vectors, write_directory
+from tests.support.hdf5_inputs import inspect as inspect_hdf5
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.milvus1x_rows import HAMMING, IP
+from tests.support.tree_checksum import tree_checksum
+
+LOWEST_ID = -(2**63)
+TAG = "2021-03 news"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Milvus1xDirectory:
+    """Floats in three partitions, one of them empty; binary vectors; deleted rows."""
+    directory = Milvus1xDirectory(tmp_path / "milvus")
+    news = directory.collection("news", dimension=8, metric=IP)
+    ids = [LOWEST_ID, -7, 0, *range(100, 2000)]
+    directory.segment(news, ids, random_vectors(len(ids), 1), deleted=[1, 5])
+    directory.segment(news, [5000, -5000], random_vectors(2, 2))
+    directory.segment(directory.partition(news, TAG), [1, 2, 3], random_vectors(3, 3))
+    directory.partition(news, "empty")
+    bits = directory.collection("bits", dimension=64, metric=HAMMING)
+    vectors = np.random.default_rng(4).integers(0, 256, (500, 8), np.uint8)
+    directory.segment(bits, range(-250, 250), vectors, deleted=[0])
+    directory.write()
+    return directory
+
+
+def rows_of(path: Path) -> dict[int, bytes]:
+    with h5py.File(path) as file:
+        ids, vectors = file["ids"][:], file["embeddings"][:]
+    assert ids.dtype == np.int64
+    assert len(set(ids.tolist())) == len(ids)
+    return {int(row_id): vector.tobytes() for row_id, vector in zip(ids, vectors, strict=True)}
+
+
+def test_each_partition_is_a_file_of_milvusdms_layout(directory, tmp_path):
+    before = tree_checksum(directory.path)
+    reports = export(inspect_directory(directory.path, unit_bytes=20_000), tmp_path / "out")
+
+    assert {report.status for report in reports.values()} == {VERIFIED}
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.h5*")}
+    assert files == {"news/_default.h5", "news/_2021_03_news.h5", "news/empty.h5", "bits/_default.h5"}
+    assert rows_of(tmp_path / "out/news/_default.h5") == directory.live("news")
+    assert rows_of(tmp_path / "out/news/_2021_03_news.h5") == directory.live("news", TAG)
+    assert rows_of(tmp_path / "out/news/empty.h5") == {}
+    assert rows_of(tmp_path / "out/bits/_default.h5") == directory.live("bits")
+    assert tree_checksum(directory.path) == before
+
+
+def test_the_report_counts_what_is_in_the_files(directory, tmp_path):
+    report = export(inspect_directory(directory.path), tmp_path / "out")["news"]
+    counts = {part.partition: (part.live, part.deleted, part.loaded, part.counted) for part in report.partitions}
+    assert counts == {"_default": (1903, 2, 1903, 1903), TAG: (3, 0, 3, 3), "empty": (0, 0, 0, 0)}
+    assert (report.metric, report.target_metric, report.sampled) == ("IP", "IP", 1906)
+
+
+def round_trip(directory, client, collection, folder):
+    """Load each file of a collection into a partition, as the YAML beside it says; what is then stored."""
+    export(inspect_directory(directory.path, collection), folder)
+    for path in sorted((folder / collection).glob("*.yaml")):
+        [job] = read_yaml(path)
+        parameter = job.params["collection_parameter"]
+        [file] = job.params["data_path"]
+        partition = job.params["dest_partition_name"]
+        group = inspect_hdf5(
+            Path(file),
+            name=job.params["dest_collection_name"],
+            partition=partition or "_default",
+            dimension=parameter["dimension"],
+            metric=Metric(parameter["metric_type"]),
+        )
+        group = type(group)(**{**vars(group), "whole": not partition})
+        report = GroupsChain([group], client).run(mode=job.params["mode"])[collection]
+        assert (report.status, report.faults) == (VERIFIED, ())
+    return stored(client, collection)
+
+
+def test_floats_make_the_round_trip_bit_for_bit(directory, client, tmp_path):
+    assert round_trip(directory, client, "news", tmp_path / "out") == {
+        "_default": directory.live("news"),
+        "_2021_03_news": directory.live("news", TAG),
+        "empty": {},
+    }
+
+
+def test_binary_vectors_make_the_round_trip_bit_for_bit(directory, server_client, tmp_path):
+    found = round_trip(directory, server_client, "bits", tmp_path / "out")
+    assert found == {"_default": directory.live("bits")}
+
+
+@pytest.mark.parametrize("length", [250, 255])
+def test_a_tag_as_long_as_a_name_can_be_is_exported(tmp_path, length):
+    tags = ["x" * (length - 1) + last for last in "ab"]
+    directory = write_directory(tmp_path / "milvus", {"news": {tag: range(9) for tag in tags}})
+    report = export(inspect_directory(directory.path), tmp_path / "out")["news"]
+    assert report.status == VERIFIED
+    files = {part.partition: tmp_path / "out" / "news" / part.target for part in report.partitions}
+    assert {tag: rows_of(files[tag]) for tag in tags} == {tag: directory.live("news", tag) for tag in tags}
+    loads = [read_yaml(files[tag].with_suffix(".yaml"))[0].params for tag in tags]
+    assert [load["dest_partition_name"] for load in loads] == tags
+    assert [load["data_path"] for load in loads] == [[str(files[tag])] for tag in tags]
+
+
+def test_a_file_is_there_only_when_it_is_whole(tmp_path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    [plan] = plan_groups(inspect_directory(directory.path))
+    [unit] = export_units([plan], tmp_path / "out")
+    more = type(unit)(**{**vars(unit), "rows": 101})
+    with pytest.raises(TargetError, match="changed while it was read"):
+        export_partition(more)
+    folder = tmp_path / "out" / "news"
+    assert [path.name for path in folder.iterdir()] == ["_default.part"]
+
+    exported = export_partition(unit)
+    assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
+    assert verify_export(plan, [exported]).status == VERIFIED
+
+
+KILLED = """
+import json, os, signal, sys
+from airflow_provider_milvusdm.manifests import ExportUnit, from_json
+from airflow_provider_milvusdm.targets.hdf5 import export
+
+read_slices = export.read_slices
+
+def read_and_die(*arguments):
+    for number, batch in enumerate(read_slices(*arguments)):
+        if number == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+export.read_slices, export.rows_within = read_and_die, lambda collection: 10
+export.export_partition(from_json(ExportUnit, json.load(sys.stdin)))
+"""
+"""Exports a partition in batches of ten rows, until it is killed before one of them is written."""
+
+
+@pytest.mark.parametrize("batch", [0, 5, 9])
+def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    [plan] = plan_groups(inspect_directory(directory.path))
+    [unit] = export_units([plan], tmp_path / "out")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(batch)], input=json.dumps(to_json(unit)), text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    folder = tmp_path / "out" / "news"
+    assert [path.name for path in folder.iterdir()] == ["_default.part"]
+
+    exported = export_partition(unit)
+    assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
+    assert rows_of(folder / "_default.h5") == directory.live("news")
+    assert verify_export(plan, [exported]).status == VERIFIED
+
+
+def test_a_file_that_was_changed_afterwards_is_found(tmp_path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    [plan] = plan_groups(inspect_directory(directory.path))
+    exported = export_partition(export_units([plan], tmp_path / "out")[0])
+    with h5py.File(exported.path, "a") as file:
+        file["embeddings"][50, 3] += 1
+    [fault] = verify_export(plan, [exported]).faults
+    assert "_default.h5: expected 100 rows with digest" in fault
+
+
+def test_a_file_of_a_partition_dropped_before_the_run_was_cleared_is_a_fault(tmp_path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100), "a": range(10)}})
+    assert export(inspect_directory(directory.path), tmp_path / "out")["news"].status == VERIFIED
+    report = export(inspect_directory(directory.path, {"news": ["_default"]}), tmp_path / "out")["news"]
+    [fault] = report.faults
+    assert fault.startswith(f"{tmp_path}/out/news/a.h5: of an earlier try of this run")
+
+
+def test_the_yaml_beside_a_file_is_a_job_of_milvusdm(directory, tmp_path):
+    export(inspect_directory(directory.path, "news"), tmp_path / "out")
+    job = yaml.safe_load((tmp_path / "out/news/_2021_03_news.yaml").read_text())["H2M"]
+    assert job["data_path"] == [str(tmp_path / "out/news/_2021_03_news.h5")]
+    assert (job["dest_collection_name"], job["dest_partition_name"]) == ("news", "_2021_03_news")
+    assert job["collection_parameter"] == {"dimension": 8, "index_file_size": 1024, "metric_type": "IP"}
+
+
+def test_a_plan_alone_writes_nothing(directory, tmp_path):
+    [report] = [planned_export(plan) for plan in plan_groups(inspect_directory(directory.path, "news"))]
+    assert (report.status, report.action) == ("planned", "would be exported")
+    assert [part.target for part in report.partitions] == ["_default.h5", "_2021_03_news.h5", "empty.h5"]
+    assert "1906 rows" in report.notes[-1]
+    assert list(tmp_path.iterdir()) == [directory.path]

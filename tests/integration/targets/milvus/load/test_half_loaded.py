@@ -1,0 +1,196 @@
+"""What was killed goes on where it was, in the same run or in a new one: no row twice, none missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymilvus import MilvusClient
+
+from airflow_provider_milvusdm.manifests import CollectionPlan
+from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.targets.milvus.load import writer
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from tests.support.chain import Chain
+from tests.support.collections_2x import called, load_all, make_collection, mark, own_names, stored, stored_in_all
+from tests.support.directories import random_rows, write_directory
+from tests.support.killed import create, load
+
+PARTITIONS = {"_default": range(8), "a": range(8), "b": range(8)}
+"""The same ids in all."""
+UNITS = [{"_default": 8}, {"a": 8, "b": 4}, {"b": 4}]
+"""Rows of each load unit by partition."""
+MOMENTS = 20
+"""More than there are in the second unit."""
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of four rows, a checkpoint before each second one."""
+    monkeypatch.setattr(writer, "BATCH_ROWS", 4)
+    monkeypatch.setattr(writer, "STRIDE_BATCHES", 2)
+
+
+class Migrations:
+    """Collections of the same rows, each to be killed at another moment."""
+
+    def __init__(self, client: MilvusClient, path: Path, count: int) -> None:
+        names = [f"c{number:02}" for number in range(count)]
+        self.client = client
+        self.directory = write_directory(path / "milvus", dict.fromkeys(names, PARTITIONS))
+        self.chain = Chain(self.directory.path, client, unit_bytes=1, most_tasks=4 * count, id_scope="partition")
+        self.plans: list[CollectionPlan] = self.chain.plan()
+
+    def create(self, mode: str = "skip") -> list[list[LoadUnit]]:
+        """Create the collections; the load units of each."""
+        created, faults = self.chain.create(self.plans, mode)
+        assert not faults
+        units = [list(address_units([plan], created)) for plan in self.plans]
+        assert [[piece.stored_rows for piece in unit.slices] for unit in units[0]] == [[8], [8, 4], [4]]
+        return units
+
+    def check_stored(self) -> None:
+        assert stored_in_all(self.client, [plan.name for plan in self.plans]) == {
+            plan.name: {tag: self.directory.live(plan.name, tag) for tag in PARTITIONS} for plan in self.plans
+        }
+
+
+@pytest.fixture
+def many(client: MilvusClient, tmp_path: Path) -> Migrations:
+    return Migrations(client, tmp_path, MOMENTS)
+
+
+@pytest.fixture
+def one(client: MilvusClient, tmp_path: Path) -> Migrations:
+    return Migrations(client, tmp_path, 1)
+
+
+def rows(client: MilvusClient, unit: LoadUnit, checkpoints: dict[str, Any], moment: int = 0) -> dict[str, int] | None:
+    """Rows loaded by partition; None where the load was killed."""
+    loaded = load(client, unit, checkpoints, moment)
+    return dict(loaded.rows) if loaded else None
+
+
+def test_a_unit_killed_at_any_moment_is_finished_by_a_retry_after_the_others(
+    client: MilvusClient, many: Migrations
+) -> None:
+    killed = 0
+    for moment, units in enumerate(many.create(), 1):
+        checkpoints: dict[str, Any] = {}
+        found = rows(client, units[1], checkpoints, moment)
+        assert [rows(client, units[0], {}), rows(client, units[2], {})] == [UNITS[0], UNITS[2]]
+        if found is None:
+            killed += 1
+            found = rows(client, units[1], checkpoints)
+        assert found == UNITS[1]
+    assert 12 <= killed < MOMENTS
+    many.check_stored()
+
+
+def test_a_new_run_goes_on_without_the_checkpoints_of_the_killed_one(client: MilvusClient, many: Migrations) -> None:
+    killed = sum(load(client, units[1], {}, moment) is None for moment, units in enumerate(many.create(), 1))
+    assert 12 <= killed < MOMENTS
+    for units in many.create():
+        assert [rows(client, unit, {}) for unit in units] == UNITS
+    many.check_stored()
+
+
+def test_a_unit_killed_again_and_again_comes_to_its_end(client: MilvusClient, one: Migrations) -> None:
+    for unit, expected in zip(one.create()[0], UNITS, strict=True):
+        checkpoints: dict[str, Any] = {}
+        attempts = [rows(client, unit, checkpoints, moment) for moment in (3, 5, 7, 8, 9, 10, 0)]
+        assert attempts[0] is None
+        assert attempts[-1] == expected
+    one.check_stored()
+
+
+def test_a_run_that_goes_on_can_be_killed_too(client: MilvusClient, one: Migrations) -> None:
+    load(client, one.create()[0][1], {}, moment=13)
+    for unit, expected in zip(one.create()[0], UNITS, strict=True):
+        checkpoints: dict[str, Any] = {}
+        assert rows(client, unit, checkpoints, moment=5) is None
+        assert rows(client, unit, checkpoints) == expected
+    one.check_stored()
+
+
+def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(
+    client: MilvusClient, one: Migrations
+) -> None:
+    load(client, one.create()[0][1], {}, moment=9)
+    assert not client.has_collection("c00")
+    assert mark(client, "c00")["state"] == "loading"
+    report = one.chain.run("*", "append")["c00"]
+    assert (report.status, report.action) == (VERIFIED, "resumed")
+    assert [(part.before, part.loaded, part.counted) for part in report.partitions] == [(0, 8, 8)] * 3
+    assert mark(client, "c00")["state"] == "complete"
+    assert own_names(client, "c00") == []
+    assert stored(client, "c00") == {tag: one.directory.live("c00", tag) for tag in PARTITIONS}
+
+
+def test_overwrite_starts_a_half_loaded_collection_anew(client: MilvusClient, one: Migrations) -> None:
+    load(client, one.create()[0][1], {}, moment=9)
+    first = called(client, "c00")
+    [created], _ = one.chain.create(one.plans, "overwrite")
+    assert (created.action, created.upsert) == ("created", False)
+    assert created.own_name == called(client, "c00") != first
+    assert client.get_collection_stats(created.own_name)["row_count"] == 0
+
+
+def test_an_append_goes_on_and_counts_the_rows_from_before_once(client: MilvusClient, tmp_path: Path) -> None:
+    there = {"_default": random_rows(range(100, 120), 1), "a": {}, "b": random_rows([50], 2)}
+    make_collection(client, "news", there)
+    directory = write_directory(tmp_path / "milvus", {"news": PARTITIONS})
+    chain = Chain(directory.path, client, id_scope="partition")
+    plans = chain.plan()
+    created, _ = chain.create(plans, "append")
+    load(client, address_units(plans, created)[0], {}, moment=9)
+    report = chain.run("*", "append")["news"]
+    assert (report.status, report.action) == (VERIFIED, "resumed")
+    assert [(part.before, part.counted) for part in report.partitions] == [(20, 28), (0, 8), (1, 9)]
+    assert stored(client, "news") == {tag: there[tag] | directory.live("news", tag) for tag in PARTITIONS}
+
+
+OTHER = {"_default": random_rows(range(100, 110), 1), "a": random_rows(range(5), 2), "d": random_rows([7], 3)}
+"""What the target holds where it exists."""
+
+
+@pytest.mark.parametrize(
+    ("target_uri", "mode", "tags", "kept", "loaded"),
+    [
+        ("lite", "skip", None, None, ["_default", "a", "b", "c", "d"]),
+        ("lite", "skip", ["a", "b"], ["_default", "a", "d"], ["b"]),
+        ("lite", "append", ["b", "c"], ["_default", "a", "d"], ["b", "c"]),
+        ("lite", "overwrite", None, [], ["_default", "a", "b", "c", "d"]),
+        ("lite", "overwrite", ["a", "b"], ["_default", "d"], ["a", "b"]),
+        ("server", "skip", None, None, ["_default", "a", "b", "c", "d"]),
+        ("server", "overwrite", ["_default", "a"], ["d"], ["_default", "a"]),
+    ],
+    indirect=["target_uri"],
+)
+def test_a_creation_killed_at_any_moment_is_repeated(
+    client: MilvusClient, tmp_path: Path, mode: str, tags: list[str] | None, kept: list[str] | None, loaded: list[str]
+) -> None:
+    names = [f"c{number:02}" for number in range(22)]
+    directory = write_directory(tmp_path / "milvus", {name: PARTITIONS | {"c": range(3), "d": []} for name in names})
+    if kept is not None:
+        for name in names:
+            make_collection(client, name, OTHER)
+        load_all(client, names)
+    killed = 0
+    for moment, name in enumerate(names, 1):
+        chain = Chain(directory.path, client, id_scope="partition")
+        plans = chain.plan({name: tags})
+        if create(client, plans[0], mode, moment) is None:
+            killed += 1
+            created, faults = chain.create(plans, mode)
+            assert not faults
+            report = chain.verify(plans, created, chain.load(plans, created))[name]
+            assert report.status == VERIFIED
+            assert own_names(client, name) == []
+    assert 4 <= killed < len(names)
+    expected = {tag: OTHER[tag] for tag in kept or []}
+    assert stored_in_all(client, names[:killed]) == {
+        name: expected | {tag: directory.live(name, tag) for tag in loaded} for name in names[:killed]
+    }

@@ -1,0 +1,798 @@
+"""A collection that a run makes has a name of its own until it is verified: readers see all of it or none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymilvus import MilvusClient, MilvusException
+
+from airflow_provider_milvusdm.config.target_settings import TargetSettings
+from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
+from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.runs import Run
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
+from tests.support.chain import Chain
+from tests.support.collections_2x import is_lite, make_collection, mark, own_names, stored, stored_in_all
+from tests.support.directories import random_rows, write_directory
+from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
+from tests.support.milvus_servers import milvus_server
+from tests.support.targets import drop_all_collections, milvus_client
+
+IDS = {"_default": range(20), "a": range(100, 110)}
+OLD = {"_default": random_rows(range(50, 60), 7)}
+"""What the target holds before; aliases stand for it."""
+ALIASES = ["readers", "searchers"]
+
+
+class Migration:
+    """A source of collection `news`, and the steps of its migration."""
+
+    def __init__(self, client: MilvusClient, path: Path, ids: Any = IDS, name: str = "news", **options: Any) -> None:
+        self.client = client
+        self.directory = write_directory(path, {name: ids})
+        self.chain = Chain(self.directory.path, client, **options)
+        [self.plan] = self.chain.plan()
+        self.expected = {tag: self.directory.live(name, tag) for tag in ids}
+
+    def load(self, mode: str = "overwrite", **options: Any) -> tuple[Any, Any]:
+        """What was created and loaded."""
+        created, faults = self.chain.create([self.plan], mode, **options)
+        assert faults == {}
+        return created[0], self.chain.load([self.plan], created)
+
+    def verify(self, created: Any, loaded: Any, client: Any = None) -> CollectionReport:
+        return verify_collection(client or self.client, self.plan, created, loaded)
+
+    def run(self, mode: str = "overwrite", **options: Any) -> CollectionReport:
+        return self.verify(*self.load(mode, **options))
+
+
+def moments(client: MilvusClient) -> range:
+    """To be killed at: all of them, in Milvus Lite; a server takes seconds for each, so there it is some."""
+    return range(1, 40) if is_lite(client) else range(2, 40, 7)
+
+
+def make_old(client: MilvusClient) -> None:
+    make_collection(client, "news", OLD, loaded=True)
+    for alias in ALIASES:
+        client.create_alias("news", alias)
+
+
+@pytest.fixture
+def overwriting(client: MilvusClient, tmp_path: Path) -> Migration:
+    """Of a target that there is, with aliases."""
+    make_old(client)
+    return Migration(client, tmp_path / "milvus")
+
+
+def aliases(client: MilvusClient) -> dict[str, str]:
+    return {alias: client.describe_collection(alias)["collection_name"] for alias in ALIASES}
+
+
+def test_until_it_is_verified_nobody_finds_it_by_its_name(client: MilvusClient, tmp_path: Path) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load("skip")
+    assert client.list_collections() == [created.own_name]
+    assert migration.verify(created, loaded).status == VERIFIED
+    assert client.list_collections() == ["news"]
+    assert stored(client, "news") == migration.expected
+
+
+def test_an_overwritten_collection_is_there_until_the_new_one_is_verified(overwriting: Migration) -> None:
+    created, loaded = overwriting.load()
+    assert stored(overwriting.client, "news") == OLD
+    report = overwriting.verify(created, loaded)
+    assert (report.status, report.action) == (VERIFIED, "overwritten")
+    assert overwriting.client.list_collections() == ["news"]
+    assert stored(overwriting.client, "news") == overwriting.expected
+    assert aliases(overwriting.client) == dict.fromkeys(ALIASES, "news")
+
+
+def test_a_failed_overwrite_costs_nothing(overwriting: Migration) -> None:
+    created, loaded = overwriting.load()
+    overwriting.client.delete(created.own_name, ids=[3], partition_name="_default")
+    report = overwriting.verify(created, loaded)
+    assert report.status == FAILED
+    assert f"left as {created.own_name}" in report.notes[-1]
+    assert stored(overwriting.client, "news") == OLD
+    assert aliases(overwriting.client) == dict.fromkeys(ALIASES, "news")
+
+
+@pytest.mark.parametrize("mode", ["overwrite", "skip"])
+def test_publishing_that_is_killed_at_any_moment_is_finished_or_undone_by_the_next_run(
+    client: MilvusClient, tmp_path: Path, mode: str
+) -> None:
+    """Whoever reads in between finds the old rows or the new, and all of them."""
+    killed = 0
+    for moment in moments(client):
+        make_old(client)
+        migration = Migration(client, tmp_path / f"milvus-{moment}")
+        created, loaded = migration.load()
+        fused: Any = FusedClient(client, Fuse(moment))
+        try:
+            migration.verify(created, loaded, fused)
+        except KilledError:
+            killed += 1
+        else:
+            break
+        report = migration.chain.run(mode=mode)["news"]
+        whole = [migration.expected] if mode == "overwrite" else [OLD, migration.expected]
+        assert stored_in_all(client, ["news"])["news"] in whole
+        assert report.status == (SKIPPED if mode == "skip" else VERIFIED), (moment, report)
+        assert aliases(client) == dict.fromkeys(ALIASES, "news")
+        assert own_names(client, "news") == [] or mode == "skip"
+        for name in [*ALIASES, *client.list_collections()]:
+            (client.drop_alias if name in ALIASES else client.drop_collection)(name)
+    assert killed >= (10 if is_lite(client) else 2)
+
+
+def test_verification_tried_again_after_a_kill_finishes_what_it_began(client: MilvusClient, tmp_path: Path) -> None:
+    for moment in moments(client):
+        make_old(client)
+        migration = Migration(client, tmp_path / f"milvus-{moment}")
+        created, loaded = migration.load()
+        fused: Any = FusedClient(client, Fuse(moment))
+        try:
+            migration.verify(created, loaded, fused)
+        except KilledError:
+            assert migration.verify(created, loaded).status == VERIFIED
+        assert client.list_collections() == ["news"]
+        assert stored_in_all(client, ["news"]) == {"news": migration.expected}
+        assert aliases(client) == dict.fromkeys(ALIASES, "news")
+        for alias in ALIASES:
+            client.drop_alias(alias)
+        client.drop_collection("news")
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[set[frozenset[int]]]:
+    """The ids that a reader of `news` and its alias finds while the block runs; it fails as soon as one is refused."""
+    seen: set[frozenset[int]] = set()
+    faults: list[Exception] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        with milvus_client(uri) as client:
+            while not stop.is_set():
+                for name in ("news", "readers"):
+                    try:
+                        rows = client.query(name, filter="id >= 0", output_fields=["id"], consistency_level="Strong")
+                    except MilvusException as error:
+                        faults.append(error)
+                        return
+                    seen.add(frozenset(row["id"] for row in rows))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        time.sleep(0.5)
+        stop.set()
+        thread.join()
+    assert faults == []
+
+
+def test_a_reader_sees_the_old_rows_and_then_the_new(
+    server_client: MilvusClient, empty_milvus_server_uri: str, tmp_path: Path
+) -> None:
+    make_old(server_client)
+    migration = Migration(server_client, tmp_path / "milvus")
+    with reading(empty_milvus_server_uri) as seen:
+        assert migration.run().status == VERIFIED
+    old, new = frozenset(OLD["_default"]), frozenset().union(*migration.expected.values())
+    assert seen == {old, new}
+
+
+@pytest.fixture
+def tenant_client(server_client: MilvusClient, empty_milvus_server_uri: str) -> Iterator[MilvusClient]:
+    """A client of a database beside the default one."""
+    server_client.create_database("tenant")
+    with milvus_client(empty_milvus_server_uri, db_name="tenant") as client:
+        yield client
+    drop_all_collections(empty_milvus_server_uri, db_name="tenant")
+    server_client.drop_database("tenant")
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_in_a_database_beside_the_default_one_it_is_that_database_alone(
+    tenant_client: MilvusClient, server_client: MilvusClient, tmp_path: Path, in_place: bool
+) -> None:
+    make_collection(server_client, "news", {"_default": random_rows([1], 1)}, loaded=True)
+    server_client.create_alias("news", "elsewhere")
+    before = stored(server_client, "news")
+    make_old(tenant_client)
+    migration = Migration(tenant_client, tmp_path / "milvus")
+    assert migration.run(in_place=in_place).status == VERIFIED
+    assert tenant_client.list_collections() == ["news"]
+    assert stored(tenant_client, "news") == migration.expected
+    assert aliases(tenant_client) == dict.fromkeys(ALIASES, "news")
+    assert not tenant_client.has_collection("elsewhere")
+    assert stored(server_client, "elsewhere") == before
+
+
+def test_replicas_index_and_properties_go_along(server_client: MilvusClient, tmp_path: Path) -> None:
+    settings = TargetSettings(mmap=True, index_type="HNSW", index_params={"M": 8, "efConstruction": 64})
+    migration = Migration(server_client, tmp_path / "milvus", settings=settings)
+    created, loaded = migration.load("skip")
+    assert verify_collection(server_client, migration.plan, created, loaded, settings=settings.of("news")).faults == ()
+    assert server_client.get_load_state("news")["state"].name == "Loaded"
+    assert server_client.describe_index("news", "embedding")["index_type"] == "HNSW"
+    assert server_client.describe_collection("news")["properties"]["mmap.enabled"] == "true"
+
+
+def test_what_a_run_slept_over_is_refused_by_the_target_itself(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its own look at the mark, even."""
+    migration = Migration(client, tmp_path / "milvus")
+    [created], _ = migration.chain.create([migration.plan], "skip")
+    [unit, *_] = address_units([migration.plan], [created])
+    slept = iter([True])
+
+    def sleep(self: Any) -> float:
+        if next(slept, False):
+            assert migration.chain.run()["news"].action == "resumed"
+        return seconds_awake_or_not() + REQUEST_SECONDS
+
+    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.fence.Fence.check", sleep)
+    with pytest.raises(MilvusException) as refused:
+        load_unit(client, unit, Checkpoints())
+    assert refused.value.code == 100
+    assert stored_in_all(client, ["news"]) == {"news": migration.expected}
+
+
+def test_an_append_that_slept_is_refused_by_the_mark(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_collection(client, "news", OLD, loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    [created], _ = migration.chain.create([migration.plan], "append")
+    [unit, *_] = address_units([migration.plan], [created])
+    store = Checkpoints()
+
+    def sleep(key: str, value: Any) -> None:
+        """As the first stride begins, another run does it all; the clock goes on."""
+        monkeypatch.setattr(store, "set", lambda key, value: None)
+        assert migration.chain.run(mode="append")["news"].action == "resumed"
+
+    monkeypatch.setattr(store, "set", sleep)
+    with pytest.raises(TargetError, match="is not the one that was made for this load"):
+        load_unit(client, unit, store)
+    assert stored_in_all(client, ["news"]) == {
+        "news": {"a": {}}
+        | OLD
+        | {"_default": OLD["_default"] | migration.expected["_default"], "a": migration.expected["a"]}
+    }
+
+
+def test_a_collection_of_another_size_is_made_anew(client: MilvusClient, tmp_path: Path) -> None:
+    """What a run left half loaded is gone on with only where a collection would be made just so."""
+    migration = Migration(client, tmp_path / "milvus")
+    migration.load("skip")
+    migration.chain.settings = TargetSettings(dynamic_field=True)
+    assert migration.chain.run()["news"].action == "created"
+    assert client.list_collections() == ["news"]
+    assert client.describe_collection("news")["enable_dynamic_field"]
+
+
+def test_a_name_that_is_taken_meanwhile_is_told_and_all_rows_stay(client: MilvusClient, tmp_path: Path) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load("skip")
+    make_collection(client, "news", OLD, loaded=True)
+    with pytest.raises(VerificationError, match="was made by something else while its rows were loaded") as error:
+        migration.verify(created, loaded)
+    assert created.own_name in str(error.value)
+    assert stored(client, "news") == OLD
+    client.drop_collection("news")
+    assert migration.verify(created, loaded).status == VERIFIED
+    assert stored_in_all(client, ["news"]) == {"news": migration.expected}
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "a", "news__milvusdm_0123456789abcdef"])
+def test_names_of_any_length_have_room(client: MilvusClient, tmp_path: Path, name: str) -> None:
+    make_collection(client, name, OLD, loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    [migration.plan] = migration.chain.plan(rename={"news": name})
+    migration.load()
+    assert migration.run().status == VERIFIED
+    assert client.list_collections() == [name]
+    assert stored(client, name) == migration.expected
+
+
+def test_names_that_begin_alike_do_not_meddle(client: MilvusClient, tmp_path: Path) -> None:
+    long, longer = "n" * 240, "n" * 250
+    first, second = Migration(client, tmp_path / "first"), Migration(client, tmp_path / "second")
+    [first.plan] = first.chain.plan(rename={"news": long})
+    [second.plan] = second.chain.plan(rename={"news": longer})
+    created, loaded = first.load("skip")
+    assert second.run().status == VERIFIED
+    assert first.verify(created, loaded).status == VERIFIED
+    assert sorted(client.list_collections()) == [long, longer]
+
+
+def test_overwriting_in_place_drops_the_old_collection_once_the_new_one_can_be_made(overwriting: Migration) -> None:
+    client = overwriting.client
+    created, loaded = overwriting.load(in_place=True)
+    assert client.list_collections() == [created.own_name]
+    assert not any(client.has_collection(alias) for alias in ALIASES)
+    assert overwriting.verify(created, loaded).status == VERIFIED
+    assert stored(client, "news") == overwriting.expected
+    assert aliases(client) == dict.fromkeys(ALIASES, "news")
+
+
+def test_overwriting_in_place_that_is_killed_at_any_moment_is_gone_on_with(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    for moment in moments(client):
+        make_old(client)
+        migration = Migration(client, tmp_path / f"milvus-{moment}")
+        killed = Chain(migration.directory.path, FusedClient(client, Fuse(moment)))  # type: ignore[arg-type]
+        try:
+            killed.run(mode="overwrite")
+        except KilledError:
+            pass
+        else:
+            break
+        assert migration.run(in_place=True).status == VERIFIED
+        assert client.list_collections() == ["news"]
+        assert stored_in_all(client, ["news"]) == {"news": migration.expected}
+        assert aliases(client) == dict.fromkeys(ALIASES, "news")
+        for alias in ALIASES:
+            client.drop_alias(alias)
+        client.drop_collection("news")
+    assert moment > 15
+
+
+def test_a_refused_collection_costs_nothing_in_place_either(server_client: MilvusClient, tmp_path: Path) -> None:
+    make_old(server_client)
+    bad = TargetSettings(index_type="IVF_FLAT", index_params={"nlist": -1})
+    migration = Migration(server_client, tmp_path / "milvus", settings=bad)
+    _, faults = migration.chain.create([migration.plan], "overwrite", in_place=True)
+    assert "refuses a collection like this" in faults["news"][0]
+    assert server_client.list_collections() == ["news"]
+    assert stored(server_client, "news") == OLD
+    assert aliases(server_client) == dict.fromkeys(ALIASES, "news")
+
+
+def test_a_target_that_is_an_alias_is_refused_before_anything(overwriting: Migration) -> None:
+    client = overwriting.client
+    for mode in ("skip", "append", "overwrite", "sync"):
+        _, faults = overwriting.chain.create(overwriting.chain.plan(rename={"news": "readers"}), mode)
+        assert "ollection 'readers' of the target is an alias" in faults["news"][0]
+        assert "stands for collection 'news'" in faults["news"][0]
+    assert client.list_collections() == ["news"]
+
+
+def test_an_alias_of_some_partitions_is_refused(client: MilvusClient, tmp_path: Path) -> None:
+    chain = Migration(client, tmp_path / "milvus").chain
+    _, faults = chain.create(chain.plan({"news": ["a"]}, alias="articles"))
+    assert "to some partitions of collection 'news' alone" in faults["news"][0]
+    assert client.list_collections() == []
+
+
+@pytest.mark.parametrize("mode", ["overwrite", "sync", "append"])
+def test_a_name_that_had_to_be_changed_meets_no_collection_of_others(
+    client: MilvusClient, tmp_path: Path, mode: str
+) -> None:
+    make_collection(client, "my_coll", OLD, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus", {"_default": range(20)}, name="my-coll")
+    _, faults = migration.chain.create([migration.plan], mode)
+    assert "'my-coll' would become 'my_coll' in the target, which is there" in faults["my-coll"][0]
+    assert stored(client, "my_coll") == OLD
+    client.drop_collection("my_coll")
+    assert migration.run("skip").status == VERIFIED
+    assert migration.run("overwrite").status == VERIFIED
+    assert migration.chain.create(migration.chain.plan(rename={"my-coll": "my_coll"}), mode)[1] == {}
+
+
+def test_the_mark_is_small_whatever_the_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
+    tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
+    migration = Migration(client, tmp_path / "milvus", tags)
+    created, loaded = migration.load("skip")
+    described = client.describe_collection(created.own_name)["properties"]["milvusdm.migration"]
+    assert len(described) < 500
+    assert migration.verify(created, loaded).status == VERIFIED
+
+
+class OtherRuns:
+    """What a run knows of others: `over` of all of them."""
+
+    def __init__(self, over: bool | None, own: str = "mine") -> None:
+        self.over, self.own = over, Run("dag", own)
+
+    def is_over(self, run: Run) -> bool | None:
+        assert run.run_id != self.own.run_id
+        return self.over
+
+    def may_wake(self, run: Run) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("skip", "skip"), ("skip", "overwrite"), ("overwrite", "overwrite"), ("append", "append")]
+)
+@pytest.mark.parametrize("over", [None, False])
+def test_a_second_run_is_refused_while_the_first_may_be_at_work(
+    client: MilvusClient, tmp_path: Path, first: str, second: str, over: bool | None
+) -> None:
+    if first != "skip":
+        make_collection(client, "news", OLD, loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    created, _ = migration.chain.create([migration.plan], first, runs=OtherRuns(None, "first"))
+    before = {name: client.describe_collection(name)["properties"] for name in client.list_collections()}
+    _, faults = migration.chain.create([migration.plan], second, runs=OtherRuns(over))
+    assert "nother run is loading collection 'news' of the target" in faults["news"][0]
+    assert "run first of DAG dag" in faults["news"][0]
+    assert "take_over: true" in faults["news"][0]
+    after = {name: client.describe_collection(name)["properties"] for name in client.list_collections()}
+    assert after == before
+    loaded = migration.chain.load([migration.plan], created)
+    assert migration.verify(created[0], loaded).status == VERIFIED
+
+
+def test_a_second_run_goes_on_where_the_first_is_dead_and_the_first_is_shut_out(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    first, loaded = migration.load("skip", runs=OtherRuns(None, "first"))
+    second, again = migration.load("skip", runs=OtherRuns(over=True))
+    assert second.action == "resumed"
+    with pytest.raises(TargetError, match="is not the one that was loaded"):
+        migration.verify(first, loaded)
+    assert migration.verify(second, again).status == VERIFIED
+    assert stored_in_all(client, ["news"]) == {"news": migration.expected}
+
+
+def test_a_step_tried_again_in_its_own_run_goes_on(client: MilvusClient, tmp_path: Path) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    migration.load("skip", runs=OtherRuns(None))
+    assert migration.run("skip", runs=OtherRuns(None)).status == VERIFIED
+
+
+def test_an_overwrite_that_is_cleared_after_its_run_is_done_makes_nothing_anew(overwriting: Migration) -> None:
+    report = overwriting.run("overwrite", runs=OtherRuns(None))
+    [created], _ = overwriting.chain.create([overwriting.plan], "overwrite", runs=OtherRuns(None))
+    assert (report.status, created.action) == (VERIFIED, "kept")
+    assert overwriting.client.list_collections() == ["news"]
+    assert stored(overwriting.client, "news") == overwriting.expected
+
+
+class Sleeping:
+    """A client that sleeps before the first call of `method`; meanwhile something else happens."""
+
+    def __init__(self, client: MilvusClient, method: str, meanwhile: Callable[[], object]) -> None:
+        self.client, self.method, self.meanwhile = client, method, meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.method:
+            self.method = ""
+            self.meanwhile()
+        return getattr(self.client, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "tags", "in_place"),
+    [("rename_collection", None, True), ("list_aliases", None, True), ("list_indexes", ["a"], False)],
+)
+def test_a_creation_that_slept_drops_and_empties_nothing_of_what_another_run_made(
+    server_client: MilvusClient, tmp_path: Path, method: str, tags: list[str] | None, in_place: bool
+) -> None:
+    make_collection(server_client, "news", OLD | {"a": random_rows([901], 3)}, metric="L2", loaded=True)
+    migration = Migration(server_client, tmp_path / "milvus")
+    selection = {"news": tags}
+
+    def meanwhile() -> None:
+        assert migration.chain.run(selection, "overwrite")["news"].status == VERIFIED
+
+    slept = Chain(migration.directory.path, Sleeping(server_client, method, meanwhile))  # type: ignore[arg-type]
+    with pytest.raises((TargetError, MilvusException)):
+        create_collection(slept.client, slept.plan(selection)[0], "overwrite", in_place=in_place)
+    assert stored_in_all(server_client, ["news"])["news"] == (
+        migration.expected if tags is None else OLD | {"a": migration.expected["a"]}
+    )
+
+
+def test_a_verification_that_slept_marks_nothing_of_what_another_run_made(client: MilvusClient, tmp_path: Path) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load("skip")
+
+    def meanwhile() -> None:
+        assert migration.chain.run()["news"].status == VERIFIED
+
+    with pytest.raises((TargetError, MilvusException)):
+        migration.verify(created, loaded, Sleeping(client, "alter_collection_properties", meanwhile))
+    assert stored_in_all(client, ["news"]) == {"news": migration.expected}
+
+
+def test_an_index_and_a_partition_that_others_make_stay(server_client: MilvusClient, tmp_path: Path) -> None:
+    """Taking back our own index after a refusal takes no other."""
+    make_collection(server_client, "news", OLD)
+    migration = Migration(server_client, tmp_path / "milvus", {"_default": range(55, 65)})
+    unhindered = server_client.list_indexes
+
+    class Others:
+        """Make an index on the ids while ours is there."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(server_client, name)
+
+        def query(self, *arguments: Any, **keywords: Any) -> Any:
+            if "id" not in unhindered("news"):
+                params = server_client.prepare_index_params()
+                params.add_index("id", index_type="STL_SORT", index_name="id")
+                server_client.create_index("news", params)
+            return server_client.query(*arguments, **keywords)
+
+    migration.chain.client = Others()  # type: ignore[assignment]
+    _, faults = migration.chain.create([migration.plan], "append")
+    assert "ds to append are in the target already" in faults["news"][0]
+    assert server_client.list_indexes("news") == ["id"]
+
+
+def abandoned(migration: Migration) -> CollectionReport:
+    return migration.chain.run(mode="abandon")["news"]
+
+
+def test_abandon_drops_what_was_loaded_under_a_name_of_its_own(overwriting: Migration) -> None:
+    created, _ = overwriting.load()
+    report = abandoned(overwriting)
+    assert (report.status, report.action) == (SKIPPED, "abandoned")
+    assert report.notes == (f"{created.own_name} was dropped",)
+    assert overwriting.client.list_collections() == ["news"]
+    assert stored(overwriting.client, "news") == OLD
+    assert abandoned(overwriting).notes == ("nothing was left half done",)
+
+
+def test_abandon_removes_what_an_append_added_from_another_state_of_its_source(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    """The source has got rows since: neither going on nor undoing was possible without losing the older ones."""
+    make_collection(client, "news", OLD | {"a": random_rows([901, 902], 3)}, loaded=True)
+    before = stored(client, "news")
+    Migration(client, tmp_path / "old").load("append")
+    grown = Migration(client, tmp_path / "grown", IDS | {"a": [*IDS["a"], 500]})
+    for mode in ("append", "skip"):
+        if mode == "append":
+            assert "half loaded, from another source" in grown.chain.create([grown.plan], mode)[1]["news"][0]
+    report = abandoned(grown)
+    assert (report.status, report.faults, report.notes) == (SKIPPED, (), ("30 rows of news were removed",))
+    assert stored(client, "news") == before
+    assert "milvusdm.migration" not in {
+        name for name, value in client.describe_collection("news").get("properties", {}).items() if value
+    }
+    assert grown.run("append").status == VERIFIED
+
+
+def test_abandon_restores_the_mark_of_before(client: MilvusClient, tmp_path: Path) -> None:
+    assert Migration(client, tmp_path / "first").run("skip").status == VERIFIED
+    before = mark(client, "news")
+    second = Migration(client, tmp_path / "second", {"_default": range(1000, 1010), "a": range(2000, 2010)})
+    second.load("append")
+    assert abandoned(second).faults == ()
+    after = mark(client, "news")
+    assert (after["state"], after["source"]) == ("complete", before["source"])
+
+
+def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_path: Path) -> None:
+    """Rows that the append wrote are in the source no more: so nobody knows which of those there were there before."""
+    make_collection(client, "news", OLD | {"a": {}}, loaded=True)
+    Migration(client, tmp_path / "old").load("append")
+    before = stored(client, "news")
+    shrunk = Migration(client, tmp_path / "shrunk", IDS | {"a": range(100, 105)})
+    _, faults = shrunk.chain.create([shrunk.plan], "abandon")
+    assert "can't be told" in faults["news"][0]
+    assert stored(client, "news") == before
+    same = Migration(client, tmp_path / "same")
+    assert abandoned(same).status == SKIPPED
+    assert stored(client, "news") == OLD | {"a": {}}
+
+
+def test_partitions_that_were_being_replaced_cannot_be_undone_and_are_emptied_by_whoever_goes_on(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    there = {"_default": random_rows([7], 1), "a": random_rows(range(100, 140), 2)}
+    make_collection(client, "news", there, loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    plans, killed = migration.chain.plan({"news": ["a"]}), 0
+    for moment in range(1, 12):
+        fused: Any = FusedClient(client, Fuse(moment))
+        chain = Chain(migration.directory.path, fused)
+        try:
+            chain.create(plans, "overwrite")
+        except KilledError:
+            killed += 1
+        else:
+            break
+        if '"emptying"' in client.describe_collection("news").get("properties", {}).get("milvusdm.migration", ""):
+            _, faults = migration.chain.create(plans, "abandon")
+            assert "can't be undone" in faults["news"][0]
+            assert migration.chain.run({"news": ["a"]}, "skip")["news"].status == VERIFIED
+            assert stored_in_all(client, ["news"])["news"] == there | {"a": migration.expected["a"]}
+    assert killed >= 4
+
+
+def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusClient, tmp_path: Path) -> None:
+    """Killed before the first partition is made, or after."""
+    for moment in (0, 4):
+        make_collection(client, "news", OLD, metric="L2", loaded=True)
+        migration = Migration(client, tmp_path / f"milvus-{moment}")
+        plans, fused = migration.chain.plan({"news": ["a"]}), FusedClient(client, Fuse(moment))
+        with suppress(KilledError):
+            Chain(migration.directory.path, fused).create(plans, "skip")  # type: ignore[arg-type]
+        assert mark(client, "news")["state"] == "loading"
+        assert migration.chain.run({"news": ["a"]}, "abandon")["news"].faults == ()
+        assert stored(client, "news") == OLD
+        assert migration.chain.run({"news": ["a"]}, "skip")["news"].status == VERIFIED
+        assert stored(client, "news") == OLD | {"a": migration.expected["a"]}
+        client.drop_collection("news")
+
+
+class Meanwhile:
+    """A client, before one of whose calls of a method something else happens."""
+
+    def __init__(self, client: MilvusClient, method: str, then: Callable[[], object], call: int = 1) -> None:
+        self.client, self.method, self.then, self.left = client, method, then, call
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.client, name)
+        if name != self.method:
+            return found
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                self.then()
+            return found(*arguments, **keywords)
+
+        return call
+
+
+def test_abandon_removes_nothing_that_another_run_has_finished_meanwhile(client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(client, "news", OLD | {"a": {}}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    migration.load("append")
+    other = Chain(migration.directory.path, client)
+
+    def finish() -> None:
+        assert other.run(mode="append")["news"].status == VERIFIED
+
+    slow: Any = Meanwhile(client, "query", finish)
+    _, faults = Chain(migration.directory.path, slow).create([migration.plan], "abandon")
+    assert "nother run has begun to write into collection 'news'" in faults["news"][0]
+    assert stored(client, "news") == OLD | {
+        "_default": OLD["_default"] | migration.expected["_default"],
+        "a": migration.expected["a"],
+    }
+
+
+@pytest.mark.parametrize("action", ["append", "overwrite"])
+def test_a_sync_of_other_partitions_does_not_hide_what_is_half_loaded(
+    client: MilvusClient, tmp_path: Path, action: str
+) -> None:
+    make_collection(client, "news", {"a": {}, "b": {}}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus", IDS | {"b": range(200, 230)})
+    migration.chain.create(migration.chain.plan({"news": ["a", "b"]}), action)
+    half = mark(client, "news")
+    _, faults = migration.chain.create(migration.chain.plan({"news": ["a"]}), "sync")
+    assert "is half loaded, from another source or selection" in faults["news"][0]
+    assert mark(client, "news") == half
+    assert migration.chain.run({"news": ["a", "b"]}, "sync")["news"].status == VERIFIED
+    assert migration.chain.run(mode="sync")["news"].status == VERIFIED
+    assert stored(client, "news") == migration.expected
+
+
+def test_overwriting_in_place_drops_nothing_that_another_attempt_has_made_meanwhile(overwriting: Migration) -> None:
+    """An attempt that slept before it made its own collection."""
+    client = overwriting.client
+    other = Chain(overwriting.directory.path, client)
+
+    def finish() -> None:
+        assert other.run(mode="overwrite")["news"].status == VERIFIED
+
+    slow: Any = Meanwhile(client, "create_collection", finish)
+    _, faults = Chain(overwriting.directory.path, slow).create([overwriting.plan], "overwrite", in_place=True)
+    assert "ollection 'news' of the target is not as it was when this step began" in faults["news"][0]
+    assert stored(client, "news") == overwriting.expected
+    assert aliases(client) == dict.fromkeys(ALIASES, "news")
+
+
+def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_published(overwriting: Migration) -> None:
+    created, loaded = overwriting.load()
+    client = overwriting.client
+    slow: Any = Meanwhile(client, "alter_collection_properties", lambda: overwriting.verify(created, loaded), call=2)
+    with pytest.raises(MilvusException):
+        overwriting.verify(created, loaded, slow)
+    assert client.list_collections() == ["news"]
+    assert stored(client, "news") == overwriting.expected
+    assert overwriting.verify(created, loaded).status == VERIFIED
+
+
+def test_an_alias_that_gets_the_name_meanwhile_leads_where_it_led(client: MilvusClient, tmp_path: Path) -> None:
+    """Milvus Lite would rename what it stands for."""
+    make_collection(client, "news", OLD, loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load()
+    client.rename_collection("news", "archive")
+    client.create_alias("archive", "news")
+    with pytest.raises(VerificationError, match="an alias of 'archive'"):
+        migration.verify(created, loaded)
+    assert sorted(client.list_collections()) == ["archive", created.own_name]
+    client.drop_alias("news")
+    assert migration.verify(created, loaded).status == VERIFIED
+    assert stored_in_all(client, ["archive", "news"]) == {"archive": OLD, "news": migration.expected}
+
+
+def test_what_was_left_verified_and_renamed_by_hand_marks_no_other(client: MilvusClient, tmp_path: Path) -> None:
+    migration = Migration(client, tmp_path / "milvus")
+    created, loaded = migration.load("skip")
+
+    def kill() -> None:
+        raise KilledError
+
+    killed: Any = Meanwhile(client, "rename_collection", kill)
+    with pytest.raises(KilledError):
+        migration.verify(created, loaded, killed)
+    assert mark(client, "news")["state"] == "verified"
+    client.rename_collection(created.own_name, "archive")
+    make_collection(client, "news", OLD, loaded=True)
+    assert migration.chain.run(rename={"news": "archive"})["news"].status == SKIPPED
+    assert not client.describe_collection("news").get("properties")
+    assert (mark(client, "archive")["state"], mark(client, "archive")["target"]) == ("complete", "archive")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"state": "complete", "before": {"a": 1}}', '{"counts": 5}'])
+def test_a_mark_that_cannot_be_read_is_told(client: MilvusClient, tmp_path: Path, text: str) -> None:
+    make_collection(client, "news", OLD, loaded=True)
+    client.alter_collection_properties("news", {"milvusdm.migration": text})
+    migration = Migration(client, tmp_path / "milvus")
+    for mode in ("skip", "append", "overwrite", "sync", "abandon"):
+        _, faults = migration.chain.create([migration.plan], mode)
+        assert "what a migration noted on collection 'news' of the target can't be read" in faults["news"][0].lower()
+    assert stored(client, "news") == OLD
+
+
+def test_what_was_left_for_an_alias_of_another_name_stays(client: MilvusClient, tmp_path: Path) -> None:
+    first, second = Migration(client, tmp_path / "first"), Migration(client, tmp_path / "second")
+    [first.plan] = first.chain.plan(rename={"news": "news_eu"}, alias="readers")
+    created, loaded = first.load("skip")
+    [second.plan] = second.chain.plan(alias="searchers")
+    assert second.run("skip").status == VERIFIED
+    assert first.verify(created, loaded).status == VERIFIED
+
+
+def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        milvus_server(tmp_path / "server", "--authorization-enabled", "true", token="root:Milvus") as address,
+        milvus_client(address.uri, token="root:Milvus") as root,
+    ):
+        make_old(root)
+        root.create_user("loader", "Password1")
+        root.create_role("loaders")
+        root.grant_role("loader", "loaders")
+        for privilege in (
+            *("CreateCollection", "DropCollection", "ShowCollections", "DescribeCollection"),
+            *("CreateAlias", "DropAlias", "DescribeAlias", "ListAliases"),
+        ):
+            root.grant_privilege("loaders", "Global", privilege, "*")
+        root.grant_privilege("loaders", "Collection", "*", "*")
+        time.sleep(2)  # until all of the server knows
+        with milvus_client(address.uri, user="loader", password="Password1") as client:
+            migration = Migration(client, tmp_path / "milvus")
+            for in_place in (False, True):
+                _, faults = migration.chain.create([migration.plan], "overwrite", in_place=in_place)
+                assert "the right to rename collections" in faults["news"][0]
+        assert root.list_collections() == ["news"]
+        assert stored(root, "news") == OLD
+        assert aliases(root) == dict.fromkeys(ALIASES, "news")

@@ -1,0 +1,52 @@
+"""Buckets of a real S3, filled and looked at with nothing of the package."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3fs import S3FileSystem
+
+from tests.support.seaweedfs import S3Address
+
+
+def airflow_connection(address: S3Address, *, secret_key: str | None = None, retries: int = 4) -> str:
+    """A connection as `AIRFLOW_CONN_…` takes it; `retries` of a request to a server that is away."""
+    return json.dumps(
+        {
+            "conn_type": "aws",
+            "login": address.access_key,
+            "password": secret_key or address.secret_key,
+            "extra": {
+                "endpoint_url": address.endpoint,
+                "config_kwargs": {"retries": {"max_attempts": retries}},
+            },
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Bucket:
+    filesystem: S3FileSystem
+    name: str
+
+    @classmethod
+    def make(cls, address: S3Address) -> Bucket:
+        """A new one."""
+        bucket = cls(S3FileSystem(**address.options), f"milvusdm-{uuid.uuid4().hex[:12]}")
+        bucket.filesystem.mkdir(bucket.name)
+        return bucket
+
+    def upload(self, folder: Path, key: str) -> None:
+        """All files below a folder."""
+        for path in (path for path in folder.rglob("*") if path.is_file()):
+            self.filesystem.pipe_file(f"{self.name}/{key}/{path.relative_to(folder)}", path.read_bytes())
+
+    def contents(self) -> Mapping[str, tuple[str, str]]:
+        """ETag and time of the last change by key."""
+        self.filesystem.invalidate_cache()
+        found = self.filesystem.find(self.name, detail=True)
+        return {key: (info["ETag"], str(info["LastModified"])) for key, info in found.items()}

@@ -1,0 +1,53 @@
+"""The command `milvusdm`, as far as it needs no target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_milvusdm import __version__
+from airflow_provider_milvusdm.cli.command import main
+from tests.support.reading import catalog_of
+from tests.support.repository import ROOT
+
+
+def test_sample_writes_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(tmp_path / "sample")]) == 0
+    assert str(tmp_path / "sample") in capsys.readouterr().out
+    assert catalog_of(tmp_path / "sample").names() == ["articles", "products"]
+    assert main(["sample", str(tmp_path / "sample")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_dags_copies_the_templates_and_leaves_what_was_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "dags"
+    for _ in range(2):
+        assert main(["dags", str(folder)]) == 0
+    templates = {path.name: path.read_text() for path in (ROOT / "dags").glob("*.py")}
+    assert {path.name: path.read_text() for path in folder.glob("*.py")} == templates
+    (folder / "milvusdm_m2m.py").write_text("# mine")
+    assert main(["dags", str(folder)]) == 2
+    assert "is there and differs" in capsys.readouterr().err
+    assert (folder / "milvusdm_m2m.py").read_text() == "# mine"
+
+
+def test_a_bad_yaml_file_is_refused_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "M2M.yaml"
+    assert main(["--yaml", str(path)]) == 2
+    path.write_text("M2M:\n  mode: x\n")
+    assert main(["--yaml", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "No such file" in error
+    assert "- source_milvus_path: required" in error
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--version"], 0), (["--help"], 0), (["unknown"], 2)])
+def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == code
+    if arguments == ["--version"]:
+        assert capsys.readouterr().out.strip() == __version__

@@ -1,0 +1,157 @@
+"""Which collections and partitions are asked for, and how they are grouped into tasks."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceError, SourceNotFoundError
+from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
+from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.reading import assert_in_order, catalog_of, errors, inspect, without_permissions
+
+ROW = [[1.0, 2.0, 3.0, 4.0]]
+
+
+@pytest.fixture
+def three(directory: Milvus1xDirectory) -> Milvus1xDirectory:
+    """Collections `a` with partitions `x` and `y`, `b` with `x`, `c` with none."""
+    for name, tags in {"a": ["x", "y"], "b": ["x"], "c": []}.items():
+        collection = directory.collection(name, dimension=4)
+        for tag in tags:
+            directory.partition(collection, tag)
+    directory.write()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("*", {"a": ["_default", "x", "y"], "b": ["_default", "x"], "c": ["_default"]}),
+        ("b", {"b": ["_default", "x"]}),
+        (["c", "a"], {"c": ["_default"], "a": ["_default", "x", "y"]}),
+        ({"a": ["y", "x"]}, {"a": ["y", "x"]}),
+        ({"a": "x", "b": None}, {"a": ["x"], "b": ["_default", "x"]}),
+        ({"a": ["x", "x"]}, {"a": ["x"]}),
+        ({"*": None, "a": ["x"]}, {"a": ["x"], "b": ["_default", "x"], "c": ["_default"]}),
+    ],
+)
+def test_what_is_asked_for_is_inspected(
+    three: Milvus1xDirectory, selection: Any, expected: dict[str, list[str]]
+) -> None:
+    found: dict[str, list[str]] = {}
+    for group in inspect(three.path, selection):
+        found.setdefault(group.name, []).extend(partition.tag for partition in group.partitions)
+        assert group.error == ""
+    assert list(found.items()) == list(expected.items())
+
+
+def test_a_group_knows_whether_the_whole_collection_was_asked_for(three: Milvus1xDirectory) -> None:
+    groups = inspect(three.path, {"a": ["_default", "x", "y"], "b": None})
+    assert {group.name: group.whole for group in groups} == {"a": False, "b": True}
+
+
+@pytest.mark.parametrize("most_tasks", [6, 1024])
+def test_partitions_that_become_a_key_are_one_group(three: Milvus1xDirectory, most_tasks: int) -> None:
+    groups = inspect(three.path, partitions="partition_key", most_tasks=most_tasks)
+    assert [(group.name, len(group.partitions), group.one_key_space) for group in groups] == [
+        ("a", 3, True),
+        ("b", 2, True),
+        ("c", 1, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("selection", "parts"),
+    [
+        ("d", ["o collection 'd' in the catalog", "meta.sqlite", "ound collections a, b, c", "Correct"]),
+        ({"a": ["z"]}, ["o partition 'z' in collection 'a'", "ound partitions '_default', 'x', 'y'", "Correct"]),
+        ({"c": [""]}, ["o partition '' in collection 'c'", "ound partitions '_default'", "Correct"]),
+    ],
+)
+def test_an_unknown_name_refuses_its_collection_and_others_go_on(
+    three: Milvus1xDirectory, selection: Any, parts: list[str]
+) -> None:
+    selection = {selection: None} if isinstance(selection, str) else selection
+    found = errors(inspect(three.path, {**selection, "b": None}))
+    assert found.pop("b") == ""
+    [text] = found.values()
+    assert_in_order(text, parts)
+
+
+def test_partitions_of_all_collections_at_once_are_refused(three: Milvus1xDirectory) -> None:
+    with pytest.raises(ConfigurationError) as fault:
+        inspect(three.path, {"*": ["x"]})
+    assert_in_order(
+        str(fault.value), ["can't be chosen at once", '{"*": null}', "found * with partitions x", "Name each"]
+    )
+
+
+def test_a_catalog_without_collections_is_refused(directory: Milvus1xDirectory) -> None:
+    directory.write()
+    directory.tables_folder.mkdir()
+    with pytest.raises(SourceNotFoundError) as fault:
+        inspect(directory.path)
+    assert_in_order(str(fault.value), ["he catalog holds no collection", "meta.sqlite", "meta.sqlite-wal"])
+
+
+def test_a_missing_tables_folder_is_refused(three: Milvus1xDirectory) -> None:
+    shutil.rmtree(three.tables_folder)
+    with pytest.raises(SourceNotFoundError) as fault:
+        inspect(three.path)
+    assert_in_order(str(fault.value), ["o tables folder", str(three.tables_folder), "tables_path"])
+
+
+def test_a_tables_folder_that_may_not_be_looked_into_is_refused(three: Milvus1xDirectory) -> None:
+    catalog = catalog_of(three.path)
+    with without_permissions(three.path), pytest.raises(SourceError, match="No permission to read the source"):
+        inspect_catalog(
+            catalog, three.tables_folder, three.path / "wal", {"a": None}, unit_bytes=1 << 20, most_tasks=1024
+        )
+
+
+def test_no_step_gets_more_tasks_than_a_run_may_map(directory: Milvus1xDirectory) -> None:
+    for number in range(4):
+        collection = directory.collection(f"c{number}", dimension=4, version="0.6.0" if number == 3 else None)
+        for tag in range(10 * number):
+            directory.partition(collection, f"p{tag}")
+    directory.write()
+    for most_tasks in (8, 20, 64, 65, 66, 67, 68, 1024):
+        groups = inspect(directory.path, most_tasks=most_tasks)
+        assert len(groups) <= most_tasks // 2
+        tags = {group.name: [] for group in groups}
+        for group in groups:
+            tags[group.name] += [partition.tag for partition in group.partitions]
+        assert tags == {
+            "c0": ["_default"],
+            "c1": ["_default", *(f"p{tag}" for tag in range(10))],
+            "c2": ["_default", *(f"p{tag}" for tag in range(20))],
+            "c3": [],
+        }
+
+
+def test_more_collections_than_a_run_may_map_are_refused(directory: Milvus1xDirectory) -> None:
+    for number in range(5):
+        directory.collection(f"c{number}", dimension=4)
+    directory.write()
+    assert len(inspect(directory.path, most_tasks=10)) == 5
+    with pytest.raises(ConfigurationError) as fault:
+        inspect(directory.path, most_tasks=9)
+    assert_in_order(
+        str(fault.value), ["5 collections are too many", "Expected at most 4", "max_map_length", "Name fewer"]
+    )
+
+
+def test_units_grow_where_a_run_would_have_too_many(directory: Milvus1xDirectory) -> None:
+    directory.segment(directory.collection("a", dimension=4), range(1000), np.zeros((1000, 4)))
+    directory.write()
+    assert [group.unit_bytes for group in inspect(directory.path, unit_bytes=100)] == [100]
+    assert [group.unit_bytes for group in inspect(directory.path, unit_bytes=100, most_tasks=11)] == [1600]
+
+
+def test_labels_are_short_and_name_the_partition(three: Milvus1xDirectory) -> None:
+    assert [group.label for group in inspect(three.path, {"a": None, "d": None})] == ["a/_default", "a/x", "a/y", "d"]
+    assert [group.label for group in inspect(three.path, "a", most_tasks=4)] == ["a/_default", "a/x +1"]
