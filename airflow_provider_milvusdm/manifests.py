@@ -85,7 +85,7 @@ class ResolvedPartition:
     deleted_rows: int
     fingerprint: str
     """Digest of the ids, the vectors, the deletions and what is left out: the same rows give the same one."""
-    left_out: int = 0
+    excluded: int = 0
     """Live rows that a policy leaves out."""
     notes: tuple[str, ...] = ()
     """What the report has to say of them."""
@@ -95,7 +95,7 @@ class ResolvedPartition:
     @property
     def rows(self) -> int:
         """Rows to load."""
-        return self.live_rows - self.left_out
+        return self.live_rows - self.excluded
 
 
 @dataclass(frozen=True)
@@ -154,22 +154,22 @@ class CollectionPlan:
 
 @dataclass(frozen=True)
 class CreatedCollection:
-    """What the create step did (or, ``planned``, would do), and the rows that each partition to load held before."""
+    """What the create step did (or, ``plan_only``, would do), and the rows that each partition to load held before."""
 
     name: str
     action: str
     before: Mapping[str, int] = field(default_factory=dict)
     """By target partition; the partitions that are not in it are left as they are."""
     upsert: bool = False
-    planned: bool = False
+    plan_only: bool = False
     units: PackedUnits | None = None
     """What to load in place of the plan's units, where the target holds some rows already."""
     kept: Mapping[str, int] = field(default_factory=dict)
     """How many it holds, by target partition; they are not counted in ``before``."""
     notes: tuple[str, ...] = ()
     """What the report has to say of the target."""
-    incarnation: str = ""
-    """That of the mark which was set."""
+    generation: str = ""
+    """That of the marker which was set."""
     own_name: str = ""
     """The collection's name until it is verified; empty: it is loaded under the target's."""
 

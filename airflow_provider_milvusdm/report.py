@@ -18,7 +18,7 @@ class PartitionReport:
     target: str
     live: int
     deleted: int
-    left_out: int
+    excluded: int
     """Live rows that a policy leaves out."""
     loaded: int = 0
     before: int = 0
@@ -27,7 +27,7 @@ class PartitionReport:
     @property
     def rows(self) -> int:
         """Rows to load."""
-        return self.live - self.left_out
+        return self.live - self.excluded
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def render(report: Report, width: int = 150) -> str:
     table = Table(title="Milvus migration")
     for heading in ("collection", "partition", "target"):
         table.add_column(heading, overflow="fold")
-    for heading in ("live", "deleted", "left out", "loaded", "before", "counted", "rows/s"):
+    for heading in ("live", "deleted", "excluded", "loaded", "before", "counted", "rows/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for collection in report.collections:
@@ -116,7 +116,7 @@ def _rows(collection: CollectionReport) -> list[Sequence[str]]:
             f"{collection.target}/{part.target}",
             str(part.live),
             str(part.deleted),
-            str(part.left_out),
+            str(part.excluded),
             str(part.loaded),
             str(part.before),
             "?" if part.counted is None else str(part.counted),

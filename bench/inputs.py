@@ -13,12 +13,12 @@ from pymilvus import DataType, MilvusClient
 from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, Slice, SourceRef, TargetCollection
 from airflow_provider_milvusdm.model.rows import ranges
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.targets.milvus.marker import new_mark
+from airflow_provider_milvusdm.targets.milvus.marker import new_marker
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_rows import HAMMING, L2
 
 COLLECTION = "bench"
-MARK = new_mark(COLLECTION)
+MARK = new_marker(COLLECTION)
 ROWS_A_WRITE = 1 << 16
 FIRST_ID = 1_600_000_000_000_000_000
 """Milvus 1.x makes ids of the time in nanoseconds."""
@@ -74,7 +74,7 @@ def whole_unit(directory: Path, shape: Shape) -> LoadUnit:
         (Slice("_default", f"{COLLECTION}/0", 0, shape.rows),),
         TargetCollection(COLLECTION),
         migration=MARK.source,
-        incarnation=MARK.incarnation,
+        generation=MARK.generation,
     )
 
 

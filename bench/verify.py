@@ -45,7 +45,7 @@ def _verify(uri: str, plan: CollectionPlan, created: CreatedCollection) -> float
 
 
 def _compare(client: object, plan: CollectionPlan, created: CreatedCollection) -> None:
-    mark = find_existing(client, plan.target.name).mark
-    compared, faults = compare_all(client, plan, created, mark)
+    marker = find_existing(client, plan.target.name).marker
+    compared, faults = compare_all(client, plan, created, marker)
     if faults or compared != plan.rows:
         raise RuntimeError(f"{compared} rows compared\n" + "\n".join(faults))

@@ -125,7 +125,7 @@ class RowsParams(Params):
     )
     skipped_rows_dir: OptionalText = Field(
         default=None,
-        title="Folder for rows left out",
+        title="Folder for rows excluded",
         description="A run writes into <skipped_rows_dir>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=ROWS,
     )
@@ -140,7 +140,7 @@ class RowsParams(Params):
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
         yield from super().contradictions(params)
         if params.get("invalid_vectors") == "skip" and not params.get("skipped_rows_dir"):
-            yield "invalid_vectors: skip without skipped_rows_dir: the rows left out have to be saved somewhere"
+            yield "invalid_vectors: skip without skipped_rows_dir: the rows excluded have to be saved somewhere"
 
 
 class MilvusParams(RowsParams):

@@ -81,10 +81,10 @@ class MilvusHook(BaseHook):
             ) from None
 
     @contextmanager
-    def client(self, *, look_only: bool = False) -> Iterator[MilvusClient]:
+    def client(self, *, plan_only: bool = False) -> Iterator[MilvusClient]:
         """A client for the block. One process at a time has a Milvus Lite file: others wait here.
 
-        Opening a Milvus Lite file that isn't there makes it: ``look_only`` looks at an empty one elsewhere instead.
+        Opening a Milvus Lite file that isn't there makes it: ``plan_only`` looks at an empty one elsewhere instead.
         What a server refuses in the block because it is full is raised as DeniedError, and a request that it does not
         answer in half an hour as NoAnswerError.
         """
@@ -95,7 +95,7 @@ class MilvusHook(BaseHook):
         lite = is_file(uri)
         if lite:
             _check_file(uri)
-        if lite and look_only and not Path(uri).exists():
+        if lite and plan_only and not Path(uri).exists():
             with TemporaryDirectory(prefix="milvusdm-") as folder, _empty_lite(folder).client() as client:
                 yield client
             return
@@ -129,7 +129,7 @@ class MilvusHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for its version, for the connection form's Test button."""
         try:
-            with self.client(look_only=True) as client:
+            with self.client(plan_only=True) as client:
                 version = client.get_server_version(timeout=TEST_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, the form shows it
             return False, f"{type(error).__name__}: {error}"

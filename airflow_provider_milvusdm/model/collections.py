@@ -114,9 +114,9 @@ class Slice:
     segment: str
     start: int
     stop: int
-    left_out: str = ""
+    excluded: str = ""
     """Which of these rows a policy leaves out: a bit a row, see :mod:`airflow_provider_milvusdm.model.mask`."""
-    stamp: str = ""
+    file_version: str = ""
     """Of the segment's files, see :mod:`airflow_provider_milvusdm.storage.file_version`; empty: none that must stay."""
     first_key: int | None = None
     """Primary key of row ``start``, those behind it counted on; None: the ids are the keys."""
@@ -138,11 +138,11 @@ class TargetCollection:
     name: str
     id_field: str = "id"
     vector_field: str = "embedding"
-    auto_id: bool = False
+    ids_by_target: bool = False
     """The target makes the ids: the rows of the source have none."""
     own_keys: bool = False
     """Rows have keys of their own, and their ids are in the field ``source_id``."""
     partition_field: str = ""
     """The partition key: a row's tag is in this field, and there are no partitions; empty: partitions."""
-    generate_ids: bool = False
+    accepts_new_ids: bool = False
     """Rows inserted without an id later on get one and those of the source keep theirs, where the target can."""

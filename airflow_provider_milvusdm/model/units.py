@@ -28,9 +28,9 @@ class LoadUnit:
     slices: tuple[Slice, ...]
     target: TargetCollection | None = None
     migration: str = ""
-    """Fingerprint of the collection's plan: its target must carry a mark with the same."""
-    incarnation: str = ""
-    """That of the mark: another one stands for a target that was made anew, or gone on with by another run."""
+    """Fingerprint of the collection's plan: its target must carry a marker with the same."""
+    generation: str = ""
+    """That of the marker: another one stands for a target that was made anew, or gone on with by another run."""
     upsert: bool = False
     """An earlier run may have written some of these rows already."""
 
@@ -40,8 +40,8 @@ class LoadUnit:
 
     @property
     def digest(self) -> str:
-        """Of its rows' places and of the target's incarnation: what it is known by."""
-        return hashlib.blake2b(f"{self.incarnation}{self.slices!r}".encode(), digest_size=16).hexdigest()
+        """Of its rows' places and of the target's generation: what it is known by."""
+        return hashlib.blake2b(f"{self.generation}{self.slices!r}".encode(), digest_size=16).hexdigest()
 
     @property
     def label(self) -> str:

@@ -76,7 +76,7 @@ class FilesInspectOperator(MigrationOperator):
             metric=parameter.metric_type,
             id_offset=int(self.id_offset),
             unit_bytes=int(self.unit_mib) << 20,
-            most_tasks=conf.getint("core", "max_map_length"),
+            max_tasks=conf.getint("core", "max_map_length"),
         )
         whole, notes = not self.dest_partition_name, parameter.notes()
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]

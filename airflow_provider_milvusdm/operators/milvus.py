@@ -107,7 +107,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
             raise AirflowSkipException(plan.error)
         settings, dry_run = settings_of(self.target, plan.name), parse_text(self.plan_only)
         imports = self.import_store() if self.load_method != "insert" else None
-        with self.hook.client(look_only=dry_run) as client:
+        with self.hook.client(plan_only=dry_run) as client:
             check_import(client, self.load_method, imports, plan)
             created = create_collection(
                 client,
@@ -116,7 +116,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 settings,
                 create_index=parse_text(self.create_index),
                 in_place=self.overwrite == "in_place",
-                mend=self.verify == "full",
+                repair=self.verify == "full",
                 max_deletions=float(self.max_deletions),
                 dry_run=dry_run,
                 runs=AirflowRuns(context, take_over=parse_text(self.take_over)),
@@ -210,7 +210,7 @@ class MilvusLoadOperator(MilvusOperator):
         trigger = MilvusImportTrigger(
             jobs=waiting.jobs, collection=collection, seconds=waiting.seconds, **self.hook_arguments
         )
-        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=2 * trigger.MOST_SECONDS))
+        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=2 * trigger.MAX_SECONDS))
 
     def resume(self, context: Context, event: Any) -> Any:
         """Go on after the trigger has fired: how the jobs ended is asked of the target."""
@@ -305,9 +305,9 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
 
     def _client(self, created: CreatedCollection | None) -> AbstractContextManager[Any]:
         """A client, where there is something to ask it for."""
-        return self.hook.client(look_only=created.planned) if created else nullcontext()
+        return self.hook.client(plan_only=created.plan_only) if created else nullcontext()
 
 
 def _makes_ids(unit: LoadUnit) -> bool:
     """Whether the target makes the ids: nothing could be upserted, and where no attempt began there is no need."""
-    return unit.target is not None and unit.target.auto_id
+    return unit.target is not None and unit.target.ids_by_target

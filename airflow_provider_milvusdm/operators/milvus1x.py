@@ -105,7 +105,7 @@ class Milvus1xInspectOperator(MigrationOperator):
             self._wal(path),
             parse_selection(parse_text(self.source_collection)),
             unit_bytes=int(self.unit_mib) << 20,
-            most_tasks=conf.getint("core", "max_map_length"),
+            max_tasks=conf.getint("core", "max_map_length"),
             unflushed_log=self.unflushed_log,
             unlisted_segments=self.unlisted_segments,
             partitions=self.partitions,

@@ -40,24 +40,24 @@ class KeySpace:
         if shared.size and self.policy == "remap":
             self._note(f"{shared.size} ids stand on several rows: each row has a key of its own")
         elif shared.size:
-            self._leave_out(find_shared_ids(self.rows, shared))
+            self._exclude(find_shared_ids(self.rows, shared))
 
-    def _leave_out(self, shared: SharedIds) -> None:
+    def _exclude(self, shared: SharedIds) -> None:
         kept = shared.lasts if self.policy == "keep_last" else shared.firsts
         different = shared.different(kept)
         if different.any() and self.policy == "error":
             self.partitions[0].faults.append(self._duplicates(np.unique(shared.ids[different])))
             return
         for number, offsets in shared.by_segment(~kept):
-            self.rows[number].leave_out(offsets)
+            self.rows[number].exclude(offsets)
         if dropped := int(np.count_nonzero(different)):
             elsewhere = int(np.count_nonzero(shared.elsewhere(kept)))
             where = f", for {elsewhere} of them under another tag" if elsewhere else ""
             self._note(
-                f"{dropped} rows left out: another row of their id was kept (duplicate_ids: {self.policy}){where}"
+                f"{dropped} rows excluded: another row of their id was kept (duplicate_ids: {self.policy}){where}"
             )
         if same := int(np.count_nonzero(~kept & ~different)):
-            self._note(f"{same} rows left out that are the same as another, id and vector")
+            self._note(f"{same} rows excluded that are the same as another, id and vector")
 
     def _note(self, text: str) -> None:
         partition = self.partitions[0]

@@ -12,7 +12,7 @@ from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.mask import Mask, to_text
 from airflow_provider_milvusdm.model.rows import IDS_A_BATCH, VectorBatch, ranges
 from airflow_provider_milvusdm.sources.base import Segment
-from airflow_provider_milvusdm.storage.file_version import stamp_of
+from airflow_provider_milvusdm.storage.file_version import version_of
 
 Ids = npt.NDArray[np.int64]
 
@@ -22,24 +22,24 @@ class LiveRows:
 
     def __init__(self, name: str, tag: str, segment: Segment, batch_rows: int) -> None:
         self.name, self.tag, self.segment, self.batch_rows = name, tag, segment, batch_rows
-        self.stamp = stamp_of(segment.files)
+        self.file_version = version_of(segment.files)
         self.checksum = 0
         """CRC-32 of the vectors, once :meth:`vectors` has read them all."""
-        self._left_out: Mask | None = None
+        self._excluded: Mask | None = None
 
-    def leave_out(self, offsets: Ids) -> None:
+    def exclude(self, offsets: Ids) -> None:
         """Leave out the rows at these offsets."""
-        if self._left_out is None:
-            self._left_out = np.zeros(self.segment.stored_rows, np.bool_)
-        self._left_out[offsets] = True
+        if self._excluded is None:
+            self._excluded = np.zeros(self.segment.stored_rows, np.bool_)
+        self._excluded[offsets] = True
 
     @property
-    def left_out_rows(self) -> int:
-        return 0 if self._left_out is None else int(np.count_nonzero(self._left_out))
+    def excluded_rows(self) -> int:
+        return 0 if self._excluded is None else int(np.count_nonzero(self._excluded))
 
-    def left_out(self, piece: Slice) -> str:
+    def excluded(self, piece: Slice) -> str:
         """Which rows of the slice are left out, for its manifest."""
-        return "" if self._left_out is None else to_text(self._left_out[piece.start : piece.stop])
+        return "" if self._excluded is None else to_text(self._excluded[piece.start : piece.stop])
 
     def vectors(self) -> Iterator[tuple[int, int, VectorBatch]]:
         """Stored rows, from and to, and the live ones among them, in order; those left out as well."""
@@ -52,7 +52,7 @@ class LiveRows:
         """Offsets and ids, in stored order."""
         for start, stop in ranges(0, self.segment.stored_rows, IDS_A_BATCH):
             offsets, ids = np.flatnonzero(self.segment.live(start, stop)) + start, self.segment.ids(start, stop)
-            if self._left_out is not None:
-                kept = ~self._left_out[offsets]
+            if self._excluded is not None:
+                kept = ~self._excluded[offsets]
                 offsets, ids = offsets[kept], ids[kept]
             yield offsets, ids

@@ -84,7 +84,7 @@ class Partition:
         with skipped_rows(self.policies.skipped_rows_dir, self.collection, self.spec.tag) as file:
             for some in self.rows:
                 for offsets, batch in find_invalid(some):
-                    some.leave_out(offsets)
+                    some.exclude(offsets)
                     file.add(some.name, offsets, batch)
         if file.rows:
             self.notes.append(f"partition {self.spec.tag!r}: {file.rows} rows with NaN or infinity are in {file.path}")
@@ -93,7 +93,9 @@ class Partition:
         """All stored rows of the partition, with keys of their own where that is the policy."""
         key = self.spec.first_key if self.policies.duplicate_ids == "remap" else None
         for some in self.rows:
-            yield Slice(self.spec.tag, some.name, 0, some.segment.stored_rows, stamp=some.stamp, first_key=key)
+            yield Slice(
+                self.spec.tag, some.name, 0, some.segment.stored_rows, file_version=some.file_version, first_key=key
+            )
             key = None if key is None else key + some.segment.stored_rows
 
     def _replayed(self) -> Iterator[str]:
@@ -106,13 +108,13 @@ class Partition:
         digest = hashlib.blake2b(self.spec.tag.encode(), digest_size=16)
         for some, piece in zip(self.rows, self.slices(), strict=True):
             digest.update(some.segment.fingerprint())
-            digest.update(f"{some.left_out(piece)} {piece.first_key} {some.checksum}".encode())
+            digest.update(f"{some.excluded(piece)} {piece.first_key} {some.checksum}".encode())
         return ResolvedPartition(
             self.spec.tag,
             self.live_rows,
             self.deleted_rows,
             digest.hexdigest(),
-            left_out=sum(some.left_out_rows for some in self.rows),
+            excluded=sum(some.excluded_rows for some in self.rows),
             notes=(*self.notes, *self._replayed()),
             id_range=self.id_range,
         )

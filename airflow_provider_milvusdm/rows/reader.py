@@ -93,9 +93,9 @@ def _read_ranges(
     """The end of each range of a slice's stored rows, and the rows to load among them."""
     segment = source.segment(collection, piece.segment)
     refuse_changed(segment.files, piece)
-    left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
+    excluded = from_text(piece.excluded, piece.stored_rows) if piece.excluded else None
     for first, stop in wanted:
-        yield stop, _read(segment, piece, left_out, first, stop)
+        yield stop, _read(segment, piece, excluded, first, stop)
     refuse_changed(segment.files, piece)
 
 
@@ -108,11 +108,11 @@ def read_keys(
 
 def segment_keys(segment: Segment, piece: Slice) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """The same of a slice of an opened segment."""
-    left_out = from_text(piece.left_out, piece.stored_rows) if piece.left_out else None
+    excluded = from_text(piece.excluded, piece.stored_rows) if piece.excluded else None
     for start, stop in ranges(piece.start, piece.stop, IDS_A_BATCH):
         offsets, ids = _live_offsets(segment, piece, start, stop), segment.ids(start, stop)
-        if left_out is not None:
-            kept = ~left_out[offsets]
+        if excluded is not None:
+            kept = ~excluded[offsets]
             offsets, ids = offsets[kept], ids[kept]
         yield offsets, ids if piece.first_key is None else offsets + piece.first_key
 
@@ -129,13 +129,13 @@ def _live_offsets(segment: Segment, piece: Slice, start: int, stop: int) -> npt.
     return np.flatnonzero(segment.live(start, stop)) + (start - piece.start)
 
 
-def _read(segment: Segment, piece: Slice, left_out: Mask | None, start: int, stop: int) -> VectorBatch:
+def _read(segment: Segment, piece: Slice, excluded: Mask | None, start: int, stop: int) -> VectorBatch:
     batch = segment.read(start, stop)
-    if left_out is None and piece.first_key is None:
+    if excluded is None and piece.first_key is None:
         return batch
     offsets = _live_offsets(segment, piece, start, stop)
-    if left_out is not None:
-        kept = ~left_out[offsets]
+    if excluded is not None:
+        kept = ~excluded[offsets]
         batch, offsets = VectorBatch(batch.ids[kept], batch.vectors[kept]), offsets[kept]
     if piece.first_key is None:
         return batch

@@ -47,7 +47,7 @@ def _units(group: PartitionGroup, partitions: Sequence[Partition]) -> Iterator[L
     live, stored = sum(one.live_rows for one in partitions), sum(piece.stored_rows for piece in slices)
     capacity = unit_rows(group.unit_bytes, collection.vector_bytes, live, stored)
     for unit in cut_units(slices, capacity):
-        pieces = tuple(replace(piece, left_out=rows[piece.segment].left_out(piece)) for piece in unit)
+        pieces = tuple(replace(piece, excluded=rows[piece.segment].excluded(piece)) for piece in unit)
         yield LoadUnit(group.source, collection, pieces)
 
 

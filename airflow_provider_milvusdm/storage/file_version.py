@@ -12,7 +12,7 @@ from airflow_provider_milvusdm.storage.files import state_of
 from airflow_provider_milvusdm.storage.paths import AnyPath
 
 
-def stamp_of(files: Iterable[AnyPath]) -> str:
+def version_of(files: Iterable[AnyPath]) -> str:
     """Digest of the sizes and modification times of files, empty for none; one that is gone has a stamp, too."""
     states = [_state(file) for file in files]
     return hashlib.blake2b(repr(states).encode(), digest_size=8).hexdigest() if states else ""
@@ -20,15 +20,15 @@ def stamp_of(files: Iterable[AnyPath]) -> str:
 
 def refuse_changed(files: Iterable[AnyPath], piece: Slice) -> None:
     """Raise ChangedSourceError where its segment's files are not those that the slice was made of."""
-    found = stamp_of(files) if piece.stamp else ""
-    if found == piece.stamp:
+    found = version_of(files) if piece.file_version else ""
+    if found == piece.file_version:
         return
     latest = max(files, key=_state)
     raise ChangedSourceError(
         f"segment {piece.segment} changed since its ids were resolved",
         where=latest,
-        expected=f"files with stamp {piece.stamp}",
-        found=f"stamp {found}: {_described(latest)}",
+        expected=f"files of version {piece.file_version}",
+        found=f"version {found}: {_described(latest)}",
         cure="Stop what writes to the source (a 1.x server, if it still runs), and start a new run.",
     )
 

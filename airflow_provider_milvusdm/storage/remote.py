@@ -97,7 +97,7 @@ class RemotePath:
         with self._named():
             keys = [key.rstrip("/") for key in self.filesystem.ls(self.key, detail=False)]
         for key in keys:
-            if key.rpartition("/")[0].strip("/") == self.key.strip("/"):  # others mark the folder itself
+            if key.rpartition("/")[0].strip("/") == self.key.strip("/"):  # others marker the folder itself
                 yield self / key.rpartition("/")[2]
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:

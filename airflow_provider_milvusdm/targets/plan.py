@@ -56,10 +56,10 @@ def _rows(
     own_keys = any(group.own_keys for group in resolved if group.name == name)
     generated = any(group.collection and group.collection.generated_ids for group in of_name)
     return {
-        "auto_id": any(group.source.options.get("ids") == "auto" for group in of_name),
+        "ids_by_target": any(group.source.options.get("ids") == "auto" for group in of_name),
         "own_keys": own_keys,
         "partition_field": PARTITION_TAG if any(group.one_key_space for group in of_name) else "",
-        "generate_ids": generated and auto_id == "keep" and not own_keys,
+        "accepts_new_ids": generated and auto_id == "keep" and not own_keys,
     }
 
 

@@ -25,7 +25,7 @@ class MilvusImportTrigger(BaseTrigger):
     :param hook: arguments of :class:`MilvusHook`.
     """
 
-    MOST_SECONDS = 3600
+    MAX_SECONDS = 3600
 
     def __init__(self, *, jobs: Sequence[int], collection: str, seconds: float = 0, **hook: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -40,7 +40,7 @@ class MilvusImportTrigger(BaseTrigger):
 
         began, are_running = time.monotonic(), sync_to_async(self._are_running, thread_sensitive=False)
         await asyncio.sleep(self.seconds)
-        while self.jobs and (waited := time.monotonic() - began) < self.MOST_SECONDS and await are_running():
+        while self.jobs and (waited := time.monotonic() - began) < self.MAX_SECONDS and await are_running():
             await asyncio.sleep(pause_after(waited, self.seconds))
         yield TriggerEvent({"jobs": list(self.jobs)})  # type: ignore[no-untyped-call]
 

@@ -85,7 +85,7 @@ class Steps:
         """All steps, and one of the test's own between load and verify; the reports by collection."""
         plans = self.plan(selection, rename, alias=alias)
         options = {"create_index": create_index, "dry_run": dry_run, "max_deletions": max_deletions}
-        created, faults = self.create(plans, mode, mend=verify == "full", **options)
+        created, faults = self.create(plans, mode, repair=verify == "full", **options)
         loaded = self.load(plans, created)
         before_verify()
         options = {"verify": verify, "search": search, "create_index": create_index}
@@ -130,7 +130,7 @@ class Chain(Steps):
     client: MilvusClient
     catalog: Catalog | None = None
     unit_bytes: int = 256 << 20
-    most_tasks: int = 1024
+    max_tasks: int = 1024
     partitions: str = "keep"
     settings: TargetSettings = field(default_factory=TargetSettings)
     policies: RowPolicies = field(default_factory=RowPolicies)
@@ -151,7 +151,7 @@ class Chain(Steps):
             selection,
             self.catalog,
             unit_bytes=self.unit_bytes,
-            most_tasks=self.most_tasks,
+            max_tasks=self.max_tasks,
             partitions=self.partitions,
         )
 
@@ -177,7 +177,7 @@ def inspect_directory(
     catalog: Catalog | None = None,
     *,
     unit_bytes: int = 256 << 20,
-    most_tasks: int = 1024,
+    max_tasks: int = 1024,
     **options: str,
 ) -> list[PartitionGroup]:
     """The groups of a Milvus 1.x directory."""
@@ -187,7 +187,7 @@ def inspect_directory(
         directory / "wal",
         parse_selection(selection),
         unit_bytes=unit_bytes,
-        most_tasks=most_tasks,
+        max_tasks=max_tasks,
         **options,
     )
 

@@ -102,8 +102,8 @@ def own_names(client: MilvusClient, collection: str) -> list[str]:
     return [name for name in client.list_collections() if own.fullmatch(name)]
 
 
-def mark(client: MilvusClient, collection: str) -> Any:
-    """The mark that a migration leaves on a collection."""
+def marker(client: MilvusClient, collection: str) -> Any:
+    """The marker that a migration leaves on a collection."""
     return json.loads(client.describe_collection(called(client, collection))["properties"]["milvusdm.migration"])
 
 

@@ -46,5 +46,5 @@ def write_on_disk(path: Path, vectors: np.ndarray, ids: np.ndarray, kind: str = 
 
 def inspect(path: Path, **arguments: Any) -> PartitionGroup:
     """The one group, of a collection `news` unless named otherwise."""
-    [group] = inspect_faiss(path, **{"name": "news", "unit_bytes": 256 << 20, "most_tasks": 1024} | arguments)
+    [group] = inspect_faiss(path, **{"name": "news", "unit_bytes": 256 << 20, "max_tasks": 1024} | arguments)
     return group

@@ -39,5 +39,5 @@ def add_strings(path: Path, name: str, rows: np.ndarray, padding: int) -> Path:
 def inspect(paths: Path | Sequence[Path], **arguments: Any) -> PartitionGroup:
     """The one group, of a collection `news` unless named otherwise."""
     paths = [paths] if isinstance(paths, Path) else paths
-    [group] = inspect_hdf5(paths, **{"name": "news", "unit_bytes": 256 << 20, "most_tasks": 1024} | arguments)
+    [group] = inspect_hdf5(paths, **{"name": "news", "unit_bytes": 256 << 20, "max_tasks": 1024} | arguments)
     return group

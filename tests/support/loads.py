@@ -23,7 +23,7 @@ from tests.support.bulk_imports import FileStore
 from tests.support.processes import wait_until
 from tests.support.targets import milvus_client
 
-MOST_SECONDS = 60
+MAX_SECONDS = 60
 REQUEST_SECONDS = 3
 """For which a request of such a process is taken."""
 
@@ -55,14 +55,14 @@ class Sleeper:
 
     def stop(self, rows: int) -> None:
         """Stop it, all its threads, as soon as that many rows are in the target."""
-        wait_until(lambda: self._rows() >= rows, MOST_SECONDS, lambda: f"{self._rows()} of {rows} rows", pause=0.005)
+        wait_until(lambda: self._rows() >= rows, MAX_SECONDS, lambda: f"{self._rows()} of {rows} rows", pause=0.005)
         os.kill(self.process.pid, signal.SIGSTOP)
         assert self._rows() < self.unit.stored_rows
 
     def wake(self) -> str:
         """Let it go on to its end; what it says then, a traceback where it ends with an error."""
         os.kill(self.process.pid, signal.SIGCONT)
-        _, said = self.process.communicate(timeout=MOST_SECONDS)
+        _, said = self.process.communicate(timeout=MAX_SECONDS)
         return said
 
     def _rows(self) -> int:

@@ -36,7 +36,7 @@ def inspect(path: Path, selection: Any = "*", **options: Any) -> list[PartitionG
         path / "db" / "tables",
         path / "wal",
         parse_selection(selection),
-        **{"unit_bytes": 256 << 20, "most_tasks": 1024} | options,
+        **{"unit_bytes": 256 << 20, "max_tasks": 1024} | options,
     )
 
 

@@ -88,7 +88,7 @@ class Run:
         return 0
 
     def set_state(self, state: str) -> None:
-        """As a user marks it."""
+        """As a user markers it."""
         self.airflow.call("PATCH", f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}", {"state": state})
 
     def log(self) -> str:

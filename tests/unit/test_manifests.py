@@ -46,7 +46,7 @@ UNIT = LoadUnit(
     upsert=True,
 )
 SEGMENTS = (SegmentSpec("news/1", 3),)
-PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", left_out=1, notes=("a",))
+PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", excluded=1, notes=("a",))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", left_out=1, notes=
             "news", TARGET, SOURCE, NEWS, True, (PARTITION,), {PARTITION.tag: "_2021"}, (UNIT,), notes=("a",)
         ),
         CreatedCollection("news", "resumed", {"_default": 0, "x": 7}, upsert=True),
-        CreatedCollection("news", "created", planned=True),
+        CreatedCollection("news", "created", plan_only=True),
         ExportUnit(SOURCE, NEWS, "x", "/data/新/x.h5", 3, UNIT.slices),
         Exported("news", "x", "/data/新/x.h5", 3, "f00d", 1.5),
         Loaded("news", {"x": 3}, 1.5, "abc"),

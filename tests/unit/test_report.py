@@ -27,9 +27,9 @@ NEWS = CollectionReport(
     target_index="HNSW",
     partitions=(
         PartitionReport(
-            "_default", "_default", live=2500, deleted=31, left_out=3, loaded=2496, before=17, counted=2514
+            "_default", "_default", live=2500, deleted=31, excluded=3, loaded=2496, before=17, counted=2514
         ),
-        PartitionReport("2021-03 news", "_2021_03_news", live=399, deleted=0, left_out=0, loaded=399),
+        PartitionReport("2021-03 news", "_2021_03_news", live=399, deleted=0, excluded=0, loaded=399),
     ),
     sampled=1024,
     rows_per_second=81234,
@@ -63,7 +63,7 @@ def test_what_was_mapped_noted_and_found_wrong_stands_below() -> None:
 
 @pytest.mark.parametrize("name", ["[red]x", "[/x]", "a [bold]b", ":smile:", "新闻", "\\[x]"])
 def test_names_are_shown_as_they_are(name: str) -> None:
-    partition = PartitionReport(name, "p", live=1, deleted=0, left_out=0)
+    partition = PartitionReport(name, "p", live=1, deleted=0, excluded=0)
     report = replace(NEWS, collection=name, partitions=(partition,), notes=(f"of {name}",), faults=(f"in {name}",))
     text = render(Report((report,)))
     assert cells(text)[0][:2] == [name, name]

@@ -18,7 +18,7 @@ import numpy as np
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError, UnsupportedSourceError
 
 BINARY = b"IB"
-"""All marks of binary indexes begin so, and no other does."""
+"""The fourccs of all binary indexes begin so, and no other does."""
 WITHOUT_LOOKUP = {b"IxM2": b"IxMp", b"IBM2": b"IBMp"}
 """Marks of an IDMap2 and of an IDMap: the same bytes follow, and of the first faiss makes a table of all ids."""
 TABLES = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE
@@ -27,7 +27,7 @@ SPARE_BYTES = 32 << 20
 SPARE_LISTS = SPARE_BYTES // 24
 """So many lists take so many bytes, and of empty ones a file need not say a word."""
 NOT_READ = ("not recognized", "IndexLattice", "exceeds deserialization_loop_limit")
-"""What faiss says of a mark that it doesn't know, of an index that it writes and never reads, and of too many lists."""
+"""What faiss says of an unknown fourcc, of an index that it writes and never reads, and of too many lists."""
 CURE_NOT_READ = "Write the original vectors to an HDF5 file and load that."
 CURE = "Restore the file from a backup, or write the index again."
 
@@ -47,16 +47,16 @@ class FaissFile:
         with refuse_damage(path), _bounded(self.size):
             self.index = self._read()
         if self.index is None:
-            raise UnsupportedSourceError("no index in the file", where=path, found="the mark of a missing one")
+            raise UnsupportedSourceError("no index in the file", where=path, found="the marker of a missing one")
 
     def forget_pages(self) -> None:
         """Give back the memory of what was read, which the system keeps for the next reader if it can."""
         self._map.madvise(mmap.MADV_DONTNEED)
 
     def _read(self) -> Any:
-        mark = self._map[:4]
-        self._map[:4] = WITHOUT_LOOKUP.get(mark, mark)  # in this process's copy of the page
-        read = faiss.read_index_binary if mark.startswith(BINARY) else faiss.read_index
+        marker = self._map[:4]
+        self._map[:4] = WITHOUT_LOOKUP.get(marker, marker)  # in this process's copy of the page
+        read = faiss.read_index_binary if marker.startswith(BINARY) else faiss.read_index
         reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(self._bytes), self.size)  # type: ignore[attr-defined]
         try:
             # Of lists in a file of their own, this combination says that it can't: and so opens no other file.
@@ -107,7 +107,7 @@ def _size(path: Path) -> int:
         raise SourceNotFoundError("no Faiss index file", where=path, expected="a file", found="none")
     size = path.stat().st_size
     if size < 4:
-        raise _damaged(path, "a mark of 4 bytes at least", f"{size} bytes")
+        raise _damaged(path, "a marker of 4 bytes at least", f"{size} bytes")
     return size
 
 

@@ -33,7 +33,7 @@ def inspect_faiss(
     options: FaissOptions | None = None,
     id_offset: int = 0,
     unit_bytes: int,
-    most_tasks: int,
+    max_tasks: int,
 ) -> list[PartitionGroup]:
     """The one group to resolve: collection ``name`` with all rows of the index.
 
@@ -58,7 +58,7 @@ def inspect_faiss(
             source=SourceRef("faiss", str(path.parent), found.as_manifest()),
             collection=collection,
             partitions=(PartitionSpec(partition, (file,), first_key=id_offset),),
-            unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, most_tasks, unit_bytes),
+            unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, max_tasks, unit_bytes),
             notes=tuple(note for note in notes if note),
         )
     ]

@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.exceptions import DamagedSourceError, Unsupported
 from airflow_provider_milvusdm.sources.faiss.file import CURE, CURE_NOT_READ
 
 Rows = npt.NDArray[np.float64]
-MOST_AMPLIFIED = 1000
+MAX_AMPLIFIED = 1000
 """By how much turning back may enlarge the rounding of float32; a rotation does by 1."""
 
 
@@ -69,11 +69,11 @@ def _inverse(path: Path, matrix: Rows, kind: str) -> Rows:
     """The inverse, or where the matrix isn't square the nearest thing to it."""
     square = matrix.T @ matrix if len(matrix) >= matrix.shape[1] else matrix @ matrix.T
     scales = np.linalg.eigvalsh(square) if np.isfinite(square).all() else np.zeros(1)
-    if scales[0] * MOST_AMPLIFIED**2 < scales[-1] or scales[0] <= 0:
+    if scales[0] * MAX_AMPLIFIED**2 < scales[-1] or scales[0] <= 0:
         raise UnsupportedSourceError(
             f"a Faiss index behind a {kind} that can't be turned back",
             where=path,
-            expected=f"a matrix that can be inverted, enlarging rounding by {MOST_AMPLIFIED} at most",
+            expected=f"a matrix that can be inverted, enlarging rounding by {MAX_AMPLIFIED} at most",
             found=f"squares of its scales from {scales[0]:.3g} to {scales[-1]:.3g}",
             cure=CURE_NOT_READ,
         )

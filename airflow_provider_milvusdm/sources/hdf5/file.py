@@ -28,7 +28,7 @@ NO_SIGNATURE = "file signature not found"
 CHUNK_CACHE_BYTES = 32 << 20
 """Unpacked chunks kept for the next batch; h5py makes them so that a batch's are below 10 MiB."""
 CHUNK_CACHE_SLOTS = 10_007
-MOST_LINKS = 16
+MAX_LINKS = 16
 EXAMPLES = 20
 CURE = "Restore the file from a backup or write it again."
 CURE_OUTSIDE = "Copy the rows into a dataset of this file (h5copy and h5repack do); other files are never opened."
@@ -119,7 +119,7 @@ def _walk(file: h5py.File, name: str) -> h5py.HLObject | None:
         kind = _link_kind(node, step)
         if kind == h5py.h5l.TYPE_HARD:
             node = node[step]
-        elif kind == h5py.h5l.TYPE_SOFT and links < MOST_LINKS:
+        elif kind == h5py.h5l.TYPE_SOFT and links < MAX_LINKS:
             links += 1
             target = node.id.links.get_val(step.encode()).decode()
             steps += target.split("/")[::-1]

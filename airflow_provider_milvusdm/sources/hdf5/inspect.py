@@ -67,7 +67,7 @@ def inspect_hdf5(
     options: Hdf5Options | None = None,
     id_offset: int = 0,
     unit_bytes: int,
-    most_tasks: int,
+    max_tasks: int,
 ) -> list[PartitionGroup]:
     """The one group to resolve: collection ``name`` with all rows of the files, in their order.
 
@@ -95,7 +95,7 @@ def inspect_hdf5(
             source=SourceRef("hdf5", str(folder), found.as_manifest()),
             collection=collection,
             partitions=(PartitionSpec(partition, segments, first_key=id_offset),),
-            unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, most_tasks, unit_bytes),
+            unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, max_tasks, unit_bytes),
             notes=tuple(note for note in dict.fromkeys(notes) if note),
         )
     ]

@@ -82,7 +82,7 @@ def inspect_catalog(
     selection: Selection,
     *,
     unit_bytes: int,
-    most_tasks: int,
+    max_tasks: int,
     unflushed_log: str = "replay",
     unlisted_segments: str = "error",
     partitions: str = "keep",
@@ -90,7 +90,7 @@ def inspect_catalog(
 ) -> list[PartitionGroup]:
     """Groups of partitions to resolve, at least one for each collection asked for.
 
-    ``unit_bytes`` is raised and partitions are grouped so that no step of the run gets more than ``most_tasks``
+    ``unit_bytes`` is raised and partitions are grouped so that no step of the run gets more than ``max_tasks``
     tasks. With ``partitions`` ``partition_key`` all of a collection are one group, for an id may not be in two of them.
     ``folders``: what :func:`list_folders` found before the catalog was read, so that none which a server makes
     meanwhile is taken for one that the catalog lacks; None: they are listed now. A fault of one collection travels in
@@ -103,10 +103,10 @@ def inspect_catalog(
             cure="source_milvus_path is the directory that holds db/tables; tables_path names another place.",
         )
     asked = [_ask(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]
-    if len(asked) > most_tasks // 2:
+    if len(asked) > max_tasks // 2:
         raise ConfigurationError(
             f"{len(asked)} collections are too many for one run",
-            expected=f"at most {most_tasks // 2}, half of Airflow's core.max_map_length",
+            expected=f"at most {max_tasks // 2}, half of Airflow's core.max_map_length",
             cure="Name fewer in source_collection, or raise core.max_map_length.",
         )
     log = count_log(wal, catalog, {one.name: one.flushed for one in asked})
@@ -117,9 +117,9 @@ def inspect_catalog(
     notes = (*_notes_on_all(catalog, log, tables, wal, unflushed_log), *_note_on_unlisted(others))
     asked[0] = replace(asked[0], notes=(*asked[0].notes, *notes))
     one_key_space = partitions == "partition_key"
-    counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], most_tasks // 2)
+    counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], max_tasks // 2)
     total = sum(one.live_bytes for one in asked)
-    unit_bytes = unit_bytes_within(total, sum(counts), most_tasks, unit_bytes)
+    unit_bytes = unit_bytes_within(total, sum(counts), max_tasks, unit_bytes)
     return [
         PartitionGroup(
             name=one.name,

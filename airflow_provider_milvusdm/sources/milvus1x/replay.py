@@ -20,7 +20,7 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.exceptions import ChangedSourceError, DamagedSourceError
 from airflow_provider_milvusdm.sources.milvus1x.log import DELETE, INSERTS, OFFSET_BITS, RESTORE, Log, LogRecord
 from airflow_provider_milvusdm.sources.milvus1x.unflushed import Flushed, is_unflushed
-from airflow_provider_milvusdm.storage.file_version import stamp_of
+from airflow_provider_milvusdm.storage.file_version import version_of
 from airflow_provider_milvusdm.storage.files import read_items
 from airflow_provider_milvusdm.storage.paths import AnyPath
 
@@ -109,7 +109,7 @@ def read_replay(
     Only heads and deleted ids are in memory. Raises DamagedSourceError, or ChangedSourceError where the log ends before
     ``last_lsn``.
     """
-    return _read_replay(folder, stamp_of(sorted(folder.glob("*.wal"))), collection, vector_bytes, flushed, last_lsn)
+    return _read_replay(folder, version_of(sorted(folder.glob("*.wal"))), collection, vector_bytes, flushed, last_lsn)
 
 
 @lru_cache(maxsize=1)

@@ -29,7 +29,7 @@ def planned_export(plan: CollectionPlan) -> CollectionReport:
         target_index="none",
         partitions=tuple(
             PartitionReport(
-                part.tag, file_name(plan.partition_names[part.tag]), part.live_rows, part.deleted_rows, part.left_out
+                part.tag, file_name(plan.partition_names[part.tag]), part.live_rows, part.deleted_rows, part.excluded
             )
             for part in plan.partitions
         ),
@@ -74,7 +74,7 @@ def verify_export(
                 Path(files[partition.tag].path).name,
                 live=partition.live_rows,
                 deleted=partition.deleted_rows,
-                left_out=partition.left_out,
+                excluded=partition.excluded,
                 loaded=files[partition.tag].rows,
                 counted=counts[partition.tag][0],
             )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.targets.milvus.marker import Mark
+from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 CHECKPOINT = "checkpoint"
 
@@ -27,11 +27,11 @@ class Checkpoint:
     """How far a unit's writer got, in stored rows of the unit.
 
     ``done`` rows are in the target; those from there to ``intended`` may be. Worth something only for the same
-    ``unit`` and the same ``incarnation`` of the target.
+    ``unit`` and the same ``generation`` of the target.
     """
 
     unit: str
-    incarnation: str
+    generation: str
     done: int = 0
     intended: int = 0
     rows: dict[str, int] = field(default_factory=dict)
@@ -40,14 +40,14 @@ class Checkpoint:
     """Of which attempt it is: another one's means that this one was given up."""
 
 
-def last_checkpoint(unit: LoadUnit, mark: Mark, store: CheckpointStore) -> Checkpoint:
+def last_checkpoint(unit: LoadUnit, marker: Marker, store: CheckpointStore) -> Checkpoint:
     """The checkpoint of an earlier attempt, or one at the start."""
-    fresh = Checkpoint(unit.digest, mark.incarnation)
+    fresh = Checkpoint(unit.digest, marker.generation)
     found = store.get(CHECKPOINT)
     if not found:
         return fresh
     last = Checkpoint(**found)
-    return last if (last.unit, last.incarnation) == (fresh.unit, fresh.incarnation) else fresh
+    return last if (last.unit, last.generation) == (fresh.unit, fresh.generation) else fresh
 
 
 class Progress:

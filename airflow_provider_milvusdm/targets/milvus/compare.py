@@ -51,7 +51,7 @@ class TargetIds:
         return there
 
     @property
-    def surplus(self) -> Ids:
+    def extra(self) -> Ids:
         """Those that were not crossed off."""
         return self.ids[~self._crossed]
 
@@ -70,7 +70,7 @@ def unexpected_ids(
                 if piece.partition == partition:
                     for _, keys in read_keys(unit.source, unit.collection, piece):
                         there.cross_off(keys[(keys >= window[0]) & (keys <= window[-1])])
-        yield there.surplus
+        yield there.extra
 
 
 def _windows(batches: Iterable[Ids]) -> Iterator[Ids]:

@@ -37,7 +37,7 @@ class Fence:
 
 
 def await_requests(runs: Runs, run: Run, collection: str) -> None:
-    """Return once the target takes nothing more of ``run``, that another mark was set for in its place just now.
+    """Return once the target takes nothing more of ``run``, that another marker was set for in its place just now.
 
     A process that is stopped may have sent half of a request; the rest would come when it wakes, and be inserted.
     """

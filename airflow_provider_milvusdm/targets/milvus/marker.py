@@ -1,6 +1,6 @@
-"""The mark that a collection carries while it's loaded, and afterwards: a collection property.
+"""The marker that a collection carries while it's loaded, and afterwards: a collection property.
 
-A half-loaded collection is never taken for a finished one: whoever finds the mark knows who is loading it, and into
+A half-loaded collection is never taken for a finished one: whoever finds the marker knows who is loading it, and into
 what it becomes. It is small whatever the number of partitions: etcd takes some 0.75 MB a collection.
 """
 
@@ -30,7 +30,7 @@ UNTOUCHED = -1
 
 
 @dataclass(frozen=True)
-class Mark:
+class Marker:
     """Who loads what into a collection, and how far that is.
 
     ``state``: ``loading``, ``verified`` (it only has to get its name) or ``complete``. ``source``: fingerprint of the
@@ -38,7 +38,7 @@ class Mark:
     """
 
     state: str
-    incarnation: str
+    generation: str
     source: str
     collection: str = ""
     """The source's name of the collection."""
@@ -54,7 +54,7 @@ class Mark:
     aliases: tuple[str, ...] = ()
     """To be made once it has its name: they stood for a collection that was dropped for it."""
     previous: str = ""
-    """``source`` of the mark that this one took the place of."""
+    """``source`` of the marker that this one took the place of."""
     seen: str = ""
     """What of the source the target holds bit for bit once the load is complete, see
     :mod:`airflow_provider_milvusdm.targets.milvus.seen`."""
@@ -64,40 +64,40 @@ class Mark:
         return self.state == LOADING
 
     def properties(self) -> dict[str, str]:
-        """The mark as a collection property; what is empty is left out."""
+        """The marker as a collection property; what is empty is left out."""
         filled = {name: value for name, value in asdict(self).items() if value}
         return {PROPERTY: json.dumps(filled, separators=(",", ":"))}
 
     @property
     def finished_source(self) -> str:
-        """``source`` of the last mark whose rows are all there."""
+        """``source`` of the last marker whose rows are all there."""
         return self.source if self.state == COMPLETE else self.previous
 
-    def before_it(self) -> Mark | None:
-        """The mark of before, where this one's rows are taken back."""
-        return Mark(COMPLETE, self.incarnation, self.previous, self.collection, self.target) if self.previous else None
+    def before_it(self) -> Marker | None:
+        """The marker of before, where this one's rows are taken back."""
+        return Marker(COMPLETE, self.generation, self.previous, self.collection, self.target) if self.previous else None
 
-    def verified(self) -> Mark:
+    def verified(self) -> Marker:
         return replace(self, state=VERIFIED)
 
-    def completed(self) -> Mark:
+    def completed(self) -> Marker:
         return replace(self, state=COMPLETE)
 
 
-def new_mark(source: str, **others: Any) -> Mark:
-    """A mark with an incarnation of its own: checkpoints written for another one are worth nothing."""
-    return Mark(LOADING, secrets.token_hex(8), source, **others)
+def new_marker(source: str, **others: Any) -> Marker:
+    """A marker with an generation of its own: checkpoints written for another one are worth nothing."""
+    return Marker(LOADING, secrets.token_hex(8), source, **others)
 
 
-def read_mark(collection: str, properties: Mapping[str, str]) -> Mark | None:
-    """The mark among the properties of a described collection; TargetError where it is none of this version's."""
+def read_marker(collection: str, properties: Mapping[str, str]) -> Marker | None:
+    """The marker among the properties of a described collection; TargetError where it is none of this version's."""
     text = properties.get(PROPERTY)
     if not text:
         return None
     try:
         values = json.loads(text)
         lists = {name: tuple(values[name]) for name in ("counts", "aliases") if name in values}
-        return Mark(**{**values, **lists, "run": Run(**values.get("run", {}))})
+        return Marker(**{**values, **lists, "run": Run(**values.get("run", {}))})
     except (ValueError, TypeError, AttributeError) as error:
         raise unreadable(collection, PROPERTY, text) from error
 
@@ -112,27 +112,27 @@ def unreadable(collection: str, name: str, text: str) -> TargetError:
     )
 
 
-def set_mark(client: MilvusClient, collection: str, mark: Mark) -> None:
-    client.alter_collection_properties(collection, mark.properties())
+def set_marker(client: MilvusClient, collection: str, marker: Marker) -> None:
+    client.alter_collection_properties(collection, marker.properties())
 
 
-def refuse_other_mark(client: MilvusClient, collection: str, incarnation: str) -> None:
-    """Refuse to go on with a collection that another run has marked since; empty: one that carried no mark."""
-    mark = read_mark(collection, client.describe_collection(collection).get("properties", {}))
-    found = mark.incarnation if mark else ""
-    if found != incarnation:
+def refuse_other_marker(client: MilvusClient, collection: str, generation: str) -> None:
+    """Refuse to go on with a collection that another run has marked since; empty: one that carried no marker."""
+    marker = read_marker(collection, client.describe_collection(collection).get("properties", {}))
+    found = marker.generation if marker else ""
+    if found != generation:
         raise TargetError(
             f"another run has begun to write into collection {collection!r} of the target",
-            expected=f"a mark with incarnation {incarnation}" if incarnation else "no mark",
-            found=f"one with incarnation {found}" if found else "none",
+            expected=f"a marker with generation {generation}" if generation else "no marker",
+            found=f"one with generation {found}" if found else "none",
             cure="Wait for it to end, and start a new run.",
         )
 
 
-def restore_mark(client: MilvusClient, collection: str, mark: Mark | None) -> None:
-    """Have the collection carry the mark that it had before, or none."""
-    if mark:
-        set_mark(client, collection, mark)
+def restore_marker(client: MilvusClient, collection: str, marker: Marker | None) -> None:
+    """Have the collection carry the marker that it had before, or none."""
+    if marker:
+        set_marker(client, collection, marker)
     else:
         remove_property(client, collection, PROPERTY)
 
@@ -148,28 +148,28 @@ def remove_property(client: MilvusClient, collection: str, name: str) -> None:
 
 
 def pack_counts(partitions: Collection[str], before: Mapping[str, int]) -> dict[str, Any]:
-    """``before`` as fields of a mark: in the order of the ``partitions`` that rows go to, nothing where all are 0."""
+    """``before`` as fields of a marker: in the order of the ``partitions`` that rows go to, nothing where all are 0."""
     counts = tuple(before.get(name, UNTOUCHED) for name in sorted(partitions))
     return {"counts": counts if any(counts) else (), "partitions": _digest(partitions)}
 
 
-def unpack_counts(partitions: Collection[str], mark: Mark) -> dict[str, int]:
+def unpack_counts(partitions: Collection[str], marker: Marker) -> dict[str, int]:
     """Rows before the first of ours in each of the ``partitions``, without those that are left as they are."""
-    if not is_of(partitions, mark):
+    if not is_of(partitions, marker):
         raise TargetError(
-            f"collection {mark.target!r} of the target is half loaded, with other partitions",
+            f"collection {marker.target!r} of the target is half loaded, with other partitions",
             expected="the partitions of the run that left it so",
             found=", ".join(sorted(partitions)[:20]),
             cure="Name the same source_collection, and a copy of the source as it was then.",
         )
     names = sorted(partitions)
-    found = dict(zip(names, mark.counts or [0] * len(names), strict=True))
+    found = dict(zip(names, marker.counts or [0] * len(names), strict=True))
     return {name: count for name, count in found.items() if count != UNTOUCHED}
 
 
-def is_of(partitions: Collection[str], mark: Mark) -> bool:
-    """Whether the mark is of a load of these partitions."""
-    return mark.partitions == _digest(partitions)
+def is_of(partitions: Collection[str], marker: Marker) -> bool:
+    """Whether the marker is of a load of these partitions."""
+    return marker.partitions == _digest(partitions)
 
 
 def _digest(names: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""Runs of migrations: whose mark a collection carries, and whether that run may still be at work."""
+"""Runs of migrations: whose marker a collection carries, and whether that run may still be at work."""
 
 from __future__ import annotations
 

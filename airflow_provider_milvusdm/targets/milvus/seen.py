@@ -1,11 +1,11 @@
-"""What of its source a target is known to hold bit for bit, by its mark: what a sync need not compare again."""
+"""What of its source a target is known to hold bit for bit, by its marker: what a sync need not compare again."""
 
 from __future__ import annotations
 
 from airflow_provider_milvusdm.manifests import CollectionPlan
 from airflow_provider_milvusdm.model.collections import SourcePosition
 from airflow_provider_milvusdm.sources.milvus1x.position import is_seen
-from airflow_provider_milvusdm.targets.milvus.marker import Mark
+from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 
 def seen_by(plan: CollectionPlan) -> str:
@@ -19,8 +19,8 @@ class Seen:
     Nothing where the source went back (an older copy), nor where it has other rows at the same position.
     """
 
-    def __init__(self, plan: CollectionPlan, mark: Mark | None) -> None:
-        last = mark if mark and not mark.is_loading else None
+    def __init__(self, plan: CollectionPlan, marker: Marker | None) -> None:
+        last = marker if marker and not marker.is_loading else None
         self.everything = last is not None and (last.seen, last.source) == (seen_by(plan), plan.fingerprint)
         found, now = SourcePosition.parse(last.seen) if last else None, plan.position
         self.position = found if found and now and now != found and now.follows(found) else None

@@ -47,6 +47,6 @@ def _address(plan: CollectionPlan, created: CreatedCollection, units: Iterable[L
                 slices=slices,
                 target=loaded_into(plan, created),
                 migration=migration,
-                incarnation=created.incarnation,
+                generation=created.generation,
                 upsert=created.upsert,
             )

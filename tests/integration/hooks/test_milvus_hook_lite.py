@@ -50,7 +50,7 @@ def test_looking_makes_no_file_and_leaves_none(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     hook = MilvusHook(uri=milvus_lite_uri)
-    with hook.client(look_only=True) as client:
+    with hook.client(plan_only=True) as client:
         assert client.list_collections() == []
         assert not Path(milvus_lite_uri).exists()
     assert hook.test_connection()[0]
@@ -61,7 +61,7 @@ def test_looking_finds_what_a_file_holds(milvus_lite_uri: str) -> None:
     hook = MilvusHook(uri=milvus_lite_uri)
     with hook.client() as client:
         client.create_collection("news", dimension=4)
-    with hook.client(look_only=True) as client:
+    with hook.client(plan_only=True) as client:
         assert client.list_collections() == ["news"]
 
 
@@ -99,14 +99,14 @@ def test_a_second_process_waits_for_the_file_and_then_finds_all_that_the_first_w
     assert caplog.text.count("Failed to start") == 1, "Milvus Lite's complaint is not repeated while it waits"
 
 
-@pytest.mark.parametrize("look_only", [False, True])
+@pytest.mark.parametrize("plan_only", [False, True])
 @pytest.mark.parametrize("place", ["lite", "lite.sqlite", "no/folder/lite.db", "old.db", "data"])
-def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place: str, look_only: bool) -> None:
+def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place: str, plan_only: bool) -> None:
     (tmp_path / "old.db").write_bytes(b"SQLite format 3\0")
     (tmp_path / "data").mkdir()
     before = sorted(tmp_path.rglob("*"))
     hook = MilvusHook(uri=str(tmp_path / place))
-    with pytest.raises(ConfigurationError) as error, hook.client(look_only=look_only):
+    with pytest.raises(ConfigurationError) as error, hook.client(plan_only=plan_only):
         pass
     assert f"ot a place for Milvus Lite 3.2 or later: {tmp_path / place}." in str(error.value)
     assert "xpected a name that ends in .db, in a folder that exists" in str(error.value)

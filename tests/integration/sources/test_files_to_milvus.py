@@ -116,7 +116,7 @@ def test_a_sync_compares_the_vectors_of_files_unless_they_are_those_of_the_last(
     changed[[0, 7, -1]] *= 2
     for vectors, known, mended in [(VECTORS, True, 0), (changed, False, 3), (changed, True, 0), (VECTORS, False, 3)]:
         report = migrate(lite_client, write(vectors), "sync", verify="counts")
-        assert (report.status, report.notes[-1]) == (VERIFIED, f"0 rows to insert, 0 deleted, {mended} to mend")
+        assert (report.status, report.notes[-1]) == (VERIFIED, f"0 rows to insert, 0 deleted, {mended} to repair")
         assert any(f"{ROWS} rows were compared by id alone" in note for note in report.notes) == known
         assert stored(lite_client, "news") == {"_default": rows(IDS, vectors)}
 

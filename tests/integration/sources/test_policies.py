@@ -44,7 +44,7 @@ def test_every_row_arrives_under_a_key_of_its_own(client: MilvusClient, faces: M
     report = chain.run()["faces"]
     assert (report.status, report.faults) == (VERIFIED, ())
     [partition] = report.partitions
-    assert (partition.live, partition.left_out, partition.loaded, partition.counted) == (14, 0, 14, 14)
+    assert (partition.live, partition.excluded, partition.loaded, partition.counted) == (14, 0, 14, 14)
     rows = faces.live_rows("faces")
     assert stored(client, "faces", ["source_id"]) == sorted(rows)
     keys = stored(client, "faces", ["id"])
@@ -62,10 +62,10 @@ def test_every_row_arrives_under_a_key_of_its_own(client: MilvusClient, faces: M
 def test_one_row_of_each_id_arrives(client: MilvusClient, faces: Milvus1xDirectory, policy: str) -> None:
     report = Chain(faces.path, client, policies=RowPolicies(policy)).run()["faces"]
     [partition] = report.partitions
-    assert (report.status, partition.live, partition.left_out, partition.counted) == (VERIFIED, 14, 10, 4)
+    assert (report.status, partition.live, partition.excluded, partition.counted) == (VERIFIED, 14, 10, 4)
     rows = faces.live_rows("faces")
     assert stored(client, "faces", ["id"]) == sorted(dict(rows if policy == "keep_last" else rows[::-1]).items())
-    assert f"10 rows left out: another row of their id was kept (duplicate_ids: {policy})" in "\n".join(report.notes)
+    assert f"10 rows excluded: another row of their id was kept (duplicate_ids: {policy})" in "\n".join(report.notes)
 
 
 def test_the_default_refuses_them_before_the_target_is_touched(client: MilvusClient, faces: Milvus1xDirectory) -> None:
@@ -99,7 +99,7 @@ def test_invalid_vectors_stay_behind_and_the_others_arrive(client: MilvusClient,
     policies = RowPolicies(invalid_vectors="skip", skipped_rows_dir=str(tmp_path / "skipped"))
     report = Chain(directory.write(), client, policies=policies).run()["news"]
     [partition] = report.partitions
-    assert (report.status, partition.live, partition.left_out, partition.counted) == (VERIFIED, 10, 2, 8)
+    assert (report.status, partition.live, partition.excluded, partition.counted) == (VERIFIED, 10, 2, 8)
     assert stored(client, "news", ["id"]) == [row for row in directory.live_rows("news") if row[0] not in (2, 7)]
     assert str(tmp_path / "skipped" / "news" / "_default.h5") in "\n".join(report.notes)
 

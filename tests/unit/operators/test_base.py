@@ -203,7 +203,7 @@ def test_rows_of_files_without_ids_get_those_asked_for(xcoms: XComs, tmp_path: P
     groups = xcoms.run(operator(task_id="i", data_path=str(path), dest_collection_name="news", ids=ids))
     resolved = [xcoms.run(ResolveOperator(task_id="r", partitions=group)) for group in groups]
     [plan] = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved))
-    assert xcoms.manifest(plan)["target"]["auto_id"] is (ids == "auto")
+    assert xcoms.manifest(plan)["target"]["ids_by_target"] is (ids == "auto")
 
 
 @pytest.mark.parametrize(("ids_dataset", "expected"), [("ids?", "dataset"), (None, "row_number"), ("", "row_number")])

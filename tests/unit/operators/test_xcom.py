@@ -47,7 +47,7 @@ from tests.support.milvus1x_log import DELETE, Log
 from tests.support.reading import read_rows, resolve
 from tests.support.xcom import RETURNED, XComs
 
-STAMP = "0123456789abcdef" * 2
+FILE_VERSION = "0123456789abcdef" * 2
 
 
 class Resolve(Milvus1xSegmentOperator):
@@ -57,13 +57,13 @@ class Resolve(Milvus1xSegmentOperator):
         group = from_json(PartitionGroup, self.partitions)
         assert group.collection
         slices = [
-            Slice(partition.tag, segment.name, 0, segment.live_rows, stamp=STAMP)
+            Slice(partition.tag, segment.name, 0, segment.live_rows, file_version=FILE_VERSION)
             for partition in group.partitions
             for segment in partition.segments
         ]
         rows = max(group.unit_bytes // group.collection.vector_bytes, 1)
         units = tuple(LoadUnit(group.source, group.collection, some) for some in cut_units(slices, rows))
-        partitions = tuple(ResolvedPartition(one.tag, one.live_rows, 0, STAMP) for one in group.partitions)
+        partitions = tuple(ResolvedPartition(one.tag, one.live_rows, 0, FILE_VERSION) for one in group.partitions)
         return self.hand_in(context, to_json(ResolvedGroup(group.name, partitions, units)))
 
 
@@ -83,7 +83,7 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
         return CollectionReport(plan.name, status="verified")
 
     def export(unit: ExportUnit) -> Exported:
-        return Exported(unit.collection.name, unit.partition, unit.path, unit.rows, STAMP, 1.0)
+        return Exported(unit.collection.name, unit.partition, unit.path, unit.rows, FILE_VERSION, 1.0)
 
     def verify_files(plan: CollectionPlan, exported: Any, *_: Any) -> CollectionReport:
         assert len(exported) == len(plan.partitions)

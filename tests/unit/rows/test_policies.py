@@ -59,15 +59,15 @@ def test_one_row_of_each_id_is_kept(
     expected = kept(rows)
     assert sorted(read_rows(groups[0].units)["news", "_default"]) == sorted(expected)
     [partition] = groups[0].partitions
-    assert (partition.live_rows, partition.rows, partition.left_out) == (
+    assert (partition.live_rows, partition.rows, partition.excluded) == (
         len(rows),
         len(expected),
         len(rows) - len(expected),
     )
     left = [row for row in rows if row not in expected]
     same = len(rows) - len(expected) - len(left)
-    assert f"{len(left)} rows left out: another row of their id was kept (duplicate_ids: {policy})" in notes(groups)
-    assert f"{same} rows left out that are the same as another" in notes(groups)
+    assert f"{len(left)} rows excluded: another row of their id was kept (duplicate_ids: {policy})" in notes(groups)
+    assert f"{same} rows excluded that are the same as another" in notes(groups)
 
 
 @pytest.mark.parametrize("unit_bytes", [16, 40, 1 << 28])
@@ -90,7 +90,7 @@ def test_remapped_rows_get_keys_by_their_place(directory: Milvus1xDirectory, uni
     assert found[0] == found[1]
     assert [(row_id, vector) for _, row_id, vector in found[0]] == directory.live_rows("news")
     assert len({key for key, *_ in found[0]}) == len(found[0])
-    assert group.partitions[0].left_out == 0
+    assert group.partitions[0].excluded == 0
     assert "ids stand on several rows: each row has a key of its own" in notes([group])
 
 
@@ -122,8 +122,8 @@ def test_rows_that_are_the_same_need_no_choice(directory: Milvus1xDirectory) -> 
     directory.segment(news, [6, 5], [[2, 3], [0, 1]])
     groups = resolve(directory.write())
     assert read_rows(groups[0].units)["news", "_default"] == directory.live_rows("news")[:2]
-    assert groups[0].partitions[0].left_out == 2
-    assert notes(groups) == "partition '_default': 2 rows left out that are the same as another, id and vector"
+    assert groups[0].partitions[0].excluded == 2
+    assert notes(groups) == "partition '_default': 2 rows excluded that are the same as another, id and vector"
 
 
 def test_zeros_of_both_signs_are_different_vectors(directory: Milvus1xDirectory) -> None:
@@ -145,7 +145,7 @@ def test_partitions_that_become_one_share_their_keys(directory: Milvus1xDirector
     news = directory.collection("news", dimension=2)
     directory.segment(news, [5, 6], [[0, 1], [2, 3]], segment_id="7")
     directory.segment(directory.partition(news, "x", table_id="t"), [5, 7], [[9, 9], [2, 3]], segment_id="8")
-    [group] = inspect(directory.write(), most_tasks=2)
+    [group] = inspect(directory.write(), max_tasks=2)
     group = replace(group, one_key_space=True)
     with pytest.raises(RefusedRowsError) as fault:
         resolve_group(group)
@@ -158,17 +158,17 @@ def test_an_id_under_two_tags_is_two_rows_also_where_the_vectors_are_equal(direc
     news = directory.collection("news", dimension=2)
     directory.segment(news, [5, 6], [[0, 1], [2, 3]], segment_id="7")
     directory.segment(directory.partition(news, "x", table_id="t"), [5, 6, 6], [[0, 1], [2, 3], [2, 3]])
-    [group] = inspect(directory.write(), most_tasks=2)
+    [group] = inspect(directory.write(), max_tasks=2)
     group = replace(group, one_key_space=True)
     with pytest.raises(RefusedRowsError) as fault:
         resolve_group(group)
     assert_in_order(str(fault.value), ["2 ids stand on rows with different tags or vectors", "id 5", "ids 5, 6"])
-    for policy, counts, left_out in (("keep_first", (2, 0), 3), ("keep_last", (0, 2), 2)):
+    for policy, counts, excluded in (("keep_first", (2, 0), 3), ("keep_last", (0, 2), 2)):
         resolved = resolve_group(group, RowPolicies(policy))
         rows = read_rows(resolved.units)
         assert (len(rows["news", "_default"]), len(rows["news", "x"])) == counts
-        told = f"{left_out} rows left out: another row of their id was kept (duplicate_ids: {policy}), "
-        assert told + f"for {left_out} of them under another tag" in notes([resolved])
+        told = f"{excluded} rows excluded: another row of their id was kept (duplicate_ids: {policy}), "
+        assert told + f"for {excluded} of them under another tag" in notes([resolved])
     rows = read_rows(resolve_group(group, RowPolicies("remap")).units)
     assert {tag: len(some) for (_, tag), some in rows.items()} == {"_default": 2, "x": 3}
 
@@ -177,10 +177,10 @@ def test_rows_that_are_the_same_under_one_tag_of_several_are_one(directory: Milv
     news = directory.collection("news", dimension=2)
     directory.segment(news, [5, 5], [[0, 1], [0, 1]])
     directory.segment(directory.partition(news, "x"), [6], [[0, 1]])
-    [group] = inspect(directory.write(), most_tasks=2)
+    [group] = inspect(directory.write(), max_tasks=2)
     resolved = resolve_group(replace(group, one_key_space=True))
     assert sum(partition.rows for partition in resolved.partitions) == 2
-    assert notes([resolved]) == "1 rows left out that are the same as another, id and vector"
+    assert notes([resolved]) == "1 rows excluded that are the same as another, id and vector"
 
 
 @pytest.mark.parametrize("tag", ["2021-03 news", "../x/\0%[]", "新" * 255])
@@ -195,7 +195,7 @@ def test_invalid_vectors_are_saved_and_left_out(directory: Milvus1xDirectory, tm
     groups = resolve(directory.write(), {"news/../x": [tag]}, RowPolicies("error", "skip", str(skipped)))
     expected = [row for row in directory.live_rows("news/../x", tag) if row[0] not in (3, 29)]
     assert read_rows(groups[0].units)["news/../x", tag] == expected
-    assert (groups[0].partitions[0].live_rows, groups[0].partitions[0].left_out) == (28, 2)
+    assert (groups[0].partitions[0].live_rows, groups[0].partitions[0].excluded) == (28, 2)
     [path] = skipped.glob("*/*")
     assert f"2 rows with NaN or infinity are in {path}" in notes(groups)
     with h5py.File(path) as file:

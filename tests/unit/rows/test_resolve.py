@@ -139,8 +139,8 @@ def test_the_same_id_in_two_partitions_is_no_duplicate(directory: Milvus1xDirect
     news = directory.collection("news", dimension=4)
     for table in (news, directory.partition(news, "x"), directory.partition(news, "y")):
         directory.segment(table, [5], FLOATS[:1])
-    for most_tasks in (2, 1024):  # in one group, and in three
-        groups = resolve(directory.write(), most_tasks=most_tasks)
+    for max_tasks in (2, 1024):  # in one group, and in three
+        groups = resolve(directory.write(), max_tasks=max_tasks)
         assert sum(part.live_rows for group in groups for part in group.partitions) == 3
 
 
@@ -166,7 +166,7 @@ def test_all_faults_of_a_group_come_in_one_message(directory: Milvus1xDirectory)
     directory.segment(news, [3], [[np.nan] * 4], segment_id="3")
     directory.segment(directory.partition(news, "x"), [4, 4], FLOATS[:2], segment_id="4")
     directory.segment(directory.partition(news, "y"), [LARGEST, LARGEST], FLOATS[:2], segment_id="5")
-    [group] = inspect(directory.write(), most_tasks=2)
+    [group] = inspect(directory.write(), max_tasks=2)
     with pytest.raises(SourceError) as fault:
         resolve_group(group)
     text = str(fault.value)

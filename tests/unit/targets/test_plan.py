@@ -146,7 +146,7 @@ def test_partitions_that_are_left_as_they_are_get_no_units(directory: Milvus1xDi
     news = directory.collection("news", dimension=4)
     for table in (news, directory.partition(news, "a"), directory.partition(news, "b")):
         directory.segment(table, [1, 2], np.zeros((2, 4)))
-    [group] = inspect(directory.write(), most_tasks=2)
+    [group] = inspect(directory.write(), max_tasks=2)
     plans = plan([group])
     assert len(plans["news"].units) == 1
     [unit] = address_units(list(plans.values()), [CreatedCollection("news", "added", {"a": 0})])
@@ -184,7 +184,7 @@ def test_whose_ids_the_target_goes_on_making(
     ]
     resolved = [resolve_group(group, RowPolicies("remap" if own_keys else "error")) for group in groups]
     plans = plan_collections(groups, resolved, {}, rename={}, auto_id=auto_id)
-    assert {one.target.generate_ids for one in plans} == {expected}
+    assert {one.target.accepts_new_ids for one in plans} == {expected}
 
 
 def test_a_collection_behind_an_alias_has_a_name_of_its_own_that_tells_its_rows(groups: list[PartitionGroup]) -> None:

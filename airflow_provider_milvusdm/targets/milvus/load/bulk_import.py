@@ -29,8 +29,8 @@ from airflow_provider_milvusdm.targets.milvus.load.staging import (
     stage_unit,
 )
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit, marked_target
-from airflow_provider_milvusdm.targets.milvus.marker import Mark
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_generate_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.marker import Marker
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids, is_lite
 from airflow_provider_milvusdm.targets.milvus.server.denied import is_denial
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import (
     POLL_SECONDS,
@@ -63,10 +63,10 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Note:
-    """How far the import of a unit got; worth something only for the same unit and incarnation of the target."""
+    """How far the import of a unit got; worth something only for the same unit and generation of the target."""
 
     unit: str
-    incarnation: str
+    generation: str
     folder: str
     started: float
     """Seconds since 1970."""
@@ -106,25 +106,25 @@ def load_unit_by(
 
     To be called again after what it says it is :class:`Waiting` for.
     """
-    target, mark = marked_target(client, unit)
-    checkpoint = last_checkpoint(unit, mark, checkpoints)
+    target, marker = marked_target(client, unit)
+    checkpoint = last_checkpoint(unit, marker, checkpoints)
     noted = checkpoints.get(NOTE)
     note = _last_note(checkpoint, noted, store)
     if note is None:
-        if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, mark, checkpoint):
+        if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, marker, checkpoint):
             return load_unit(client, unit, checkpoints)
-        note = Note(checkpoint.unit, mark.incarnation, _new_folder(store, unit.migration), time.time())
+        note = Note(checkpoint.unit, marker.generation, _new_folder(store, unit.migration), time.time())
     return _Import(client, unit, target, checkpoints, _checked(store), note, noted).run()
 
 
 def _needs_requests(
-    client: MilvusClient, unit: LoadUnit, target: TargetCollection, mark: Mark, checkpoint: Checkpoint
+    client: MilvusClient, unit: LoadUnit, target: TargetCollection, marker: Marker, checkpoint: Checkpoint
 ) -> bool:
     """Whether an import might be wrong: make rows twice that are there, or give them other ids."""
-    if unit.upsert or not mark.is_loading or checkpoint.intended:
+    if unit.upsert or not marker.is_loading or checkpoint.intended:
         log.info("%s: not imported, for some of these rows may be in the target already", unit.label)
         return True
-    if target.generate_ids and can_generate_ids(client):
+    if target.accepts_new_ids and can_accept_new_ids(client):
         log.info("%s: not imported, for the target makes ids too", unit.label)
         return True
     return False
@@ -158,7 +158,7 @@ def _last_note(checkpoint: Checkpoint, noted: Any, store: ImportStore | None) ->
     if not noted:
         return None
     note = from_json(Note, noted)
-    if (note.unit, note.incarnation) == (checkpoint.unit, checkpoint.incarnation):
+    if (note.unit, note.generation) == (checkpoint.unit, checkpoint.generation):
         return note
     if store:
         store.remove(note.folder)
@@ -242,7 +242,7 @@ class _Import:
     def _start(self, place: int, part: StagedPartition) -> int | None:
         """A new job; None where the server has no room for it now, or all is loaded without it.
 
-        The mark is looked at in the last moment: this attempt may have slept while it wrote the files.
+        The marker is looked at in the last moment: this attempt may have slept while it wrote the files.
         """
         from pymilvus import MilvusException
 

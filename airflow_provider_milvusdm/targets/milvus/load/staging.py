@@ -173,7 +173,7 @@ class _Layout:
 def _addressed_columns(target: TargetCollection, tag: str, batch: VectorBatch) -> tuple[str, Columns]:
     """The partition of a batch, and its values by field, a row of each array a row of the collection."""
     partition, batch = addressed(target, tag, batch)
-    ids = {} if target.auto_id else {target.id_field: batch.ids}
+    ids = {} if target.ids_by_target else {target.id_field: batch.ids}
     others = {
         name: np.full(len(batch), values) if isinstance(values, str) else values
         for name, values in batch.columns.items()

@@ -18,7 +18,7 @@ from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, Progress, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
-from airflow_provider_milvusdm.targets.milvus.marker import Mark
+from airflow_provider_milvusdm.targets.milvus.marker import Marker
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
 from airflow_provider_milvusdm.targets.milvus.server.in_flight import InFlight
@@ -45,9 +45,9 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     and inserted, where an upsert would change them), the others inserted.
     """
     started = time.monotonic()
-    target, mark = marked_target(client, unit)
-    last = last_checkpoint(unit, mark, store)
-    in_doubt = last.intended if mark.is_loading and not unit.upsert else unit.stored_rows
+    target, marker = marked_target(client, unit)
+    last = last_checkpoint(unit, marker, store)
+    in_doubt = last.intended if marker.is_loading and not unit.upsert else unit.stored_rows
     _refuse_doubt_without_ids(target, last, in_doubt)
     rows = batch_rows(unit)
     reached = Progress(store, last, in_doubt, STRIDE_BATCHES * rows)
@@ -70,29 +70,29 @@ def _done(unit: LoadUnit, reached: Progress, end: int, partition: str, rows: int
     progress.info("%s: %d of %d rows", unit.label, end, unit.stored_rows, extra={"rows": rows})
 
 
-def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Mark]:
+def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Marker]:
     """The unit's target, which must be marked for this migration."""
     target = unit.target
     existing = find_existing(client, target.name) if target else None
-    mark = existing.mark if existing else None
-    if target is None or mark is None or (mark.source, mark.incarnation) != (unit.migration, unit.incarnation):
+    marker = existing.marker if existing else None
+    if target is None or marker is None or (marker.source, marker.generation) != (unit.migration, unit.generation):
         raise TargetError(
             f"collection {target.name if target else unit.collection.name!r} of the target is not the one that "
             "was made for this load",
-            expected=f"a mark with source {unit.migration}, incarnation {unit.incarnation}",
-            found=_described(mark) if existing else "no such collection",
+            expected=f"a marker with source {unit.migration}, generation {unit.generation}",
+            found=_described(marker) if existing else "no such collection",
             cure="It was dropped or made anew by something else, or another run goes on with it: clear "
             "create_collection and what follows, or start a new run.",
         )
-    return target, mark
+    return target, marker
 
 
-def _described(mark: Mark | None) -> str:
-    return f"a mark with source {mark.source}, incarnation {mark.incarnation}" if mark else "no mark"
+def _described(marker: Marker | None) -> str:
+    return f"a marker with source {marker.source}, generation {marker.generation}" if marker else "no marker"
 
 
 def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_doubt: int) -> None:
-    if target.auto_id and last.done < in_doubt:
+    if target.ids_by_target and last.done < in_doubt:
         raise TargetError(
             f"an earlier attempt to load into collection {target.name!r} ended in doubt",
             expected="ids that say which rows are there already",

@@ -16,10 +16,10 @@ from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     ADDED,
     APPENDED,
-    Mark,
-    refuse_other_mark,
-    restore_mark,
-    set_mark,
+    Marker,
+    refuse_other_marker,
+    restore_marker,
+    set_marker,
     unpack_counts,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
@@ -33,9 +33,9 @@ from airflow_provider_milvusdm.targets.milvus.server.queries import (
     count_rows,
     delete_ids,
     existing_ids,
+    map_concurrently,
     read_rows,
     rows_of,
-    side_by_side,
 )
 from airflow_provider_milvusdm.targets.milvus.units import all_rows
 
@@ -50,14 +50,14 @@ def abandon(case: Case) -> CreatedCollection:
     removed, where the counts would not be those of before.
     """
     notes = [f"{leftover.name} was dropped" for leftover in case.leftovers]
-    mark = case.existing.mark if case.existing else None
-    if mark and mark.is_loading:
-        undoing = _Undoing(case, mark)
+    marker = case.existing.marker if case.existing else None
+    if marker and marker.is_loading:
+        undoing = _Undoing(case, marker)
         with searchable(case.client, case.target, case.index, case.settings, keep=False):
             notes.append(f"{undoing.undo()} rows of {case.target.name} were removed")
         undoing.drop_partitions()
         undoing.refuse_others()
-        restore_mark(case.client, case.target.name, undoing.mark.before_it())
+        restore_marker(case.client, case.target.name, undoing.marker.before_it())
     drop_leftovers(case)
     return CreatedCollection(case.plan.name, ABANDONED, notes=tuple(notes or ["nothing was left half done"]))
 
@@ -65,29 +65,29 @@ def abandon(case: Case) -> CreatedCollection:
 class _Undoing:
     """Rows that were added to a collection being removed."""
 
-    def __init__(self, case: Case, mark: Mark) -> None:
-        if mark.action not in UNDONE or case.target.auto_id:
-            raise _cannot(case, mark)
+    def __init__(self, case: Case, marker: Marker) -> None:
+        if marker.action not in UNDONE or case.target.ids_by_target:
+            raise _cannot(case, marker)
         self.case, self.client, self.target = case, case.client, case.target
-        self.former = mark.run
-        self.mark = replace(mark, incarnation=secrets.token_hex(8), run=case.options.runs.own)
+        self.former = marker.run
+        self.marker = replace(marker, generation=secrets.token_hex(8), run=case.options.runs.own)
         there = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
-        self.before = {name: rows for name, rows in unpack_counts(case.wanted, mark).items() if name in there}
+        self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in there}
 
     def refuse_others(self) -> None:
         """Refuse to go on where another run has begun to since."""
-        refuse_other_mark(self.client, self.target.name, self.mark.incarnation)
+        refuse_other_marker(self.client, self.target.name, self.marker.generation)
 
     def drop_partitions(self) -> None:
         """Drop the partitions that were made to be added: a later ``skip`` would take them for finished."""
-        if self.mark.action == ADDED and not self.case.keyed:
+        if self.marker.action == ADDED and not self.case.keyed:
             for name in self.before:
                 self.refuse_others()
                 drop_partition(self.client, self.target.name, name)
 
     def undo(self) -> int:
         """Rows removed; what the run that wrote them still sends is refused from here on."""
-        set_mark(self.client, self.target.name, self.mark)
+        set_marker(self.client, self.target.name, self.marker)
         await_requests(self.case.options.runs, self.former, self.target.name)
         await_jobs(self.client, self.target.name)
         found = Counter[str]()
@@ -114,7 +114,7 @@ class _Undoing:
     def _check(self, added: Counter[str]) -> None:
         """Refuse where the rows beside those added are not as many as before."""
         names = list(self.before)
-        counts = side_by_side(self.client, partial(count_rows, self.client, self.target), names)
+        counts = map_concurrently(self.client, partial(count_rows, self.client, self.target), names)
         for name, count in zip(names, counts, strict=True):
             if count - added[name] != self.before[name]:
                 raise TargetError(
@@ -139,10 +139,10 @@ class _Undoing:
                 )
 
 
-def _cannot(case: Case, mark: Mark) -> TargetError:
+def _cannot(case: Case, marker: Marker) -> TargetError:
     return TargetError(
         f"what a run left half done in collection {case.target.name!r} can't be undone",
         expected="rows that were added to it, with ids of their own",
-        found=f"{mark.action}, ids made by the target" if case.target.auto_id else mark.action,
+        found=f"{marker.action}, ids made by the target" if case.target.ids_by_target else marker.action,
         cure="What it deleted is gone. Run it again with the same mode, or use mode overwrite.",
     )

@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec
 PROPERTY = "allow_insert_auto_id"
 
 
-def generates_ids(auto_id: bool, properties: Mapping[str, str]) -> bool:
+def accepts_new_ids(auto_id: bool, properties: Mapping[str, str]) -> bool:
     """Whether an existing collection makes ids and keeps those it's given."""
     return auto_id and properties.get(PROPERTY, "").lower() == "true"
 

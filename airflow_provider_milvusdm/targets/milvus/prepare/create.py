@@ -1,4 +1,4 @@
-"""Make a target ready for the rows of a collection: create, empty or mark it, or go on where a run ended."""
+"""Make a target ready for the rows of a collection: create, empty or marker it, or go on where a run ended."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     EMPTYING,
     SYNCED,
     VERIFIED,
-    Mark,
-    new_mark,
+    Marker,
+    new_marker,
     pack_counts,
-    refuse_other_mark,
-    restore_mark,
-    set_mark,
+    refuse_other_marker,
+    restore_marker,
+    set_marker,
     unpack_counts,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.abandon import ABANDONED, abandon
-from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case, Options, decide, notes, study
+from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case, Options, decide, inspect_target, notes
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
@@ -43,7 +43,7 @@ from airflow_provider_milvusdm.targets.milvus.server.queries import (
     existing_ids,
     filter_tag,
     ids_outside,
-    side_by_side,
+    map_concurrently,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def create_collection(
     *,
     create_index: bool = True,
     in_place: bool = False,
-    mend: bool = False,
+    repair: bool = False,
     max_deletions: float = MAX_DELETIONS,
     dry_run: bool = False,
     id_scope: str = "collection",
@@ -72,21 +72,21 @@ def create_collection(
     A collection that is made has a name of its own until it is verified. ``mode`` (``skip``, ``append``,
     ``overwrite``, ``sync``) acts only where the collection, or the partitions that were named, exist; ``in_place``
     has ``overwrite`` drop the old collection first. What an earlier run of the same source left half loaded is gone on
-    with, unless ``mode`` is ``overwrite``. ``mend``: ``sync`` compares all vectors. ``max_deletions``: the share of the
-    rows that it may delete. ``id_scope``: whether an id has to be of one row in the ``collection``, or in a
+    with, unless ``mode`` is ``overwrite``. ``repair``: ``sync`` compares all vectors. ``max_deletions``: the share
+    of the rows that it may delete. ``id_scope``: whether an id has to be of one row in the ``collection``, or in a
     ``partition``. A dry run only says what would be done. ``runs`` knows whether other runs have ended.
     """
     options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
     settings = settings or CollectionSettings()
-    case = study(client, plan, settings, options)
+    case = inspect_target(client, plan, settings, options)
     if not dry_run and settle(case):
-        case = study(client, plan, settings, options)
+        case = inspect_target(client, plan, settings, options)
     action = decide(case)
     on_ids = refuse_ids_across(case, action, id_scope, dry_run=dry_run)
-    changes = Changes(case, mend=mend, max_deletions=max_deletions)
+    changes = Changes(case, repair=repair, max_deletions=max_deletions)
     if dry_run:
         foreseen = changes.foresee() if action == "synced" else ()
-        created = CreatedCollection(plan.name, action, planned=True, notes=foreseen)
+        created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen)
     else:
         created = _Creation(case, changes).do(action)
     return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))
@@ -94,15 +94,15 @@ def create_collection(
 
 def settle(case: Case) -> bool:
     """Finish, or undo, what a run that ended in the middle of its last step left; whether there was anything."""
-    mark = case.existing.mark if case.existing else None
-    if mark and mark.state == VERIFIED:
-        finish(case.client, replace(mark, target=case.target.name))  # somebody may have given it another since
+    marker = case.existing.marker if case.existing else None
+    if marker and marker.state == VERIFIED:
+        finish(case.client, replace(marker, target=case.target.name))  # somebody may have given it another since
         return True
     if any(leftover.former for leftover in case.leftovers):
         give_back(case.client, case.target.name, case.leftovers)
         return True
     if case.existing:
-        aliases = [alias for leftover in case.leftovers if leftover.mark for alias in leftover.mark.aliases]
+        aliases = [alias for leftover in case.leftovers if leftover.marker for alias in leftover.marker.aliases]
         make_aliases(case.client, case.target.name, aliases)
     return False
 
@@ -121,12 +121,12 @@ class _Creation:
             return abandon(self.case)
         if self.existing is None or action == "overwritten":
             found = self.case.resumable
-            return resume(self.case, found, found.mark) if found and found.mark else create(self.case, action)
+            return resume(self.case, found, found.marker) if found and found.marker else create(self.case, action)
         if action == "skipped":
             return CreatedCollection(self.plan.name, action)
         drop_leftovers(self.case)
-        if action == "resumed" and self.existing.mark:
-            return self._resume(self.existing, self.existing.mark)
+        if action == "resumed" and self.existing.marker:
+            return self._resume(self.existing, self.existing.marker)
         if action == "kept":
             return self._keep(self.existing)
         if action == "synced":
@@ -137,18 +137,18 @@ class _Creation:
             return self._append(self.existing)
         return self._replace(self.existing)
 
-    def _created(self, action: str, mark: Mark, **others: Any) -> CreatedCollection:
-        before = unpack_counts(self.wanted, mark)
-        return CreatedCollection(self.plan.name, action, before, incarnation=mark.incarnation, **others)
+    def _created(self, action: str, marker: Marker, **others: Any) -> CreatedCollection:
+        before = unpack_counts(self.wanted, marker)
+        return CreatedCollection(self.plan.name, action, before, generation=marker.generation, **others)
 
-    def _mark(self, action: str, before: Mapping[str, int], *, seen: str = "", last: Mark | None = None) -> Mark:
+    def _mark(self, action: str, before: Mapping[str, int], *, seen: str = "", last: Marker | None = None) -> Marker:
         """Mark the collection as being loaded: what an earlier run still does to it is refused from here on.
 
-        Refused itself where another run has marked it since the ``last`` mark, that of the collection as it was found.
+        Refused itself where another run has marked it since the ``last`` marker: that of the collection as found.
         """
-        last = last or (self.existing.mark if self.existing else None)
-        refuse_other_mark(self.client, self.target.name, last.incarnation if last else "")
-        mark = new_mark(
+        last = last or (self.existing.marker if self.existing else None)
+        refuse_other_marker(self.client, self.target.name, last.generation if last else "")
+        marker = new_marker(
             self.plan.fingerprint,
             collection=last.collection if last else "",
             target=self.target.name,
@@ -158,26 +158,26 @@ class _Creation:
             previous=last.finished_source if last else "",
             seen=seen,
         )
-        set_mark(self.client, self.target.name, mark)
-        return mark
+        set_marker(self.client, self.target.name, marker)
+        return marker
 
-    def _take_over(self, action: str, before: Mapping[str, int], seen: str = "") -> Mark:
+    def _take_over(self, action: str, before: Mapping[str, int], seen: str = "") -> Marker:
         """Mark it, and wait until nothing comes any more of the run that was loading it."""
-        mark, former = self._mark(action, before, seen=seen), self.existing.mark if self.existing else None
+        marker, former = self._mark(action, before, seen=seen), self.existing.marker if self.existing else None
         if former and former.is_loading:
             await_requests(self.case.options.runs, former.run, self.target.name)
-        return mark
+        return marker
 
-    def _resume(self, existing: Existing, last: Mark) -> CreatedCollection:
+    def _resume(self, existing: Existing, last: Marker) -> CreatedCollection:
         """Go on with what an earlier run of the same source left half loaded."""
         if last.action == EMPTYING:
             return self._replace(existing)
         if last.action == SYNCED:
             return self._sync(existing)
-        mark = self._take_over(last.action, unpack_counts(self.wanted, last))
+        marker = self._take_over(last.action, unpack_counts(self.wanted, last))
         await_jobs(self.client, self.target.name)
         self._create_partitions(existing.partitions)
-        return self._created("resumed", mark, upsert=True)
+        return self._created("resumed", marker, upsert=True)
 
     def _add(self, existing: Existing) -> CreatedCollection:
         """Load the partitions, or partition keys, that are not there; the others stay as they are."""
@@ -191,14 +191,14 @@ class _Creation:
         return self._mark_and_create("added", dict.fromkeys(missing, 0), existing)
 
     def _counts(self, partitions: Sequence[str]) -> dict[str, int]:
-        counts = side_by_side(self.client, partial(count_rows, self.client, self.target), partitions)
+        counts = map_concurrently(self.client, partial(count_rows, self.client, self.target), partitions)
         return dict(zip(partitions, counts, strict=True))
 
     def _keep(self, existing: Existing) -> CreatedCollection:
         """Have it verified once more, as it is: these rows were the last to be loaded into it."""
         names = self.plan.partition_names
         kept = {names[partition.tag]: partition.rows for partition in self.plan.partitions}
-        before = unpack_counts(self.wanted, existing.mark) if existing.mark else {}
+        before = unpack_counts(self.wanted, existing.marker) if existing.marker else {}
         return CreatedCollection(self.plan.name, "kept", before, units=(), kept=kept)
 
     def _sync(self, existing: Existing) -> CreatedCollection:
@@ -207,8 +207,8 @@ class _Creation:
             self.changes.find()
             created = self.changes.created()
             marked = self._mark_and_create(created.action, created.before, existing, seen_by(self.plan))
-            self.changes.delete_surplus(marked.incarnation)
-        return replace(created, incarnation=marked.incarnation)
+            self.changes.delete_extra(marked.generation)
+        return replace(created, generation=marked.generation)
 
     def _append(self, existing: Existing) -> CreatedCollection:
         there = [name for name in self.wanted if self.keyed or name in existing.partitions]
@@ -226,27 +226,27 @@ class _Creation:
                 emptying = self._take_over(EMPTYING, before)
                 await_jobs(self.client, self.target.name)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
-                    refuse_other_mark(self.client, self.target.name, emptying.incarnation)
+                    refuse_other_marker(self.client, self.target.name, emptying.generation)
                     self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
         else:
             self._create_partitions(existing.partitions)
             emptying = self._take_over(EMPTYING, before)
             await_jobs(self.client, self.target.name)
             for name in [name for name in self.wanted if name in existing.partitions]:
-                refuse_other_mark(self.client, self.target.name, emptying.incarnation)
+                refuse_other_marker(self.client, self.target.name, emptying.generation)
                 self._empty_partition(name)
         return self._created("overwritten", self._mark("replaced", before, last=emptying))
 
     def _mark_and_create(
         self, action: str, before: Mapping[str, int], existing: Existing, seen: str = ""
     ) -> CreatedCollection:
-        mark = self._take_over(action, before, seen)
+        marker = self._take_over(action, before, seen)
         try:
             self._create_partitions(existing.partitions)
         except TargetError:
-            restore_mark(self.client, self.target.name, existing.mark)
+            restore_marker(self.client, self.target.name, existing.marker)
             raise
-        return self._created(action, mark)
+        return self._created(action, marker)
 
     def _create_partitions(self, existing: frozenset[str]) -> None:
         if not self.keyed:
@@ -268,7 +268,7 @@ class _Creation:
 
     def _source_ids(self, partitions: set[str]) -> Iterator[tuple[str, list[int]]]:
         """Live ids that would go to ``partitions``, in batches; none where the target makes them."""
-        for unit in () if self.target.auto_id else self.plan.units:
+        for unit in () if self.target.ids_by_target else self.plan.units:
             pieces = [piece for piece in unit.slices if self.plan.partition_names[piece.partition] in partitions]
             for piece in pieces:
                 for _, keys in read_keys(unit.source, unit.collection, piece):

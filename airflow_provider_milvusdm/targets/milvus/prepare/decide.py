@@ -11,7 +11,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
-from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Mark, is_of
+from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Marker, is_of
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, check_alias, refuse_alias
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import id_notes
 from airflow_provider_milvusdm.targets.milvus.prepare.change_metric import check_unit_length
@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover,
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import refuse_too_many
 from airflow_provider_milvusdm.targets.milvus.prepare.schema import NewCollection
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun, refuse_other_run
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_generate_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids, is_lite
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for
 
 if TYPE_CHECKING:
@@ -73,26 +73,26 @@ class Case:
     @property
     def resumable(self) -> Leftover | None:
         """What an earlier run of the same source left half loaded; rows without ids can't be gone on with."""
-        if self.options.mode == "overwrite" or self.target.auto_id:
+        if self.options.mode == "overwrite" or self.target.ids_by_target:
             return None
         wanted = self.plan.fingerprint, self.new.digest
-        marked = (one for one in self.leftovers if one.mark and (one.mark.source, one.mark.settings) == wanted)
+        marked = (one for one in self.leftovers if one.marker and (one.marker.source, one.marker.settings) == wanted)
         return next(marked, None)
 
 
-def study(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, options: Options) -> Case:
+def inspect_target(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, options: Options) -> Case:
     """Look at the target; TargetError where it can't hold the collection, or another run is at work on it."""
     if plan.collection is None:
         raise TargetError(plan.error)
     _refuse_binary_in_lite(client, plan.collection)
     refuse_alias(client, plan.target.name)
     check_alias(client, plan, settings, create_index=options.create_index)
-    target = replace(plan.target, generate_ids=plan.target.generate_ids and can_generate_ids(client))
+    target = replace(plan.target, accepts_new_ids=plan.target.accepts_new_ids and can_accept_new_ids(client))
     index = index_for(client, plan.collection, settings)
     leftovers, existing = find_leftovers(client, plan), find_existing(client, target.name)
     refuse_others(options.runs, target.name, leftovers)
-    if existing and existing.mark and existing.mark.state != COMPLETE:
-        refuse_other_run(options.runs, existing.mark.run, target.name)
+    if existing and existing.marker and existing.marker.state != COMPLETE:
+        refuse_other_run(options.runs, existing.marker.run, target.name)
     return Case(client, plan, plan.collection, target, settings, index, options, existing, leftovers)
 
 
@@ -109,7 +109,7 @@ def decide(case: Case) -> str:
 def notes(case: Case, action: str) -> tuple[str, ...]:
     """What the report has to say of the target."""
     stays = case.existing if action != "overwritten" else None
-    return id_notes(case.collection, stays.generates_ids if stays else case.target.generate_ids)
+    return id_notes(case.collection, stays.accepts_new_ids if stays else case.target.accepts_new_ids)
 
 
 def _decide(case: Case, mode: str) -> str:
@@ -129,8 +129,8 @@ def _decide(case: Case, mode: str) -> str:
         return "synced"
     if mode == "overwrite" and case.plan.whole:
         return "kept" if _holds(case, existing) and _is_own(case, existing) else "overwritten"
-    if existing.mark and existing.mark.is_loading:
-        _refuse_other_source(case, existing.mark)
+    if existing.marker and existing.marker.is_loading:
+        _refuse_other_source(case, existing.marker)
         if mode != "overwrite":
             return _resumed(case, existing)
     if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
@@ -145,22 +145,22 @@ def _decide(case: Case, mode: str) -> str:
 
 def _holds(case: Case, existing: Existing) -> bool:
     """Whether these very rows were the last to be loaded."""
-    return existing.mark is not None and existing.mark.source == case.plan.fingerprint
+    return existing.marker is not None and existing.marker.source == case.plan.fingerprint
 
 
 def _is_own(case: Case, existing: Existing) -> bool:
     """Whether this very run has made it: a step of it that is cleared alone makes nothing anew."""
     own = case.options.runs.own
-    return existing.mark is not None and existing.mark.run == own and bool(own.run_id)
+    return existing.marker is not None and existing.marker.run == own and bool(own.run_id)
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
     """The collection's name tells its source: what it holds needn't be loaded again, and readers may be at it."""
-    if existing.mark is None or existing.mark.source != case.plan.fingerprint:
+    if existing.marker is None or existing.marker.source != case.plan.fingerprint:
         raise TargetError(
             f"collection {case.target.name!r} of the target is not one that this migration made",
-            expected=f"a mark with source {case.plan.fingerprint}",
-            found=f"a mark with source {existing.mark.source}" if existing.mark else "no mark",
+            expected=f"a marker with source {case.plan.fingerprint}",
+            found=f"a marker with source {existing.marker.source}" if existing.marker else "no marker",
             cure="Drop it, or rename.",
         )
     _check_schema(case, existing)
@@ -171,7 +171,7 @@ def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
 
 def _resumed(case: Case, existing: Existing) -> str:
     _check_schema(case, existing)
-    if case.target.auto_id:
+    if case.target.ids_by_target:
         raise TargetError(
             f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
             expected="ids that say which rows are there already",
@@ -183,26 +183,28 @@ def _resumed(case: Case, existing: Existing) -> str:
 
 def _check_syncable(case: Case, existing: Existing) -> None:
     _check_schema(case, existing)
-    if existing.mark and existing.mark.is_loading and not _covers(case, existing, existing.mark):
-        _refuse_other_source(case, existing.mark)
-    if case.target.auto_id or case.target.own_keys:
+    if existing.marker and existing.marker.is_loading and not _covers(case, existing, existing.marker):
+        _refuse_other_source(case, existing.marker)
+    if case.target.ids_by_target or case.target.own_keys:
         raise TargetError(
             f"collection {case.target.name!r} can't be synced",
             expected="the ids of the source as primary keys",
-            found="keys made by the target" if case.target.auto_id else "keys made of places (duplicate_ids: remap)",
+            found="keys made by the target"
+            if case.target.ids_by_target
+            else "keys made of places (duplicate_ids: remap)",
             cure="Use mode overwrite.",
         )
 
 
-def _covers(case: Case, existing: Existing, mark: Mark) -> bool:
+def _covers(case: Case, existing: Existing, marker: Marker) -> bool:
     """Whether all that is half loaded is asked for: what is not would be taken for finished."""
     every = case.plan.whole and not case.keyed and existing.partitions.issubset(case.wanted)
-    return every or is_of(case.wanted, mark)
+    return every or is_of(case.wanted, marker)
 
 
 def _refuse_name_made_up(case: Case, existing: Existing) -> None:
     """A name that had to be changed may be that of something else: a collection ``my_coll`` is not ``my-coll``'s."""
-    if case.plan.named or (existing.mark and existing.mark.collection == case.plan.name):
+    if case.plan.named or (existing.marker and existing.marker.collection == case.plan.name):
         return
     raise TargetError(
         f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which is there",
@@ -216,13 +218,13 @@ def _check_schema(case: Case, existing: Existing) -> None:
     check_fit(case.client, existing, case.target, case.collection, case.index.metric)
 
 
-def _refuse_other_source(case: Case, mark: Mark) -> None:
-    if mark.source == case.plan.fingerprint:
+def _refuse_other_source(case: Case, marker: Marker) -> None:
+    if marker.source == case.plan.fingerprint:
         return
     raise TargetError(
         f"collection {case.target.name!r} of the target is half loaded, from another source or selection",
         expected="a finished collection, or one left by an interrupted run of the same migration",
-        found=f"its mark names source {mark.source}, this run's is {case.plan.fingerprint}",
+        found=f"its marker names source {marker.source}, this run's is {case.plan.fingerprint}",
         cure="Finish that migration with the same source_collection; or undo what it added, with a copy of that "
         "source: milvusdm abandon; or load anew: mode overwrite with the whole collection.",
     )

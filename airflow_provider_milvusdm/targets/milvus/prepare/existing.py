@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
-from airflow_provider_milvusdm.targets.milvus.marker import Mark, read_mark
-from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import generates_ids
+from airflow_provider_milvusdm.targets.milvus.marker import Marker, read_marker
+from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import accepts_new_ids
 from airflow_provider_milvusdm.targets.milvus.prepare.schema import TAG_BYTES, vector_type
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ class Existing:
     partitions: frozenset[str]
     fields: tuple[Mapping[str, Any], ...]
     auto_id: bool
-    generates_ids: bool
+    accepts_new_ids: bool
     """It makes ids for rows without, and keeps those of the others."""
-    mark: Mark | None
+    marker: Marker | None
     number: int
     """By which the target knows it, whatever it is called."""
 
@@ -39,8 +39,8 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
         partitions=frozenset(client.list_partitions(name)),
         fields=tuple(description["fields"]),
         auto_id=auto_id,
-        generates_ids=generates_ids(auto_id, properties),
-        mark=read_mark(name, properties),
+        accepts_new_ids=accepts_new_ids(auto_id, properties),
+        marker=read_marker(name, properties),
         number=int(description["collection_id"]),
     )
 
@@ -48,8 +48,8 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
 def refuse_another(client: MilvusClient, name: str, existing: Existing) -> None:
     """Refuse to go on with a collection that was made anew, or marked by another run, since it was looked at."""
     found = find_existing(client, name)
-    marks = [one.mark.incarnation if one.mark else "" for one in (existing, found) if one]
-    if found is None or found.number != existing.number or len(set(marks)) > 1:
+    markers = [one.marker.generation if one.marker else "" for one in (existing, found) if one]
+    if found is None or found.number != existing.number or len(set(markers)) > 1:
         raise TargetError(
             f"collection {name!r} of the target is not as it was when this step began",
             expected="the same collection, and no other run at work on it",
@@ -92,7 +92,7 @@ def _differences(existing: Existing, target: TargetCollection, vector_type: Any,
     found = []
     if not key.get("is_primary") or key.get("type") != DataType.INT64:
         found.append(f"{target.id_field} is not an INT64 primary key")
-    if existing.auto_id != target.auto_id and not existing.generates_ids:
+    if existing.auto_id != target.ids_by_target and not existing.accepts_new_ids:
         found.append(f"its ids are {'' if existing.auto_id else 'not '}made by the target (auto_id)")
     if vector.get("type") != vector_type:
         found.append(f"{target.vector_field} is not a {vector_type.name}")

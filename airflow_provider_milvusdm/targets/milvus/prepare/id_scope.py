@@ -37,7 +37,7 @@ def refuse_ids_across(case: Case, action: str, id_scope: str, *, dry_run: bool =
     ``partition`` lets them be, for an application that always names its partition.
     """
     loaded = _loaded(case, action)
-    if case.keyed or case.target.auto_id or not loaded or id_scope == "partition":
+    if case.keyed or case.target.ids_by_target or not loaded or id_scope == "partition":
         return ()
     check = _Check(case, loaded)
     notes = list(check.source())
@@ -54,8 +54,8 @@ def _loaded(case: Case, action: str) -> set[str]:
         return set()
     if existing and action == "added":
         return set(case.wanted) - existing.partitions
-    if existing and existing.mark and action == "resumed":
-        return set(unpack_counts(case.wanted, existing.mark))
+    if existing and existing.marker and action == "resumed":
+        return set(unpack_counts(case.wanted, existing.marker))
     return set(case.wanted)
 
 
@@ -142,7 +142,7 @@ class _Check:
 
 def _only(piece: Slice, offsets: Ids) -> Slice:
     """The rows of a slice at these offsets, which are in order."""
-    left_out = np.ones(piece.stored_rows, bool)
-    left_out[offsets] = False
+    excluded = np.ones(piece.stored_rows, bool)
+    excluded[offsets] = False
     first, stop = int(offsets[0]), int(offsets[-1]) + 1
-    return replace(piece.part(piece.start + first, piece.start + stop), left_out=to_text(left_out[first:stop]))
+    return replace(piece.part(piece.start + first, piece.start + stop), excluded=to_text(excluded[first:stop]))

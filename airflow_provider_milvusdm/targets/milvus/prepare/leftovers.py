@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.targets.milvus.marker import Mark, read_mark, remove_property, unreadable
+from airflow_provider_milvusdm.targets.milvus.marker import Marker, read_marker, remove_property, unreadable
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import is_alike, may_belong
 from airflow_provider_milvusdm.targets.milvus.runs import Run, Runs, refuse_other_run
 
@@ -34,11 +34,11 @@ FORMER = "milvusdm.former"
 class Leftover:
     """A collection under a name of its own.
 
-    ``mark``: of one that is, or was, being loaded; of what it was to take the place of, ``former`` is the name.
+    ``marker``: of one that is, or was, being loaded; of what it was to take the place of, ``former`` is the name.
     """
 
     name: str
-    mark: Mark | None = None
+    marker: Marker | None = None
     former: str = ""
     run: Run = field(default_factory=Run)
 
@@ -51,9 +51,9 @@ def find_leftovers(client: MilvusClient, plan: CollectionPlan) -> list[Leftover]
 
 
 def _belongs(leftover: Leftover, plan: CollectionPlan) -> bool:
-    if leftover.mark is None or not plan.alias:
-        return (leftover.mark.target if leftover.mark else leftover.former) == plan.target.name
-    return leftover.mark.collection == plan.name and is_alike(leftover.mark.target, plan.target.name)
+    if leftover.marker is None or not plan.alias:
+        return (leftover.marker.target if leftover.marker else leftover.former) == plan.target.name
+    return leftover.marker.collection == plan.name and is_alike(leftover.marker.target, plan.target.name)
 
 
 def _read(client: MilvusClient, name: str) -> Leftover | None:
@@ -67,8 +67,8 @@ def _read(client: MilvusClient, name: str) -> Leftover | None:
             return Leftover(name, former=former["target"], run=Run(**former["run"]))
         except (ValueError, TypeError, KeyError) as error:
             raise unreadable(name, FORMER, properties[FORMER]) from error
-    mark = read_mark(name, properties)
-    return Leftover(name, mark=mark, run=mark.run) if mark else None
+    marker = read_marker(name, properties)
+    return Leftover(name, marker=marker, run=marker.run) if marker else None
 
 
 def note_former(client: MilvusClient, name: str, run: Run) -> None:

@@ -13,10 +13,10 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     CREATED,
     LOADING,
     OVERWRITTEN,
-    Mark,
-    new_mark,
+    Marker,
+    new_marker,
     pack_counts,
-    set_mark,
+    set_marker,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import list_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
@@ -34,7 +34,7 @@ def create(case: Case, action: str) -> CreatedCollection:
     So all that the target can refuse it refuses before anything of the user's is touched.
     """
     in_place = case.options.in_place and action == OVERWRITTEN
-    mark = new_mark(
+    marker = new_marker(
         case.plan.fingerprint,
         collection=case.plan.name,
         target=case.target.name,
@@ -45,9 +45,9 @@ def create(case: Case, action: str) -> CreatedCollection:
         seen=seen_by(case.plan),
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
     )
-    name = _make(case, mark)
+    name = _make(case, marker)
     try:
-        created = _adopt(case, name, mark, action)
+        created = _adopt(case, name, marker, action)
     except TargetError:
         case.client.drop_collection(name)
         raise
@@ -60,9 +60,9 @@ def create(case: Case, action: str) -> CreatedCollection:
     return created
 
 
-def resume(case: Case, leftover: Leftover, mark: Mark) -> CreatedCollection:
+def resume(case: Case, leftover: Leftover, marker: Marker) -> CreatedCollection:
     """Go on with what an earlier run of the same source left half loaded."""
-    created = _adopt(case, leftover.name, replace(mark, action=CREATED), "resumed")
+    created = _adopt(case, leftover.name, replace(marker, action=CREATED), "resumed")
     drop_leftovers(case, leftover.name)
     await_jobs(case.client, created.own_name)
     _make_partitions(case, created.own_name, case.client.list_partitions(created.own_name))
@@ -78,14 +78,14 @@ def drop_leftovers(case: Case, stays: str = "") -> None:
 
 def _aliases(case: Case, *, in_place: bool) -> tuple[str, ...]:
     """Aliases that have to be made again in the end: of what is dropped here, or was by a run that ended halfway."""
-    aliases = {alias for leftover in case.leftovers if leftover.mark for alias in leftover.mark.aliases}
+    aliases = {alias for leftover in case.leftovers if leftover.marker for alias in leftover.marker.aliases}
     return tuple(sorted(aliases.union(list_aliases(case.client, case.target.name) if in_place else ())))
 
 
-def _make(case: Case, mark: Mark) -> str:
+def _make(case: Case, marker: Marker) -> str:
     """Make the collection with its partitions; its name. Nothing stays of one that is refused."""
-    name = own_name(case.target.name, mark.incarnation)
-    replace(case.new, target=replace(case.target, name=name)).make(mark.properties())
+    name = own_name(case.target.name, marker.generation)
+    replace(case.new, target=replace(case.target, name=name)).make(marker.properties())
     try:
         _make_partitions(case, name, {DEFAULT_PARTITION})
     except TargetError:
@@ -99,17 +99,17 @@ def _make_partitions(case: Case, name: str, there: Collection[str]) -> None:
         make_partitions(case.client, name, [wanted for wanted in case.wanted if wanted not in there])
 
 
-def _adopt(case: Case, name: str, mark: Mark, action: str) -> CreatedCollection:
+def _adopt(case: Case, name: str, marker: Marker, action: str) -> CreatedCollection:
     """Give it a name that no earlier run or attempt knows: what they still write is refused from here on.
 
     A target that lets nothing be renamed refuses it now, and not when all is loaded.
     """
-    own = replace(mark, state=LOADING, incarnation=secrets.token_hex(8), run=case.options.runs.own)
-    new_name = own_name(case.target.name, own.incarnation)
+    own = replace(marker, state=LOADING, generation=secrets.token_hex(8), run=case.options.runs.own)
+    new_name = own_name(case.target.name, own.generation)
     _rename(case, name, new_name)
-    set_mark(case.client, new_name, own)
+    set_marker(case.client, new_name, own)
     before = dict.fromkeys(case.wanted, 0)
-    return CreatedCollection(case.plan.name, action, before, incarnation=own.incarnation, own_name=new_name)
+    return CreatedCollection(case.plan.name, action, before, generation=own.generation, own_name=new_name)
 
 
 def _rename(case: Case, name: str, new_name: str) -> None:

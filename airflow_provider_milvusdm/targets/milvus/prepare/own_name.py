@@ -15,18 +15,18 @@ OWN_NAME = re.compile(r"(.*)__milvusdm_[0-9a-f]{16}(_old)?")
 LONGEST_END = len("__milvusdm_0123456789abcdef_old")
 
 
-def own_name(target: str, incarnation: str) -> str:
+def own_name(target: str, generation: str) -> str:
     """The name until it is verified; ``target`` is the one that it gets then."""
-    return f"{_beginning(target)}__milvusdm_{incarnation}"
+    return f"{_beginning(target)}__milvusdm_{generation}"
 
 
-def former_name(target: str, incarnation: str) -> str:
+def former_name(target: str, generation: str) -> str:
     """The name of the collection that it takes the place of, until that is dropped."""
-    return f"{own_name(target, incarnation)}_old"
+    return f"{own_name(target, generation)}_old"
 
 
 def may_belong(name: str, target: str, *, aliased: bool) -> bool:
-    """Whether a collection may be one of these for ``target``; its mark tells for certain.
+    """Whether a collection may be one of these for ``target``; its marker tells for certain.
 
     ``aliased``: the end of ``target`` is a fingerprint, and any other will do.
     """

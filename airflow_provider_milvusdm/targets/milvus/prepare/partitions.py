@@ -16,8 +16,8 @@ from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-MOST_PARTITIONS = 1024
-MOST_PARTITIONS_BEFORE_2_4 = 4096
+MAX_PARTITIONS = 1024
+MAX_PARTITIONS_BEFORE_2_4 = 4096
 LIMITS = ("exceeds max configuration", "max general capacity")
 """In what a server says: of one collection's partitions, and of the shards of all collections' partitions."""
 CURE = (
@@ -26,19 +26,19 @@ CURE = (
 )
 
 
-def most_partitions(client: MilvusClient, settings: CollectionSettings) -> int | None:
+def max_partitions_of(client: MilvusClient, settings: CollectionSettings) -> int | None:
     """How many partitions a collection may have, ``_default`` counted; None where there is no limit or none known."""
     version = server_version(client)
     if settings.max_partitions or version is None:
         return settings.max_partitions
-    return MOST_PARTITIONS if version >= (2, 4) else MOST_PARTITIONS_BEFORE_2_4
+    return MAX_PARTITIONS if version >= (2, 4) else MAX_PARTITIONS_BEFORE_2_4
 
 
 def refuse_too_many(
     client: MilvusClient, collection: str, partitions: Collection[str], settings: CollectionSettings
 ) -> None:
     """Refuse a collection with more partitions than the target allows."""
-    most = most_partitions(client, settings)
+    most = max_partitions_of(client, settings)
     if most is not None and len(partitions) > most:
         raise _too_many(collection, f"at most {most}, {_origin(settings)}", str(len(partitions)))
 

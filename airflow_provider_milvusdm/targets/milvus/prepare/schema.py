@@ -48,28 +48,28 @@ class NewCollection:
         text = repr((*made_of, bool(settings.dynamic_field)))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-    def make(self, mark: Mapping[str, str]) -> None:
+    def make(self, marker: Mapping[str, str]) -> None:
         """Make it, marked so. Raises TargetError, and leaves nothing, where the target refuses its settings."""
         from pymilvus import MilvusException
 
         try:
             self.client.create_collection(
-                self.target.name, schema=self._schema(), **self._settings(), properties={**mark, **self._properties()}
+                self.target.name, schema=self._schema(), **self._settings(), properties={**marker, **self._properties()}
             )
             self._try_index()
         except MilvusException as error:
             if not isinstance(error.code, int) or error.code in SERVICE_ERRORS:
                 raise
-            if self._is_made(mark):
+            if self._is_made(marker):
                 self.client.drop_collection(self.target.name)
             raise self._refusal(error.message) from None
 
-    def _is_made(self, mark: Mapping[str, str]) -> bool:
+    def _is_made(self, marker: Mapping[str, str]) -> bool:
         """Whether the collection is there, and not one that something else made meanwhile."""
         if not self.client.has_collection(self.target.name):
             return False
         properties = self.client.describe_collection(self.target.name).get("properties", {})
-        return bool(mark.items() <= properties.items())
+        return bool(marker.items() <= properties.items())
 
     def _try_index(self) -> None:
         """Have a server refuse the index, or the replicas, while there are no rows; Milvus Lite refuses none.
@@ -96,7 +96,7 @@ class NewCollection:
         from pymilvus import DataType
 
         schema = self.client.create_schema(
-            auto_id=self.target.auto_id or self.target.generate_ids,
+            auto_id=self.target.ids_by_target or self.target.accepts_new_ids,
             enable_dynamic_field=bool(self.settings.dynamic_field),
         )
         schema.add_field(self.target.id_field, DataType.INT64, is_primary=True)
@@ -114,7 +114,7 @@ class NewCollection:
 
     def _properties(self) -> dict[str, str]:
         mmap = {} if self.settings.mmap is None else {"mmap.enabled": str(self.settings.mmap).lower()}
-        return mmap | ({PROPERTY: "true"} if self.target.generate_ids else {})
+        return mmap | ({PROPERTY: "true"} if self.target.accepts_new_ids else {})
 
 
 def vector_type(collection: CollectionSpec) -> Any:

@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
-from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_mark
+from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
@@ -36,24 +36,24 @@ class Changes:
     """What has to change in an existing collection; finding it touches nothing.
 
     Rows that differ under the same id are loaded, too. So what is there is read and compared, but for what the target
-    is known to hold: of that only the ids are, unless ``mend``. ``max_deletions``: the share of the rows in the
+    is known to hold: of that only the ids are, unless ``repair``. ``max_deletions``: the share of the rows in the
     partitions asked for that may be deleted.
     """
 
-    def __init__(self, case: Case, *, mend: bool, max_deletions: float) -> None:
-        self.client, self.plan, self.mend, self.max_deletions = case.client, case.plan, mend, max_deletions
-        self.seen = Seen(case.plan, case.existing.mark if case.existing else None)
+    def __init__(self, case: Case, *, repair: bool, max_deletions: float) -> None:
+        self.client, self.plan, self.repair, self.max_deletions = case.client, case.plan, repair, max_deletions
+        self.seen = Seen(case.plan, case.existing.marker if case.existing else None)
         self.keyed = case.keyed
         partitions = case.existing.partitions if case.existing else frozenset()
         self.existing = frozenset(case.wanted) if self.keyed else partitions
         """The partitions, or partition keys, that may hold rows already."""
         self.rows: dict[str, int] = {}
         """Rows that are there already, by target partition."""
-        self.surplus: dict[str, Ids] = {}
+        self.extra: dict[str, Ids] = {}
         """Ids that the source doesn't have, by target partition."""
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
-        self.mended = self.known = 0
+        self.repaired = self.known = 0
         self._doubled: list[str] = []
         self._slices: dict[int, list[Slice]] = defaultdict(list)
 
@@ -87,11 +87,11 @@ class Changes:
         if self.keyed:
             self._refuse_displacing()
 
-    def delete_surplus(self, incarnation: str) -> None:
-        """Delete what was found to be surplus, as long as the target carries this run's mark."""
-        for name, ids in self.surplus.items():
+    def delete_extra(self, generation: str) -> None:
+        """Delete what was found to be extra, as long as the target carries this run's marker."""
+        for name, ids in self.extra.items():
             for start in range(0, len(ids), IDS_A_QUERY):
-                refuse_other_mark(self.client, self.plan.target.name, incarnation)
+                refuse_other_marker(self.client, self.plan.target.name, generation)
                 delete_ids(self.client, self.plan.target, name, ids[start : start + IDS_A_QUERY].tolist())
 
     def created(self) -> CreatedCollection:
@@ -117,7 +117,7 @@ class Changes:
     def _find_in(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> None:
         there = TargetIds.read(self.client, self.plan.target, name)
         doubled = self._is_doubled(name, there)
-        known = [not (self.mend or doubled) and self.seen.holds(piece.segment) for _, piece in pieces]
+        known = [not (self.repair or doubled) and self.seen.holds(piece.segment) for _, piece in pieces]
         compared = [piece for piece, by_id in zip(pieces, known, strict=True) if not by_id]
         different = there.ids if doubled else self._different(name, compared)
         self.kept[name] = 0
@@ -126,8 +126,8 @@ class Changes:
             self.kept[name] += same
             self.known += by_id * same
             self._slices[number] += changed
-        self.surplus[name], self.rows[name] = there.surplus, len(there.ids)
-        self.mended += len(there.ids) - len(there.surplus) - self.kept[name]
+        self.extra[name], self.rows[name] = there.extra, len(there.ids)
+        self.repaired += len(there.ids) - len(there.extra) - self.kept[name]
 
     def _is_doubled(self, name: str, there: TargetIds) -> bool:
         """Whether ids stand on several rows: a server serves one of each then, and hides others; so all are written."""
@@ -148,7 +148,7 @@ class Changes:
         most = rows if self.max_deletions == 1 else min(math.ceil(self.max_deletions * rows), rows - 1)
         if deleted <= max(most, 0):
             return
-        found = [f"{name!r}: {len(ids)} of {self.rows[name]}" for name, ids in self.surplus.items() if len(ids)]
+        found = [f"{name!r}: {len(ids)} of {self.rows[name]}" for name, ids in self.extra.items() if len(ids)]
         raise TargetError(
             f"sync would delete {deleted} of the {rows} rows of collection {self.plan.target.name!r} that are in the "
             "partitions asked for",
@@ -160,7 +160,7 @@ class Changes:
 
     def _refuse_deleting_elsewhere(self) -> None:
         """By id alone a row can't be deleted where another partition, or partition key, is to keep one of the same."""
-        for name, ids in self.surplus.items():
+        for name, ids in self.extra.items():
             if not len(ids):
                 continue
             lost = sorted(self._elsewhere(name, ids.tolist()))
@@ -193,7 +193,7 @@ class Changes:
 
     def _elsewhere(self, name: str, ids: Sequence[int]) -> set[int]:
         """Those of the ids that stand in other partitions, and are to stay there."""
-        gone = {other: set(some.tolist()) for other, some in self.surplus.items() if other != name}
+        gone = {other: set(some.tolist()) for other, some in self.extra.items() if other != name}
         if self.keyed:
             return set(ids_outside(self.client, self.plan.target, [name], ids)).difference(*gone.values())
         found = {other: existing_ids(self.client, self.plan.target, other, ids) for other in self.existing - {name}}
@@ -201,7 +201,7 @@ class Changes:
 
     @property
     def _deleted(self) -> int:
-        return sum(len(ids) for ids in self.surplus.values())
+        return sum(len(ids) for ids in self.extra.values())
 
     def _notes(self) -> Iterator[str]:
         if self._doubled:
@@ -212,7 +212,7 @@ class Changes:
                 "verify: full compares all"
             )
         written = sum(partition.rows for partition in self.plan.partitions) - sum(self.kept.values())
-        yield f"{written - self.mended} rows to insert, {self._deleted} deleted, {self.mended} to mend"
+        yield f"{written - self.repaired} rows to insert, {self._deleted} deleted, {self.repaired} to repair"
         others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})
         if self.plan.whole and others:
             yield f"partitions that the source does not have were left as they are: {', '.join(others)}"
@@ -223,14 +223,14 @@ def _without(unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids) -> 
 
     It is cut to the first and last row left, for the reader to pass over the others.
     """
-    left_out, same = np.ones(piece.stored_rows, np.bool_), 0
+    excluded, same = np.ones(piece.stored_rows, np.bool_), 0
     for offsets, keys in read_keys(unit.source, unit.collection, piece):
         held = there.cross_off(keys) & ~np.isin(keys, different)
-        left_out[offsets] = held
+        excluded[offsets] = held
         same += int(np.count_nonzero(held))
-    wanted = np.flatnonzero(~left_out)
+    wanted = np.flatnonzero(~excluded)
     if not len(wanted):
         return [], same
     first, stop = int(wanted[0]), int(wanted[-1]) + 1
     part = piece.part(piece.start + first, piece.start + stop)
-    return [replace(part, left_out=to_text(left_out[first:stop]))], same
+    return [replace(part, excluded=to_text(excluded[first:stop]))], same

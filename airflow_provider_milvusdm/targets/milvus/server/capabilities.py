@@ -36,6 +36,6 @@ def upserts_as_given(client: MilvusClient, target: TargetCollection) -> bool:
 FIRST_VERSION = (2, 6, 3)
 
 
-def can_generate_ids(client: MilvusClient) -> bool:
+def can_accept_new_ids(client: MilvusClient) -> bool:
     """Whether the target makes ids in a collection that keeps those it's given."""
     return is_lite(client) or (server_version(client) or ()) >= FIRST_VERSION

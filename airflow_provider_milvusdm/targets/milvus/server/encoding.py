@@ -47,7 +47,7 @@ def varints(values: npt.NDArray[np.int64]) -> bytes:
 
 def _fields(target: TargetCollection, batch: VectorBatch) -> Iterator[list[Piece]]:
     """The ``FieldData`` of each column."""
-    if not target.auto_id:
+    if not target.ids_by_target:
         yield _int64_field(target.id_field, batch.ids)
     yield _vector_field(target.vector_field, batch.vectors)
     for name, values in batch.columns.items():

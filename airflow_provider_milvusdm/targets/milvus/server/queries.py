@@ -39,7 +39,7 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 
-def side_by_side(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
+def map_concurrently(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
     """What ``read`` gives for each: a server lets each strong read wait 0.2 s, and takes many at once."""
     if is_lite(client):
         return [read(one) for one in asked]
@@ -109,7 +109,7 @@ def ids_in_any(
     if not len(ids) or not ask(filter_range(target.id_field, int(ids.min()), int(ids.max())), limit=1):
         return np.empty(0, np.int64)
     filters = [filter_ids(target.id_field, some) for some in _chunks(ids.tolist(), IDS_A_QUERY)]
-    found = [row_id for some in side_by_side(client, ask, filters) for row_id in some]
+    found = [row_id for some in map_concurrently(client, ask, filters) for row_id in some]
     return np.unique(np.array(found, np.int64))
 
 

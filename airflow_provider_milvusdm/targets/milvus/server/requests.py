@@ -65,7 +65,7 @@ class WriteRequests:
         try:
             return int(self._write(send_insert, "Insert", partition, batch).insert_cnt)
         except UnansweredError:
-            if self.target.auto_id:
+            if self.target.ids_by_target:
                 raise
             return self.upsert(partition, batch)
 
@@ -115,7 +115,7 @@ def to_rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]
     """The rows as ``MilvusClient.insert`` takes them."""
     vectors = [row.tobytes() for row in batch.vectors] if batch.vectors.dtype == np.uint8 else batch.vectors
     columns = {target.vector_field: vectors}
-    if not target.auto_id:
+    if not target.ids_by_target:
         columns[target.id_field] = batch.ids.tolist()
     for name, values in batch.columns.items():
         columns[name] = [values] * len(batch) if isinstance(values, str) else values.tolist()

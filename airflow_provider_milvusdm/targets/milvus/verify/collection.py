@@ -23,14 +23,14 @@ from airflow_provider_milvusdm.report import (
 )
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
-from airflow_provider_milvusdm.targets.milvus.marker import Mark, set_mark
+from airflow_provider_milvusdm.targets.milvus.marker import Marker, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.abandon import ABANDONED
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import switch_alias
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import publish
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for, is_loaded, refresh, searchable
-from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, side_by_side
+from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, map_concurrently
 from airflow_provider_milvusdm.targets.milvus.units import collection_units, loaded_into
 from airflow_provider_milvusdm.targets.milvus.verify.estimate import estimate_target
 from airflow_provider_milvusdm.targets.milvus.verify.full import compare_all, compare_ids
@@ -70,7 +70,7 @@ def verify_collection(
     if plan.collection is None or created is None:
         found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
         return CollectionReport(plan.name, plan.target.name, faults=found)
-    if created.action == ABANDONED and not created.planned:
+    if created.action == ABANDONED and not created.plan_only:
         return CollectionReport(plan.name, plan.target.name, SKIPPED, created.action, notes=created.notes)
     units = {unit.digest for unit in collection_units(plan, created)}
     loads = list({load.unit: load for load in loads if load.unit in units}.values())
@@ -78,7 +78,7 @@ def verify_collection(
         found = (f"{len(units) - len(loads)} of {len(units)} load units were not loaded", *stopped)
         return CollectionReport(plan.name, plan.target.name, action=created.action, faults=found)
     verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
-    if created.planned:
+    if created.plan_only:
         return verification.planned()
     if created.action == "skipped":
         return verification.skipped()
@@ -115,13 +115,13 @@ class _Verification:
         changes: Sequence[str],
         store: CheckpointStore | None,
     ) -> CollectionReport:
-        mark = self._mark()
+        marker = self._mark()
         self._flush()
         refresh(self.client, self.target)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = self._partitions(counted=verify != "none")
             faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
-            compared, different = self._compare(verify, mark, store)
+            compared, different = self._compare(verify, marker, store)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
         gone_on = changes if self.created.action == "synced" else ()
@@ -129,7 +129,7 @@ class _Verification:
         if search and search.recall < check.recall:
             faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
         report = self._report(partitions)
-        end = self._left() if faults else self._complete(mark, create_index)
+        end = self._left() if faults else self._complete(marker, create_index)
         notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, gone_on), *end)
         status = FAILED if faults else VERIFIED
         return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
@@ -157,7 +157,7 @@ class _Verification:
         """What a run would do, and what it would take; the target is not touched."""
         partitions = tuple(
             PartitionReport(
-                part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows, part.left_out
+                part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows, part.excluded
             )
             for part in self.plan.partitions
         )
@@ -199,18 +199,18 @@ class _Verification:
     def _left_alone(self) -> tuple[str, ...]:
         """A note for partitions that exist and were skipped while others of the collection were loaded."""
         names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
-        if not names or self.created.planned or self.created.action == "skipped":
+        if not names or self.created.plan_only or self.created.action == "skipped":
             return ()
         return (f"partitions that exist already were skipped: {', '.join(names)}",)
 
     def _target_index(self) -> str:
-        if self.created.planned:
+        if self.created.plan_only:
             return ""
         names = self.client.list_indexes(self.target.name, field_name=self.target.vector_field)
         return str(self.client.describe_index(self.target.name, names[0])["index_type"]) if names else "none"
 
     def _partitions(self, *, counted: bool = True) -> tuple[PartitionReport, ...]:
-        return tuple(side_by_side(self.client, partial(self._partition, counted=counted), self.plan.partitions))
+        return tuple(map_concurrently(self.client, partial(self._partition, counted=counted), self.plan.partitions))
 
     def _partition(self, partition: ResolvedPartition, *, counted: bool = True) -> PartitionReport:
         name = self.plan.partition_names[partition.tag]
@@ -219,7 +219,7 @@ class _Verification:
             name,
             live=partition.live_rows,
             deleted=partition.deleted_rows,
-            left_out=partition.left_out,
+            excluded=partition.excluded,
             loaded=self.loaded[name],
             before=self.created.before.get(name, 0),
             counted=self._count(name) if counted else None,
@@ -246,49 +246,49 @@ class _Verification:
                 f"counted {part.counted} in the target"
             )
 
-    def _compare(self, verify: str, mark: Mark, store: CheckpointStore | None) -> tuple[int, list[str]]:
+    def _compare(self, verify: str, marker: Marker, store: CheckpointStore | None) -> tuple[int, list[str]]:
         """Rows compared, and what was found."""
-        if verify == "full" and not self.target.auto_id:
-            return compare_all(self.client, self.plan, self.created, mark, store)
-        if verify == "sample" and not self.target.auto_id:
+        if verify == "full" and not self.target.ids_by_target:
+            return compare_all(self.client, self.plan, self.created, marker, store)
+        if verify == "sample" and not self.target.ids_by_target:
             rows, faults = compare_sample(self.client, self.plan, self.created.before)
-            return rows, [*faults, *self._compare_ids(mark)]
+            return rows, [*faults, *self._compare_ids(marker)]
         return 0, []
 
-    def _compare_ids(self, mark: Mark) -> list[str]:
+    def _compare_ids(self, marker: Marker) -> list[str]:
         """After a sync: an application may have written while it ran, and exchanged rows that the counts don't tell."""
         if self.created.action != "synced":
             return []
-        return compare_ids(self.client, self.plan, self.created, mark)
+        return compare_ids(self.client, self.plan, self.created, marker)
 
     def _not_compared(self, verify: str) -> tuple[str, ...]:
-        if not self.target.auto_id or verify not in ("sample", "full"):
+        if not self.target.ids_by_target or verify not in ("sample", "full"):
             return ()
         return ("rows were counted and not compared: their ids are made by the target",)
 
-    def _mark(self) -> Mark:
-        """The mark of what was loaded; a collection that is kept has that of the run which loaded it."""
+    def _mark(self) -> Marker:
+        """The marker of what was loaded; a collection that is kept has that of the run which loaded it."""
         existing = find_existing(self.client, self.target.name)
-        mark = existing.mark if existing else None
-        own = mark and (self.created.action == "kept" or mark.incarnation == self.created.incarnation)
-        if mark is None or not own or mark.source != self.fingerprint:
+        marker = existing.marker if existing else None
+        own = marker and (self.created.action == "kept" or marker.generation == self.created.generation)
+        if marker is None or not own or marker.source != self.fingerprint:
             raise TargetError(
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
-                expected=f"a mark with source {self.fingerprint}, incarnation {self.created.incarnation}",
-                found="another mark, or none" if existing else "no such collection",
+                expected=f"a marker with source {self.fingerprint}, generation {self.created.generation}",
+                found="another marker, or none" if existing else "no such collection",
                 cure="It was dropped or made anew by something else, or another run goes on with it: start a new run.",
             )
-        return mark
+        return marker
 
-    def _complete(self, mark: Mark, create_index: bool) -> tuple[str, ...]:
+    def _complete(self, marker: Marker, create_index: bool) -> tuple[str, ...]:
         """Give the collection its name and switch the alias to it; what there is to say of that."""
         if self.created.own_name:
-            publish(self.client, mark)
+            publish(self.client, marker)
             if is_lite(self.client) and create_index and self.settings.load is not False:
                 self.client.load_collection(self.name)  # a rename there releases it
         else:
             self._mark()  # once more: nobody else may have taken it over while it was verified
-            set_mark(self.client, self.target.name, mark.completed())
+            set_marker(self.client, self.target.name, marker.completed())
         return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
 
     def _left(self) -> tuple[str, ...]:

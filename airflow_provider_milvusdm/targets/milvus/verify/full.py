@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
     from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
-    from airflow_provider_milvusdm.targets.milvus.marker import Mark
+    from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 CHECKPOINT = "compared"
 NAMED_IDS = 20
@@ -29,11 +29,11 @@ MISSING, UNEXPECTED, DIFFERENT = (
 class Compared:
     """How far an earlier attempt got, with nothing found wrong.
 
-    Worth something only for the same ``source`` and the same ``incarnation`` of the target.
+    Worth something only for the same ``source`` and the same ``generation`` of the target.
     """
 
     source: str
-    incarnation: str
+    generation: str
     partitions: list[str] = field(default_factory=list)
     """Partitions of the target whose ids were compared."""
     stored: int = 0
@@ -46,7 +46,7 @@ def compare_all(
     client: MilvusClient,
     plan: CollectionPlan,
     created: CreatedCollection,
-    mark: Mark,
+    marker: Marker,
     store: CheckpointStore | None = None,
 ) -> tuple[int, list[str]]:
     """Rows compared, and a fault for each partition and kind of difference, which names up to 20 ids.
@@ -54,7 +54,7 @@ def compare_all(
     Rows that a partition held before it was appended to are not looked at. An attempt that was interrupted is gone
     on with, as long as it had found nothing wrong.
     """
-    comparison = _Comparison(client, plan, created, _last(mark, store), store)
+    comparison = _Comparison(client, plan, created, _last(marker, store), store)
     comparison.compare_ids()
     comparison.compare_bytes()
     if store is not None:
@@ -62,19 +62,19 @@ def compare_all(
     return comparison.done.rows, comparison.faults()
 
 
-def compare_ids(client: MilvusClient, plan: CollectionPlan, created: CreatedCollection, mark: Mark) -> list[str]:
+def compare_ids(client: MilvusClient, plan: CollectionPlan, created: CreatedCollection, marker: Marker) -> list[str]:
     """A fault for each partition with ids that the source lacks; where counts are equal, none is missing either."""
-    comparison = _Comparison(client, plan, created, _last(mark, None), None)
+    comparison = _Comparison(client, plan, created, _last(marker, None), None)
     comparison.compare_ids()
     return comparison.faults()
 
 
-def _last(mark: Mark, store: CheckpointStore | None) -> Compared:
-    fresh, found = Compared(mark.source, mark.incarnation), store.get(CHECKPOINT) if store is not None else None
+def _last(marker: Marker, store: CheckpointStore | None) -> Compared:
+    fresh, found = Compared(marker.source, marker.generation), store.get(CHECKPOINT) if store is not None else None
     if not found:
         return fresh
     last = Compared(**found)
-    return last if (last.source, last.incarnation) == (fresh.source, fresh.incarnation) else fresh
+    return last if (last.source, last.generation) == (fresh.source, fresh.generation) else fresh
 
 
 class _Comparison:

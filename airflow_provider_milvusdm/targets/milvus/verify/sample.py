@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.reader import read_slices, read_windows
-from airflow_provider_milvusdm.targets.milvus.server.queries import read_rows, rows_of, side_by_side
+from airflow_provider_milvusdm.targets.milvus.server.queries import map_concurrently, read_rows, rows_of
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -32,7 +32,7 @@ def compare_sample(client: MilvusClient, plan: CollectionPlan, partitions: Itera
     """
     loaded, names = set(partitions), plan.partition_names
     sampled = [part for part in plan.partitions if part.rows and names[part.tag] in loaded]
-    compared = side_by_side(client, partial(_compare, client, plan), sampled)
+    compared = map_concurrently(client, partial(_compare, client, plan), sampled)
     return sum(rows for rows, _ in compared), [fault for _, fault in compared if fault]
 
 

@@ -82,7 +82,7 @@ def test_an_index_that_lost_bytes_at_the_end_of_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"Ix", b"IB"])
 def test_hardly_a_file(tmp_path: Path, content: bytes) -> None:
     text = refused(written(tmp_path / "a.index", content))
-    assert_in_order(text, ["a mark of 4 bytes at least", f"found {len(content)} bytes"])
+    assert_in_order(text, ["a marker of 4 bytes at least", f"found {len(content)} bytes"])
 
 
 @pytest.mark.parametrize("content", [b"\x89HDF\r\n\x1a\n", b"id,vector\n", b"IBnothing"])

@@ -49,7 +49,7 @@ def test_an_index_becomes_one_partition_of_one_segment(tmp_path: Path) -> None:
 
 def test_units_are_as_large_as_the_run_needs_them(tmp_path: Path) -> None:
     path = made(tmp_path, "Flat")
-    group = inspect(path, unit_bytes=64, most_tasks=11)
+    group = inspect(path, unit_bytes=64, max_tasks=11)
     assert group.unit_bytes == ROWS * 64 // 10
     assert len(resolve_group(group).units) == 10
 

@@ -84,7 +84,7 @@ def test_a_relative_path_is_the_same_to_another_process(tmp_path: Path, monkeypa
 def test_units_are_as_large_as_the_run_needs_them(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": np.zeros((1000, 4), np.float32)})
     assert inspect(path, unit_bytes=1600).unit_bytes == 1600
-    group = inspect(path, unit_bytes=16, most_tasks=11)
+    group = inspect(path, unit_bytes=16, max_tasks=11)
     assert group.unit_bytes == 1600
     assert len(resolve_group(group).units) == 10
 

@@ -54,9 +54,9 @@ def test_a_group_knows_whether_the_whole_collection_was_asked_for(three: Milvus1
     assert {group.name: group.whole for group in groups} == {"a": False, "b": True}
 
 
-@pytest.mark.parametrize("most_tasks", [6, 1024])
-def test_partitions_that_become_a_key_are_one_group(three: Milvus1xDirectory, most_tasks: int) -> None:
-    groups = inspect(three.path, partitions="partition_key", most_tasks=most_tasks)
+@pytest.mark.parametrize("max_tasks", [6, 1024])
+def test_partitions_that_become_a_key_are_one_group(three: Milvus1xDirectory, max_tasks: int) -> None:
+    groups = inspect(three.path, partitions="partition_key", max_tasks=max_tasks)
     assert [(group.name, len(group.partitions), group.one_key_space) for group in groups] == [
         ("a", 3, True),
         ("b", 2, True),
@@ -109,7 +109,7 @@ def test_a_tables_folder_that_may_not_be_looked_into_is_refused(three: Milvus1xD
     catalog = catalog_of(three.path)
     with without_permissions(three.path), pytest.raises(SourceError, match="No permission to read the source"):
         inspect_catalog(
-            catalog, three.tables_folder, three.path / "wal", {"a": None}, unit_bytes=1 << 20, most_tasks=1024
+            catalog, three.tables_folder, three.path / "wal", {"a": None}, unit_bytes=1 << 20, max_tasks=1024
         )
 
 
@@ -119,9 +119,9 @@ def test_no_step_gets_more_tasks_than_a_run_may_map(directory: Milvus1xDirectory
         for tag in range(10 * number):
             directory.partition(collection, f"p{tag}")
     directory.write()
-    for most_tasks in (8, 20, 64, 65, 66, 67, 68, 1024):
-        groups = inspect(directory.path, most_tasks=most_tasks)
-        assert len(groups) <= most_tasks // 2
+    for max_tasks in (8, 20, 64, 65, 66, 67, 68, 1024):
+        groups = inspect(directory.path, max_tasks=max_tasks)
+        assert len(groups) <= max_tasks // 2
         tags = {group.name: [] for group in groups}
         for group in groups:
             tags[group.name] += [partition.tag for partition in group.partitions]
@@ -137,9 +137,9 @@ def test_more_collections_than_a_run_may_map_are_refused(directory: Milvus1xDire
     for number in range(5):
         directory.collection(f"c{number}", dimension=4)
     directory.write()
-    assert len(inspect(directory.path, most_tasks=10)) == 5
+    assert len(inspect(directory.path, max_tasks=10)) == 5
     with pytest.raises(ConfigurationError) as fault:
-        inspect(directory.path, most_tasks=9)
+        inspect(directory.path, max_tasks=9)
     assert_in_order(
         str(fault.value), ["5 collections are too many", "Expected at most 4", "max_map_length", "Name fewer"]
     )
@@ -149,9 +149,9 @@ def test_units_grow_where_a_run_would_have_too_many(directory: Milvus1xDirectory
     directory.segment(directory.collection("a", dimension=4), range(1000), np.zeros((1000, 4)))
     directory.write()
     assert [group.unit_bytes for group in inspect(directory.path, unit_bytes=100)] == [100]
-    assert [group.unit_bytes for group in inspect(directory.path, unit_bytes=100, most_tasks=11)] == [1600]
+    assert [group.unit_bytes for group in inspect(directory.path, unit_bytes=100, max_tasks=11)] == [1600]
 
 
 def test_labels_are_short_and_name_the_partition(three: Milvus1xDirectory) -> None:
     assert [group.label for group in inspect(three.path, {"a": None, "d": None})] == ["a/_default", "a/x", "a/y", "d"]
-    assert [group.label for group in inspect(three.path, "a", most_tasks=4)] == ["a/_default", "a/x +1"]
+    assert [group.label for group in inspect(three.path, "a", max_tasks=4)] == ["a/_default", "a/x +1"]

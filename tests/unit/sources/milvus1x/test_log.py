@@ -177,8 +177,8 @@ def test_what_is_before_the_start_of_the_server_may_be_missing(directory: Milvus
     directory.collection("news", dimension=4, flush_lsn=started if by == "flush_lsn" else flushed)
     [group] = inspect(directory.write())
     assert (group.error, [part.live_rows for part in group.partitions]) == ("", [1])
-    left_out = [note for note in group.notes if "2 rows in the 1.x server's log are left out, as by the server" in note]
-    assert len(left_out) == (by == "global_lsn")
+    excluded = [note for note in group.notes if "2 rows in the 1.x server's log are left out, as by the server" in note]
+    assert len(excluded) == (by == "global_lsn")
 
 
 def test_a_gap_refuses_the_collections_that_were_flushed_before_it_alone(

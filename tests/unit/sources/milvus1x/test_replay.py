@@ -123,9 +123,9 @@ def test_a_partition_that_a_killed_flush_left_behind_its_collection_gets_its_row
     }
 
 
-@pytest.mark.parametrize("most_tasks", [2, 4, 1024])
+@pytest.mark.parametrize("max_tasks", [2, 4, 1024])
 def test_partitions_resolved_by_several_tasks_are_replayed_alike(
-    directory: Milvus1xDirectory, log: Log, most_tasks: int
+    directory: Milvus1xDirectory, log: Log, max_tasks: int
 ) -> None:
     news = directory.collection("news", dimension=DIMENSION)
     for number in range(5):
@@ -133,7 +133,7 @@ def test_partitions_resolved_by_several_tasks_are_replayed_alike(
     log.add(DELETE, "news", ids=(1,))
     log.insert("news", "p0", [3], vectors(3))
     log.write()
-    units = [unit for group in resolve(directory.write(), most_tasks=most_tasks) for unit in group.units]
+    units = [unit for group in resolve(directory.write(), max_tasks=max_tasks) for unit in group.units]
     found = {tag: rows for (_, tag), rows in read_rows(units).items()}
     assert found == {"p0": [row(2, 2), row(3, 3)]} | {f"p{number}": [row(2, 2)] for number in range(1, 5)}
 
@@ -356,7 +356,7 @@ def test_deletions_are_sorted_once_and_not_for_each_segment(
     log.add(DELETE, "news", ids=tuple(range(20)))
     log.add(DELETE, "news", "x", ids=(100,))
     log.write()
-    groups = inspect(directory.write(), most_tasks=2)
+    groups = inspect(directory.write(), max_tasks=2)
     sorts: list[int] = []
     sort = np.lexsort
     monkeypatch.setattr(np, "lexsort", lambda keys: sorts.append(len(keys[0])) or sort(keys))

@@ -48,7 +48,7 @@ def inspect(path: AnyPath, selection: Any = "*", **options: Any) -> list[Partiti
         path / "db" / "tables",
         path / "wal",
         parse_selection(selection),
-        **{"unit_bytes": 256 << 20, "most_tasks": 1024} | options,
+        **{"unit_bytes": 256 << 20, "max_tasks": 1024} | options,
     )
 
 
@@ -166,7 +166,7 @@ def test_a_segment_that_a_server_makes_while_it_is_inspected_is_none_that_is_mis
     directory.segment(news, [2], zeros(1))
     directory.write()
     asked = (catalog, directory.tables_folder, path / "wal", {"news": None})
-    limits: dict[str, Any] = {"unit_bytes": 1 << 20, "most_tasks": 1024}
+    limits: dict[str, Any] = {"unit_bytes": 1 << 20, "max_tasks": 1024}
     assert errors(inspect_catalog(*asked, **limits, folders=folders)) == {"news": ""}
     assert errors(inspect_catalog(*asked, **limits)) != {"news": ""}
 

@@ -37,7 +37,7 @@ from airflow_provider_milvusdm.targets.milvus.load.bulk_import import (
 )
 from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore, stage_unit
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit, marked_target
-from airflow_provider_milvusdm.targets.milvus.marker import set_mark
+from airflow_provider_milvusdm.targets.milvus.marker import set_marker
 from airflow_provider_milvusdm.targets.milvus.server import import_jobs
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import (
     STALLED_SECONDS,
@@ -153,7 +153,7 @@ def test_rows_imported_into_a_collection_in_memory_are_counted(on_disk: Place, t
 def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Path) -> None:
     partitions = {f"p{number}": range(number + 1) for number in range(4)}
     directory = write_directory(tmp_path / "milvus", {"news": partitions})
-    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2, id_scope="partition"))
+    [unit] = created_units(Chain(directory.path, in_s3.client, max_tasks=2, id_scope="partition"))
     values = Checkpoints()
     assert load_unit_by("bulk_import", in_s3.client, unit, values, in_s3.store) == Waiting()
     assert [part["job"] > 0 for part in values[NOTE]["staged"]["partitions"]] == [True, True, False, False]
@@ -166,7 +166,7 @@ def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Pat
 def test_a_queue_that_stays_full_is_asked_ever_more_seldom_and_given_up(in_s3: Place, tmp_path: Path) -> None:
     partitions = {f"p{number}": range(1) for number in range(10)}
     directory = write_directory(tmp_path / "milvus", {"news": partitions})
-    [unit] = created_units(Chain(directory.path, in_s3.client, most_tasks=2, id_scope="partition"))
+    [unit] = created_units(Chain(directory.path, in_s3.client, max_tasks=2, id_scope="partition"))
     values = Checkpoints()
 
     def load() -> Any:
@@ -187,7 +187,7 @@ def test_a_queue_that_stays_full_is_asked_ever_more_seldom_and_given_up(in_s3: P
 def test_tags_that_become_a_partition_key_are_imported_by_one_job(on_disk: Place, tmp_path: Path) -> None:
     tags = {"_default": range(100), "a": range(100, 150), "新闻 2021": range(200, 230)}
     directory = write_directory(tmp_path / "milvus", {"news": tags})
-    chain = Chain(directory.path, on_disk.client, most_tasks=2, partitions="partition_key")
+    chain = Chain(directory.path, on_disk.client, max_tasks=2, partitions="partition_key")
     report = Importing(chain, on_disk).run()["news"]
     assert (report.status, report.faults) == (VERIFIED, ())
     found = on_disk.client.query("news", filter="", output_fields=["id", "partition_tag"], limit=1000)
@@ -330,7 +330,7 @@ def test_writing_files_to_s3_takes_memory_bounded_by_the_batch(seaweedfs: S3Addr
         part = directory.partition(news, f"p{number}")
         directory.segment(part, range(50_000), rows[50_000 * number :][:50_000])
     [unit] = [
-        unit for group in inspect_directory(directory.write(), most_tasks=2) for unit in resolve_group(group).units
+        unit for group in inspect_directory(directory.write(), max_tasks=2) for unit in resolve_group(group).units
     ]
     staged, peak = peak_memory(_stage, seaweedfs.options, bucket.name, unit, imports=("s3fs", stage_unit.__module__))
     assert staged == {f"p{number}": 50_000 for number in range(3)}
@@ -406,9 +406,9 @@ def test_an_attempt_that_slept_imports_nothing_into_what_another_run_goes_on_wit
 
 def test_what_is_verified_gets_no_import_any_more(one: One) -> None:
     load_unit(one.place.client, one.unit, Checkpoints())
-    _, mark = marked_target(one.place.client, one.unit)
+    _, marker = marked_target(one.place.client, one.unit)
     checkpoints = WatchedCheckpoints(
-        STAGED, lambda: set_mark(one.place.client, called(one.place.client, "news"), mark.completed())
+        STAGED, lambda: set_marker(one.place.client, called(one.place.client, "news"), marker.completed())
     )
     assert one.load_with(checkpoints) == {"_default": 200}
     assert list_jobs(one.place.client, called(one.place.client, "news")) == []

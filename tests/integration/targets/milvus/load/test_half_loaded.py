@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.targets.milvus.load import writer
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.chain import Chain
-from tests.support.collections_2x import called, load_all, make_collection, mark, own_names, stored, stored_in_all
+from tests.support.collections_2x import called, load_all, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import create, load
 
@@ -40,7 +40,7 @@ class Migrations:
         names = [f"c{number:02}" for number in range(count)]
         self.client = client
         self.directory = write_directory(path / "milvus", dict.fromkeys(names, PARTITIONS))
-        self.chain = Chain(self.directory.path, client, unit_bytes=1, most_tasks=4 * count, id_scope="partition")
+        self.chain = Chain(self.directory.path, client, unit_bytes=1, max_tasks=4 * count, id_scope="partition")
         self.plans: list[CollectionPlan] = self.chain.plan()
 
     def create(self, mode: str = "skip") -> list[list[LoadUnit]]:
@@ -120,11 +120,11 @@ def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(
 ) -> None:
     load(client, one.create()[0][1], {}, moment=9)
     assert not client.has_collection("c00")
-    assert mark(client, "c00")["state"] == "loading"
+    assert marker(client, "c00")["state"] == "loading"
     report = one.chain.run("*", "append")["c00"]
     assert (report.status, report.action) == (VERIFIED, "resumed")
     assert [(part.before, part.loaded, part.counted) for part in report.partitions] == [(0, 8, 8)] * 3
-    assert mark(client, "c00")["state"] == "complete"
+    assert marker(client, "c00")["state"] == "complete"
     assert own_names(client, "c00") == []
     assert stored(client, "c00") == {tag: one.directory.live("c00", tag) for tag in PARTITIONS}
 

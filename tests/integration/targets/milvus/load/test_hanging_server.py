@@ -67,7 +67,7 @@ def directory_rows(directory: Milvus1xDirectory) -> dict[str, dict[int, bytes]]:
 
 def test_a_load_ends_and_is_gone_on_with(proxy: HoldingProxy, directory: Milvus1xDirectory) -> None:
     with MilvusHook().client() as client:
-        chain = Chain(directory.path, client, most_tasks=2)
+        chain = Chain(directory.path, client, max_tasks=2)
         plans = chain.plan()
         [unit] = address_units(plans, chain.create(plans)[0])
         checkpoints = Checkpoints()

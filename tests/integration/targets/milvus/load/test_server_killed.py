@@ -121,7 +121,7 @@ def test_the_target_is_exact_after_the_server_was_killed_at_any_moment_of_a_load
     name = f"{method}_{seed}"
     directory = write_directory(tmp_path / "milvus", {name: PARTITIONS})
     with milvus_client(server.uri) as client:
-        chain, starts = Chain(directory.path, client, most_tasks=2), server.starts
+        chain, starts = Chain(directory.path, client, max_tasks=2), server.starts
         migration = Migration(server, chain, disk(tmp_path / "import"))
         try:
             report = migration.run(method, WatchedCheckpoints(note, lambda: server.fail_in(seconds)))

@@ -23,7 +23,7 @@ from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awa
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
-from tests.support.collections_2x import is_lite, make_collection, mark, own_names, stored, stored_in_all
+from tests.support.collections_2x import is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
 from tests.support.milvus_servers import milvus_server
@@ -235,7 +235,7 @@ def test_replicas_index_and_properties_go_along(server_client: MilvusClient, tmp
 def test_what_a_run_slept_over_is_refused_by_the_target_itself(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its own look at the mark, even."""
+    """Without its own look at the marker, even."""
     migration = Migration(client, tmp_path / "milvus")
     [created], _ = migration.chain.create([migration.plan], "skip")
     [unit, *_] = address_units([migration.plan], [created])
@@ -253,7 +253,7 @@ def test_what_a_run_slept_over_is_refused_by_the_target_itself(
     assert stored_in_all(client, ["news"]) == {"news": migration.expected}
 
 
-def test_an_append_that_slept_is_refused_by_the_mark(
+def test_an_append_that_slept_is_refused_by_the_marker(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_collection(client, "news", OLD, loaded=True)
@@ -577,11 +577,11 @@ def test_abandon_removes_what_an_append_added_from_another_state_of_its_source(
 
 def test_abandon_restores_the_mark_of_before(client: MilvusClient, tmp_path: Path) -> None:
     assert Migration(client, tmp_path / "first").run("skip").status == VERIFIED
-    before = mark(client, "news")
+    before = marker(client, "news")
     second = Migration(client, tmp_path / "second", {"_default": range(1000, 1010), "a": range(2000, 2010)})
     second.load("append")
     assert abandoned(second).faults == ()
-    after = mark(client, "news")
+    after = marker(client, "news")
     assert (after["state"], after["source"]) == ("complete", before["source"])
 
 
@@ -631,7 +631,7 @@ def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusC
         plans, fused = migration.chain.plan({"news": ["a"]}), FusedClient(client, Fuse(moment))
         with suppress(KilledError):
             Chain(migration.directory.path, fused).create(plans, "skip")  # type: ignore[arg-type]
-        assert mark(client, "news")["state"] == "loading"
+        assert marker(client, "news")["state"] == "loading"
         assert migration.chain.run({"news": ["a"]}, "abandon")["news"].faults == ()
         assert stored(client, "news") == OLD
         assert migration.chain.run({"news": ["a"]}, "skip")["news"].status == VERIFIED
@@ -684,10 +684,10 @@ def test_a_sync_of_other_partitions_does_not_hide_what_is_half_loaded(
     make_collection(client, "news", {"a": {}, "b": {}}, metric="L2", loaded=True)
     migration = Migration(client, tmp_path / "milvus", IDS | {"b": range(200, 230)})
     migration.chain.create(migration.chain.plan({"news": ["a", "b"]}), action)
-    half = mark(client, "news")
+    half = marker(client, "news")
     _, faults = migration.chain.create(migration.chain.plan({"news": ["a"]}), "sync")
     assert "is half loaded, from another source or selection" in faults["news"][0]
-    assert mark(client, "news") == half
+    assert marker(client, "news") == half
     assert migration.chain.run({"news": ["a", "b"]}, "sync")["news"].status == VERIFIED
     assert migration.chain.run(mode="sync")["news"].status == VERIFIED
     assert stored(client, "news") == migration.expected
@@ -744,12 +744,12 @@ def test_what_was_left_verified_and_renamed_by_hand_marks_no_other(client: Milvu
     killed: Any = Meanwhile(client, "rename_collection", kill)
     with pytest.raises(KilledError):
         migration.verify(created, loaded, killed)
-    assert mark(client, "news")["state"] == "verified"
+    assert marker(client, "news")["state"] == "verified"
     client.rename_collection(created.own_name, "archive")
     make_collection(client, "news", OLD, loaded=True)
     assert migration.chain.run(rename={"news": "archive"})["news"].status == SKIPPED
     assert not client.describe_collection("news").get("properties")
-    assert (mark(client, "archive")["state"], mark(client, "archive")["target"]) == ("complete", "archive")
+    assert (marker(client, "archive")["state"], marker(client, "archive")["target"]) == ("complete", "archive")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"state": "complete", "before": {"a": 1}}', '{"counts": 5}'])

@@ -99,7 +99,7 @@ def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path,
     else:
         last = policy == "keep_last"
         assert stored(client) == {"a": {1: a[1]} if last else a, "b": b if last else {3: b[3]}}
-        assert "1 rows left out: another row of their id was kept" in "\n".join(report.notes)
+        assert "1 rows excluded: another row of their id was kept" in "\n".join(report.notes)
 
 
 @pytest.fixture

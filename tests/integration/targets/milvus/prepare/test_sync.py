@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.sync import Changes
 from airflow_provider_milvusdm.targets.milvus.server import queries
 from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
 from tests.support.chain import Chain
-from tests.support.collections_2x import insert, load_all, make_collection, mark, stored
+from tests.support.collections_2x import insert, load_all, make_collection, marker, stored
 from tests.support.directories import random_rows, random_vectors, write_directory
 from tests.support.killed import create
 from tests.support.milvus1x_directory import Milvus1xDirectory
@@ -111,16 +111,16 @@ def test_only_what_differs_is_written(
     report = chain.run(mode="sync", verify="full")["news"]
     assert (report.status, report.action, report.faults) == (VERIFIED, "synced", ())
     assert numbers(report) == (growth.added + growth.replaced, rows + growth.added - growth.deleted)
-    assert report.notes[-1] == f"{growth.added} rows to insert, {growth.deleted} deleted, {growth.replaced} to mend"
+    assert report.notes[-1] == f"{growth.added} rows to insert, {growth.deleted} deleted, {growth.replaced} to repair"
     assert report.sampled == numbers(report)[1]
-    assert mark(client, "news")["state"] == "complete"
+    assert marker(client, "news")["state"] == "complete"
     check_stored(client, later)
     assert sum(sent) == growth.added + growth.replaced
     sent.clear()
     again = chain.run(mode="sync", verify="full")["news"]
     assert sent == []
     assert (again.status, numbers(again)) == (VERIFIED, (0, numbers(report)[1]))
-    assert again.notes[-1] == "0 rows to insert, 0 deleted, 0 to mend"
+    assert again.notes[-1] == "0 rows to insert, 0 deleted, 0 to repair"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_rows_replaced_under_their_id_are_mended_by_default(client: MilvusClient
     assert (report.status, numbers(report)[0]) == (VERIFIED, growth.added + growth.replaced)
     same = growth.rows - growth.deleted - growth.replaced
     assert report.notes[-2].startswith(f"{same} rows were compared by id alone")
-    assert report.notes[-1] == f"{growth.added} rows to insert, {growth.deleted} deleted, {growth.replaced} to mend"
+    assert report.notes[-1] == f"{growth.added} rows to insert, {growth.deleted} deleted, {growth.replaced} to repair"
     check_stored(client, later)
 
 
@@ -146,7 +146,7 @@ def test_rows_that_others_made_are_compared(lite_client: MilvusClient, tmp_path:
     assert (report.status, report.notes) == (
         VERIFIED,
         (
-            "2 rows to insert, 1 deleted, 2 to mend",
+            "2 rows to insert, 1 deleted, 2 to repair",
             "partitions that the source does not have were left as they are: a",
         ),
     )
@@ -272,7 +272,7 @@ def test_a_sync_killed_at_any_moment_is_repeated(client: MilvusClient, tmp_path:
 def test_a_copy_that_lacks_most_rows_deletes_nothing(client: MilvusClient, tmp_path: Path) -> None:
     whole = write_directory(tmp_path / "whole", {"news": {"_default": range(1000), "a": range(5000, 5100)}})
     assert Chain(whole.path, client).run()["news"].status == VERIFIED
-    before = mark(client, "news")
+    before = marker(client, "news")
     lacking = write_directory(tmp_path / "bad", {"news": {"_default": range(50), "a": range(5000, 5050)}})
     bad = Chain(lacking.path, client)
     reports = [bad.run(mode="sync", max_deletions=0.1, dry_run=dry)["news"] for dry in (True, False)]
@@ -283,10 +283,10 @@ def test_a_copy_that_lacks_most_rows_deletes_nothing(client: MilvusClient, tmp_p
         assert "at most 110 (max_deletions: 0.1)" in fault
         assert "'_default': 950 of 1000, 'a': 50 of 100" in fault
         assert "meta.sqlite-wal" in fault
-    assert mark(client, "news") == before
+    assert marker(client, "news") == before
     check_stored(client, whole)
     [note] = [note for note in bad.run(mode="sync", max_deletions=1, dry_run=True)["news"].notes if "deleted" in note]
-    assert note.endswith("1000 deleted, 0 to mend")
+    assert note.endswith("1000 deleted, 0 to repair")
     assert bad.run(mode="sync", max_deletions=0.95)["news"].status == VERIFIED
 
 
@@ -364,7 +364,7 @@ def test_rows_under_keys_that_are_not_synced_are_not_displaced(client: MilvusCli
     assert row["partition_tag"] == "of others"
 
 
-@pytest.mark.parametrize("moment", ["find", "delete_surplus"])
+@pytest.mark.parametrize("moment", ["find", "delete_extra"])
 def test_a_run_that_slept_deletes_nothing_that_another_brought(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:

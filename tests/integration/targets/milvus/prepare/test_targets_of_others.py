@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
-from tests.support.collections_2x import called, load_all, make_collection, mark, stored
+from tests.support.collections_2x import called, load_all, make_collection, marker, stored
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, load
 from tests.support.xcom import XComs
@@ -77,7 +77,7 @@ def test_a_collection_that_another_source_left_half_appended_is_refused(
     assert created == []
     [fault] = faults["news"]
     assert "ollection 'news' of the target is half loaded, from another source or selection" in fault
-    assert f"its mark names source {migration.plans[0].fingerprint}" in fault
+    assert f"its marker names source {migration.plans[0].fingerprint}" in fault
     assert "milvusdm abandon" in fault
     assert client.describe_collection("news") == before
 
@@ -91,7 +91,7 @@ def test_what_another_source_left_half_loaded_makes_room(
     for unit in other.create():
         load_unit(client, unit, Checkpoints())
     assert [called(client, "news")] == client.list_collections() != [left]
-    assert mark(client, "news")["source"] == other.plans[0].fingerprint
+    assert marker(client, "news")["source"] == other.plans[0].fingerprint
     load_all(client, ["news"])
     assert stored(client, "news") == other.expected()
 
@@ -137,7 +137,7 @@ def make_by_another_migration(client: MilvusClient, path: Path) -> None:
     ("change", "found"),
     [
         (drop, "found no such collection"),
-        (make_by_hand, "found no mark"),
+        (make_by_hand, "found no marker"),
         (make_by_another_migration, "found no such collection"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
     with pytest.raises(TargetError) as error:
         load_unit(client, units[0], store)
     assert f"{units[0].target.name!r} of the target is not the one that was made for this load" in str(error.value)
-    assert f"xpected a mark with source {migration.plans[0].fingerprint}" in str(error.value)
+    assert f"xpected a marker with source {migration.plans[0].fingerprint}" in str(error.value)
     assert found in str(error.value)
     assert "clear create_collection and what follows, or start a new run." in str(error.value)
 
@@ -161,13 +161,13 @@ def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, m
     created, _ = migration.chain.create(migration.plans)
     loads = migration.chain.load(migration.plans, created)
     report = verify_collection(client, migration.plans[0], created[0], loads)
-    assert (report.status, mark(client, "news")["state"]) == (VERIFIED, "complete")
+    assert (report.status, marker(client, "news")["state"]) == (VERIFIED, "complete")
     for stores in (migration.chain.stores, {}):
         migration.chain.stores = stores
         with pytest.raises(TargetError, match="found no such collection"):
             migration.chain.load(migration.plans, created)
     again = verify_collection(client, migration.plans[0], created[0], loads)
-    assert (again.status, mark(client, "news")["state"]) == (VERIFIED, "complete")
+    assert (again.status, marker(client, "news")["state"]) == (VERIFIED, "complete")
     assert stored(client, "news") == migration.expected()
 
 
@@ -179,7 +179,7 @@ def test_a_finished_unit_of_an_append_that_is_cleared_changes_nothing(
     created, _ = migration.chain.create(migration.plans, "append")
     loads = migration.chain.load(migration.plans, created)
     report = verify_collection(client, migration.plans[0], created[0], loads)
-    assert (report.status, mark(client, "news")["state"]) == (VERIFIED, "complete")
+    assert (report.status, marker(client, "news")["state"]) == (VERIFIED, "complete")
     assert migration.chain.load(migration.plans, created) == [replace(load, seconds=ANY) for load in loads]
     migration.chain.stores.clear()
     migration.chain.load(migration.plans, created)

@@ -19,12 +19,12 @@ from airflow_provider_milvusdm.targets.milvus.prepare.create import create_colle
 from airflow_provider_milvusdm.targets.milvus.server import queries
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
-from tests.support.collections_2x import called, insert, is_lite, make_collection, mark
+from tests.support.collections_2x import called, insert, is_lite, make_collection, marker
 from tests.support.directories import random_rows, random_vectors, write_directory
 from tests.support.killed import Checkpoints, KilledError
+from tests.support.map_concurrently import migrate
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_segment import Damage
-from tests.support.side_by_side import migrate
 
 PARTITIONS = {
     "_default": range(20),
@@ -77,7 +77,7 @@ def test_rows_lost_added_and_changed_behind_its_back_are_found(
     assert "partition 'lost': 1 of 20 sampled rows are missing or differ in the target: ids 110" in report.faults
     assert report.faults[-1].startswith("partition 'changed': 20 of 20 sampled rows are missing or differ")
     assert len(report.faults) == 4
-    assert mark(client, "news")["state"] == "loading"
+    assert marker(client, "news")["state"] == "loading"
 
 
 def test_a_zero_that_lost_its_sign_is_found(lite_client: MilvusClient, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_unit_that_was_not_loaded_is_a_fault(lite_client: MilvusClient, direct
     del loaded.loads[1:]
     report = loaded.verify(faults=["the disk is full"])
     assert (report.status, report.faults) == (FAILED, ("3 of 4 load units were not loaded", "the disk is full"))
-    assert mark(lite_client, "news")["state"] == "loading"
+    assert marker(lite_client, "news")["state"] == "loading"
 
 
 def test_a_flush_that_does_not_end_is_told_with_its_cure(
@@ -124,7 +124,7 @@ def test_a_flush_that_does_not_end_is_told_with_its_cure(
     monkeypatch.setattr(lite_client, "flush", wait_in_vain)
     with pytest.raises(VerificationError, match=r"not flushed after 1800 s.*mode overwrite"):
         loaded.verify()
-    assert mark(lite_client, "news")["state"] == "loading"
+    assert marker(lite_client, "news")["state"] == "loading"
 
 
 def test_without_an_index_rows_are_counted_and_compared_all_the_same(
@@ -300,7 +300,7 @@ def test_without_verification_what_was_acknowledged_is_taken_for_loaded(
     lite_client.delete(called(lite_client, "news"), ids=[110])
     report = loaded.verify(verify="none")
     assert (report.status, {part.counted for part in report.partitions}) == (VERIFIED, {None})
-    assert mark(lite_client, "news")["state"] == "complete"
+    assert marker(lite_client, "news")["state"] == "complete"
     loaded.loads[0] = replace(loaded.loads[0], rows={"_default": 19})
     [fault] = loaded.verify(verify="none").faults
     assert fault == "partition '_default' (target '_default'): 20 rows were to be loaded and 19 were"

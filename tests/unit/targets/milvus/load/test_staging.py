@@ -42,7 +42,7 @@ def unit(request: pytest.FixtureRequest, directory: Milvus1xDirectory) -> LoadUn
     news = directory.collection("news", dimension=16, metric=request.param)
     directory.segment(news, range(ROWS), VECTORS[request.param].reshape(ROWS, -1), deleted=[0, ROWS - 1])
     directory.segment(directory.partition(news, "a"), [1], VECTORS[request.param].reshape(ROWS, -1)[:1], deleted=[0])
-    [plan] = plan_groups(inspect_directory(directory.write(), most_tasks=2))
+    [plan] = plan_groups(inspect_directory(directory.write(), max_tasks=2))
     [unit] = plan.units
     return unit
 
@@ -75,7 +75,7 @@ def test_a_partitions_live_rows_become_a_file_a_field(
 
 @pytest.mark.parametrize("unit", [L2], indirect=True)
 def test_ids_that_the_target_makes_have_no_file(unit: LoadUnit, store: ImportStore) -> None:
-    staged = stage(unit, store, TargetCollection("news", auto_id=True))
+    staged = stage(unit, store, TargetCollection("news", ids_by_target=True))
     assert list(contents(staged.partitions[0])) == ["embedding"]
 
 
@@ -83,7 +83,7 @@ def test_columns_beside_ids_and_vectors_have_files_too(directory: Milvus1xDirect
     news = directory.collection("news", dimension=2)
     for table in (news, directory.partition(news, "新闻 2021")):
         directory.segment(table, [7, 7, 8], [[0, 1], [2, 3], [4, 5]], deleted=[2])
-    [plan] = plan_groups(inspect_directory(directory.write(), most_tasks=2), policies=RowPolicies("remap"))
+    [plan] = plan_groups(inspect_directory(directory.write(), max_tasks=2), policies=RowPolicies("remap"))
     staged = stage(plan.units[0], store, TargetCollection("news", partition_field="tag"))
     assert staged.rows == {"_default": 2, "新闻 2021": 2}
     [partition] = staged.partitions

@@ -8,9 +8,9 @@ import pytest
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import generates_ids
-from airflow_provider_milvusdm.targets.milvus.prepare.partitions import most_partitions, refuse_too_many
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_generate_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import accepts_new_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.partitions import max_partitions_of, refuse_too_many
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids
 
 
 class Version:
@@ -38,9 +38,9 @@ class Version:
 )
 def test_what_each_version_can(version: str, generates: bool, partitions: int | None) -> None:
     client: Any = Version(version)
-    assert can_generate_ids(client) == generates
-    assert most_partitions(client, CollectionSettings()) == partitions
-    assert most_partitions(client, CollectionSettings(max_partitions=64)) == 64
+    assert can_accept_new_ids(client) == generates
+    assert max_partitions_of(client, CollectionSettings()) == partitions
+    assert max_partitions_of(client, CollectionSettings(max_partitions=64)) == 64
 
 
 def test_one_partition_more_than_the_target_takes_is_refused() -> None:
@@ -66,4 +66,4 @@ def test_one_partition_more_than_the_target_takes_is_refused() -> None:
 def test_a_collection_that_makes_ids_and_keeps_others(
     auto_id: bool, properties: dict[str, str], expected: bool
 ) -> None:
-    assert generates_ids(auto_id, properties) == expected
+    assert accepts_new_ids(auto_id, properties) == expected

@@ -38,7 +38,7 @@ def encoded(kind: Any, target: TargetCollection, rows: VectorBatch) -> Any:
 def built_by_pymilvus(kind: Any, target: TargetCollection, rows: VectorBatch) -> Any:
     binary = rows.vectors.dtype == np.uint8
     fields: list[dict[str, Any]] = [
-        {"name": target.id_field, "type": DataType.INT64, "is_primary": True, "auto_id": target.auto_id},
+        {"name": target.id_field, "type": DataType.INT64, "is_primary": True, "auto_id": target.ids_by_target},
         {
             "name": target.vector_field,
             "type": DataType.BINARY_VECTOR if binary else DataType.FLOAT_VECTOR,
