@@ -31,8 +31,6 @@ LABEL_LENGTH = 250
 """Of a map index: Airflow's column has no room for more, and PostgreSQL and MySQL refuse what is longer."""
 DIGEST_BYTES = 4
 
-open_urls_with(open_url)
-
 
 class MigrationOperator(BaseOperator):
     """A step of a migration.
@@ -87,6 +85,7 @@ class MigrationOperator(BaseOperator):
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
+        open_urls_with(open_url)
         try:
             return self.step(context)
         except (MilvusdmError, AirflowNotFoundException) as error:

@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, Exported, Export
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
 from airflow_provider_milvusdm.rows.reader import read_slices
-from airflow_provider_milvusdm.sources.registry import source_of
+from airflow_provider_milvusdm.sources.registry import narrow_source
 
 ID_BYTES = 8
 CHUNK_BYTES = 1 << 20
@@ -40,7 +40,7 @@ def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit
         pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
         slices = tuple(piece for _, piece in pieces)
         whole = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
-        source = source_of(whole, slices)
+        source = narrow_source(whole, slices)
         yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices, name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_provider_milvusdm.manifests import CollectionPlan
 from airflow_provider_milvusdm.model.collections import SourcePosition
-from airflow_provider_milvusdm.sources.milvus1x.position import is_seen
+from airflow_provider_milvusdm.sources.registry import is_seen
 from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 
@@ -20,6 +20,7 @@ class Seen:
     """
 
     def __init__(self, plan: CollectionPlan, marker: Marker | None) -> None:
+        self.source = plan.source
         last = marker if marker and not marker.is_loading else None
         self.everything = last is not None and (last.seen, last.source) == (seen_by(plan), plan.fingerprint)
         found, now = SourcePosition.parse(last.seen) if last else None, plan.position
@@ -27,4 +28,8 @@ class Seen:
 
     def holds(self, segment: str) -> bool:
         """Whether the rows of a segment, as far as their ids are there, are there as they are."""
-        return self.everything or (self.position is not None and is_seen(segment, self.position))
+        if self.everything:
+            return True
+        if self.source is None or self.position is None:
+            return False
+        return is_seen(self.source, segment, self.position)

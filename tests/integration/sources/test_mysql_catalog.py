@@ -140,7 +140,7 @@ def test_a_server_that_is_away_is_left_to_a_retry(tmp_path: Path, connect: Conne
 
 
 def test_a_database_that_holds_no_catalog_is_refused(tmp_path: Path, database: Any, connect: Connect) -> None:
-    with pytest.raises(UnsupportedSourceError, match=r"able Tables is not that of a Milvus 1\.x catalog"):
+    with pytest.raises(UnsupportedSourceError, match=r"able Tables does not belong to a Milvus 1\.x catalog"):
         inspect(tmp_path, mysql_conn_id="catalog")
 
 
@@ -204,7 +204,7 @@ def test_a_charset_that_the_names_do_not_tell_is_asked_for(
     assert_in_order(str(error.value), ["'新闻' as they are, 'NÃ«ws' as either", "mysql_charset: utf8mb4"])
     found = inspect(directory.path, mysql_conn_id="catalog", mysql_charset="utf8mb4")
     assert tags_of(found) == ["_default", "NÃ«ws", "新闻"]
-    with pytest.raises(DamagedSourceError, match=r"not what a server writes over a latin1 connection.*'新闻'"):
+    with pytest.raises(DamagedSourceError, match=r"not written over a latin1 connection.*'新闻'"):
         inspect(directory.path, mysql_conn_id="catalog", mysql_charset="latin1")
 
 

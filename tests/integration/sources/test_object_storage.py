@@ -20,15 +20,15 @@ from airflow_provider_milvusdm.exceptions import (
     SourceError,
     SourceNotFoundError,
 )
+from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, Slice, SourceRef
-from airflow_provider_milvusdm.operators import base  # opens URLs with Airflow's connections from here on
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.sources.hdf5.inspect import list_hdf5
 from airflow_provider_milvusdm.sources.registry import open_source
 from airflow_provider_milvusdm.storage import paths
-from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
+from airflow_provider_milvusdm.storage.paths import AnyPath, open_urls_with, source_path
 from tests.support.chain import Chain, GroupsChain, inspect_directory
 from tests.support.collections_2x import stored
 from tests.support.directories import random_rows, random_vectors, write_directory
@@ -39,8 +39,6 @@ from tests.support.object_storage import Bucket, airflow_connection
 from tests.support.rich_directory import PARTITIONS, write_rich_directory
 from tests.support.seaweedfs import S3Address, running_seaweedfs
 
-assert paths._open_url is base.open_url
-
 COLLECTIONS = ["news", "year$2020"]
 """Of the rich directory: each state of segments and partitions is there, and a collection without rows in part."""
 ROWS = 3000
@@ -50,6 +48,9 @@ VECTORS = random_vectors(ROWS, 1)
 
 @pytest.fixture(autouse=True)
 def connections(seaweedfs: S3Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """URLs are opened with Airflow's connections, as in a task."""
+    monkeypatch.setattr(paths, "_open_url", paths._open_url)  # restored after the test
+    open_urls_with(open_url)
     monkeypatch.setenv("AIRFLOW_CONN_BUCKETS", airflow_connection(seaweedfs))
     monkeypatch.setenv("AIRFLOW_CONN_REFUSED", airflow_connection(seaweedfs, secret_key="another"))
 
@@ -134,7 +135,7 @@ def test_hdf5_files_arrive_exact(bucket, place, lite_client: MilvusClient, tmp_p
     report = GroupsChain([group], lite_client).run()["news"]
 
     assert (report.status, report.faults) == (VERIFIED, ())
-    assert group.source.path == f"s3://buckets@{bucket.name}/paths"
+    assert group.source.folder == f"s3://buckets@{bucket.name}/paths"
     rows = {int(row_id): vector.tobytes() for row_id, vector in zip(IDS, VECTORS, strict=True)}
     assert stored(lite_client, "news") == {"_default": rows}
     assert bucket.contents() == before
@@ -160,7 +161,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     noted: list[tuple[str, int]] = []
 
     def open_metered(url: str) -> tuple[Any, str]:
-        filesystem, key = base.open_url(url)
+        filesystem, key = open_url(url)
         return Meter(filesystem, noted), key
 
     monkeypatch.setattr(paths, "_open_url", open_metered)
@@ -223,7 +224,7 @@ def test_faults_of_segments_are_those_of_a_local_source(bucket, place, tmp_path:
     [group] = inspect_directory(place("milvus"))
     [rv] = [key for key in bucket.contents() if key.endswith(".rv")]
     bucket.filesystem.pipe_file(rv, bucket.filesystem.cat_file(rv)[:-1])
-    with pytest.raises(DamagedSourceError, match="shorter than it says: s3://buckets@"):
+    with pytest.raises(DamagedSourceError, match="shorter than its header says: s3://buckets@"):
         resolve_group(group)
     bucket.filesystem.rm_file(rv)
     with pytest.raises(SourceNotFoundError, match="file is gone: s3://buckets@"):

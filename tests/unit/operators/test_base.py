@@ -116,7 +116,7 @@ def test_places_may_be_given_one_by_one(xcoms: XComs, source: Path, tmp_path: Pa
         )
     )
     groups = [xcoms.manifest(group) for group in found]
-    assert {group["source"]["path"] for group in groups} == {str(tables)}
+    assert {group["source"]["folder"] for group in groups} == {str(tables)}
     assert {group["unit_bytes"] for group in groups} == {1 << 20}
 
 

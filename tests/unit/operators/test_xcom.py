@@ -40,7 +40,7 @@ from airflow_provider_milvusdm.operators.plan import PlanOperator
 from airflow_provider_milvusdm.operators.report import ReportOperator
 from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.sources.registry import source_of
+from airflow_provider_milvusdm.sources.registry import narrow_source
 from tests.support.directories import write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_log import DELETE, Log
@@ -294,7 +294,7 @@ def test_a_unit_says_of_the_log_what_its_own_partitions_need_and_reads_the_same(
     log.insert("news", "a/b 新", [20, 21], np.ones((2, 8), np.float32))
     log.write()
     [group] = resolve(path, partitions="partition_key", unit_bytes=1)
-    units = [replace(unit, source=source_of(unit.source, unit.slices)) for unit in group.units]
+    units = [replace(unit, source=narrow_source(unit.source, unit.slices)) for unit in group.units]
     for unit in units:
         assert set(unit.source.options["flushed"]) == {piece.partition for piece in unit.slices}
     assert read_rows(units) == read_rows(group.units)

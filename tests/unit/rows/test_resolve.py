@@ -189,7 +189,7 @@ def test_a_segment_that_may_not_be_read_is_refused(directory: Milvus1xDirectory)
     with without_permissions(directory.tables_folder), pytest.raises(SourceError) as fault:
         resolve_group(group)
     assert_in_order(
-        str(fault.value), ["No permission to read the source", str(directory.tables_folder), "Let the user"]
+        str(fault.value), ["No permission to read the source", str(directory.tables_folder), "Give read permission"]
     )
 
 

@@ -55,10 +55,10 @@ def test_folders_two_below_are_listed_at_once() -> None:
         filesystem.pipe_file(f"{root}/{name}", b"")
     folder = source_path(f"{url}/t")
     assert isinstance(folder, RemotePath)
-    assert folder.folders_below() == {"a/1", "a/2", "b/3"}
+    assert folder.list_subfolders() == {("a", "1"), ("a", "2"), ("b", "3")}
     none = source_path(f"{url}/none")
     assert isinstance(none, RemotePath)
-    assert none.folders_below() == set()
+    assert none.list_subfolders() == set()
 
 
 def test_an_opened_file_is_read_from_anywhere(folder: AnyPath) -> None:

@@ -62,5 +62,5 @@ def test_it_ends_with_an_error_and_without_a_file_and_can_be_run_again(tmp_path:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     fault, left, again, there = ended.stdout.splitlines()
-    assert_in_order(fault, ["File too large: ", "_default.", ". Expected room for ", "Make room", "run again"])
+    assert_in_order(fault, ["File too large: ", "_default.", ". Expected room for ", "Free disk space", "run again"])
     assert (left, again, there) == ("[]", "written", "['_default.h5']")

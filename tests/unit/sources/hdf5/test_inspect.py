@@ -127,7 +127,7 @@ def test_without_any_metric_there_is_a_usual_one_and_a_note(tmp_path: Path, data
     group = inspect(write_hdf5(tmp_path / "a.h5", {"embeddings": data, "ids": IDS}))
     assert group.collection is not None
     assert group.collection.metric == metric
-    assert group.notes[0] == f"metric {metric}: none was named, and the files propose none"
+    assert group.notes[0] == f"metric {metric}: none was chosen, and the files propose none"
 
 
 def test_a_named_metric_stands_against_the_attribute(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_named_metric_stands_against_the_attribute(tmp_path: Path) -> None:
     group = inspect(path, metric=Metric.IP)
     assert group.collection is not None
     assert group.collection.metric == Metric.IP
-    assert group.notes == ("metric IP was named; the attribute distance says angular",)
+    assert group.notes == ("metric IP was chosen; the attribute distance says angular",)
 
 
 @pytest.mark.parametrize(
@@ -164,15 +164,15 @@ def test_files_that_propose_different_metrics_are_refused(tmp_path: Path) -> Non
     ]
     with pytest.raises(ConfigurationError, match="found 'angular', 'euclidean'"):
         inspect(paths)
-    assert inspect(paths, metric=Metric.L2).notes[0] == "metric L2 was named; the attribute distance says angular"
+    assert inspect(paths, metric=Metric.L2).notes[0] == "metric L2 was chosen; the attribute distance says angular"
 
 
 @pytest.mark.parametrize(
     ("data", "note"),
     [
-        (FLOATS.astype(np.float16), "float16 became float32, exactly"),
+        (FLOATS.astype(np.float16), "float16 was converted to float32, exactly"),
         (FLOATS.astype(np.float64), "float64 was rounded to float32, which Milvus holds"),
-        (BITS[:, :1].repeat(8, axis=1) > 3, "bool was packed to bits, the first column the highest bit"),
+        (BITS[:, :1].repeat(8, axis=1) > 3, "bool was packed into bits, the first column is the highest bit"),
     ],
 )
 def test_a_conversion_is_noted_once(tmp_path: Path, data: np.ndarray, note: str) -> None:
@@ -201,7 +201,7 @@ def test_ids_that_the_target_makes_are_carried_as_such(tmp_path: Path) -> None:
     group = inspect(path, options=Hdf5Options(ids="auto"))
     assert group.source.options["ids"] == "auto"
     assert ids_of(group) == list(range(6))
-    assert group.notes[-1] == "ids: no dataset 'ids': the target makes them"
+    assert group.notes[-1] == "ids: no dataset 'ids': the target generates them"
 
 
 def test_ids_that_are_there_are_kept(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_ids_that_are_there_are_kept(tmp_path: Path) -> None:
     group = inspect(path, options=Hdf5Options(ids="auto"))
     assert group.source.options["ids"] == "dataset"
     assert ids_of(group) == IDS.tolist()
-    assert group.notes[-1] == "ids: those of dataset 'ids' (they are kept: auto is for rows without ids)"
+    assert group.notes[-1] == "ids: from dataset 'ids' (they are kept: auto is for rows without ids)"
 
 
 def test_ids_are_left_alone_when_no_dataset_is_named(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_what_is_called_ids_and_is_no_dataset_is_refused(tmp_path: Path, made_as
 
 def test_bytes_that_are_taken_as_bits_are_told(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": BITS, "ids": IDS})
-    assert "uint8 was taken as bits: 4 columns are 32 dimensions" in inspect(path, metric=Metric.HAMMING).notes
+    assert "uint8 was read as bits: 4 columns are 32 dimensions" in inspect(path, metric=Metric.HAMMING).notes
 
 
 ODD_ATTRIBUTES: dict[str, Any] = {
@@ -292,9 +292,9 @@ def test_an_attribute_of_an_odd_type_proposes_no_metric(tmp_path: Path, kind: st
     with pytest.raises(ConfigurationError) as fault:
         inspect(path)
     text = str(fault.value)
-    assert_in_order(text, ["propose no metric", "Expected one attribute distance for all", "found", "metric_type"])
+    assert_in_order(text, ["propose no metric", "Expected the same attribute distance", "found", "metric_type"])
     group = inspect(path, metric=Metric.IP)
-    assert any(note.startswith("metric IP was named; the attribute distance says") for note in group.notes)
+    assert any(note.startswith("metric IP was chosen; the attribute distance says") for note in group.notes)
     json.dumps(group.notes, ensure_ascii=False).encode()
 
 

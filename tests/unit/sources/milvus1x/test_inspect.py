@@ -95,7 +95,7 @@ def test_a_catalog_without_collections_is_refused(directory: Milvus1xDirectory) 
     directory.tables_folder.mkdir()
     with pytest.raises(SourceNotFoundError) as fault:
         inspect(directory.path)
-    assert_in_order(str(fault.value), ["he catalog holds no collection", "meta.sqlite", "meta.sqlite-wal"])
+    assert_in_order(str(fault.value), ["he catalog has no collection", "meta.sqlite", "meta.sqlite-wal"])
 
 
 def test_a_missing_tables_folder_is_refused(three: Milvus1xDirectory) -> None:

@@ -160,7 +160,7 @@ def test_a_meta_older_than_the_catalog_refuses_the_collection(directory: Milvus1
     assert fault_of(directory, three_files) == ""
     older = 1 << 32 | RECORD_BYTES
     three_files.write(meta=(0, older, older))
-    assert f"not below {three_files.last_lsn}" in fault_of(directory, three_files)
+    assert f"at least {three_files.last_lsn}" in fault_of(directory, three_files)
 
 
 @pytest.mark.parametrize("by", ["global_lsn", "flush_lsn"])
@@ -177,7 +177,9 @@ def test_what_is_before_the_start_of_the_server_may_be_missing(directory: Milvus
     directory.collection("news", dimension=4, flush_lsn=started if by == "flush_lsn" else flushed)
     [group] = inspect(directory.write())
     assert (group.error, [part.live_rows for part in group.partitions]) == ("", [1])
-    excluded = [note for note in group.notes if "2 rows in the 1.x server's log are left out, as by the server" in note]
+    excluded = [
+        note for note in group.notes if "2 rows in the 1.x server's log are not migrated, as the server" in note
+    ]
     assert len(excluded) == (by == "global_lsn")
 
 
@@ -227,7 +229,8 @@ def test_the_log_of_another_server_refuses_the_collection(directory: Milvus1xDir
             another.next_file()
     another.write()
     assert_in_order(
-        fault_of(directory, another), ["not that of its catalog", "1.wal", str(1 << 32 | RECORD_BYTES), "wal_path"]
+        fault_of(directory, another),
+        ["does not belong to its catalog", "1.wal", str(1 << 32 | RECORD_BYTES), "wal_path"],
     )
 
 
@@ -244,7 +247,7 @@ def test_rows_behind_the_last_acknowledged_record_are_told(directory: Milvus1xDi
     three_files.write(meta=(0, behind, behind))
     [group] = inspect(directory.path)
     assert (group.error, group.partitions[0].replayed_rows) == ("", 3)
-    assert [note for note in group.notes if note.startswith("3 rows in the 1.x server's log are left out")]
+    assert [note for note in group.notes if note.startswith("3 rows in the 1.x server's log are not migrated")]
 
 
 def test_a_file_that_ends_before_the_server_begins_to_read_refuses_the_collection(
@@ -284,7 +287,7 @@ def test_a_directory_without_a_log_is_migrated_and_the_report_says_so(
     groups = inspect(directory.path)
     assert [group.error for group in groups] == ["", ""]
     assert groups[0].notes == (
-        f"no log of the 1.x server in {log.folder}: rows that only it held, if there were any, are not migrated",
+        f"no log of the 1.x server in {log.folder}: rows that were only in the log, if any, are not migrated",
     )
     assert groups[1].notes == ()
 

@@ -226,7 +226,7 @@ def test_a_file_that_is_a_link_is_refused(
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
     fault = refused(directory.path, as_a=DamagedSourceError)
-    assert_in_order(fault, ["is a link", str(file), "a link to", "in its place"])
+    assert_in_order(fault, ["is a link", str(file), "a link to", "Replace the link"])
 
 
 def test_a_link_in_a_circle_is_refused(directory: Milvus1xDirectory, segment: Segment) -> None:

@@ -77,7 +77,7 @@ def test_a_catalog_copied_without_its_wal_is_refused(directory: Milvus1xDirector
     )
     groups = inspect(path, unlisted_segments="ignore")
     assert [group.error for group in groups] == ["", ""]
-    assert groups[1].notes == (f"{UNLISTED}, left behind: 1 with 1000 rows: news/{newer.segment_id} (1000)",)
+    assert groups[1].notes == (f"{UNLISTED}, not migrated: 1 with 1000 rows: news/{newer.segment_id} (1000)",)
     assert groups[0].notes == ()
 
 
