@@ -20,6 +20,7 @@ from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.targets.milvus.fence import LateError
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_as_given
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write
@@ -83,7 +84,7 @@ class WriteRequests:
             request = encode(method, partition, batch)
             return send(self.handler, request, self.target.name, self.context, self.fence)
         except (grpc.RpcError, MilvusException) as error:
-            if isinstance(error.__cause__, TargetError):  # the fence's, which pymilvus wraps
+            if isinstance(error.__cause__, TargetError | LateError):  # the fence's, which pymilvus wraps
                 raise error.__cause__ from None
             if encode == self.encode_rows or not _is_refusal(error):
                 raise
