@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
-from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_marker
+from airflow_provider_milvusdm.targets.milvus.marker import fence_by_mark
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
@@ -89,10 +89,10 @@ class Changes:
 
     def delete_extra(self, generation: str) -> None:
         """Delete what was found to be extra, as long as the target carries this run's marker."""
+        target, fence = self.plan.target, fence_by_mark(self.client, self.plan.target.name, generation)
         for name, ids in self.extra.items():
             for start in range(0, len(ids), IDS_A_QUERY):
-                refuse_other_marker(self.client, self.plan.target.name, generation)
-                delete_ids(self.client, self.plan.target, name, ids[start : start + IDS_A_QUERY].tolist())
+                delete_ids(self.client, target, name, ids[start : start + IDS_A_QUERY].tolist(), fence.check)
 
     def created(self) -> CreatedCollection:
         units = tuple(

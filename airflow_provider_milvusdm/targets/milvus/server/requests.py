@@ -73,8 +73,7 @@ class WriteRequests:
     def upsert(self, partition: str, batch: VectorBatch) -> int:
         """Rows that the target took; they are the only ones with their ids."""
         if not self.upserts:
-            self.fence()
-            delete_ids(self.client, self.target, partition, batch.ids.tolist())
+            delete_ids(self.client, self.target, partition, batch.ids.tolist(), self.fence)
             return self.insert(partition, batch)
         return int(self._write(send_upsert, "Upsert", partition, batch).upsert_cnt)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,18 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence, LateError
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus.server.queries import vector_bytes
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, make_collection
 from tests.support.directories import DIMENSION, random_rows, random_vectors, write_directory
+from tests.support.killed import Checkpoints
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus_servers import milvus_server
 from tests.support.targets import milvus_client
@@ -163,6 +170,34 @@ def test_a_load_that_ended_halfway_is_gone_on_with(client: MilvusClient, tmp_pat
     report = keyed(client, directory.path).run()["news"]
     assert (report.status, report.action, report.faults) == (VERIFIED, "resumed", ())
     assert stored(client) == expected(directory, "a", 'b"', "c")
+
+
+def test_an_upsert_that_slept_deletes_nothing_that_another_run_brought(
+    client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server has these rows deleted and inserted: the deletion, too, is taken for so long only."""
+    directory = source(tmp_path)
+    chain, selection = keyed(client, directory.path), {"news": ["a", "c"]}
+    plans = chain.plan(selection)
+    created, _ = chain.create(plans, "append")
+    [unit] = address_units(plans, created)
+
+    asleep = iter([True])
+
+    def sleep(fence: Fence) -> float:
+        fence.look()
+        if next(asleep, False):
+            assert chain.run(selection, "append")["news"].action == "resumed"
+            return seconds_awake_or_not() - 1
+        return seconds_awake_or_not() + REQUEST_SECONDS
+
+    monkeypatch.setattr(Fence, "check", sleep)
+    with pytest.raises((LateError, TargetError)):
+        load_unit(client, replace(unit, upsert=True), Checkpoints())
+    added = {tag: there.live("news", tag) if tag == "a" else {} for tag in ("a", "c")}
+    assert stored(client) == expected(there, 'b"') | {
+        tag: old | directory.live("news", tag) for tag, old in added.items()
+    }
 
 
 def test_a_sync_follows_rows_from_one_tag_to_another(client: MilvusClient, tmp_path: Path) -> None:
