@@ -55,9 +55,16 @@ def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -
     """
     if is_lite(client) and not target.partition_field:
         return int(client.get_partition_stats(target.name, partition)["row_count"])
-    result = client.query(
-        target.name, **within(target, partition), output_fields=["count(*)"], consistency_level="Strong"
-    )
+    return _count(client, target, **within(target, partition))
+
+
+def count_all(client: MilvusClient, target: TargetCollection) -> int:
+    """Rows of a collection that is loaded, under whatever partition keys."""
+    return _count(client, target, filter="")
+
+
+def _count(client: MilvusClient, target: TargetCollection, **matching: Any) -> int:
+    result = client.query(target.name, **matching, output_fields=["count(*)"], consistency_level="Strong")
     return int(result[0]["count(*)"])
 
 

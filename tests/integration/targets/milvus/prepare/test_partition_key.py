@@ -213,6 +213,20 @@ def test_a_sync_follows_rows_from_one_tag_to_another(client: MilvusClient, tmp_p
         assert stored(client) == expected(later, *tags)
 
 
+def test_a_sync_says_how_many_rows_it_left_under_keys_that_the_source_has_no_more(
+    client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path
+) -> None:
+    later = write_directory(tmp_path / "later", {"news": {'b"': range(10, 15)}}, seed=2)
+    chain, note = (
+        keyed(client, later.path),
+        "5 rows under partition keys that the source does not have were left as they are",
+    )
+    report = chain.run(mode="sync")["news"]
+    assert (report.status, report.notes[-1]) == (VERIFIED, note)
+    assert stored(client)["a"] == there.live("news", "a")
+    assert note not in chain.run({"news": ['b"']}, "sync")["news"].notes
+
+
 def test_tags_do_not_go_into_a_collection_without_the_key(client: MilvusClient, tmp_path: Path) -> None:
     make_collection(client, "news", {"_default": random_rows([1], 1)}, loaded=True)
     report = keyed(client, source(tmp_path).path).run(mode="append")["news"]
