@@ -14,10 +14,6 @@ REQUEST_SECONDS = 120
 """A server that has no whole request by then takes it no more, should the rest of it come yet."""
 
 
-class LateError(RuntimeError):
-    """This process has slept over a request, which is not sent any more; a retry looks anew."""
-
-
 class Fence:
     """Looks again, before a request is sent, whether the target is still ours: a process may have slept since.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
-from airflow_provider_milvusdm.targets.milvus.fence import LateError
+
+class LateError(RuntimeError):
+    """This process has slept over a request, which is not sent any more; a retry looks anew."""
 
 
 def seconds_left(deadline: float) -> float:

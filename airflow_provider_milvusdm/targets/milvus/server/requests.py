@@ -20,9 +20,8 @@ from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.targets.milvus.fence import LateError
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_as_given
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write
 from airflow_provider_milvusdm.targets.milvus.server.queries import delete_ids
 

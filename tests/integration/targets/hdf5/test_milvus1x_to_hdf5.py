@@ -18,7 +18,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import to_json
 from airflow_provider_milvusdm.model.collections import Metric
 from airflow_provider_milvusdm.report import VERIFIED
-from airflow_provider_milvusdm.targets.hdf5 import export
+from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
 from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 from tests.support.chain import GroupsChain, export, inspect_directory, plan_groups
@@ -182,17 +182,17 @@ def test_an_export_that_slept_writes_nothing_into_the_file_of_another(tmp_path, 
     written = [write_directory(tmp_path / str(seed), {"news": {"_default": range(100)}}, seed=seed) for seed in (1, 2)]
     plans = [plan_groups(inspect_directory(directory.path)) for directory in written]
     [first, second] = [export_units(some, tmp_path / "out")[0] for some in plans]
-    read_slices = export.read_slices
+    module = "airflow_provider_milvusdm.targets.hdf5.export"
 
     def overtaken(*arguments):
-        monkeypatch.setattr(export, "read_slices", read_slices)
+        monkeypatch.setattr(f"{module}.read_slices", read_slices)
         pieces = read_slices(*arguments)
         yield next(pieces)
         export_partition(second)
         yield from pieces
 
-    monkeypatch.setattr(export, "read_slices", overtaken)
-    monkeypatch.setattr(export, "rows_within", lambda collection: 10)
+    monkeypatch.setattr(f"{module}.read_slices", overtaken)
+    monkeypatch.setattr(f"{module}.rows_within", lambda collection: 10)
     with pytest.raises(FileNotFoundError):
         export_partition(first)
     folder = tmp_path / "out" / "news"

@@ -11,8 +11,8 @@ from pymilvus import DataType, MilvusClient
 
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.rows import VectorBatch
-from airflow_provider_milvusdm.targets.milvus.fence import Fence, LateError
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.fence import Fence
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
 from tests.support.collections_2x import create_index, stored
 from tests.support.directories import random_vectors

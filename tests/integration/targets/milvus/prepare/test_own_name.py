@@ -16,11 +16,11 @@ from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus import fence
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, LateError
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.runs import Run
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain

@@ -14,9 +14,9 @@ from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence, LateError
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus.server.queries import vector_bytes
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.chain import Chain
