@@ -7,8 +7,10 @@ segmentation fault when it ends. So HDF5 writes through a Python object, which a
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +78,16 @@ def require_writable(folder: Path, param: str) -> None:
         found=f"{existing}, {'which this user may not write into' if existing.is_dir() else 'which is not a folder'}",
         cure="Name another folder, or give this user write permission.",
     )
+
+
+def begin_part(path: Path) -> Path:
+    """Where this attempt writes the file until it is whole; what others left is gone, and with it their way back.
+
+    One that slept finds nothing to rename when it wakes, and what it still writes is in no folder.
+    """
+    for left in path.parent.glob(f"{glob.escape(path.stem)}.*.part"):
+        left.unlink(missing_ok=True)
+    return path.with_suffix(f".{secrets.token_hex(4)}.part")
 
 
 @contextmanager
