@@ -1,4 +1,4 @@
-"""The rows of a segment while it's resolved: the live ones, without those that a policy leaves out."""
+"""The live rows of one segment while it is resolved, and which of them a policy excludes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ Ids = npt.NDArray[np.int64]
 
 
 class LiveRows:
-    """``name``: the segment's. ``tag``: its partition. ``batch_rows``: rows whose vectors are read at once."""
+    """The live rows of a segment.
+
+    ``name``: the segment's name. ``tag``: its partition's tag. ``batch_rows``: stored rows whose vectors are read at
+    once.
+    """
 
     def __init__(self, name: str, tag: str, segment: Segment, batch_rows: int) -> None:
         self.name, self.tag, self.segment, self.batch_rows = name, tag, segment, batch_rows
         self.file_version = version_of(segment.files)
         self.checksum = 0
-        """CRC-32 of the vectors, once :meth:`vectors` has read them all."""
+        """CRC-32 of the vectors, after :meth:`vectors` has read all of them."""
         self._excluded: Mask | None = None
 
     def exclude(self, offsets: Ids) -> None:
-        """Leave out the rows at these offsets."""
+        """Exclude the stored rows with these numbers: int64 of shape (rows,)."""
         if self._excluded is None:
             self._excluded = np.zeros(self.segment.stored_rows, np.bool_)
         self._excluded[offsets] = True
@@ -37,19 +41,19 @@ class LiveRows:
     def excluded_rows(self) -> int:
         return 0 if self._excluded is None else int(np.count_nonzero(self._excluded))
 
-    def excluded(self, piece: Slice) -> str:
-        """Which rows of the slice are left out, for its manifest."""
-        return "" if self._excluded is None else to_text(self._excluded[piece.start : piece.stop])
+    def excluded(self, row_slice: Slice) -> str:
+        """Which rows of a slice are excluded, as the text of a mask."""
+        return "" if self._excluded is None else to_text(self._excluded[row_slice.start : row_slice.stop])
 
     def vectors(self) -> Iterator[tuple[int, int, VectorBatch]]:
-        """Stored rows, from and to, and the live ones among them, in order; those left out as well."""
+        """Ranges of stored rows (start, stop) with their live rows, in order; excluded rows are not left out."""
         for start, stop in ranges(0, self.segment.stored_rows, self.batch_rows):
             batch = self.segment.read(start, stop)
             self.checksum = zlib.crc32(np.ascontiguousarray(batch.vectors).data, self.checksum)
             yield start, stop, batch
 
     def batches(self) -> Iterator[tuple[Ids, Ids]]:
-        """Offsets and ids, in stored order."""
+        """Numbers of the stored rows and their ids, without excluded rows, in order: int64 of shape (rows,) each."""
         for start, stop in ranges(0, self.segment.stored_rows, IDS_A_BATCH):
             offsets, ids = np.flatnonzero(self.segment.live(start, stop)) + start, self.segment.ids(start, stop)
             if self._excluded is not None:

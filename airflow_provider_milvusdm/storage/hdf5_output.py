@@ -81,12 +81,12 @@ def require_writable(folder: Path, param: str) -> None:
 
 
 def begin_part(path: Path) -> Path:
-    """Where this attempt writes the file until it is whole; what others left is gone, and with it their way back.
+    """A new name under which this attempt writes the file until it is complete; files of other attempts are removed.
 
-    One that slept finds nothing to rename when it wakes, and what it still writes is in no folder.
+    So an attempt that was suspended and goes on later has no file to rename any more.
     """
-    for left in path.parent.glob(f"{glob.escape(path.stem)}.*.part"):
-        left.unlink(missing_ok=True)
+    for other in path.parent.glob(f"{glob.escape(path.stem)}.*.part"):
+        other.unlink(missing_ok=True)
     return path.with_suffix(f".{secrets.token_hex(4)}.part")
 
 

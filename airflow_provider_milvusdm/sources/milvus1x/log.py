@@ -207,17 +207,17 @@ def _list_files(folder: AnyPath) -> list[tuple[int, AnyPath]]:
     files = [(int(path.stem), path) for path in folder.glob("*.wal") if NUMBER.fullmatch(path.stem)]
     for _, path in files:
         refuse_link(path)
-        _refuse_no_file(path)
+        _require_file(path)
     return sorted(files)
 
 
-def _refuse_no_file(path: AnyPath) -> None:
-    """A pipe keeps its reader waiting for ever."""
+def _require_file(path: AnyPath) -> None:
+    """Refuse a pipe, which would block its reader for ever, and a folder. Raises DamagedSourceError."""
     if not path.is_file():
         raise DamagedSourceError(
-            "what is called as a file of the 1.x server's log is none",
+            "a file of the 1.x server's log is not a regular file",
             where=path,
-            expected="a file",
+            expected="a regular file",
             found="a folder, a pipe or a device",
             cure=f"Remove or rename it. {RESTORE}",
         )

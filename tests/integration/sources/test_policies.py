@@ -65,13 +65,13 @@ def test_one_row_of_each_id_arrives(client: MilvusClient, faces: Milvus1xDirecto
     assert (report.status, partition.live, partition.excluded, partition.counted) == (VERIFIED, 14, 10, 4)
     rows = faces.live_rows("faces")
     assert stored(client, "faces", ["id"]) == sorted(dict(rows if policy == "keep_last" else rows[::-1]).items())
-    assert f"10 rows excluded: another row of their id was kept (duplicate_ids: {policy})" in "\n".join(report.notes)
+    assert f"10 rows excluded: another row with their id was kept (duplicate_ids: {policy})" in "\n".join(report.notes)
 
 
 def test_the_default_refuses_them_before_the_target_is_touched(client: MilvusClient, faces: Milvus1xDirectory) -> None:
     report = Chain(faces.path, client).run()["faces"]
     assert report.status == FAILED
-    assert "3 ids stand on rows with different vectors" in report.faults[0]
+    assert "3 ids are on rows with different vectors" in report.faults[0]
     assert client.list_collections() == []
 
 

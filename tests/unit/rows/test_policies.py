@@ -66,8 +66,8 @@ def test_one_row_of_each_id_is_kept(
     )
     left = [row for row in rows if row not in expected]
     same = len(rows) - len(expected) - len(left)
-    assert f"{len(left)} rows excluded: another row of their id was kept (duplicate_ids: {policy})" in notes(groups)
-    assert f"{same} rows excluded that are the same as another" in notes(groups)
+    assert f"{len(left)} rows excluded: another row with their id was kept (duplicate_ids: {policy})" in notes(groups)
+    assert f"{same} rows excluded that have the same id and vector as another" in notes(groups)
 
 
 @pytest.mark.parametrize("unit_bytes", [16, 40, 1 << 28])
@@ -91,7 +91,7 @@ def test_remapped_rows_get_keys_by_their_place(directory: Milvus1xDirectory, uni
     assert [(row_id, vector) for _, row_id, vector in found[0]] == directory.live_rows("news")
     assert len({key for key, *_ in found[0]}) == len(found[0])
     assert group.partitions[0].excluded == 0
-    assert "ids stand on several rows: each row has a key of its own" in notes([group])
+    assert "ids are on several rows: each row gets a new key" in notes([group])
 
 
 def test_keys_of_two_partitions_never_meet_whichever_are_migrated(directory: Milvus1xDirectory) -> None:
@@ -123,12 +123,12 @@ def test_rows_that_are_the_same_need_no_choice(directory: Milvus1xDirectory) -> 
     groups = resolve(directory.write())
     assert read_rows(groups[0].units)["news", "_default"] == directory.live_rows("news")[:2]
     assert groups[0].partitions[0].excluded == 2
-    assert notes(groups) == "partition '_default': 2 rows excluded that are the same as another, id and vector"
+    assert notes(groups) == "partition '_default': 2 rows excluded that have the same id and vector as another row"
 
 
 def test_zeros_of_both_signs_are_different_vectors(directory: Milvus1xDirectory) -> None:
     directory.segment(directory.collection("news", dimension=2), [5, 5], [[0.0, 1], [-0.0, 1]])
-    with pytest.raises(RefusedRowsError, match="1 ids stand on rows with different vectors"):
+    with pytest.raises(RefusedRowsError, match="1 ids are on rows with different vectors"):
         resolve(directory.write())
 
 
@@ -162,12 +162,12 @@ def test_an_id_under_two_tags_is_two_rows_also_where_the_vectors_are_equal(direc
     group = replace(group, one_key_space=True)
     with pytest.raises(RefusedRowsError) as fault:
         resolve_group(group)
-    assert_in_order(str(fault.value), ["2 ids stand on rows with different tags or vectors", "id 5", "ids 5, 6"])
+    assert_in_order(str(fault.value), ["2 ids are on rows with different tags or vectors", "id 5", "ids 5, 6"])
     for policy, counts, excluded in (("keep_first", (2, 0), 3), ("keep_last", (0, 2), 2)):
         resolved = resolve_group(group, RowPolicies(policy))
         rows = read_rows(resolved.units)
         assert (len(rows["news", "_default"]), len(rows["news", "x"])) == counts
-        told = f"{excluded} rows excluded: another row of their id was kept (duplicate_ids: {policy}), "
+        told = f"{excluded} rows excluded: another row with their id was kept (duplicate_ids: {policy}), "
         assert told + f"for {excluded} of them under another tag" in notes([resolved])
     rows = read_rows(resolve_group(group, RowPolicies("remap")).units)
     assert {tag: len(some) for (_, tag), some in rows.items()} == {"_default": 2, "x": 3}
@@ -180,7 +180,7 @@ def test_rows_that_are_the_same_under_one_tag_of_several_are_one(directory: Milv
     [group] = inspect(directory.write(), max_tasks=2)
     resolved = resolve_group(replace(group, one_key_space=True))
     assert sum(partition.rows for partition in resolved.partitions) == 2
-    assert notes([resolved]) == "1 rows excluded that are the same as another, id and vector"
+    assert notes([resolved]) == "1 rows excluded that have the same id and vector as another row"
 
 
 @pytest.mark.parametrize("tag", ["2021-03 news", "../x/\0%[]", "新" * 255])

@@ -105,9 +105,9 @@ def test_an_id_on_several_rows_of_a_partition_is_refused(directory: Milvus1xDire
     assert_in_order(
         refused(directory.write(), as_a=RefusedRowsError),
         [
-            "2 ids stand on rows with different vectors in partition '_default' of collection 'news'",
+            "2 ids are on rows with different vectors in partition '_default' of collection 'news'",
             "id 1 in segments news/7, news/8.",
-            "Expected one row an id",
+            "Expected one row per id",
             "found ids 1, 5.",
             "Choose duplicate_ids: keep_first or keep_last",
         ],

@@ -129,7 +129,7 @@ def test_what_is_no_file_refuses_the_collection(
     make(log.folder / "1.wal")
     directory.collection("news", dimension=8)
     [group] = inspect(directory.write())
-    assert_in_order(group.error, ["1.wal", "xpected a file", "found a folder, a pipe", "unflushed_log: ignore"])
+    assert_in_order(group.error, ["1.wal", "xpected a regular file", "found a folder, a pipe", "unflushed_log: ignore"])
     [group] = inspect(directory.path, unflushed_log="ignore")
     assert group.error == ""
 

@@ -95,7 +95,7 @@ def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path,
     report = keyed(client, directory.write(), policies=RowPolicies(policy)).run()["news"]
     a, b = directory.live("news", "a"), directory.live("news", "b")
     if policy == "error":
-        assert "1 ids stand on rows with different tags or vectors in the partitions of" in report.faults[0]
+        assert "1 ids are on rows with different tags or vectors in the partitions of" in report.faults[0]
         assert client.list_collections() == []
         return
     assert (report.status, report.faults) == (VERIFIED, ())
@@ -106,7 +106,7 @@ def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path,
     else:
         last = policy == "keep_last"
         assert stored(client) == {"a": {1: a[1]} if last else a, "b": b if last else {3: b[3]}}
-        assert "1 rows excluded: another row of their id was kept" in "\n".join(report.notes)
+        assert "1 rows excluded: another row with their id was kept" in "\n".join(report.notes)
 
 
 @pytest.fixture
