@@ -12,7 +12,7 @@ from tests.support.targets import milvus_client
 from tests.support.tree_checksum import tree_checksum
 
 
-def test_a_real_directory_arrives_as_its_checksums_say(target_uri: str, real_data: Path) -> None:
+def test_a_real_directory_arrives_with_the_expected_checksums(target_uri: str, real_data: Path) -> None:
     source, expected = real_data / SOURCE, expected_collections(real_data)
     before = tree_checksum(source)
     with milvus_client(target_uri) as client:

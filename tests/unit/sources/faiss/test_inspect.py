@@ -1,4 +1,4 @@
-"""What inspecting a Faiss index finds: its rows' shape, metric, ids, and what was lost in it."""
+"""What inspecting a Faiss index finds: the shape of its rows, metric, ids and losses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_index_becomes_one_partition_of_one_segment(tmp_path: Path) -> None:
     assert group.notes == ("metric COSINE was chosen; the index's is L2",)
 
 
-def test_units_are_as_large_as_the_run_needs_them(tmp_path: Path) -> None:
+def test_units_are_large_enough_for_the_limit_of_tasks(tmp_path: Path) -> None:
     path = made(tmp_path, "Flat")
     group = inspect(path, unit_bytes=64, max_tasks=11)
     assert group.unit_bytes == ROWS * 64 // 10
@@ -71,7 +71,7 @@ def test_the_dimension_is_checked(tmp_path: Path) -> None:
         ("BIVF4", BITS, faiss.METRIC_L2, Metric.HAMMING),
     ],
 )
-def test_the_metric_is_the_index_own(
+def test_the_metric_is_that_of_the_index(
     tmp_path: Path, kind: str, vectors: np.ndarray, number: int, metric: Metric
 ) -> None:
     group = inspect(made(tmp_path, kind, IDS if "IDMap" in kind else None, vectors, metric=number))
@@ -80,7 +80,7 @@ def test_the_metric_is_the_index_own(
     assert not [note for note in group.notes if note.startswith("metric")]
 
 
-def test_a_metric_that_milvus_has_not_is_refused_unless_another_is_named(tmp_path: Path) -> None:
+def test_a_metric_that_milvus_does_not_have_is_refused_unless_another_is_chosen(tmp_path: Path) -> None:
     path = made(tmp_path, "Flat", metric=faiss.METRIC_L1)
     with pytest.raises(ConfigurationError, match="found Faiss metric METRIC_L1"):
         inspect(path)
@@ -117,7 +117,7 @@ def test_the_index_type_is_carried_over(
     assert (group.collection.index_type, group.collection.index_params) == (index_type, params)
 
 
-def test_an_index_type_is_seen_through_a_map_of_ids(tmp_path: Path) -> None:
+def test_the_index_type_inside_an_id_map_is_found(tmp_path: Path) -> None:
     index = faiss.IndexBinaryIDMap(faiss.IndexBinaryFlat(32))
     index.add_with_ids(BITS, IDS)
     group = inspect(write_index(tmp_path / "a.index", index))
@@ -134,7 +134,7 @@ def test_an_index_type_is_seen_through_a_map_of_ids(tmp_path: Path) -> None:
         ("IDMap2,IVF4,Flat", IDS, IDS, "ids: the ids in the index are kept (id_offset is for rows without ids)"),
     ],
 )
-def test_ids_are_the_index_own_or_row_numbers(
+def test_ids_are_those_of_the_index_or_row_numbers(
     tmp_path: Path, kind: str, ids: np.ndarray | None, expected: np.ndarray, note: str
 ) -> None:
     group = inspect(made(tmp_path, kind, ids), id_offset=1000)
@@ -145,13 +145,13 @@ def test_ids_are_the_index_own_or_row_numbers(
 
 
 @pytest.mark.parametrize(("kind", "carried"), [("Flat", "auto"), ("IVF4,Flat", "index")])
-def test_ids_that_the_target_makes_are_for_an_index_without(tmp_path: Path, kind: str, carried: str) -> None:
+def test_auto_is_for_an_index_without_ids(tmp_path: Path, kind: str, carried: str) -> None:
     group = inspect(made(tmp_path, kind), options=FaissOptions(ids="auto"))
     assert group.source.options["ids"] == carried
     assert "auto" in group.notes[-1] or "the target generates them" in group.notes[-1]
 
 
-def test_ids_that_were_asked_for_must_be_there(tmp_path: Path) -> None:
+def test_requested_ids_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="A Faiss index without ids"):
         inspect(made(tmp_path, "HNSW8,Flat"), options=FaissOptions(ids="index"))
     with pytest.raises(ConfigurationError, match="id_offset from"):
@@ -199,7 +199,7 @@ def test_dimensions_in_another_order_are_put_back(tmp_path: Path) -> None:
     assert (read(group).vectors == FLOATS).all()
 
 
-def test_dimensions_that_were_left_out_are_a_loss(tmp_path: Path) -> None:
+def test_dropped_dimensions_are_a_loss(tmp_path: Path) -> None:
     path = with_transform(tmp_path / "a.index", faiss.RemapDimensionsTransform(16, 8, False))
     loss = "RemapDimensionsTransform: 8 of 16 dimensions are not stored"
     with pytest.raises(UnsupportedSourceError, match=loss):
@@ -243,7 +243,7 @@ def test_a_loss_is_refused_or_stated(tmp_path: Path, kind: str, loss: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["SQ8", "IVF4,SQ8", "IVF4,PQ8x4", "IVF4,RQ4x4"])
-def test_codes_stand_for_what_faiss_reconstructs(tmp_path: Path, kind: str) -> None:
+def test_codes_are_decoded_as_faiss_reconstructs_them(tmp_path: Path, kind: str) -> None:
     index = make_index(kind, FLOATS)
     if isinstance(index, faiss.IndexIVF):
         index.make_direct_map()
@@ -268,15 +268,15 @@ def test_codes_stand_for_what_faiss_reconstructs(tmp_path: Path, kind: str) -> N
     ],
 )
 @pytest.mark.parametrize("rows", [ROWS, 512])
-def test_a_kind_that_is_not_read_is_refused_by_name(tmp_path: Path, kind: str, name: str, rows: int) -> None:
-    """Panorama keeps rows in batches of 512: a full one, and one that isn't."""
+def test_an_unsupported_type_is_refused_by_name(tmp_path: Path, kind: str, name: str, rows: int) -> None:
+    """Panorama stores rows in batches of 512: a full one and a smaller one."""
     path = made(tmp_path, kind, vectors=np.resize(FLOATS, (rows, FLOATS.shape[1])))
     with pytest.raises(UnsupportedSourceError) as fault:
         inspect(path, options=LOSSY)
     assert_in_order(str(fault.value), [str(path), f"found {name}", "Write the original vectors to an HDF5 file"])
 
 
-def test_what_refines_a_search_is_refused_where_it_is_not_read(tmp_path: Path) -> None:
+def test_an_unsupported_refine_index_is_refused(tmp_path: Path) -> None:
     base, refined = faiss.IndexFlatL2(16), faiss.IndexFlatL2Panorama(16, 4)
     index = faiss.IndexRefinePanorama(base, refined)
     index.add(FLOATS)
@@ -285,8 +285,8 @@ def test_what_refines_a_search_is_refused_where_it_is_not_read(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["HNSW8_FlatPanorama4", "IVF4_HNSW8,Flat", "IMI2x8,Flat"])
-def test_an_index_that_only_searches_in_another_manner_is_read(tmp_path: Path, kind: str) -> None:
-    """Of 65,536 lists, all but a few are empty, and in no word of the file."""
+def test_an_index_that_differs_only_in_how_it_searches_is_read(tmp_path: Path, kind: str) -> None:
+    """Nearly all of 65,536 lists are empty and take no byte in the file."""
     index = make_index(kind, np.random.default_rng(3).random((1500, 16), np.float32))
     index.reset()
     index.add(FLOATS)

@@ -280,7 +280,7 @@ def test_a_partition_dropped_and_made_anew_is_the_new_one(directory: Milvus1xDir
         ("TableFiles", "file_type", -1),
     ],
 )
-def test_a_number_that_1x_never_wrote_refuses_its_collection_alone(
+def test_a_number_that_1x_never_writes_refuses_only_its_collection(
     news: Milvus1xDirectory, table: str, column: str, value: int
 ) -> None:
     edit(news, f"UPDATE {table} SET {column} = {value} WHERE table_id = 'news'")
