@@ -57,7 +57,7 @@ class FaissSource:
 
 
 class FaissSegment:
-    """Ids and vectors of an index; the file is mapped into memory, and its pages are released after each batch."""
+    """Ids and vectors of an index, a ``Segment``; the file is mapped, and its pages are released after each batch."""
 
     deleted_rows = replayed_deletes = 0
 

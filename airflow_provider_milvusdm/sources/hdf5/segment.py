@@ -66,7 +66,7 @@ class Hdf5Source:
 
 
 class Hdf5Segment:
-    """Ids and vectors of one file; only a few unpacked chunks are kept in memory.
+    """Ids and vectors of one file, a ``Segment``; only a few unpacked chunks are kept in memory.
 
     The file stays open as long as this object lives: HDF5 unpacks whole chunks, and neighbouring batches share chunks.
     """

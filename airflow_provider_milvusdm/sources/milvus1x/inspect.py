@@ -118,12 +118,7 @@ def inspect_catalog(
             "tables_path.",
         )
     requests = [_find(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]
-    if len(requests) > max_tasks // 2:
-        raise ConfigurationError(
-            f"{len(requests)} collections are too many for one run",
-            expected=f"at most {max_tasks // 2}, half of Airflow's core.max_map_length",
-            cure="Name fewer in source_collection, or raise core.max_map_length.",
-        )
+    _check_number(len(requests), max_tasks // 2)
     log = count_log(log_folder, catalog, {request.name: request.flushed for request in requests})
     requests = [_with_log(request, log, log_folder, unflushed_log) for request in requests]
     folders = list_folders(tables_folder) if folders is None else folders
@@ -134,7 +129,18 @@ def inspect_catalog(
     }
     notes = (*_list_notes(catalog, log, tables_folder, log_folder, unflushed_log), *_list_unlisted_notes(others))
     requests[0] = replace(requests[0], notes=(*requests[0].notes, *notes))
-    one_key_space = partitions == "partition_key"
+    return _group(requests, tables_folder, log_folder, partitions == "partition_key", max_tasks, unit_bytes)
+
+
+def _group(
+    requests: Sequence[_Request],
+    tables_folder: AnyPath,
+    log_folder: AnyPath,
+    one_key_space: bool,
+    max_tasks: int,
+    unit_bytes: int,
+) -> list[PartitionGroup]:
+    """Groups of the partitions: half of the tasks at most, as the units of a group are rounded up."""
     counts = group_sizes([1 if one_key_space else len(request.partitions) for request in requests], max_tasks // 2)
     total_bytes = sum(request.live_bytes for request in requests)
     unit_bytes = unit_bytes_within(total_bytes, sum(counts), max_tasks, unit_bytes)
@@ -154,6 +160,15 @@ def inspect_catalog(
         for request, count in zip(requests, counts, strict=True)
         for group in split_evenly(request.partitions, count)
     ]
+
+
+def _check_number(collections: int, limit: int) -> None:
+    if collections > limit:
+        raise ConfigurationError(
+            f"{collections} collections are too many for one run",
+            expected=f"at most {limit}, half of Airflow's core.max_map_length",
+            cure="Name fewer in source_collection, or raise core.max_map_length.",
+        )
 
 
 def _expand(catalog: Catalog, selection: Selection) -> dict[str, Sequence[str] | None]:

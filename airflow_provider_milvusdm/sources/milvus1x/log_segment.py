@@ -41,7 +41,7 @@ class Milvus1xLog:
 
 
 class LogSegment:
-    """The rows that one file of the log inserts into one partition, in order of its records."""
+    """The rows that one file of the log inserts into one partition, a ``Segment``, in the order of its records."""
 
     deleted_rows = 0
     files: tuple[AnyPath, ...] = ()

@@ -77,7 +77,7 @@ class Milvus1xSource:
 
 
 class Milvus1xSegment:
-    """Ids, deletions and vectors of one segment folder; only the deletions are kept in memory.
+    """Ids, deletions and vectors of one segment folder, a ``Segment``; only the deletions are kept in memory.
 
     ``deleted_ids``: ids that the server's log deletes in addition to ``deleted_docs``: int64 of shape (ids,), sorted.
     Raises SourceNotFoundError or DamagedSourceError.
