@@ -144,6 +144,15 @@ def test_more_partitions_than_airflow_maps_tasks_are_refused(
     assert_in_order(fault_of(xcoms, units)["fault"], ["2 partitions are too many", "at most 1", "core.max_map_length"])
 
 
+def test_a_dry_run_saves_no_rows_that_are_left_out(xcoms: XComs, directory: Milvus1xDirectory, tmp_path: Path) -> None:
+    directory.segment(directory.collection("news", dimension=2), [5, 6], [[np.nan, 1], [2, 3]])
+    [group] = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(directory.write())))
+    policies = {"invalid_vectors": "skip", "skipped_rows_dir": str(tmp_path / "skipped")}
+    for plan_only in (True, False):
+        xcoms.run(Milvus1xSegmentOperator(task_id="r", partitions=group, plan_only=plan_only, **policies))
+        assert (tmp_path / "skipped").exists() != plan_only
+
+
 def test_a_missing_source_fails_at_once(xcoms: XComs) -> None:
     fault = fault_of(xcoms, Milvus1xInspectOperator(task_id="i", source_milvus_path="/nowhere"))
     assert "No Milvus 1.x catalog: /nowhere" in fault["fault"]
