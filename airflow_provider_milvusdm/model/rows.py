@@ -52,7 +52,7 @@ class RowPolicies:
     invalid_vectors: str = "error"
     """``error``, or ``skip``: rows with NaN or infinity are saved to a file and excluded."""
     skipped_rows_dir: str = ""
-    """Folder of these files."""
+    """Folder of these files; empty: rows are only counted, as in a dry run."""
 
 
 def ranges(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:

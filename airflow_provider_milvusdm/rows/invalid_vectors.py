@@ -56,12 +56,27 @@ class SkippedRows:
         self.output.check()
 
 
+class CountedRows:
+    """Counts excluded rows in a dry run, without a file."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def add(self, segment: str, offsets: npt.NDArray[np.int64], batch: VectorBatch) -> None:
+        self.rows += len(batch)
+
+
 @contextmanager
-def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows]:
+def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows | CountedRows]:
     """Write ``<folder>/<collection>/<partition>.h5``; the file gets this name when it is complete, if it has rows.
 
-    Raises TargetError if the disk is full.
+    Without a folder, the rows are only counted. Raises TargetError if the disk is full.
     """
+    if not folder:
+        yield CountedRows()
+        return
     path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = begin_part(path)

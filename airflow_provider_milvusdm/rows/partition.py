@@ -112,7 +112,8 @@ class Partition:
                     rows.exclude(offsets)
                     file.add(rows.name, offsets, batch)
         if file.rows:
-            self.notes.append(f"partition {self.spec.tag!r}: {file.rows} rows with NaN or infinity are in {file.path}")
+            outcome = f"are in {file.path}" if file.path else "would be excluded and saved"
+            self.notes.append(f"partition {self.spec.tag!r}: {file.rows} rows with NaN or infinity {outcome}")
 
     def _list_log_notes(self) -> Iterator[str]:
         inserted, deleted = self.spec.replayed_rows, sum(rows.segment.replayed_deletes for rows in self.rows)
