@@ -103,7 +103,7 @@ Known = TypeVar("Known")
 
 @dataclass(frozen=True)
 class Catalog:
-    """The rows of the catalog as the server wrote them. They are checked when a collection is asked for."""
+    """The rows of the catalog as the server wrote them. They are checked when a collection is read from it."""
 
     origin: str
     """Where it was read: a file or a MySQL connection."""

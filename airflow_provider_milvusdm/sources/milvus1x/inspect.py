@@ -1,4 +1,4 @@
-"""Inspect a Milvus 1.x catalog: the collections and partitions that are asked for, in groups to resolve."""
+"""Inspect a Milvus 1.x catalog: the selected collections and partitions, in groups to resolve."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ Selection = Mapping[str, Sequence[str] | None]
 
 @dataclass(frozen=True)
 class _Request:
-    """A collection that is asked for and what was found of it, or why it can't be read."""
+    """A selected collection and what was found of it, or why it can't be read."""
 
     name: str
     whole: bool
-    """All its partitions are asked for."""
+    """All its partitions are selected."""
     collection: CollectionSpec | None = None
     partitions: tuple[PartitionSpec, ...] = ()
     error: str = ""
@@ -100,7 +100,7 @@ def inspect_catalog(
     partitions: str = "keep",
     folders: Collection[SegmentFolder] | None = None,
 ) -> list[PartitionGroup]:
-    """Groups of partitions to resolve, at least one for each collection that is asked for.
+    """Groups of partitions to resolve, at least one for each selected collection.
 
     ``unit_bytes`` is raised, and partitions are grouped, so that no step of the run gets more than ``max_tasks`` tasks.
     With ``partitions`` ``partition_key``, all partitions of a collection are one group, because an id may not be in two

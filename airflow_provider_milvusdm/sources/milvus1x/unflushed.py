@@ -29,7 +29,7 @@ class Unflushed:
     others: Counter[int] = field(default_factory=Counter)
     """Number of records, by type, that are neither insertions nor deletions."""
     last_lsn: int = 0
-    """Of its last record; 0: there are no such operations."""
+    """Of its last operation; 0: there are none."""
     start: int = 0
     """The lsn from which a server reads its log when it starts."""
     before_start: int = 0

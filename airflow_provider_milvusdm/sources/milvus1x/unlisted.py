@@ -60,7 +60,7 @@ def _as_text(name: str) -> str:
 def unlisted_fault(
     collection: str, tables_folder: AnyPath, unlisted: Mapping[SegmentFolder, int]
 ) -> DamagedSourceError:
-    """The error for a collection with such folders."""
+    """The error for a collection with unlisted folders."""
     return DamagedSourceError(
         f"segment folders of collection {collection!r} are not in the catalog: their rows may be missing",
         where=tables_folder,

@@ -33,7 +33,7 @@ def expected(directory: Milvus1xDirectory, tags: list[str]) -> dict[int, bool]:
     for tag in tags:
         for row_id, vector in directory.live("news", tag).items():
             vectors[row_id].append(vector)
-    return {row_id: len(set(some)) > 1 for row_id, some in vectors.items() if len(some) > 1}
+    return {row_id: len(set(found)) > 1 for row_id, found in vectors.items() if len(found) > 1}
 
 
 @pytest.mark.parametrize("window", [7, 40, 6 << 20])

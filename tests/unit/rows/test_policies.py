@@ -108,7 +108,7 @@ def test_key_ranges_of_two_partitions_never_overlap(directory: Milvus1xDirectory
 
 def keys(groups: Iterable[ResolvedGroup]) -> dict[tuple[str, str], list[int]]:
     rows = read_rows(unit for group in groups for unit in group.units)
-    return {place: [key for key, _ in some] for place, some in rows.items()}
+    return {place: [key for key, _ in found] for place, found in rows.items()}
 
 
 def test_the_id_that_milvus_never_returns_can_be_remapped(directory: Milvus1xDirectory) -> None:
@@ -170,7 +170,7 @@ def test_an_id_under_two_tags_is_two_rows_even_if_the_vectors_are_equal(director
         told = f"{excluded} rows excluded: another row with their id was kept (duplicate_ids: {policy}), "
         assert told + f"for {excluded} of them under another tag" in notes([resolved])
     rows = read_rows(resolve_group(group, RowPolicies("remap")).units)
-    assert {tag: len(some) for (_, tag), some in rows.items()} == {"_default": 2, "x": 3}
+    assert {tag: len(found) for (_, tag), found in rows.items()} == {"_default": 2, "x": 3}
 
 
 def test_identical_rows_under_the_same_tag_are_one_row(directory: Milvus1xDirectory) -> None:

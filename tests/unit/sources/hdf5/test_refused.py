@@ -245,7 +245,7 @@ def test_numbers_that_do_not_fit_into_float32(tmp_path: Path) -> None:
 
 def test_duplicate_ids_over_several_files(tmp_path: Path) -> None:
     rows = {"a.h5": FLOATS, "b.h5": FLOATS + 1}
-    paths = [write_hdf5(tmp_path / name, {"embeddings": some, "ids": IDS}) for name, some in rows.items()]
+    paths = [write_hdf5(tmp_path / name, {"embeddings": vectors, "ids": IDS}) for name, vectors in rows.items()]
     with pytest.raises(RefusedRowsError, match="6 ids are on rows with different vectors"):
         resolve_group(inspect(paths))
 

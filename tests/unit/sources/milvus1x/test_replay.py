@@ -365,18 +365,18 @@ def test_any_log_is_replayed_by_the_rules(directory: Milvus1xDirectory, log: Log
     metric = chance.choice([L2, HAMMING])
     tags = ["_default", "x", "y"]
 
-    def some_vectors(rows: int) -> np.ndarray:
+    def make_vectors(rows: int) -> np.ndarray:
         if metric == HAMMING:
             return numbers.integers(0, 256, (rows, 2), np.uint8)
         return numbers.standard_normal((rows, 16), np.float32)
 
-    def pairs(ids: list[int], some: np.ndarray) -> Rows:
-        return list(zip(ids, (vector.tobytes() for vector in some), strict=True))
+    def pairs(ids: list[int], vectors: np.ndarray) -> Rows:
+        return list(zip(ids, (vector.tobytes() for vector in vectors), strict=True))
 
     operations = []
     for _ in range(60):
         ids = [chance.randrange(-20, 20) for _ in range(chance.randrange(1, 6))]
-        tag, some = chance.choice(tags), some_vectors(len(ids))
+        tag, vectors = chance.choice(tags), make_vectors(len(ids))
         match chance.randrange(10):
             case 0 if log.files[max(log.files)]:
                 log.next_file()
@@ -384,10 +384,10 @@ def test_any_log_is_replayed_by_the_rules(directory: Milvus1xDirectory, log: Log
                 tag = chance.choice(["", *tags])
                 operations.append((log.add(DELETE, "news", tag, tuple(ids)), tag, ids, None))
             case 4:
-                log.insert("others", tag, ids, some)
+                log.insert("others", tag, ids, vectors)
             case _:
-                lsn = log.insert("news", "" if tag == "_default" else tag, ids, some)
-                operations.append((lsn, tag, ids, some))
+                lsn = log.insert("news", "" if tag == "_default" else tag, ids, vectors)
+                operations.append((lsn, tag, ids, vectors))
     log.write()
     lsns = {tag: chance.choice([0, chance.choice(operations)[0]]) for tag in tags}
     model = Model(lsns)
@@ -395,8 +395,8 @@ def test_any_log_is_replayed_by_the_rules(directory: Milvus1xDirectory, log: Log
     for tag in tags:
         table = news if tag == "_default" else directory.partition(news, tag, flush_lsn=lsns[tag])
         for _ in range(2):
-            ids, some = chance.sample(range(-20, 20), 10), some_vectors(10)
-            directory.segment(table, ids, some, deleted=chance.sample(range(10), 3))
+            ids, vectors = chance.sample(range(-20, 20), 10), make_vectors(10)
+            directory.segment(table, ids, vectors, deleted=chance.sample(range(10), 3))
         model.rows[tag] = directory.live_rows("news", tag)
     for lsn, tag, ids, inserted in operations:
         if inserted is None:
