@@ -118,7 +118,7 @@ def test_a_change_outside_the_files_that_are_read_fails_the_collection(
     [
         (Server.delete, ["Segment news/1 changed", "1/deleted_docs", "12 bytes, written", "start a new run"]),
         (Server.append, ["Segment news/2 changed", "/2/2.", "written", "start a new run"]),
-        (Server.merge, ["folder is gone", "news/1", "may have merged it", "start a new run"]),
+        (Server.merge, ["folder is gone", "news/1", "may have merged the segment", "start a new run"]),
     ],
     ids=["delete", "append", "merge"],
 )
