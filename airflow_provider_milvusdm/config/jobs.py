@@ -136,7 +136,7 @@ class M2H(Milvus1xParams, RowsParams):
     data_dir: LocalPath = Field(
         min_length=1,
         title="Folder for the HDF5 files",
-        description="A run writes into <data_dir>/<run>/<collection>/<partition>.h5.",
+        description="A run writes into <data_dir>/<dag>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=TARGET,
     )
     dry_run: bool = Field(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, parse_text, to_json
-from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.base import RUN, CollectionVerifyOperator, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, pull_all
 from airflow_provider_milvusdm.report import CollectionReport
@@ -60,8 +60,8 @@ class Hdf5UnitsOperator(MigrationOperator):
     """The partitions to export, each with its file; mapped over by :class:`Hdf5ExportOperator`.
 
     :param collections: what the plan step returned.
-    :param data_dir: where the files go: ``<data_dir>/<run>/<collection>/<partition>.h5``.
-    :param run: name of the run.
+    :param data_dir: where the files go: ``<data_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param run: its DAG and its id.
     :param plan_only: export nothing.
     """
 
@@ -72,7 +72,7 @@ class Hdf5UnitsOperator(MigrationOperator):
         *,
         collections: Any,
         data_dir: str,
-        run: str = "{{ run_id }}",
+        run: str = RUN,
         plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:

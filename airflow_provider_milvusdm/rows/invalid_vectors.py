@@ -71,7 +71,7 @@ def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[
 
 def _file_name(name: str) -> str:
     """A name without what a file's can't have, and no longer."""
-    safe = re.sub(r"[^\w-]", lambda other: f"%{ord(other[0]):02X}", name)
+    safe = re.sub(r"[^\w-]", lambda other: "".join(f"%{byte:02X}" for byte in other[0].encode()), name)
     if len(safe.encode()) <= NAME_BYTES:
         return safe
     return f"{safe[:40]}-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
