@@ -178,6 +178,7 @@ def resolve_and_plan(inspect: MigrationOperator, **names: str) -> PlanOperator:
     """The steps of every job after its source was inspected."""
     operator = Milvus1xSegmentOperator if isinstance(inspect, Milvus1xInspectOperator) else ResolveOperator
     policies = {name: text(name) for name in ("duplicate_ids", "invalid_vectors", "skipped_rows_dir")}
+    policies["plan_only"] = value("dry_run")
     resolve = operator.partial(task_id="resolve_ids", map_index_template=MAP_INDEX, **policies).expand(
         partitions=inspect.output
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, parse_text, to_json
 from airflow_provider_milvusdm.operators.base import RUN, CollectionVerifyOperator, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
@@ -84,10 +85,25 @@ class Hdf5UnitsOperator(MigrationOperator):
 
         folder = run_folder(self.data_dir, self.run)
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
+        units = export_units(plans, folder)
+        _refuse_too_many(len(units))
         if parse_text(self.plan_only):
             return []
         self.log.info("files go to %s", folder)
-        return hand_out(context["ti"], map(to_json, export_units(plans, folder)))
+        return hand_out(context["ti"], map(to_json, units))
+
+
+def _refuse_too_many(partitions: int) -> None:
+    """Each is a task, of which Airflow maps no more; of a longer list it says nothing of use."""
+    from airflow.sdk.configuration import conf
+
+    most = conf.getint("core", "max_map_length")
+    if partitions > most:
+        raise ConfigurationError(
+            f"{partitions} partitions are too many for one run",
+            expected=f"at most {most}, Airflow's core.max_map_length",
+            cure="Name fewer in source_collection, or raise core.max_map_length.",
+        )
 
 
 class Hdf5ExportOperator(MigrationOperator):
