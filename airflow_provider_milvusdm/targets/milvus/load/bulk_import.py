@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError
 from airflow_provider_milvusdm.manifests import CollectionPlan, Loaded, from_json, to_json
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus.load.staging import (
-    ImportFailedError,
     ImportStore,
     StagedPartition,
     StagedUnit,
@@ -273,7 +272,9 @@ class _Import:
                 self.store.remove(self.note.folder)
                 raise ImportFailedError(
                     f"import job {job.number} into collection {self.target.name!r}, partition {part.partition!r} "
-                    f"failed: {job.reason}"
+                    "failed",
+                    found=job.reason or "no reason",
+                    cure="A retry upserts these rows.",
                 )
             elif len(self._jobs_of(part)) > 1:
                 self._doubt(f"the server took the request for job {job.number} more than once")
@@ -313,9 +314,7 @@ class _Import:
 
     def _note(self, **changes: object) -> None:
         if self.checkpoints.get(NOTE) != self.noted:
-            raise ImportFailedError(
-                f"Another attempt of this task has gone on with the import of {self.unit.label}: this one gives up."
-            )
+            raise ImportFailedError(f"another attempt continues the import of {self.unit.label}, so this one stops")
         self.note = replace(self.note, **changes)  # type: ignore[arg-type]
         self.noted = to_json(self.note)
         self.checkpoints.set(NOTE, self.noted)

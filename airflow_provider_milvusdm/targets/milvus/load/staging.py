@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError
 from airflow_provider_milvusdm.model.collections import Slice, TargetCollection
 from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
 from airflow_provider_milvusdm.model.units import LoadUnit
@@ -34,10 +34,6 @@ BLOCK_BYTES = 8 << 20
 FINAL_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL)
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
 """Of botocore and google.auth, which need not be installed."""
-
-
-class ImportFailedError(RuntimeError):
-    """Files that could not be written, or a job that the server gave up; a retry can mend it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,12 @@ def _writing(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ImportFailedError(f"the files for an import could not be written to {folder}: {error}") from error
+        raise ImportFailedError(
+            "the files for a bulk import could not be written",
+            where=folder,
+            found=error,
+            cure="A retry writes them again.",
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
+from airflow_provider_milvusdm.exceptions import DeniedError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.targets.milvus.load import writer
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
-from airflow_provider_milvusdm.targets.milvus.server.denied import DeniedError
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import list_jobs
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.bulk_imports import disk, import_unit
@@ -95,7 +95,15 @@ def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_ag
             created, _ = chain.create(plans)
             imported, inserted = address_units(plans, created)
         checkpoints = FillingUp(server.uri)
-        said = ["Milvus refuses", server.uri, "Expected", "found: quota exceeded", "disk", "Make room", "goes on"]
+        said = [
+            "Milvus refuses",
+            server.uri,
+            "Expected",
+            "found quota exceeded",
+            "disk",
+            "Free some space",
+            "continues",
+        ]
         with pytest.raises(DeniedError) as fault, MilvusHook().client() as client:
             load_unit(client, inserted, checkpoints)
         assert_in_order(str(fault.value), said)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.exceptions import NoAnswerError, StalledError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.model.collections import Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.server import waiting
 from airflow_provider_milvusdm.targets.milvus.server.index import make_searchable
-from airflow_provider_milvusdm.targets.milvus.server.waiting import NoAnswerError, StalledError
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
@@ -46,7 +46,7 @@ def with_a_server_that_hangs(proxy: HoldingProxy, method: str, step: Callable[[M
     """The step's request is held, and it ends; what was held comes to its end, too."""
     proxy.held = {method}
     with (
-        pytest.raises(NoAnswerError, match=f"Milvus does not answer: {proxy.uri}.*goes on"),
+        pytest.raises(NoAnswerError, match=f"Milvus does not answer: {proxy.uri}.*continues"),
         MilvusHook().client() as held,
     ):
         step(held)

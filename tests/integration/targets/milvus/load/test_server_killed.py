@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
-from airflow_provider_milvusdm.exceptions import VerificationError
+from airflow_provider_milvusdm.exceptions import ImportFailedError, VerificationError
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus.load import writer
-from airflow_provider_milvusdm.targets.milvus.load.bulk_import import ImportFailedError
 from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify import collection

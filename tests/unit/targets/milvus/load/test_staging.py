@@ -1,4 +1,4 @@
-"""Files of a bulk import: what NumPy reads from them is what was reader from the source."""
+"""Files of a bulk import: NumPy reads from them what was read from the source."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows import reader
 from airflow_provider_milvusdm.targets.milvus.load import staging
 from airflow_provider_milvusdm.targets.milvus.load.staging import (
-    ImportFailedError,
     ImportStore,
     StagedPartition,
     StagedUnit,

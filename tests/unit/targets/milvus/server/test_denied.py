@@ -7,7 +7,8 @@ from pymilvus import MilvusException
 from pymilvus.exceptions import ErrorCode
 from pymilvus.grpc_gen import common_pb2
 
-from airflow_provider_milvusdm.targets.milvus.server.denied import DeniedError, tell_denial
+from airflow_provider_milvusdm.exceptions import DeniedError
+from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
 
 UNEXPECTED = common_pb2.UnexpectedError
 
@@ -23,7 +24,7 @@ UNEXPECTED = common_pb2.UnexpectedError
     ],
 )
 def test_a_denial_is_told_with_its_reason(code: int, error_code: int) -> None:
-    with pytest.raises(DeniedError, match=r"http://milvus.*found: no room.*goes on"), tell_denial("http://milvus"):
+    with pytest.raises(DeniedError, match=r"http://milvus.*found no room.*continues"), tell_denial("http://milvus"):
         raise MilvusException(code, "no room", error_code)
 
 
