@@ -29,7 +29,11 @@ from airflow_provider_milvusdm.targets.milvus.load.staging import (
 )
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit, marked_target
 from airflow_provider_milvusdm.targets.milvus.marker import Marker
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    accepts_ids_with_auto_id,
+    has_bulk_imports,
+    product_name,
+)
 from airflow_provider_milvusdm.targets.milvus.server.denied import is_denial
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import (
     POLL_SECONDS,
@@ -81,12 +85,12 @@ class Note:
 
 def uses_import(client: MilvusClient, load_method: str, store: ImportStore | None) -> bool:
     """Whether units are loaded by bulk import; ConfigurationError where that was asked for and can't be."""
-    possible = store is not None and not is_lite(client)
+    possible = store is not None and has_bulk_imports(client)
     if load_method == "bulk_import" and not possible:
         raise ConfigurationError(
             "bulk import is not possible with this target",
             expected="a Milvus 2.x server, and import_url in the connection: where the server reads files from",
-            found="Milvus Lite" if is_lite(client) else "a connection without import_url",
+            found="a connection without import_url" if has_bulk_imports(client) else product_name(client),
             cure="Set import_url, or load_method to insert.",
         )
     return possible and load_method != "insert"
@@ -123,7 +127,7 @@ def _needs_requests(
     if unit.upsert or not marker.is_loading or checkpoint.intended:
         log.info("%s: not imported, for some of these rows may be in the target already", unit.label)
         return True
-    if target.accepts_new_ids and can_accept_new_ids(client):
+    if target.accepts_new_ids and accepts_ids_with_auto_id(client):
         log.info("%s: not imported, for the target makes ids too", unit.label)
         return True
     return False

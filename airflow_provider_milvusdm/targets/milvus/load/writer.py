@@ -20,7 +20,10 @@ from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, Chec
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.marker import Marker
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    keeps_unflushed_rows_by_partition,
+    serves_requests_concurrently,
+)
 from airflow_provider_milvusdm.targets.milvus.server.in_flight import InFlight
 
 if TYPE_CHECKING:
@@ -127,8 +130,8 @@ class Writer:
 
         self.client, self.target = client, target
         self.requests = WriteRequests(client, target, fence)
-        self.lite = is_lite(client)
-        self.in_flight = InFlight(1 if self.lite else IN_FLIGHT)
+        self.must_flush = not keeps_unflushed_rows_by_partition(client)
+        self.in_flight = InFlight(IN_FLIGHT if serves_requests_concurrently(client) else 1)
         self.partition = ""
 
     def write(self, partition: str, batch: VectorBatch, upsert: bool, then: Callable[[], None]) -> None:
@@ -142,7 +145,7 @@ class Writer:
     def finish(self) -> None:
         """Wait until all is written, and flushed where that matters."""
         self.in_flight.settle()
-        if self.lite:
+        if self.must_flush:
             self.client.flush(self.target.name)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.new import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, product_name
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -126,15 +126,16 @@ class _Undoing:
                 )
 
     def _refuse_rows_elsewhere(self, partition: str, ids: list[int]) -> None:
-        """Milvus Lite deletes an id from all partitions."""
-        if not is_lite(self.client) or self.target.partition_field or not self.case.existing:
+        """Refuse to delete ids that another partition holds too, where a delete would remove them there as well."""
+        if deletes_within_partition(self.client) or self.target.partition_field or not self.case.existing:
             return
         for other in self.case.existing.partitions - {partition}:
             if found := existing_ids(self.client, self.target, other, ids):
                 raise TargetError(
                     f"rows of partition {partition!r} of collection {self.target.name!r} can't be removed alone",
-                    found=f"ids {', '.join(map(str, found[:20]))} in partition {other!r}, too, and Milvus Lite, which "
-                    "deletes an id from all partitions",
+                    expected="ids that no other partition holds",
+                    found=f"ids {', '.join(map(str, found[:20]))} also in partition {other!r}, and "
+                    f"{product_name(self.client)}, which deletes an id from all partitions",
                     cure="Finish the run with the same source instead.",
                 )
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import caches_aliases
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -91,7 +91,7 @@ def switch_to(client: MilvusClient, name: str, *aliases: str) -> None:
             client.alter_alias(name, alias)
         else:
             _make_alias(client, name, alias)
-    if moved and not is_lite(client):
+    if moved and caches_aliases(client):
         time.sleep(SETTLED_SECONDS)
         for alias in moved:
             client.alter_alias(name, alias)

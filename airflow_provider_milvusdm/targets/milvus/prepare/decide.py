@@ -20,7 +20,12 @@ from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover,
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import refuse_too_many
 from airflow_provider_milvusdm.targets.milvus.prepare.schema import NewCollection
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun, refuse_other_run
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    accepts_ids_with_auto_id,
+    deletes_within_partition,
+    has_binary_vectors,
+    product_name,
+)
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for
 
 if TYPE_CHECKING:
@@ -84,10 +89,10 @@ def inspect_target(client: MilvusClient, plan: CollectionPlan, settings: Collect
     """Look at the target; TargetError where it can't hold the collection, or another run is at work on it."""
     if plan.collection is None:
         raise TargetError(plan.error)
-    _refuse_binary_in_lite(client, plan.collection)
+    _refuse_binary(client, plan.collection)
     refuse_alias(client, plan.target.name)
     check_alias(client, plan, settings, create_index=options.create_index)
-    target = replace(plan.target, accepts_new_ids=plan.target.accepts_new_ids and can_accept_new_ids(client))
+    target = replace(plan.target, accepts_new_ids=plan.target.accepts_new_ids and accepts_ids_with_auto_id(client))
     index = index_for(client, plan.collection, settings)
     leftovers, existing = find_leftovers(client, plan), find_existing(client, target.name)
     refuse_others(options.runs, target.name, leftovers)
@@ -139,7 +144,7 @@ def _decide(case: Case, mode: str) -> str:
     if mode == "append" and _holds(case, existing):
         return "kept"
     if mode == "overwrite" and not case.keyed:
-        _refuse_emptying_in_lite(case)
+        _refuse_emptying_default(case)
     return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
 
 
@@ -230,20 +235,22 @@ def _refuse_other_source(case: Case, marker: Marker) -> None:
     )
 
 
-def _refuse_emptying_in_lite(case: Case) -> None:
-    if DEFAULT_PARTITION in case.wanted and is_lite(case.client):
+def _refuse_emptying_default(case: Case) -> None:
+    """``_default`` can't be dropped, so it is emptied by deleting its rows."""
+    if DEFAULT_PARTITION in case.wanted and not deletes_within_partition(case.client):
         raise TargetError(
             f"partition {DEFAULT_PARTITION} of collection {case.target.name!r} can't be emptied alone",
-            found="Milvus Lite, whose delete takes no notice of partitions",
+            expected="a target whose delete is limited to a partition",
+            found=f"{product_name(case.client)}, whose delete ignores partitions",
             cure="Overwrite the whole collection, or use a Milvus 2.x server.",
         )
 
 
-def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
-    if collection.metric.is_binary and is_lite(client):
+def _refuse_binary(client: MilvusClient, collection: CollectionSpec) -> None:
+    if collection.metric.is_binary and not has_binary_vectors(client):
         raise TargetError(
             f"collection {collection.name!r} holds binary vectors ({collection.metric})",
             expected="a Milvus 2.x server",
-            found=f"Milvus Lite ({client.get_server_version()}), which has no BINARY_VECTOR",
+            found=f"{product_name(client)}, which has no BINARY_VECTOR",
             cure="Set dest_host and dest_port, or milvus_conn_id, to a Milvus 2.x server.",
         )

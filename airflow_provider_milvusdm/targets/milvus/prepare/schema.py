@@ -12,7 +12,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import PROPERTY
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import checks_index_settings
 from airflow_provider_milvusdm.targets.milvus.server.index import create_index, drop_indexes, make_searchable
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class NewCollection:
 
         It's dropped again: one that is built while rows come in isn't waited for when the collection is loaded.
         """
-        if self.index is None or is_lite(self.client):
+        if self.index is None or not checks_index_settings(self.client):
             return
         create_index(self.client, self.target, self.index)
         if self.settings.replicas and self.settings.replicas > 1:

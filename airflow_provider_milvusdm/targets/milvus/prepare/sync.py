@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, com
 from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, loads_for_all_clients
 from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     IDS_A_QUERY,
@@ -60,8 +60,8 @@ class Changes:
     def foresee(self) -> tuple[str, ...]:
         """What there is to say of the changes before any is made, as far as the target can be asked as it is."""
         target = self.plan.target
-        if is_lite(self.client):
-            self.client.load_collection(target.name)  # in this process alone
+        if not loads_for_all_clients(self.client):
+            self.client.load_collection(target.name)
         elif not is_loaded(self.client, target):
             return (
                 f"collection {target.name!r} is not loaded, so what would change was not looked at; a run refuses to "
@@ -82,7 +82,7 @@ class Changes:
             else:
                 self._add_whole(pieces[tag])
         self._refuse_many_deletions()
-        if self.keyed or is_lite(self.client):
+        if self.keyed or not deletes_within_partition(self.client):
             self._refuse_deleting_elsewhere()
         if self.keyed:
             self._refuse_displacing()

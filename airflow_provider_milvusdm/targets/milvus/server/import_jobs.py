@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import has_bulk_imports
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def await_jobs(client: MilvusClient, collection: str) -> None:
     def running() -> str:
         return describe([job for job in list_jobs(client, collection) if job.is_running])
 
-    if not is_lite(client):
+    if has_bulk_imports(client):
         what = f"import jobs of collection {collection!r}"
         wait_until_done(running, what, shortest=POLL_SECONDS, seconds=STALLED_SECONDS)
 

@@ -11,21 +11,24 @@ from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    has_bulk_imports,
+    scalar_index_type,
+    vector_index_types,
+)
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 POLL_SECONDS = 0.1
-LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
 
 
 def index_for(
     client: MilvusClient, collection: CollectionSpec, settings: CollectionSettings | None = None
 ) -> IndexSpec:
     """The index that this target gets for this collection: the user's, else the source's or the nearest."""
-    supported = LITE_INDEXES if is_lite(client) else None
+    supported = vector_index_types(client)
     index = target_index(collection, supported)
     if settings is None:
         return index
@@ -74,7 +77,7 @@ def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpe
         params=dict(index.params),
     )
     if target.own_keys:
-        params.add_index(SOURCE_ID, index_type="INVERTED" if is_lite(client) else "")  # a server chooses
+        params.add_index(SOURCE_ID, index_type=scalar_index_type(client))
     began = client._get_connection().alloc_timestamp(context=client._generate_call_context())
     client.create_index(target.name, params, sync=False)
     for index_name in [name for one in params for name in client.list_indexes(target.name, one.field_name)]:
@@ -102,7 +105,7 @@ def drop_indexes(client: MilvusClient, target: TargetCollection, names: Iterable
 
 def refresh(client: MilvusClient, target: TargetCollection) -> None:
     """Have a server that has the collection in memory take in what bulk imports brought."""
-    if not is_lite(client) and is_loaded(client, target):
+    if has_bulk_imports(client) and is_loaded(client, target):
         client.refresh_load(target.name, _async=True)
         _wait_until_loaded(client, target, is_refresh=True)
 

@@ -20,7 +20,7 @@ from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_as_given
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_in_place
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write
 from airflow_provider_milvusdm.targets.milvus.server.queries import delete_ids
@@ -53,7 +53,7 @@ class WriteRequests:
 
     def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], float]) -> None:
         self.client, self.target, self.fence = client, target, fence
-        self.upserts = upserts_as_given(client, target)
+        self.upserts = upserts_in_place(client, target)
         self.handler, self.context = client._get_connection(), client._generate_call_context()
         described = client.describe_collection(target.name)
         self.schema_timestamp = described.get("update_timestamp", 0)

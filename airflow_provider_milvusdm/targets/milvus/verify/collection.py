@@ -28,7 +28,10 @@ from airflow_provider_milvusdm.targets.milvus.prepare.abandon import ABANDONED
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import switch_alias
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import publish
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    counts_without_loading,
+    stays_loaded_when_renamed,
+)
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for, is_loaded, refresh, searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, map_concurrently
 from airflow_provider_milvusdm.targets.milvus.units import collection_units, loaded_into
@@ -229,9 +232,10 @@ class _Verification:
         keyed = bool(self.target.partition_field)
         if not keyed and not self.client.has_partition(self.target.name, partition):
             return 0
-        if not is_lite(self.client) and not is_loaded(self.client, self.target, "" if keyed else partition):
-            return None
-        return count_rows(self.client, self.target, partition)
+        loaded = is_loaded(self.client, self.target, "" if keyed else partition)
+        if loaded or counts_without_loading(self.client):
+            return count_rows(self.client, self.target, partition)
+        return None
 
     def _count_faults(self, part: PartitionReport, *, counted: bool) -> Iterator[str]:
         if part.target not in self.created.before:
@@ -284,8 +288,8 @@ class _Verification:
         """Give the collection its name and switch the alias to it; what there is to say of that."""
         if self.created.own_name:
             publish(self.client, marker)
-            if is_lite(self.client) and create_index and self.settings.load is not False:
-                self.client.load_collection(self.name)  # a rename there releases it
+            if create_index and self.settings.load is not False and not stays_loaded_when_renamed(self.client):
+                self.client.load_collection(self.name)
         else:
             self._mark()  # once more: nobody else may have taken it over while it was verified
             set_marker(self.client, self.target.name, marker.completed())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import reports_memory
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -55,7 +55,7 @@ def index_bytes(collection: CollectionSpec, index: IndexSpec) -> int:
 
 def available_memory(client: MilvusClient) -> int | None:
     """Free memory of the target's query nodes, where it says; Milvus Lite doesn't."""
-    if is_lite(client):
+    if not reports_memory(client):
         return None
     from pymilvus.grpc_gen import milvus_pb2
 
