@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 PROPERTY = "milvusdm.migration"
 LOADING, VERIFIED, COMPLETE = "loading", "verified", "complete"
-CREATED, OVERWRITTEN, EMPTYING, SYNCED = "created", "overwritten", "emptying", "synced"
-ADDED, APPENDED = "added", "appended"
-"""Actions that whoever goes on has to know: ``overwritten`` takes another's place, ``emptying`` is the first half of
-replacing partitions."""
 UNTOUCHED = -1
 """Stands in ``counts`` for a partition that is left as it is."""
 
@@ -44,7 +41,7 @@ class Marker:
     """The source's name of the collection."""
     target: str = ""
     """The name that the collection gets once it is verified, or has."""
-    action: str = ""
+    action: Action | None = None
     run: Run = field(default_factory=Run)
     counts: tuple[int, ...] = ()
     partitions: str = ""
@@ -97,7 +94,8 @@ def read_marker(collection: str, properties: Mapping[str, str]) -> Marker | None
     try:
         values = json.loads(text)
         lists = {name: tuple(values[name]) for name in ("counts", "aliases") if name in values}
-        return Marker(**{**values, **lists, "run": Run(**values.get("run", {}))})
+        action = Action(values["action"]) if "action" in values else None
+        return Marker(**{**values, **lists, "action": action, "run": Run(**values.get("run", {}))})
     except (ValueError, TypeError, AttributeError) as error:
         raise unreadable(collection, PROPERTY, text) from error
 

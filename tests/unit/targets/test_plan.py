@@ -130,7 +130,7 @@ def test_the_fingerprint_is_of_the_rows_and_of_where_they_go(groups: list[Partit
 
 def test_units_are_addressed_to_what_was_created(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"news": "articles", "news/2021": "y2021"})
-    created = CreatedCollection("news", "created", {"_default": 0, "y2021": 0}, upsert=True)
+    created = CreatedCollection("news", Action.CREATED, {"_default": 0, "y2021": 0}, upsert=True)
     units = address_units(list(plans.values()), [created])
     assert {unit.collection.name for unit in units} == {"news"}
     assert {where: len(rows) for where, rows in read_rows(units).items()} == {
@@ -149,9 +149,9 @@ def test_partitions_that_are_left_as_they_are_get_no_units(directory: Milvus1xDi
     [group] = inspect(directory.write(), max_tasks=2)
     plans = plan([group])
     assert len(plans["news"].units) == 1
-    [unit] = address_units(list(plans.values()), [CreatedCollection("news", "added", {"a": 0})])
+    [unit] = address_units(list(plans.values()), [CreatedCollection("news", Action.ADDED, {"a": 0})])
     assert [piece.partition for piece in unit.slices] == ["a"]
-    assert address_units(list(plans.values()), [CreatedCollection("news", "skipped")]) == []
+    assert address_units(list(plans.values()), [CreatedCollection("news", Action.SKIPPED)]) == []
 
 
 def test_tags_become_a_partition_key_as_they_are(groups: list[PartitionGroup]) -> None:

@@ -10,12 +10,11 @@ from functools import partial
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.rows import rows_within
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
-    ADDED,
-    APPENDED,
     Marker,
     refuse_other_marker,
     restore_marker,
@@ -39,9 +38,6 @@ from airflow_provider_milvusdm.targets.milvus.server.queries import (
 )
 from airflow_provider_milvusdm.targets.milvus.units import all_rows
 
-ABANDONED = "abandoned"
-UNDONE = (ADDED, APPENDED)
-
 
 def abandon(case: Case) -> CreatedCollection:
     """Drop what was loaded under a name of its own; of what was added to a collection, remove each row.
@@ -59,14 +55,14 @@ def abandon(case: Case) -> CreatedCollection:
         undoing.refuse_others()
         restore_marker(case.client, case.target.name, undoing.marker.before_it())
     drop_leftovers(case)
-    return CreatedCollection(case.plan.name, ABANDONED, notes=tuple(notes or ["nothing was left half done"]))
+    return CreatedCollection(case.plan.name, Action.ABANDONED, notes=tuple(notes or ["nothing was left half done"]))
 
 
 class _Undoing:
     """Rows that were added to a collection being removed."""
 
     def __init__(self, case: Case, marker: Marker) -> None:
-        if marker.action not in UNDONE or case.target.ids_by_target:
+        if not (marker.action and marker.action.effect.can_be_undone) or case.target.ids_by_target:
             raise _cannot(case, marker)
         self.case, self.client, self.target = case, case.client, case.target
         self.former = marker.run
@@ -80,7 +76,7 @@ class _Undoing:
 
     def drop_partitions(self) -> None:
         """Drop the partitions that were made to be added: a later ``skip`` would take them for finished."""
-        if self.marker.action == ADDED and not self.case.keyed:
+        if self.marker.action is Action.ADDED and not self.case.keyed:
             for name in self.before:
                 self.refuse_others()
                 drop_partition(self.client, self.target.name, name)
@@ -104,7 +100,7 @@ class _Undoing:
     def _added(self) -> Iterator[tuple[str, list[int]]]:
         """Ids of rows of the source that the target holds just so, in batches."""
         plan = self.case.plan
-        for unit in all_rows(plan, CreatedCollection(plan.name, "", self.before)):
+        for unit in all_rows(plan, CreatedCollection(plan.name, Action.ABANDONED, self.before)):
             rows = min(rows_within(unit.collection), IDS_A_QUERY)
             for _, partition, batch in read_slices(unit.source, unit.collection, unit.slices, rows):
                 wanted = rows_of(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
-    EMPTYING,
-    SYNCED,
     VERIFIED,
     Marker,
     new_marker,
@@ -25,7 +24,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     set_marker,
     unpack_counts,
 )
-from airflow_provider_milvusdm.targets.milvus.prepare.abandon import ABANDONED, abandon
+from airflow_provider_milvusdm.targets.milvus.prepare.abandon import abandon
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case, Options, decide, inspect_target, notes
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.id_scope import refuse_ids_across
@@ -85,7 +84,7 @@ def create_collection(
     on_ids = refuse_ids_across(case, action, id_scope, dry_run=dry_run)
     changes = Changes(case, repair=repair, max_deletions=max_deletions)
     if dry_run:
-        foreseen = changes.foresee() if action == "synced" else ()
+        foreseen = changes.foresee() if action is Action.SYNCED else ()
         created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen)
     else:
         created = _Creation(case, changes).do(action)
@@ -115,33 +114,38 @@ class _Creation:
         self.client, self.plan, self.target, self.existing = case.client, case.plan, case.target, case.existing
         self.keyed, self.wanted = case.keyed, case.wanted
 
-    def do(self, action: str) -> CreatedCollection:
-        """Do it."""
-        if action == ABANDONED:
+    def do(self, action: Action) -> CreatedCollection:
+        """Carry out the action."""
+        if action is Action.ABANDONED:
             return abandon(self.case)
-        if self.existing is None or action == "overwritten":
+        if self.existing is None or action.effect.creates_collection:
             found = self.case.resumable
             return resume(self.case, found, found.marker) if found and found.marker else create(self.case, action)
-        if action == "skipped":
+        if action is Action.SKIPPED:
             return CreatedCollection(self.plan.name, action)
         drop_leftovers(self.case)
-        if action == "resumed" and self.existing.marker:
+        if action is Action.RESUMED and self.existing.marker:
             return self._resume(self.existing, self.existing.marker)
-        if action == "kept":
-            return self._keep(self.existing)
-        if action == "synced":
-            return self._sync(self.existing)
-        if action == "added":
-            return self._add(self.existing)
-        if action == "appended":
-            return self._append(self.existing)
-        return self._replace(self.existing)
+        return self._on_finished[action](self.existing)
 
-    def _created(self, action: str, marker: Marker, **others: Any) -> CreatedCollection:
+    @property
+    def _on_finished(self) -> Mapping[Action, Callable[[Existing], CreatedCollection]]:
+        """How each action is carried out on a finished collection."""
+        return {
+            Action.KEPT: self._keep,
+            Action.SYNCED: self._sync,
+            Action.ADDED: self._add,
+            Action.APPENDED: self._append,
+            Action.REPLACED: self._replace,
+        }
+
+    def _created(self, action: Action, marker: Marker, **others: Any) -> CreatedCollection:
         before = unpack_counts(self.wanted, marker)
         return CreatedCollection(self.plan.name, action, before, generation=marker.generation, **others)
 
-    def _mark(self, action: str, before: Mapping[str, int], *, seen: str = "", last: Marker | None = None) -> Marker:
+    def _mark(
+        self, action: Action | None, before: Mapping[str, int], *, seen: str = "", last: Marker | None = None
+    ) -> Marker:
         """Mark the collection as being loaded: what an earlier run still does to it is refused from here on.
 
         Refused itself where another run has marked it since the ``last`` marker: that of the collection as found.
@@ -161,7 +165,7 @@ class _Creation:
         set_marker(self.client, self.target.name, marker)
         return marker
 
-    def _take_over(self, action: str, before: Mapping[str, int], seen: str = "") -> Marker:
+    def _take_over(self, action: Action | None, before: Mapping[str, int], seen: str = "") -> Marker:
         """Mark it, and wait until nothing comes any more of the run that was loading it."""
         marker, former = self._mark(action, before, seen=seen), self.existing.marker if self.existing else None
         if former and former.is_loading:
@@ -169,15 +173,15 @@ class _Creation:
         return marker
 
     def _resume(self, existing: Existing, last: Marker) -> CreatedCollection:
-        """Go on with what an earlier run of the same source left half loaded."""
-        if last.action == EMPTYING:
+        """Continue what an earlier run of the same source left half loaded, whatever that run was doing."""
+        if last.action is Action.EMPTYING:
             return self._replace(existing)
-        if last.action == SYNCED:
+        if last.action is Action.SYNCED:
             return self._sync(existing)
         marker = self._take_over(last.action, unpack_counts(self.wanted, last))
         await_jobs(self.client, self.target.name)
         self._create_partitions(existing.partitions)
-        return self._created("resumed", marker, upsert=True)
+        return self._created(Action.RESUMED, marker, upsert=True)
 
     def _add(self, existing: Existing) -> CreatedCollection:
         """Load the partitions, or partition keys, that are not there; the others stay as they are."""
@@ -187,8 +191,8 @@ class _Creation:
                 missing = [tag for tag, rows in self._counts(self.wanted).items() if not rows]
                 self._check_ids(missing)
         if not missing:
-            return CreatedCollection(self.plan.name, "skipped")
-        return self._mark_and_create("added", dict.fromkeys(missing, 0), existing)
+            return CreatedCollection(self.plan.name, Action.SKIPPED)
+        return self._mark_and_create(Action.ADDED, dict.fromkeys(missing, 0), existing)
 
     def _counts(self, partitions: Sequence[str]) -> dict[str, int]:
         counts = map_concurrently(self.client, partial(count_rows, self.client, self.target), partitions)
@@ -199,7 +203,7 @@ class _Creation:
         names = self.plan.partition_names
         kept = {names[partition.tag]: partition.rows for partition in self.plan.partitions}
         before = unpack_counts(self.wanted, existing.marker) if existing.marker else {}
-        return CreatedCollection(self.plan.name, "kept", before, units=(), kept=kept)
+        return CreatedCollection(self.plan.name, Action.KEPT, before, units=(), kept=kept)
 
     def _sync(self, existing: Existing) -> CreatedCollection:
         await_jobs(self.client, self.target.name)
@@ -215,7 +219,7 @@ class _Creation:
         with self._searchable():
             before = self._counts(there)
             self._check_ids([name for name, rows in before.items() if rows or self.keyed])
-        return self._mark_and_create("appended", dict.fromkeys(self.wanted, 0) | before, existing)
+        return self._mark_and_create(Action.APPENDED, dict.fromkeys(self.wanted, 0) | before, existing)
 
     def _replace(self, existing: Existing) -> CreatedCollection:
         """Empty the partitions, or partition keys, that rows go to; whoever goes on after a kill begins with that."""
@@ -223,22 +227,22 @@ class _Creation:
         if self.keyed:
             with self._searchable():
                 self._check_ids(self.wanted, replaced=self.wanted)
-                emptying = self._take_over(EMPTYING, before)
+                emptying = self._take_over(Action.EMPTYING, before)
                 await_jobs(self.client, self.target.name)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
                     refuse_other_marker(self.client, self.target.name, emptying.generation)
                     self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
         else:
             self._create_partitions(existing.partitions)
-            emptying = self._take_over(EMPTYING, before)
+            emptying = self._take_over(Action.EMPTYING, before)
             await_jobs(self.client, self.target.name)
             for name in [name for name in self.wanted if name in existing.partitions]:
                 refuse_other_marker(self.client, self.target.name, emptying.generation)
                 self._empty_partition(name)
-        return self._created("overwritten", self._mark("replaced", before, last=emptying))
+        return self._created(Action.OVERWRITTEN, self._mark(Action.REPLACED, before, last=emptying))
 
     def _mark_and_create(
-        self, action: str, before: Mapping[str, int], existing: Existing, seen: str = ""
+        self, action: Action, before: Mapping[str, int], existing: Existing, seen: str = ""
     ) -> CreatedCollection:
         marker = self._take_over(action, before, seen)
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Marker, is_of
@@ -30,6 +31,9 @@ from airflow_provider_milvusdm.targets.milvus.server.index import index_for
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+
+ON_EXISTING = {"skip": Action.ADDED, "append": Action.APPENDED, "overwrite": Action.REPLACED}
+"""What a mode does to a finished collection whose schema fits, where no other rule applies."""
 
 
 @dataclass(frozen=True)
@@ -101,51 +105,56 @@ def inspect_target(client: MilvusClient, plan: CollectionPlan, settings: Collect
     return Case(client, plan, plan.collection, target, settings, index, options, existing, leftovers)
 
 
-def decide(case: Case) -> str:
-    """What is to be done: ``created``, ``skipped``, ``added``, ``appended``, ``overwritten``, ``replaced`` (parts of
-    it), ``synced``, ``resumed``, ``kept`` or ``abandoned``. TargetError where nothing can be."""
+def decide(case: Case) -> Action:
+    """What is to be done. Raises TargetError where the mode allows nothing."""
     action = _decide(case, case.options.mode)
-    if action not in ("skipped", "abandoned") and not case.keyed:
-        stay = case.existing.partitions if case.existing and action != "overwritten" else {DEFAULT_PARTITION}
-        refuse_too_many(case.client, case.target.name, stay.union(case.wanted), case.settings)
+    if action.effect.loads_rows and not case.keyed:
+        existing = _loaded_collection(case, action)
+        partitions = existing.partitions if existing else {DEFAULT_PARTITION}
+        refuse_too_many(case.client, case.target.name, partitions.union(case.wanted), case.settings)
     return action
 
 
-def notes(case: Case, action: str) -> tuple[str, ...]:
-    """What the report has to say of the target."""
-    stays = case.existing if action != "overwritten" else None
-    return id_notes(case.collection, stays.accepts_new_ids if stays else case.target.accepts_new_ids)
+def notes(case: Case, action: Action) -> tuple[str, ...]:
+    """What the report says about the target."""
+    existing = _loaded_collection(case, action)
+    return id_notes(case.collection, existing.accepts_new_ids if existing else case.target.accepts_new_ids)
 
 
-def _decide(case: Case, mode: str) -> str:
+def _loaded_collection(case: Case, action: Action) -> Existing | None:
+    """The existing collection that rows are loaded into; None: a new one."""
+    return None if action.effect.creates_collection else case.existing
+
+
+def _decide(case: Case, mode: str) -> Action:
     if case.index.metric != case.collection.metric and not case.collection.metric.is_binary:
         check_unit_length(case.plan, case.index.metric)
     existing = case.existing
     if mode == "abandon":
-        return "abandoned"
+        return Action.ABANDONED
     if existing is None:
-        return "resumed" if case.resumable else "created"
+        return Action.RESUMED if case.resumable else Action.CREATED
     if case.plan.alias:
         return _decide_behind_alias(case, existing, mode)
     if mode != "skip":
         _refuse_name_made_up(case, existing)
     if mode == "sync":
         _check_syncable(case, existing)
-        return "synced"
+        return Action.SYNCED
     if mode == "overwrite" and case.plan.whole:
-        return "kept" if _holds(case, existing) and _is_own(case, existing) else "overwritten"
+        return Action.KEPT if _holds(case, existing) and _is_own(case, existing) else Action.OVERWRITTEN
     if existing.marker and existing.marker.is_loading:
         _refuse_other_source(case, existing.marker)
         if mode != "overwrite":
             return _resumed(case, existing)
     if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
-        return "skipped"
+        return Action.SKIPPED
     _check_schema(case, existing)
     if mode == "append" and _holds(case, existing):
-        return "kept"
+        return Action.KEPT
     if mode == "overwrite" and not case.keyed:
         _refuse_emptying_default(case)
-    return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
+    return ON_EXISTING[mode]
 
 
 def _holds(case: Case, existing: Existing) -> bool:
@@ -159,7 +168,7 @@ def _is_own(case: Case, existing: Existing) -> bool:
     return existing.marker is not None and existing.marker.run == own and bool(own.run_id)
 
 
-def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
+def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
     """The collection's name tells its source: what it holds needn't be loaded again, and readers may be at it."""
     if existing.marker is None or existing.marker.source != case.plan.fingerprint:
         raise TargetError(
@@ -170,11 +179,11 @@ def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
         )
     _check_schema(case, existing)
     if mode == "overwrite" and aliased(case.client, case.plan.alias) != case.target.name:
-        return "overwritten"
-    return "kept"
+        return Action.OVERWRITTEN
+    return Action.KEPT
 
 
-def _resumed(case: Case, existing: Existing) -> str:
+def _resumed(case: Case, existing: Existing) -> Action:
     _check_schema(case, existing)
     if case.target.ids_by_target:
         raise TargetError(
@@ -183,7 +192,7 @@ def _resumed(case: Case, existing: Existing) -> str:
             found="none, so that no retry can be exact",
             cure="Load it anew: mode overwrite, or drop it.",
         )
-    return "resumed"
+    return Action.RESUMED
 
 
 def _check_syncable(case: Case, existing: Existing) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from airflow_provider_milvusdm.exceptions import RefusedRowsError, TargetError
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
@@ -30,7 +31,7 @@ OFFSET = "Choose an id_offset from which no number is taken"
 OTHER_IDS = "Give these rows other ids, or load them into a collection of their own"
 
 
-def refuse_ids_across(case: Case, action: str, id_scope: str, *, dry_run: bool = False) -> tuple[str, ...]:
+def refuse_ids_across(case: Case, action: Action, id_scope: str, *, dry_run: bool = False) -> tuple[str, ...]:
     """Refuse ids that rows of several partitions would share with different vectors; notes on those with equal ones.
 
     The rows to load are looked at, and unless this is a dry run those of other partitions that are there. ``id_scope``
@@ -47,23 +48,23 @@ def refuse_ids_across(case: Case, action: str, id_scope: str, *, dry_run: bool =
     return tuple(notes)
 
 
-def _loaded(case: Case, action: str) -> set[str]:
+def _loaded(case: Case, action: Action) -> set[str]:
     """The target's partitions that rows are loaded into."""
     existing = case.existing
-    if action in ("abandoned", "skipped", "kept"):
+    if not action.effect.loads_rows:
         return set()
-    if existing and action == "added":
+    if existing and action is Action.ADDED:
         return set(case.wanted) - existing.partitions
-    if existing and existing.marker and action == "resumed":
+    if existing and existing.marker and action is Action.RESUMED:
         return set(unpack_counts(case.wanted, existing.marker))
     return set(case.wanted)
 
 
-def _staying(case: Case, action: str, loaded: Collection[str]) -> set[str]:
+def _staying(case: Case, action: Action, loaded: Collection[str]) -> set[str]:
     """The target's partitions whose rows stay as they are."""
-    if case.existing is None or action == "overwritten":
+    if case.existing is None or action.effect.creates_collection:
         return set()
-    return set(case.existing.partitions) - (set() if action == "appended" else set(loaded))
+    return set(case.existing.partitions) - (set() if action.effect.keeps_rows else set(loaded))
 
 
 class _Check:

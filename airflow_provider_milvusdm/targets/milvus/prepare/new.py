@@ -8,11 +8,10 @@ from dataclasses import replace
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.targets.milvus.marker import (
-    CREATED,
     LOADING,
-    OVERWRITTEN,
     Marker,
     new_marker,
     pack_counts,
@@ -28,17 +27,17 @@ from airflow_provider_milvusdm.targets.milvus.seen import seen_by
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 
 
-def create(case: Case, action: str) -> CreatedCollection:
+def create(case: Case, action: Action) -> CreatedCollection:
     """Make it, empty; then what runs of other rows left is dropped, and to ``overwrite`` in place the old collection.
 
     So all that the target can refuse it refuses before anything of the user's is touched.
     """
-    in_place = case.options.in_place and action == OVERWRITTEN
+    in_place = case.options.in_place and action is Action.OVERWRITTEN
     marker = new_marker(
         case.plan.fingerprint,
         collection=case.plan.name,
         target=case.target.name,
-        action=CREATED if in_place else action,
+        action=Action.CREATED if in_place else action,
         run=case.options.runs.own,
         settings=case.new.digest,
         aliases=_aliases(case, in_place=in_place),
@@ -62,7 +61,7 @@ def create(case: Case, action: str) -> CreatedCollection:
 
 def resume(case: Case, leftover: Leftover, marker: Marker) -> CreatedCollection:
     """Go on with what an earlier run of the same source left half loaded."""
-    created = _adopt(case, leftover.name, replace(marker, action=CREATED), "resumed")
+    created = _adopt(case, leftover.name, replace(marker, action=Action.CREATED), Action.RESUMED)
     drop_leftovers(case, leftover.name)
     await_jobs(case.client, created.own_name)
     _make_partitions(case, created.own_name, case.client.list_partitions(created.own_name))
@@ -99,7 +98,7 @@ def _make_partitions(case: Case, name: str, there: Collection[str]) -> None:
         make_partitions(case.client, name, [wanted for wanted in case.wanted if wanted not in there])
 
 
-def _adopt(case: Case, name: str, marker: Marker, action: str) -> CreatedCollection:
+def _adopt(case: Case, name: str, marker: Marker, action: Action) -> CreatedCollection:
     """Give it a name that no earlier run or attempt knows: what they still write is refused from here on.
 
     A target that lets nothing be renamed refuses it now, and not when all is loaded.

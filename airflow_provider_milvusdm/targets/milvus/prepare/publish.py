@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
-from airflow_provider_milvusdm.targets.milvus.marker import OVERWRITTEN, Marker, refuse_other_marker, set_marker
+from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.targets.milvus.marker import Marker, refuse_other_marker, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
@@ -25,7 +26,7 @@ def publish(client: MilvusClient, marker: Marker) -> None:
     if client.has_collection(name):
         there = aliased(client, marker.target)
         if there:
-            if marker.action != OVERWRITTEN or there != marker.target:
+            if marker.action is not Action.OVERWRITTEN or there != marker.target:
                 raise _taken(marker, name, there)
             note_former(client, marker.target, marker.run)
         set_marker(client, name, marker.verified())  # refused where another attempt has given it its name since

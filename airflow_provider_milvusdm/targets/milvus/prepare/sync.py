@@ -11,6 +11,7 @@ import numpy as np
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, Slice
 from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
@@ -102,7 +103,7 @@ class Changes:
         )
         return CreatedCollection(
             self.plan.name,
-            "synced",
+            Action.SYNCED,
             before=dict.fromkeys(self.plan.partition_names.values(), 0),
             upsert=True,
             units=units,

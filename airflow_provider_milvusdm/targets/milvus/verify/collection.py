@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Loaded, ResolvedPartition
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.report import (
     FAILED,
@@ -24,7 +25,6 @@ from airflow_provider_milvusdm.report import (
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, set_marker
-from airflow_provider_milvusdm.targets.milvus.prepare.abandon import ABANDONED
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import switch_alias
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import publish
@@ -73,7 +73,7 @@ def verify_collection(
     if plan.collection is None or created is None:
         found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
         return CollectionReport(plan.name, plan.target.name, faults=found)
-    if created.action == ABANDONED and not created.plan_only:
+    if created.action is Action.ABANDONED and not created.plan_only:
         return CollectionReport(plan.name, plan.target.name, SKIPPED, created.action, notes=created.notes)
     units = {unit.digest for unit in collection_units(plan, created)}
     loads = list({load.unit: load for load in loads if load.unit in units}.values())
@@ -83,7 +83,7 @@ def verify_collection(
     verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
     if created.plan_only:
         return verification.planned()
-    if created.action == "skipped":
+    if created.action is Action.SKIPPED:
         return verification.skipped()
     return verification.run(verify, create_index, search or SearchCheck(), changes, store)
 
@@ -127,7 +127,7 @@ class _Verification:
             compared, different = self._compare(verify, marker, store)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
-        gone_on = changes if self.created.action == "synced" else ()
+        gone_on = changes if self.created.action is Action.SYNCED else ()
         faults += [*different, *(() if gone_on else changes)]
         if search and search.recall < check.recall:
             faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
@@ -202,7 +202,7 @@ class _Verification:
     def _left_alone(self) -> tuple[str, ...]:
         """A note for partitions that exist and were skipped while others of the collection were loaded."""
         names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
-        if not names or self.created.plan_only or self.created.action == "skipped":
+        if not names or self.created.plan_only or self.created.action is Action.SKIPPED:
             return ()
         return (f"partitions that exist already were skipped: {', '.join(names)}",)
 
@@ -261,7 +261,7 @@ class _Verification:
 
     def _compare_ids(self, marker: Marker) -> list[str]:
         """After a sync: an application may have written while it ran, and exchanged rows that the counts don't tell."""
-        if self.created.action != "synced":
+        if self.created.action is not Action.SYNCED:
             return []
         return compare_ids(self.client, self.plan, self.created, marker)
 
@@ -274,7 +274,7 @@ class _Verification:
         """The marker of what was loaded; a collection that is kept has that of the run which loaded it."""
         existing = find_existing(self.client, self.target.name)
         marker = existing.marker if existing else None
-        own = marker and (self.created.action == "kept" or marker.generation == self.created.generation)
+        own = marker and (self.created.action is Action.KEPT or marker.generation == self.created.generation)
         if marker is None or not own or marker.source != self.fingerprint:
             raise TargetError(
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
