@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus.runs import Run, Runs
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 
 FENCE_SECONDS = 1
 REQUEST_SECONDS = 120
@@ -29,7 +29,7 @@ class Fence:
 
         Asks at most every :data:`FENCE_SECONDS`. What counts is when it asked: it may sleep before it has the answer.
         """
-        looked, now = self.looked, seconds_awake_or_not()
+        looked, now = self.looked, seconds_since_boot()
         if now - looked > FENCE_SECONDS:
             self.look()
             self.looked = looked = now

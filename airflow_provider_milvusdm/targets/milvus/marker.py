@@ -114,17 +114,27 @@ def set_marker(client: MilvusClient, collection: str, marker: Marker) -> None:
     client.alter_collection_properties(collection, marker.properties())
 
 
-def refuse_other_marker(client: MilvusClient, collection: str, generation: str) -> None:
-    """Refuse to go on with a collection that another run has marked since; empty: one that carried no marker."""
-    marker = read_marker(collection, client.describe_collection(collection).get("properties", {}))
+def refuse_changed_collection(
+    client: MilvusClient, collection: str, generation: str, collection_id: int | None = None
+) -> None:
+    """Raises TargetError where another run has marked the collection since, or something has dropped it.
+
+    ``generation``: of the marker that it carried; empty: it carried none. ``collection_id``: by which the target knew
+    it; a collection that was created anew under the same name has another one.
+    """
+    described = client.describe_collection(collection) if client.has_collection(collection) else None
+    marker = read_marker(collection, described.get("properties", {})) if described else None
     found = marker.generation if marker else ""
-    if found != generation:
-        raise TargetError(
-            f"another run has begun to write into collection {collection!r} of the target",
-            expected=f"a marker with generation {generation}" if generation else "no marker",
-            found=f"one with generation {found}" if found else "none",
-            cure="Wait for it to end, and start a new run.",
-        )
+    same = described is not None and collection_id in (None, described["collection_id"])
+    if same and found == generation:
+        return
+    carried = f"a marker with generation {found}" if found else "no marker"
+    raise TargetError(
+        f"another run or program has changed collection {collection!r} of the target",
+        expected=f"the collection with a marker of generation {generation}" if generation else "one with no marker",
+        found="no such collection" if described is None else f"{'it' if same else 'a new one'} with {carried}",
+        cure="Wait until no other run is at work on it, and start a new run.",
+    )
 
 
 def restore_marker(client: MilvusClient, collection: str, marker: Marker | None) -> None:

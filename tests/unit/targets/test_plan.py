@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, PartitionGroup, ResolvedGroup
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.targets.milvus.units import address_units

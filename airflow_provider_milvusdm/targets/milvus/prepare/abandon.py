@@ -16,14 +16,14 @@ from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
-    refuse_other_marker,
+    refuse_changed_collection,
     restore_marker,
     set_marker,
     unpack_counts,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
-from airflow_provider_milvusdm.targets.milvus.prepare.new import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition
+from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, product_name
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
@@ -72,7 +72,7 @@ class _Undoing:
 
     def refuse_others(self) -> None:
         """Refuse to go on where another run has begun to since."""
-        refuse_other_marker(self.client, self.target.name, self.marker.generation)
+        refuse_changed_collection(self.client, self.target.name, self.marker.generation)
 
     def drop_partitions(self) -> None:
         """Drop the partitions that were made to be added: a later ``skip`` would take them for finished."""

@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
     new_marker,
     pack_counts,
-    refuse_other_marker,
+    refuse_changed_collection,
     restore_marker,
     set_marker,
     unpack_counts,
@@ -29,10 +29,14 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case, Option
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
-from airflow_provider_milvusdm.targets.milvus.prepare.new import create, drop_leftovers, resume
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition, make_partitions
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import MAX_DELETIONS, Changes
+from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
+    create_unpublished,
+    drop_leftovers,
+    resume_unpublished,
+)
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun
 from airflow_provider_milvusdm.targets.milvus.seen import seen_by
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
@@ -87,7 +91,7 @@ def create_collection(
         foreseen = changes.foresee() if action is Action.SYNCED else ()
         created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen)
     else:
-        created = _Creation(case, changes).do(action)
+        created = _Preparation(case, changes).run(action)
     return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))
 
 
@@ -106,21 +110,23 @@ def settle(case: Case) -> bool:
     return False
 
 
-class _Creation:
-    """One collection being made ready."""
+class _Preparation:
+    """Makes one collection ready."""
 
     def __init__(self, case: Case, changes: Changes) -> None:
         self.case, self.changes = case, changes
         self.client, self.plan, self.target, self.existing = case.client, case.plan, case.target, case.existing
         self.keyed, self.wanted = case.keyed, case.wanted
 
-    def do(self, action: Action) -> CreatedCollection:
+    def run(self, action: Action) -> CreatedCollection:
         """Carry out the action."""
         if action is Action.ABANDONED:
             return abandon(self.case)
         if self.existing is None or action.effect.creates_collection:
             found = self.case.resumable
-            return resume(self.case, found, found.marker) if found and found.marker else create(self.case, action)
+            if found and found.marker:
+                return resume_unpublished(self.case, found, found.marker)
+            return create_unpublished(self.case, action)
         if action is Action.SKIPPED:
             return CreatedCollection(self.plan.name, action)
         drop_leftovers(self.case)
@@ -151,7 +157,7 @@ class _Creation:
         Refused itself where another run has marked it since the ``last`` marker: that of the collection as found.
         """
         last = last or (self.existing.marker if self.existing else None)
-        refuse_other_marker(self.client, self.target.name, last.generation if last else "")
+        self._refuse_changed(last)
         marker = new_marker(
             self.plan.fingerprint,
             collection=last.collection if last else "",
@@ -164,6 +170,11 @@ class _Creation:
         )
         set_marker(self.client, self.target.name, marker)
         return marker
+
+    def _refuse_changed(self, last: Marker | None) -> None:
+        """Refuse to continue where another run has begun since the ``last`` marker was set."""
+        collection_id = self.existing.collection_id if self.existing else None
+        refuse_changed_collection(self.client, self.target.name, last.generation if last else "", collection_id)
 
     def _take_over(self, action: Action | None, before: Mapping[str, int], seen: str = "") -> Marker:
         """Mark it, and wait until nothing comes any more of the run that was loading it."""
@@ -230,14 +241,14 @@ class _Creation:
                 emptying = self._take_over(Action.EMPTYING, before)
                 await_jobs(self.client, self.target.name)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
-                    refuse_other_marker(self.client, self.target.name, emptying.generation)
+                    self._refuse_changed(emptying)
                     self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
         else:
             self._create_partitions(existing.partitions)
             emptying = self._take_over(Action.EMPTYING, before)
             await_jobs(self.client, self.target.name)
             for name in [name for name in self.wanted if name in existing.partitions]:
-                refuse_other_marker(self.client, self.target.name, emptying.generation)
+                self._refuse_changed(emptying)
                 self._empty_partition(name)
         return self._created(Action.OVERWRITTEN, self._mark(Action.REPLACED, before, last=emptying))
 

@@ -18,8 +18,8 @@ from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import id_notes
 from airflow_provider_milvusdm.targets.milvus.prepare.change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing, check_fit, find_existing
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover, find_leftovers, refuse_others
+from airflow_provider_milvusdm.targets.milvus.prepare.new_collection import NewCollection
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import refuse_too_many
-from airflow_provider_milvusdm.targets.milvus.prepare.schema import NewCollection
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun, refuse_other_run
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     accepts_ids_with_auto_id,

@@ -10,7 +10,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, read_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import accepts_new_ids
-from airflow_provider_milvusdm.targets.milvus.prepare.schema import TAG_BYTES, vector_type
+from airflow_provider_milvusdm.targets.milvus.prepare.new_collection import TAG_BYTES, vector_type
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -26,8 +26,13 @@ class Existing:
     accepts_new_ids: bool
     """It makes ids for rows without, and keeps those of the others."""
     marker: Marker | None
-    number: int
-    """By which the target knows it, whatever it is called."""
+    collection_id: int
+    """The target's own; it stays when the collection is renamed."""
+
+    @property
+    def generation(self) -> str:
+        """Generation of its marker; empty without one."""
+        return self.marker.generation if self.marker else ""
 
 
 def find_existing(client: MilvusClient, name: str) -> Existing | None:
@@ -41,21 +46,8 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
         auto_id=auto_id,
         accepts_new_ids=accepts_new_ids(auto_id, properties),
         marker=read_marker(name, properties),
-        number=int(description["collection_id"]),
+        collection_id=int(description["collection_id"]),
     )
-
-
-def refuse_another(client: MilvusClient, name: str, existing: Existing) -> None:
-    """Refuse to go on with a collection that was made anew, or marked by another run, since it was looked at."""
-    found = find_existing(client, name)
-    markers = [one.marker.generation if one.marker else "" for one in (existing, found) if one]
-    if found is None or found.number != existing.number or len(set(markers)) > 1:
-        raise TargetError(
-            f"collection {name!r} of the target is not as it was when this step began",
-            expected="the same collection, and no other run at work on it",
-            found="one that another run has marked or made since" if found else "no such collection",
-            cure="Start a new run.",
-        )
 
 
 def check_fit(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.model.actions import Action
-from airflow_provider_milvusdm.targets.milvus.marker import Marker, refuse_other_marker, set_marker
+from airflow_provider_milvusdm.targets.milvus.marker import Marker, refuse_changed_collection, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
@@ -39,7 +39,7 @@ def publish(client: MilvusClient, marker: Marker) -> None:
 def finish(client: MilvusClient, marker: Marker) -> None:
     """Whatever is left to do once the collection has its name: aliases, and an end of the former one."""
     former = former_name(marker.target, marker.generation)
-    refuse_other_marker(client, marker.target, marker.generation)
+    refuse_changed_collection(client, marker.target, marker.generation)
     if client.has_collection(former):
         switch_to(client, marker.target, *list_aliases(client, former))
         client.drop_collection(former)

@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
-from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_marker
+from airflow_provider_milvusdm.targets.milvus.marker import refuse_changed_collection
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, loads_for_all_clients
@@ -92,7 +92,7 @@ class Changes:
         """Delete what was found to be extra, as long as the target carries this run's marker."""
         for name, ids in self.extra.items():
             for start in range(0, len(ids), IDS_A_QUERY):
-                refuse_other_marker(self.client, self.plan.target.name, generation)
+                refuse_changed_collection(self.client, self.plan.target.name, generation)
                 delete_ids(self.client, self.plan.target, name, ids[start : start + IDS_A_QUERY].tolist())
 
     def created(self) -> CreatedCollection:

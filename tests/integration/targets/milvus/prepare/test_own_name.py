@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.runs import Run
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
@@ -244,7 +244,7 @@ def test_what_a_run_slept_over_is_refused_by_the_target_itself(
     def sleep(self: Any) -> float:
         if next(slept, False):
             assert migration.chain.run()["news"].action == "resumed"
-        return seconds_awake_or_not() + REQUEST_SECONDS
+        return seconds_since_boot() + REQUEST_SECONDS
 
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.fence.Fence.check", sleep)
     with pytest.raises(MilvusException) as refused:
@@ -703,7 +703,7 @@ def test_overwriting_in_place_drops_nothing_that_another_attempt_has_made_meanwh
 
     slow: Any = Meanwhile(client, "create_collection", finish)
     _, faults = Chain(overwriting.directory.path, slow).create([overwriting.plan], "overwrite", in_place=True)
-    assert "ollection 'news' of the target is not as it was when this step began" in faults["news"][0]
+    assert "has changed collection 'news' of the target" in faults["news"][0]
     assert stored(client, "news") == overwriting.expected
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 

@@ -384,7 +384,7 @@ def test_a_run_that_slept_deletes_nothing_that_another_brought(
 
     monkeypatch.setattr(Changes, moment, sleep)
     [fault] = slept.run(mode="sync")["news"].faults
-    assert "another run has begun to write into collection 'news'" in fault.lower()
+    assert "another run or program has changed collection 'news'" in fault.lower()
     check_stored(client, whole)
 
 
