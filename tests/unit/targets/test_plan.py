@@ -102,12 +102,18 @@ def test_a_rename_of_what_is_not_migrated_is_refused(groups: list[PartitionGroup
     with pytest.raises(ConfigurationError) as fault:
         plan(groups, rename)
     assert_in_order(
-        str(fault.value), ["ename names what is not migrated", "Expected", f"found {next(iter(rename))}", "Correct"]
+        str(fault.value),
+        [
+            "ename names collections or partitions that are not migrated",
+            "Expected",
+            f"found {next(iter(rename))}",
+            "Correct",
+        ],
     )
 
 
 def test_two_collections_of_one_name_refuse_the_run(groups: list[PartitionGroup]) -> None:
-    with pytest.raises(ConfigurationError, match="wo collections would get one name"):
+    with pytest.raises(ConfigurationError, match="wo collections would get the same name"):
         plan(groups, {"more": "news"})
 
 
@@ -203,8 +209,8 @@ def test_a_collection_behind_an_alias_has_a_name_of_its_own_that_tells_its_rows(
     [
         ("articles", "'articles' can't stand for 2 collections"),
         ({"old": "articles"}, "'old' is not migrated"),
-        ({"news": "2021"}, "'2021' is not a name"),
-        ({"news": ""}, "'' is not a name"),
+        ({"news": "2021"}, "'2021' is not a valid name"),
+        ({"news": ""}, "'' is not a valid name"),
         ({"news": "more"}, "'more' is the name of a collection in the target"),
         ({"news": "a", "more": "a"}, "'a' can't stand for two collections"),
     ],

@@ -138,19 +138,21 @@ def stage_unit(
                 files.write(_addressed_columns(target, tag, batch)[1])
                 progress(done + end, len(batch))
         staged.append(StagedPartition(partition, tuple(map(store.server_name, files.paths))))
-        done += sum(piece.stored_rows for piece in layout.slices)
+        done += sum(row_slice.stored_rows for row_slice in layout.slices)
     return StagedUnit(tuple(staged), rows)
 
 
 def _survey(unit: LoadUnit, target: TargetCollection) -> tuple[dict[str, int], dict[str, _Layout]]:
     """Rows by tag, and the layout of each partition's files, which begin with it; no vector is read."""
     rows, layouts = Counter[str](), defaultdict[str, _Layout](_Layout)
-    for piece in unit.slices:
-        live = sum(len(keys) for _, keys in read_keys(unit.source, unit.collection, piece))
+    for row_slice in unit.slices:
+        live = sum(len(keys) for _, keys in read_keys(unit.source, unit.collection, row_slice))
         if live:
-            partition, columns = _addressed_columns(target, piece.partition, empty_batch(unit.collection, piece))
-            rows[piece.partition] += live
-            layouts[partition].add(piece, live, columns)
+            partition, columns = _addressed_columns(
+                target, row_slice.partition, empty_batch(unit.collection, row_slice)
+            )
+            rows[row_slice.partition] += live
+            layouts[partition].add(row_slice, live, columns)
     return dict(rows), layouts
 
 
@@ -162,12 +164,12 @@ class _Layout:
     rows: int = 0
     fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = field(default_factory=dict)
 
-    def add(self, piece: Slice, rows: int, columns: Columns) -> None:
+    def add(self, row_slice: Slice, rows: int, columns: Columns) -> None:
         """A slice with so many live rows, such as those of ``columns``."""
         for name, values in columns.items():
             known = self.fields[name][0] if name in self.fields else values.dtype
             self.fields[name] = np.promote_types(known, values.dtype), values.shape[1:]
-        self.slices.append(piece)
+        self.slices.append(row_slice)
         self.rows += rows
 
 

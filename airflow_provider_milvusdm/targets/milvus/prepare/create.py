@@ -1,4 +1,4 @@
-"""Make a target ready for the rows of a collection: create, empty or marker it, or go on where a run ended."""
+"""Prepare a target for the rows of a collection: create, mark or empty it, or continue where a run ended."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 CURE_IDS = "Use mode overwrite, or rename to load into a collection of its own."
-CURE_ROW_NUMBERS = "These are row numbers: set id_offset, so that they begin behind the ids that are there."
+CURE_ROW_NUMBERS = "These ids are row numbers: set id_offset to more than the highest id in the target."
 
 
 def create_collection(
@@ -70,14 +70,21 @@ def create_collection(
     id_scope: str = "collection",
     runs: Runs | None = None,
 ) -> CreatedCollection:
-    """Make the target ready for the rows of ``plan``, or refuse before anything is touched.
+    """Prepare the target for the rows of ``plan``, or refuse before anything is changed.
 
-    A collection that is made has a name of its own until it is verified. ``mode`` (``skip``, ``append``,
-    ``overwrite``, ``sync``) acts only where the collection, or the partitions that were named, exist; ``in_place``
-    has ``overwrite`` drop the old collection first. What an earlier run of the same source left half loaded is gone on
-    with, unless ``mode`` is ``overwrite``. ``repair``: ``sync`` compares all vectors. ``max_deletions``: the share
-    of the rows that it may delete. ``id_scope``: whether an id has to be of one row in the ``collection``, or in a
-    ``partition``. A dry run only says what would be done. ``runs`` knows whether other runs have ended.
+    A new collection has a name of its own until it is verified. What an earlier run of the same source left half loaded
+    is continued, unless ``mode`` is ``overwrite``.
+
+    :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: what to do where the collection, or the selected
+        partitions, exist; ``abandon`` undoes what a run left half done.
+    :param in_place: ``overwrite`` drops the old collection before the new one is loaded.
+    :param repair: ``sync`` compares all vectors.
+    :param max_deletions: the share of the rows that ``sync`` may delete.
+    :param dry_run: only say what would be done.
+    :param id_scope: whether an id must be unique in the ``collection``, or in each ``partition``.
+    :param runs: knows whether other runs have ended.
+
+    Raises TargetError, ConfigurationError or RefusedRowsError.
     """
     options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
     settings = settings or CollectionSettings()
@@ -96,10 +103,10 @@ def create_collection(
 
 
 def settle(case: Case) -> bool:
-    """Finish, or undo, what a run that ended in the middle of its last step left; whether there was anything."""
+    """Finish or undo what a run left that ended in the middle of publishing; returns whether there was anything."""
     marker = case.existing.marker if case.existing else None
     if marker and marker.state == VERIFIED:
-        finish(case.client, replace(marker, target=case.target.name))  # somebody may have given it another since
+        finish(case.client, replace(marker, target=case.target.name))  # it may have been renamed since
         return True
     if any(leftover.former for leftover in case.leftovers):
         give_back(case.client, case.target.name, case.leftovers)
@@ -152,9 +159,10 @@ class _Preparation:
     def _mark(
         self, action: Action | None, before: Mapping[str, int], *, seen: str = "", last: Marker | None = None
     ) -> Marker:
-        """Mark the collection as being loaded: what an earlier run still does to it is refused from here on.
+        """Mark the collection as being loaded: what an earlier run still writes is refused from here on.
 
-        Refused itself where another run has marked it since the ``last`` marker: that of the collection as found.
+        Raises TargetError where another run has marked it since the ``last`` marker (default: the one it was found
+        with).
         """
         last = last or (self.existing.marker if self.existing else None)
         self._refuse_changed(last)
@@ -177,7 +185,7 @@ class _Preparation:
         refuse_changed_collection(self.client, self.target.name, last.generation if last else "", collection_id)
 
     def _take_over(self, action: Action | None, before: Mapping[str, int], seen: str = "") -> Marker:
-        """Mark it, and wait until nothing comes any more of the run that was loading it."""
+        """Mark it, and wait until no request of the run that was loading it can arrive any more."""
         marker, former = self._mark(action, before, seen=seen), self.existing.marker if self.existing else None
         if former and former.is_loading:
             await_requests(self.case.options.runs, former.run, self.target.name)
@@ -195,7 +203,7 @@ class _Preparation:
         return self._created(Action.RESUMED, marker, upsert=True)
 
     def _add(self, existing: Existing) -> CreatedCollection:
-        """Load the partitions, or partition keys, that are not there; the others stay as they are."""
+        """Load the partitions, or partition keys, that the collection lacks; the others stay as they are."""
         missing = [name for name in self.wanted if name not in existing.partitions]
         if self.keyed:
             with self._searchable():
@@ -210,7 +218,7 @@ class _Preparation:
         return dict(zip(partitions, counts, strict=True))
 
     def _keep(self, existing: Existing) -> CreatedCollection:
-        """Have it verified once more, as it is: these rows were the last to be loaded into it."""
+        """Leave it as it is, to be verified again: these rows were the last that were loaded into it."""
         names = self.plan.partition_names
         kept = {names[partition.tag]: partition.rows for partition in self.plan.partitions}
         before = unpack_counts(self.wanted, existing.marker) if existing.marker else {}
@@ -233,7 +241,7 @@ class _Preparation:
         return self._mark_and_create(Action.APPENDED, dict.fromkeys(self.wanted, 0) | before, existing)
 
     def _replace(self, existing: Existing) -> CreatedCollection:
-        """Empty the partitions, or partition keys, that rows go to; whoever goes on after a kill begins with that."""
+        """Empty the partitions, or partition keys, that rows go to; a run that continues after a kill repeats this."""
         before = dict.fromkeys(self.wanted, 0)
         if self.keyed:
             with self._searchable():
@@ -268,29 +276,30 @@ class _Preparation:
             make_partitions(self.client, self.target.name, [name for name in self.wanted if name not in existing])
 
     def _empty_partition(self, name: str) -> None:
-        """Drop a partition and make it again; ``_default`` can't be dropped, so its rows are deleted."""
+        """Drop a partition and create it again; ``_default`` can't be dropped, so its rows are deleted."""
         if name != DEFAULT_PARTITION:
             drop_partition(self.client, self.target.name, name)
             make_partitions(self.client, self.target.name, [name])
             return
         with self._searchable():
-            for some in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
-                self.client.delete(self.target.name, filter=some, partition_name=name)
+            for ids in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
+                self.client.delete(self.target.name, filter=ids, partition_name=name)
 
     def _searchable(self) -> Any:
         case = self.case
         return searchable(self.client, self.target, case.index, case.settings, keep=case.options.create_index)
 
     def _source_ids(self, partitions: set[str]) -> Iterator[tuple[str, list[int]]]:
-        """Live ids that would go to ``partitions``, in batches; none where the target makes them."""
+        """Partition and live ids of the rows that go to ``partitions``, in batches; none where the target makes ids."""
         for unit in () if self.target.ids_by_target else self.plan.units:
-            pieces = [piece for piece in unit.slices if self.plan.partition_names[piece.partition] in partitions]
-            for piece in pieces:
-                for _, keys in read_keys(unit.source, unit.collection, piece):
-                    yield self.plan.partition_names[piece.partition], keys.tolist()
+            for row_slice in unit.slices:
+                name = self.plan.partition_names[row_slice.partition]
+                if name in partitions:
+                    for _, keys in read_keys(unit.source, unit.collection, row_slice):
+                        yield name, keys.tolist()
 
     def _check_ids(self, partitions: Collection[str], replaced: Collection[str] = ()) -> None:
-        """Refuse ids that are there: in the same partition, or under any partition key that is not replaced."""
+        """Raises TargetError where ids exist: in the same partition, or under a partition key that is not replaced."""
         for partition, ids in self._source_ids(set(partitions)):
             if self.keyed:
                 self._refuse_ids(partition, ids, ids_outside(self.client, self.target, replaced, ids))
@@ -301,9 +310,9 @@ class _Preparation:
         if found:
             numbered = self.plan.source and self.plan.source.options.get("ids") == "row_number"
             raise TargetError(
-                f"ids to append are in the target already: {len(found)} of {len(ids)} tried",
+                f"ids to append are in the target already: {len(found)} of {len(ids)} checked",
                 where=f"collection {self.target.name!r}, partition {partition!r}",
-                expected="none of them: a second row of an id would be stored and never served",
+                expected="none of them: a second row with the same id would be stored and never returned",
                 found=f"ids {', '.join(map(str, sorted(found)[:20]))}",
                 cure=CURE_ROW_NUMBERS if numbered else CURE_IDS,
             )

@@ -1,4 +1,4 @@
-"""What is to be done to make a target ready: decided, or refused, before anything is touched."""
+"""Decide what to do to prepare a target, or refuse, before anything is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, chec
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import id_notes
 from airflow_provider_milvusdm.targets.milvus.prepare.change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing, check_fit, find_existing
-from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover, find_leftovers, refuse_others
+from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover, find_leftovers, refuse_other_runs
 from airflow_provider_milvusdm.targets.milvus.prepare.new_collection import NewCollection
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import refuse_too_many
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun, refuse_other_run
@@ -38,7 +38,7 @@ ON_EXISTING = {"skip": Action.ADDED, "append": Action.APPENDED, "overwrite": Act
 
 @dataclass(frozen=True)
 class Options:
-    """How a target is to be made ready, whatever is in it."""
+    """How to prepare a target, whatever it holds."""
 
     mode: str = "skip"
     """``skip``, ``append``, ``overwrite``, ``sync`` or ``abandon``."""
@@ -50,7 +50,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Case:
-    """A collection that a target is to be made ready for, and what is there already."""
+    """A collection to migrate, and what the target holds already."""
 
     client: MilvusClient
     plan: CollectionPlan
@@ -61,11 +61,11 @@ class Case:
     options: Options
     existing: Existing | None
     leftovers: Sequence[Leftover]
-    """Under names of their own, of runs that have ended."""
+    """Collections under names of their own, left by runs that have ended."""
 
     @property
     def keyed(self) -> bool:
-        """Tags go to a partition key."""
+        """Whether tags are stored in a partition key."""
         return bool(self.target.partition_field)
 
     @property
@@ -75,22 +75,25 @@ class Case:
 
     @property
     def new(self) -> NewCollection:
-        """The collection that would be made under the target's name."""
+        """The collection to create, under the target's name."""
         index = self.index if self.options.create_index else None
         return NewCollection(self.client, self.target, self.collection, self.settings, index)
 
     @property
     def resumable(self) -> Leftover | None:
-        """What an earlier run of the same source left half loaded; rows without ids can't be gone on with."""
+        """What an earlier run of the same source left half loaded, if it can be continued: rows need ids for that."""
         if self.options.mode == "overwrite" or self.target.ids_by_target:
             return None
         wanted = self.plan.fingerprint, self.new.digest
-        marked = (one for one in self.leftovers if one.marker and (one.marker.source, one.marker.settings) == wanted)
-        return next(marked, None)
+        for leftover in self.leftovers:
+            marker = leftover.marker
+            if marker and (marker.source, marker.settings) == wanted:
+                return leftover
+        return None
 
 
 def inspect_target(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, options: Options) -> Case:
-    """Look at the target; TargetError where it can't hold the collection, or another run is at work on it."""
+    """Look at the target. Raises TargetError where it can't hold the collection, or another run is at work on it."""
     if plan.collection is None:
         raise TargetError(plan.error)
     _refuse_binary(client, plan.collection)
@@ -99,7 +102,7 @@ def inspect_target(client: MilvusClient, plan: CollectionPlan, settings: Collect
     target = replace(plan.target, accepts_new_ids=plan.target.accepts_new_ids and accepts_ids_with_auto_id(client))
     index = index_for(client, plan.collection, settings)
     leftovers, existing = find_leftovers(client, plan), find_existing(client, target.name)
-    refuse_others(options.runs, target.name, leftovers)
+    refuse_other_runs(options.runs, target.name, leftovers)
     if existing and existing.marker and existing.marker.state != COMPLETE:
         refuse_other_run(options.runs, existing.marker.run, target.name)
     return Case(client, plan, plan.collection, target, settings, index, options, existing, leftovers)
@@ -137,7 +140,7 @@ def _decide(case: Case, mode: str) -> Action:
     if case.plan.alias:
         return _decide_behind_alias(case, existing, mode)
     if mode != "skip":
-        _refuse_name_made_up(case, existing)
+        _refuse_mapped_name(case, existing)
     if mode == "sync":
         _check_syncable(case, existing)
         return Action.SYNCED
@@ -158,24 +161,24 @@ def _decide(case: Case, mode: str) -> Action:
 
 
 def _holds(case: Case, existing: Existing) -> bool:
-    """Whether these very rows were the last to be loaded."""
+    """Whether exactly these rows were the last that were loaded."""
     return existing.marker is not None and existing.marker.source == case.plan.fingerprint
 
 
 def _is_own(case: Case, existing: Existing) -> bool:
-    """Whether this very run has made it: a step of it that is cleared alone makes nothing anew."""
+    """Whether this same run created it: a step that is repeated alone creates nothing again."""
     own = case.options.runs.own
     return existing.marker is not None and existing.marker.run == own and bool(own.run_id)
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
-    """The collection's name tells its source: what it holds needn't be loaded again, and readers may be at it."""
+    """The collection's name identifies its source: its rows need no second load, and readers may be using it."""
     if existing.marker is None or existing.marker.source != case.plan.fingerprint:
         raise TargetError(
-            f"collection {case.target.name!r} of the target is not one that this migration made",
+            f"collection {case.target.name!r} of the target was not made by this migration",
             expected=f"a marker with source {case.plan.fingerprint}",
             found=f"a marker with source {existing.marker.source}" if existing.marker else "no marker",
-            cure="Drop it, or rename.",
+            cure="Drop it, or use rename to give the new collection another name.",
         )
     _check_schema(case, existing)
     if mode == "overwrite" and aliased(case.client, case.plan.alias) != case.target.name:
@@ -188,9 +191,9 @@ def _resumed(case: Case, existing: Existing) -> Action:
     if case.target.ids_by_target:
         raise TargetError(
             f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
-            expected="ids that say which rows are there already",
+            expected="ids that show which rows the target holds already",
             found="none, so that no retry can be exact",
-            cure="Load it anew: mode overwrite, or drop it.",
+            cure="Load it again with mode overwrite, or drop it.",
         )
     return Action.RESUMED
 
@@ -205,26 +208,27 @@ def _check_syncable(case: Case, existing: Existing) -> None:
             expected="the ids of the source as primary keys",
             found="keys made by the target"
             if case.target.ids_by_target
-            else "keys made of places (duplicate_ids: remap)",
+            else "keys made from positions (duplicate_ids: remap)",
             cure="Use mode overwrite.",
         )
 
 
 def _covers(case: Case, existing: Existing, marker: Marker) -> bool:
-    """Whether all that is half loaded is asked for: what is not would be taken for finished."""
+    """Whether the run covers everything that is half loaded: the rest would be taken for finished."""
     every = case.plan.whole and not case.keyed and existing.partitions.issubset(case.wanted)
     return every or is_of(case.wanted, marker)
 
 
-def _refuse_name_made_up(case: Case, existing: Existing) -> None:
-    """A name that had to be changed may be that of something else: a collection ``my_coll`` is not ``my-coll``'s."""
+def _refuse_mapped_name(case: Case, existing: Existing) -> None:
+    """A mapped name may belong to something else: collection ``my_coll`` need not come from ``my-coll``."""
     if case.plan.named or (existing.marker and existing.marker.collection == case.plan.name):
         return
     raise TargetError(
-        f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which is there",
-        expected=f"a collection that was made of {case.plan.name!r}, or none",
-        found="one that nothing shows to be its own",
-        cure=f'If it is, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Else rename to another name.',
+        f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which exists",
+        expected=f"a collection that was loaded from {case.plan.name!r}, or none",
+        found="one that nothing connects with it",
+        cure=f'If it is the right one, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Otherwise '
+        "rename to another name.",
     )
 
 
@@ -239,8 +243,8 @@ def _refuse_other_source(case: Case, marker: Marker) -> None:
         f"collection {case.target.name!r} of the target is half loaded, from another source or selection",
         expected="a finished collection, or one left by an interrupted run of the same migration",
         found=f"its marker names source {marker.source}, this run's is {case.plan.fingerprint}",
-        cure="Finish that migration with the same source_collection; or undo what it added, with a copy of that "
-        "source: milvusdm abandon; or load anew: mode overwrite with the whole collection.",
+        cure="Finish that migration with the same source_collection; or undo it with a copy of that source: milvusdm "
+        "abandon; or load the whole collection again with mode overwrite.",
     )
 
 

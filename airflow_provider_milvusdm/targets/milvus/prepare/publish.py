@@ -1,6 +1,6 @@
-"""Give a verified collection its name: readers see what was there before, then all of the new rows.
+"""Give a verified collection its name: readers see either the former rows, or all of the new ones.
 
-Renames take a server milliseconds. Where one is killed between two of them, the next run goes on or goes back: see
+A rename takes a server milliseconds. After a kill between two renames the next run finishes or undoes them: see
 :mod:`airflow_provider_milvusdm.targets.milvus.prepare.leftovers`.
 """
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def publish(client: MilvusClient, marker: Marker) -> None:
-    """Give the collection with this marker its name; one that has it is replaced where that is what was asked for."""
+    """Give the collection with this marker its name; with action OVERWRITTEN it replaces the one of that name.
+
+    Raises VerificationError where something else has taken the name, TargetError where another run has begun.
+    """
     name = own_name(marker.target, marker.generation)
     if client.has_collection(name):
         there = aliased(client, marker.target)
@@ -29,7 +32,7 @@ def publish(client: MilvusClient, marker: Marker) -> None:
             if marker.action is not Action.OVERWRITTEN or there != marker.target:
                 raise _taken(marker, name, there)
             note_former(client, marker.target, marker.run)
-        set_marker(client, name, marker.verified())  # refused where another attempt has given it its name since
+        set_marker(client, name, marker.verified())  # fails where another attempt has renamed it since
         if there:
             client.rename_collection(marker.target, former_name(marker.target, marker.generation))
         client.rename_collection(name, marker.target)
@@ -37,7 +40,7 @@ def publish(client: MilvusClient, marker: Marker) -> None:
 
 
 def finish(client: MilvusClient, marker: Marker) -> None:
-    """Whatever is left to do once the collection has its name: aliases, and an end of the former one."""
+    """What is left to do once the collection has its name: move the aliases, and drop the former collection."""
     former = former_name(marker.target, marker.generation)
     refuse_changed_collection(client, marker.target, marker.generation)
     if client.has_collection(former):
@@ -48,7 +51,7 @@ def finish(client: MilvusClient, marker: Marker) -> None:
 
 
 def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> None:
-    """Have those of ``aliases`` that stand for nothing stand for ``target``."""
+    """Create those of ``aliases`` that do not exist, for ``target``."""
     switch_to(client, target, *[alias for alias in aliases if not aliased(client, alias)])
 
 

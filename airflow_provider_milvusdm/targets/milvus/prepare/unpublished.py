@@ -44,7 +44,7 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         seen=seen_by(case.plan),
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
     )
-    name = _make(case, marker)
+    name = _create(case, marker)
     try:
         created = _adopt(case, name, marker, action)
     except TargetError:
@@ -82,10 +82,10 @@ def _aliases(case: Case, *, in_place: bool) -> tuple[str, ...]:
     return tuple(sorted(aliases.union(list_aliases(case.client, case.target.name) if in_place else ())))
 
 
-def _make(case: Case, marker: Marker) -> str:
+def _create(case: Case, marker: Marker) -> str:
     """Create the collection with its partitions and return its name; one that the target refuses is dropped."""
     name = own_name(case.target.name, marker.generation)
-    replace(case.new, target=replace(case.target, name=name)).make(marker.properties())
+    replace(case.new, target=replace(case.target, name=name)).create(marker.properties())
     try:
         _make_partitions(case, name, {DEFAULT_PARTITION})
     except TargetError:

@@ -1,4 +1,4 @@
-"""Deadlines of requests, which go on while the machine is suspended."""
+"""Deadlines of requests: the clock continues while the machine is suspended."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 
 
 def seconds_left(deadline: float) -> float:
-    """Seconds until then, none where it is over."""
+    """Seconds until ``deadline``, at least 0."""
     return max(deadline - seconds_since_boot(), 0)
 
 
 def seconds_since_boot() -> float:
-    """Seconds that go on while the machine is suspended."""
+    """Seconds since the machine started, including those in which it was suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

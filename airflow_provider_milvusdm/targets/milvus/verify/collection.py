@@ -71,7 +71,7 @@ def verify_collection(
     """
     stopped = (*faults, *changes)
     if plan.collection is None or created is None:
-        found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
+        found = (plan.error,) if plan.error else stopped or ("it was not created: the log of the create step says why",)
         return CollectionReport(plan.name, plan.target.name, faults=found)
     if created.action is Action.ABANDONED and not created.plan_only:
         return CollectionReport(plan.name, plan.target.name, SKIPPED, created.action, notes=created.notes)

@@ -55,9 +55,9 @@ def measure_search(
     nearest = Nearest(metric, vectors, LIMIT)
     most = max(SEARCHED_BYTES // DISTANCE_BYTES // len(vectors), 1)
     for unit in units:
-        pieces = [piece for piece in unit.slices if piece.partition in tags]
+        row_slices = [row_slice for row_slice in unit.slices if row_slice.partition in tags]
         rows = min(rows_within(unit.collection, SEARCHED_BYTES), most)
-        for _, _, batch in read_slices(unit.source, unit.collection, pieces, rows):
+        for _, _, batch in read_slices(unit.source, unit.collection, row_slices, rows):
             nearest.add(batch.ids, batch.vectors)
     search = _Search(client, plan, sorted(partitions), check.params)
     found, milliseconds = 0, []

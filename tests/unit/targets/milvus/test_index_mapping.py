@@ -183,7 +183,7 @@ def test_two_names_that_become_one_are_refused_until_one_is_renamed(names: list[
         target_names(names, rename, "partition", "n/")
     text = str(fault.value)
     assert_in_order(
-        text, [f"wo partitions would get one name in the target: {names[0]!r} and {names[1]!r}", ": n", "ound"]
+        text, [f"wo partitions would get the same name in the target: {names[0]!r} and {names[1]!r}", ": n", "ound"]
     )
     cure = json.loads(text[text.index("{") : text.index("}") + 1])
     assert cure == {f"n/{names[1]}": "another_name"}

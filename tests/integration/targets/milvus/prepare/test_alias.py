@@ -83,7 +83,7 @@ def test_what_the_alias_stood_for_stays_and_the_report_says_how_to_go_back(
     assert (first.status, first.action, seen(client)) == (VERIFIED, "created", set(OLD))
     assert first.target.startswith("news_")
     assert first.notes[-1] == (
-        f"alias articles stands for {first.target} now; client.drop_alias('articles') takes it back"
+        f"alias articles stands for {first.target} now; client.drop_alias('articles') removes it"
     )
     second = migrate(client, source(tmp_path / "new"))
     assert (second.status, seen(client)) == (VERIFIED, set(NEW))
@@ -155,7 +155,7 @@ def test_a_collection_that_readers_could_not_search_is_refused(
 ) -> None:
     chain = Chain(source(tmp_path / "milvus").path, lite_client, settings=settings)
     [fault] = chain.run(alias="articles", **options)["news"].faults
-    assert "would lead readers to a collection that can't be searched" in fault
+    assert "would give readers a collection that can't be searched" in fault
     assert lite_client.list_collections() == []
 
 

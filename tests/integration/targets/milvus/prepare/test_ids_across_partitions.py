@@ -57,7 +57,7 @@ def test_different_rows_of_one_id_are_refused_before_the_target_is_touched(
         report = chain.run(dry_run=dry_run)["news"]
         assert report.status == FAILED
         [fault] = report.faults
-        assert fault.startswith(f"20 ids or more stand in several partitions of collection 'news', {REFUSED}: id 30 in")
+        assert fault.startswith(f"20 ids or more are in several partitions of collection 'news', {REFUSED}: id 30 in")
         assert "partitions '_default', 'b' of the source" in fault
         assert "duplicate_ids: remap" in fault
         assert "id_scope: partition" in fault
@@ -139,7 +139,7 @@ def rows_there(client: MilvusClient) -> dict[str, dict[int, bytes]]:
 def test_rows_of_other_partitions_that_are_there_are_looked_at(there: MilvusClient, tmp_path: Path, way: Load) -> None:
     report = way(there, tmp_path, {3: OTHERS[3], 4: SAME[4], 50: OTHERS[50]})
     [fault] = report.faults
-    assert fault.startswith(f"1 ids or more stand in several partitions of collection 'news', {REFUSED}: id 3 in")
+    assert fault.startswith(f"1 ids or more are in several partitions of collection 'news', {REFUSED}: id 3 in")
     assert "and 'a' of the target" in fault
     assert rows_there(there) == THERE
 
@@ -179,8 +179,8 @@ def test_row_numbers_of_a_second_file_into_another_partition(client: MilvusClien
 
     assert migrate(0).status == VERIFIED
     [fault] = migrate(1).faults
-    assert f"50 ids or more stand in several partitions of collection 'news', {REFUSED}" in fault
-    assert "Choose an id_offset from which no number is taken" in fault
+    assert f"50 ids or more are in several partitions of collection 'news', {REFUSED}" in fault
+    assert "Choose an id_offset above the ids in use" in fault
     assert migrate(1, id_offset=50).status == VERIFIED
     assert hits(client) == 100
 

@@ -204,7 +204,7 @@ def test_more_partitions_than_the_server_takes(limited: MilvusClient, tmp_path: 
 
     told = Chain(directory.path, limited, settings=TargetSettings(max_partitions=1024))
     report = told.run(rename=rename)["news"]
-    assert "at most 1024, as target: max_partitions says" in report.faults[0]
+    assert "at most 1024, the value of target: max_partitions" in report.faults[0]
     assert f"found {MANY}" in report.faults[0]
     assert "partitions: partition_key" in report.faults[0]
     assert limited.list_collections() == []

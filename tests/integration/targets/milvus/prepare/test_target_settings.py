@@ -54,7 +54,7 @@ def test_what_a_server_refuses_ends_before_a_row_is_written(
     report = migrate(server_client, directory, settings)
     assert (report.status, report.partitions) == (FAILED, ())
     [fault] = report.faults
-    assert "he target refuses a collection like this, for the rows of 'news'" in fault
+    assert "he target refuses the collection for the rows of 'news'" in fault
     assert reason in fault
     assert server_client.list_collections() == []
 

@@ -153,7 +153,7 @@ def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
     assert f"{units[0].target.name!r} of the target is not the one that was made for this load" in str(error.value)
     assert f"xpected a marker with source {migration.plans[0].fingerprint}" in str(error.value)
     assert found in str(error.value)
-    assert "clear create_collection and what follows, or start a new run." in str(error.value)
+    assert "repeat the create step and the steps after it, or start a new run." in str(error.value)
 
 
 def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, migration: Migration) -> None:

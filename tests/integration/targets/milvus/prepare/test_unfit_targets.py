@@ -66,7 +66,10 @@ def test_another_schema(
     client.create_collection("news", schema=schema)
     fault = refusal("append")
     assert "collection 'news' of the target does not fit" in fault.lower()
-    assert "xpected id INT64 primary key, embedding FLOAT_VECTOR of dimension 8, and nothing else required" in fault
+    assert (
+        "xpected id INT64 primary key, embedding FLOAT_VECTOR of dimension 8, and no other field that needs a value"
+        in fault
+    )
     assert f"found {difference}." in fault
     assert "Use mode overwrite, or rename to load into a collection of its own." in fault
 
