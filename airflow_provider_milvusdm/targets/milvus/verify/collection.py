@@ -1,4 +1,4 @@
-"""Verify a collection: the target's counts against what was read, a sample of rows or all bit for bit."""
+"""Verify a collection: compare its counts, and a sample of its rows or all of them, with the source."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 FLUSH_SECONDS = 1800
-"""A server needs seconds. One of 2.3 that was killed when it had stored an import's rows and not yet flushed them never
-ends: "no flush channel found for the segment", its log says."""
+"""Timeout of a flush; a server needs seconds. A 2.3 server that was killed between storing an import's rows and
+flushing them never finishes; its log says "no flush channel found for the segment"."""
 
 
 def verify_collection(
@@ -62,12 +62,15 @@ def verify_collection(
     search: SearchCheck | None = None,
     store: CheckpointStore | None = None,
 ) -> CollectionReport:
-    """Build the index, load the collection, count and compare; a verified one is marked as complete.
+    """Index and load the collection, count and compare; one without faults gets its name and is marked complete.
 
-    ``loads``: what the load tasks of this collection brought, with what is left of units that are others now;
-    ``faults``: what stopped earlier steps; ``changes``: what of the source is not as it was when it was inspected, each
-    a fault, too. The report names every fault; nothing is raised for them. ``verify``: ``none``, ``counts``, ``sample``
-    or ``full``, which notes in ``store`` how far it got. The plan's alias is switched last of all.
+    :param created: what the create step did; None where it failed.
+    :param loads: what the load step wrote; loads of units that are no longer asked for are ignored.
+    :param faults: why earlier steps failed.
+    :param changes: how the source has changed since it was inspected; each is a fault.
+    :param verify: ``none``, ``counts``, ``sample`` or ``full``, which stores in ``store`` how far it got.
+
+    The plan's alias is switched last. Faults are reported, not raised.
     """
     stopped = (*faults, *changes)
     if plan.collection is None or created is None:
@@ -89,7 +92,7 @@ def verify_collection(
 
 
 class _Verification:
-    """One collection being verified."""
+    """Verifies one collection."""
 
     def __init__(
         self,
@@ -130,7 +133,7 @@ class _Verification:
         gone_on = changes if self.created.action is Action.SYNCED else ()
         faults += [*different, *(() if gone_on else changes)]
         if search and search.recall < check.recall:
-            faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
+            faults.append(f"searches find too little: {search}; expected a recall of {check.recall}")
         report = self._report(partitions)
         end = self._left() if faults else self._complete(marker, create_index)
         notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, gone_on), *end)
@@ -147,17 +150,17 @@ class _Verification:
                 raise
             raise VerificationError(
                 f"collection {self.target.name!r} of the target is not flushed after {FLUSH_SECONDS} s",
-                cure="If the server was killed in a bulk import, it may never be: load it anew with mode overwrite.",
+                cure="If the server was killed in a bulk import, it may never be: load it again with mode overwrite.",
             ) from None
 
     def _search(self, check: SearchCheck) -> SearchReport | None:
-        """Search the target, unless it holds rows that the source doesn't know."""
+        """Search the target; None where it holds rows that are not in the source."""
         if any(self.created.before.values()):
             return None
         return measure_search(self.client, self.plan, self.created.before, self.index.metric, check)
 
     def planned(self) -> CollectionReport:
-        """What a run would do, and what it would take; the target is not touched."""
+        """What a run would do and what it would need; the target is not changed."""
         partitions = tuple(
             PartitionReport(
                 part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows, part.excluded
@@ -175,7 +178,7 @@ class _Verification:
         )
 
     def skipped(self) -> CollectionReport:
-        """Leave an existing collection as it is and say how it compares."""
+        """Leave an existing collection as it is, and report how its counts compare."""
         partitions = self._partitions()
         unequal = [part.partition for part in partitions if part.counted is not None and part.counted != part.rows]
         notes = [f"exists: skipped, though the counts of {', '.join(unequal)} differ"] if unequal else []
@@ -200,7 +203,7 @@ class _Verification:
         )
 
     def _left_alone(self) -> tuple[str, ...]:
-        """A note for partitions that exist and were skipped while others of the collection were loaded."""
+        """A note on partitions that were skipped because they exist, while others were loaded."""
         names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
         if not names or self.created.plan_only or self.created.action is Action.SKIPPED:
             return ()
@@ -251,7 +254,7 @@ class _Verification:
             )
 
     def _compare(self, verify: str, marker: Marker, store: CheckpointStore | None) -> tuple[int, list[str]]:
-        """Rows compared, and what was found."""
+        """The number of compared rows, and the faults."""
         if verify == "full" and not self.target.ids_by_target:
             return compare_all(self.client, self.plan, self.created, marker, store)
         if verify == "sample" and not self.target.ids_by_target:
@@ -260,7 +263,7 @@ class _Verification:
         return 0, []
 
     def _compare_ids(self, marker: Marker) -> list[str]:
-        """After a sync: an application may have written while it ran, and exchanged rows that the counts don't tell."""
+        """After a sync: faults for rows that an application exchanged meanwhile, which the counts don't show."""
         if self.created.action is not Action.SYNCED:
             return []
         return compare_ids(self.client, self.plan, self.created, marker)
@@ -271,7 +274,10 @@ class _Verification:
         return ("rows were counted and not compared: their ids are made by the target",)
 
     def _mark(self) -> Marker:
-        """The marker of what was loaded; a collection that is kept has that of the run which loaded it."""
+        """The marker of the load; a collection that is kept has the marker of the run that loaded it.
+
+        Raises TargetError where the collection has another marker.
+        """
         existing = find_existing(self.client, self.target.name)
         marker = existing.marker if existing else None
         own = marker and (self.created.action is Action.KEPT or marker.generation == self.created.generation)
@@ -280,18 +286,18 @@ class _Verification:
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
                 expected=f"a marker with source {self.fingerprint}, generation {self.created.generation}",
                 found="another marker, or none" if existing else "no such collection",
-                cure="It was dropped or made anew by something else, or another run goes on with it: start a new run.",
+                cure="Something else dropped it or made it again, or another run continues with it: start a new run.",
             )
         return marker
 
     def _complete(self, marker: Marker, create_index: bool) -> tuple[str, ...]:
-        """Give the collection its name and switch the alias to it; what there is to say of that."""
+        """Give the collection its name and switch the alias to it; returns notes."""
         if self.created.own_name:
             publish(self.client, marker)
             if create_index and self.settings.load is not False and not stays_loaded_when_renamed(self.client):
                 self.client.load_collection(self.name)
         else:
-            self._mark()  # once more: nobody else may have taken it over while it was verified
+            self._mark()  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed())
         return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
 
@@ -299,15 +305,15 @@ class _Verification:
         if self.target.name == self.name:
             return ()
         return (
-            f"left as {self.target.name}: a run with the same rows goes on with it, mode overwrite starts anew, "
+            f"left as {self.target.name}: a run with the same rows continues with it, mode overwrite starts again, "
             "milvusdm abandon drops it",
         )
 
 
 def _found_as(client: MilvusClient, target: TargetCollection, name: str) -> TargetCollection:
-    """The collection as it is called now: it has got its name where an earlier attempt came so far."""
+    """The collection under its present name: an earlier attempt may have given it its final one."""
     return target if target.name == name or client.has_collection(target.name) else replace(target, name=name)
 
 
 def _next_sync(change: str) -> str:
-    return f"the next sync takes what came since this one began: {change}"
+    return f"the next sync writes what was added since this one began: {change}"
