@@ -48,7 +48,7 @@ def plan(
     return {one.name: one for one in plans}
 
 
-def test_a_plan_holds_all_that_was_resolved(groups: list[PartitionGroup]) -> None:
+def test_a_plan_holds_everything_that_was_resolved(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"more": "others"}, id_field="key", vector_field="vector")
     assert list(plans) == ["news", "more"]
     news = plans["news"]
@@ -70,7 +70,7 @@ def test_a_plan_holds_all_that_was_resolved(groups: list[PartitionGroup]) -> Non
         ("", "partitions 2021 of collection 'news' were not resolved"),
     ],
 )
-def test_a_collection_that_was_not_resolved_entirely_has_an_error_and_others_a_plan(
+def test_a_collection_that_was_not_fully_resolved_has_an_error_and_others_have_a_plan(
     groups: list[PartitionGroup], fault: str, expected: str
 ) -> None:
     plans = plan(groups, failed={"news/2021": fault})
@@ -86,19 +86,21 @@ def test_a_collection_that_inspect_refused_keeps_its_error(groups: list[Partitio
     assert plans["news"].partition_names["2021"] == "z"
 
 
-def test_notes_of_a_group_go_with_the_plan(groups: list[PartitionGroup]) -> None:
+def test_notes_of_a_group_are_in_the_plan(groups: list[PartitionGroup]) -> None:
     plans = plan([replace(group, notes=(f"of {group.name}",)) for group in groups])
     assert {name: one.notes for name, one in plans.items()} == {"news": ("of news",), "more": ("of more",)}
 
 
-def test_partitions_are_renamed_each_in_its_collection(groups: list[PartitionGroup]) -> None:
+def test_partitions_are_renamed_within_their_collection(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"news/2021": "y2021", "news/_default": "rest"})
     assert plans["news"].partition_names == {"_default": "rest", "2021": "y2021"}
     assert plans["more"].partition_names == {"_default": "_default"}
 
 
 @pytest.mark.parametrize("rename", [{"new": "x"}, {"news/2022": "x"}, {"more/2021": "x"}, {"2021": "x"}])
-def test_a_rename_of_what_is_not_migrated_is_refused(groups: list[PartitionGroup], rename: dict[str, str]) -> None:
+def test_a_rename_of_something_that_is_not_migrated_is_refused(
+    groups: list[PartitionGroup], rename: dict[str, str]
+) -> None:
     with pytest.raises(ConfigurationError) as fault:
         plan(groups, rename)
     assert_in_order(
@@ -112,18 +114,18 @@ def test_a_rename_of_what_is_not_migrated_is_refused(groups: list[PartitionGroup
     )
 
 
-def test_two_collections_of_one_name_refuse_the_run(groups: list[PartitionGroup]) -> None:
+def test_two_collections_with_the_same_name_stop_the_run(groups: list[PartitionGroup]) -> None:
     with pytest.raises(ConfigurationError, match="wo collections would get the same name"):
         plan(groups, {"more": "news"})
 
 
-def test_two_partitions_of_one_name_refuse_their_collection_alone(groups: list[PartitionGroup]) -> None:
+def test_two_partitions_with_the_same_name_stop_only_their_collection(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"news/2021": "_default"})
     assert_in_order(plans["news"].error, ["wo partitions would get one name", "'_default' and '2021'", "rename"])
     assert plans["more"].error == ""
 
 
-def test_the_fingerprint_is_of_the_rows_and_of_where_they_go(groups: list[PartitionGroup]) -> None:
+def test_the_fingerprint_depends_on_the_rows_and_their_partitions(groups: list[PartitionGroup]) -> None:
     first = plan(groups)["news"].fingerprint
     assert plan(list(reversed(groups)))["news"].fingerprint == first
     assert plan(groups, {"more": "others"})["news"].fingerprint == first
@@ -181,7 +183,7 @@ def test_tags_become_a_partition_key_as_they_are(groups: list[PartitionGroup]) -
         (True, "keep", True, False),
     ],
 )
-def test_whose_ids_the_target_goes_on_making(
+def test_for_which_collections_the_target_makes_new_ids(
     groups: list[PartitionGroup], generated: bool, auto_id: str, own_keys: bool, expected: bool
 ) -> None:
     groups = [
@@ -194,7 +196,7 @@ def test_whose_ids_the_target_goes_on_making(
     assert {one.target.accepts_new_ids for one in plans} == {expected}
 
 
-def test_a_collection_behind_an_alias_has_a_name_of_its_own_that_tells_its_rows(groups: list[PartitionGroup]) -> None:
+def test_a_collection_behind_an_alias_has_a_name_with_the_fingerprint_of_its_rows(groups: list[PartitionGroup]) -> None:
     plain, aliased = plan(groups, {"news": "n" * 255}), plan(groups, {"news": "n" * 255}, alias={"news": "articles"})
     assert aliased["news"].target.name == "n" * 242 + "_" + plain["news"].fingerprint[:12]
     assert (aliased["news"].alias, aliased["more"]) == ("articles", plain["more"])
@@ -215,7 +217,7 @@ def test_a_collection_behind_an_alias_has_a_name_of_its_own_that_tells_its_rows(
         ({"news": "a", "more": "a"}, "'a' can't stand for two collections"),
     ],
 )
-def test_an_alias_that_can_not_be_is_refused(groups: list[PartitionGroup], alias: Any, fault: str) -> None:
+def test_an_alias_that_is_not_possible_is_refused(groups: list[PartitionGroup], alias: Any, fault: str) -> None:
     with pytest.raises(ConfigurationError, match=fault):
         plan(groups, alias=alias)
 

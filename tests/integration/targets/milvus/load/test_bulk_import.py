@@ -161,7 +161,7 @@ def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Pat
     }
 
 
-def test_a_queue_that_stays_full_is_asked_ever_more_seldom_and_given_up(in_s3: Place, tmp_path: Path) -> None:
+def test_a_queue_that_stays_full_is_asked_less_and_less_often_until_an_error(in_s3: Place, tmp_path: Path) -> None:
     partitions = {f"p{number}": range(1) for number in range(10)}
     directory = write_directory(tmp_path / "milvus", {"news": partitions})
     [unit] = created_units(Chain(directory.path, in_s3.client, max_tasks=2, id_scope="partition"))
@@ -253,7 +253,7 @@ def one(on_disk: Place, tmp_path: Path) -> One:
 
 
 @pytest.mark.parametrize("notes", [STAGED, ASKING, ASKED])
-def test_a_process_killed_by_the_system_is_gone_on_with(
+def test_an_import_whose_process_was_killed_is_continued(
     one: One, empty_milvus_server_uri: str, tmp_path: Path, notes: int
 ) -> None:
     [one.unit] = created_units(one.chain, "overwrite")
@@ -266,7 +266,7 @@ def test_a_process_killed_by_the_system_is_gone_on_with(
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
-def test_processes_killed_at_random_moments_are_gone_on_with(
+def test_imports_whose_processes_were_killed_at_random_moments_are_continued(
     on_disk: Place, empty_milvus_server_uri: str, tmp_path: Path, kills: int
 ) -> None:
     rows, names = 50_000, [f"c{number:02}" for number in range(kills)]
@@ -287,7 +287,7 @@ def test_processes_killed_at_random_moments_are_gone_on_with(
     assert on_disk.left == []
 
 
-def test_a_failed_job_is_told_with_its_reason_and_the_retry_upserts(one: One) -> None:
+def test_a_failed_job_is_reported_with_its_reason_and_the_retry_upserts(one: One) -> None:
     values: dict[str, Any] = {}
     assert one.load(values, moment=2 * STAGED) is None
     [vectors] = [Path(path) for path in one.place.left if path.endswith("embedding.npy")]
@@ -395,7 +395,7 @@ def test_an_attempt_that_slept_while_it_wrote_its_files_imports_nothing_after_an
 
 
 @pytest.mark.parametrize("note", [STAGED, ASKING])
-def test_an_attempt_that_slept_imports_nothing_into_what_another_run_goes_on_with(one: One, note: int) -> None:
+def test_an_attempt_that_slept_imports_nothing_once_another_run_has_continued(one: One, note: int) -> None:
     checkpoints = WatchedCheckpoints(note, lambda: created_units(one.chain))
     with pytest.raises(TargetError, match="another run continues with it"):
         one.load_with(checkpoints)
@@ -429,7 +429,7 @@ def test_what_an_insert_began_is_not_imported(one: One, monkeypatch: pytest.Monk
     one.check_exact()
 
 
-def test_a_note_for_a_target_made_anew_is_worth_nothing(one: One) -> None:
+def test_a_note_for_a_target_that_was_made_again_is_ignored(one: One) -> None:
     values: dict[str, Any] = {}
     assert one.load(values, moment=2 * STAGED) is None
     [one.unit] = created_units(one.chain, "overwrite")

@@ -83,7 +83,9 @@ def load_with_retries(
 @pytest.mark.parametrize(
     ("seed", "delay", "unheard"), [(1, 0, False), (2, 0, False), (1, 0, True), (2, 0, True), (3, 0.05, True)]
 )
-def test_a_cut_is_settled_by_upserts(server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard):
+def test_after_a_cut_connection_rows_are_upserted(
+    server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard
+):
     unit = create(Chain(directory.path, server_client))
     gaps = np.random.default_rng(seed).integers(BATCH_BYTES, 6 * BATCH_BYTES, 3)
     with cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard, delay=delay) as proxy:
@@ -94,7 +96,9 @@ def test_a_cut_is_settled_by_upserts(server_client, empty_milvus_server_uri, dir
 
 
 @pytest.mark.parametrize(("seed", "delay", "unheard"), [(1, 0, False), (2, 0.05, True)])
-def test_a_cut_makes_no_import_twice(server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard):
+def test_a_cut_connection_starts_no_import_twice(
+    server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard
+):
     unit = create(Chain(directory.path, server_client))
     gaps = np.random.default_rng(seed).integers(1, IMPORT_BYTES // 3, 3)
     with cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard, delay=delay) as proxy:
@@ -105,7 +109,7 @@ def test_a_cut_makes_no_import_twice(server_client, empty_milvus_server_uri, dir
     check_stored(server_client, directory)
 
 
-def test_an_import_job_whose_number_was_lost_is_not_asked_for_again(
+def test_an_import_job_whose_number_was_lost_is_not_requested_again(
     server_client, empty_milvus_server_uri, directory, store
 ):
     unit = create(Chain(directory.path, server_client))
@@ -118,7 +122,7 @@ def test_an_import_job_whose_number_was_lost_is_not_asked_for_again(
 
 
 @pytest.mark.parametrize("unheard", [False, True])
-def test_a_retry_goes_on_after_a_server_that_stayed_away(server_client, empty_milvus_server_uri, directory, unheard):
+def test_a_retry_continues_after_a_server_that_was_away(server_client, empty_milvus_server_uri, directory, unheard):
     unit = create(Chain(directory.path, server_client))
     checkpoints = Checkpoints()
     with (

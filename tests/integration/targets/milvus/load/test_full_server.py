@@ -76,7 +76,7 @@ def configured_server(folder: Path, settings: dict[str, str]) -> Iterator[Milvus
             yield server
 
 
-def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_again(
+def test_a_load_ends_with_the_message_of_the_server_and_continues_when_there_is_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "BATCH_ROWS", 1_000)

@@ -89,7 +89,7 @@ def test_a_unit_killed_at_any_moment_is_finished_by_a_retry_after_the_others(
     many.check_stored()
 
 
-def test_a_new_run_goes_on_without_the_checkpoints_of_the_killed_one(client: MilvusClient, many: Migrations) -> None:
+def test_a_new_run_continues_without_the_checkpoints_of_the_killed_one(client: MilvusClient, many: Migrations) -> None:
     killed = sum(load(client, units[1], {}, moment) is None for moment, units in enumerate(many.create(), 1))
     assert 12 <= killed < MOMENTS
     for units in many.create():
@@ -97,7 +97,7 @@ def test_a_new_run_goes_on_without_the_checkpoints_of_the_killed_one(client: Mil
     many.check_stored()
 
 
-def test_a_unit_killed_again_and_again_comes_to_its_end(client: MilvusClient, one: Migrations) -> None:
+def test_a_unit_that_is_killed_again_and_again_is_finished(client: MilvusClient, one: Migrations) -> None:
     for unit, expected in zip(one.create()[0], UNITS, strict=True):
         checkpoints: dict[str, Any] = {}
         attempts = [rows(client, unit, checkpoints, moment) for moment in (3, 5, 7, 8, 9, 10, 0)]
@@ -106,7 +106,7 @@ def test_a_unit_killed_again_and_again_comes_to_its_end(client: MilvusClient, on
     one.check_stored()
 
 
-def test_a_run_that_goes_on_can_be_killed_too(client: MilvusClient, one: Migrations) -> None:
+def test_a_run_that_continues_can_be_killed_too(client: MilvusClient, one: Migrations) -> None:
     load(client, one.create()[0][1], {}, moment=13)
     for unit, expected in zip(one.create()[0], UNITS, strict=True):
         checkpoints: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_can_be_killed_too(client: MilvusClient, one: Migrati
     one.check_stored()
 
 
-def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(
+def test_a_half_loaded_collection_is_continued_and_then_marked_as_complete(
     client: MilvusClient, one: Migrations
 ) -> None:
     load(client, one.create()[0][1], {}, moment=9)
@@ -129,7 +129,7 @@ def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(
     assert stored(client, "c00") == {tag: one.directory.live("c00", tag) for tag in PARTITIONS}
 
 
-def test_overwrite_starts_a_half_loaded_collection_anew(client: MilvusClient, one: Migrations) -> None:
+def test_overwrite_starts_a_half_loaded_collection_again(client: MilvusClient, one: Migrations) -> None:
     load(client, one.create()[0][1], {}, moment=9)
     first = called(client, "c00")
     [created], _ = one.chain.create(one.plans, "overwrite")
@@ -138,7 +138,7 @@ def test_overwrite_starts_a_half_loaded_collection_anew(client: MilvusClient, on
     assert client.get_collection_stats(created.own_name)["row_count"] == 0
 
 
-def test_an_append_goes_on_and_counts_the_rows_from_before_once(client: MilvusClient, tmp_path: Path) -> None:
+def test_an_append_continues_and_counts_the_rows_from_before_once(client: MilvusClient, tmp_path: Path) -> None:
     there = {"_default": random_rows(range(100, 120), 1), "a": {}, "b": random_rows([50], 2)}
     make_collection(client, "news", there)
     directory = write_directory(tmp_path / "milvus", {"news": PARTITIONS})

@@ -65,7 +65,7 @@ def directory_rows(directory: Milvus1xDirectory) -> dict[str, dict[int, bytes]]:
     return {tag: dict(directory.live("news", tag)) for tag in ("_default", "a")}
 
 
-def test_a_load_ends_and_is_gone_on_with(proxy: HoldingProxy, directory: Milvus1xDirectory) -> None:
+def test_a_load_ends_and_is_continued(proxy: HoldingProxy, directory: Milvus1xDirectory) -> None:
     with MilvusHook().client() as client:
         chain = Chain(directory.path, client, max_tasks=2)
         plans = chain.plan()

@@ -76,7 +76,7 @@ def test_a_reader_sees_the_old_rows_or_the_new(
     assert sorted(found, key=min) == found
 
 
-def test_what_the_alias_stood_for_stays_and_the_report_says_how_to_go_back(
+def test_the_former_collection_stays_and_the_report_says_how_to_switch_back(
     client: MilvusClient, tmp_path: Path
 ) -> None:
     first = migrate(client, source(tmp_path / "old", OLD))
@@ -112,7 +112,7 @@ def test_a_second_run_leaves_what_readers_use_and_verifies_it(
     assert stored(lite_client, first.target) == {"_default": directory.live("news")}
 
 
-def test_a_run_that_was_killed_is_gone_on_with_under_the_same_name(lite_client: MilvusClient, tmp_path: Path) -> None:
+def test_a_killed_run_is_continued_under_the_same_name(lite_client: MilvusClient, tmp_path: Path) -> None:
     directory = source(tmp_path / "milvus")
     [plan] = Chain(directory.path, lite_client).plan(alias="articles")
     created = create(lite_client, plan, "skip")

@@ -61,7 +61,7 @@ def test_off_makes_a_collection_like_any_other(lite_client: MilvusClient, direct
     assert "the target makes none" in created[0].notes[0]
 
 
-def test_such_a_collection_is_appended_to_and_gone_on_with(
+def test_such_a_collection_is_appended_to_and_continued(
     lite_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
     chain = Chain(directory.path, lite_client)

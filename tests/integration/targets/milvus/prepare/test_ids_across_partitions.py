@@ -75,7 +75,7 @@ def test_equal_rows_of_one_id_are_loaded_and_told(client: MilvusClient, tmp_path
     rows = {"_default": chosen(SAME, range(50)), "b": chosen(SAME, range(30, 80))}
     report = Chain(write(tmp_path, rows).path, client).run(verify="full")["news"]
     assert (report.status, report.faults) == (VERIFIED, ())
-    assert "20 ids stand in several partitions of the source, with the same vectors" in "\n".join(report.notes)
+    assert "20 ids are in several partitions of the source, with the same vectors" in "\n".join(report.notes)
     assert stored(client, "news") == rows
     assert hits(client) == 80
 
@@ -145,10 +145,10 @@ def test_rows_of_other_partitions_that_are_there_are_looked_at(there: MilvusClie
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_equal_rows_of_other_partitions_that_are_there_are_told(there: MilvusClient, tmp_path: Path, way: Load) -> None:
+def test_equal_rows_in_other_partitions_of_the_target_are_noted(there: MilvusClient, tmp_path: Path, way: Load) -> None:
     report = way(there, tmp_path, {4: SAME[4], 50: OTHERS[50]})
     assert (report.status, report.faults) == (VERIFIED, ())
-    assert "1 ids to load stand in other partitions of the target, with the same vectors" in "\n".join(report.notes)
+    assert "1 ids to load are in other partitions of the target, with the same vectors" in "\n".join(report.notes)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

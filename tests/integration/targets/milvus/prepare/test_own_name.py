@@ -232,7 +232,7 @@ def test_replicas_index_and_properties_go_along(server_client: MilvusClient, tmp
     assert server_client.describe_collection("news")["properties"]["mmap.enabled"] == "true"
 
 
-def test_what_a_run_slept_over_is_refused_by_the_target_itself(
+def test_what_a_suspended_run_writes_is_refused_by_the_target_itself(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its own look at the marker, even."""
@@ -277,7 +277,7 @@ def test_an_append_that_slept_is_refused_by_the_marker(
     }
 
 
-def test_a_collection_of_another_size_is_made_anew(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_collection_of_another_dimension_is_created_again(client: MilvusClient, tmp_path: Path) -> None:
     """What a run left half loaded is gone on with only where a collection would be made just so."""
     migration = Migration(client, tmp_path / "milvus")
     migration.load("skip")
@@ -287,7 +287,7 @@ def test_a_collection_of_another_size_is_made_anew(client: MilvusClient, tmp_pat
     assert client.describe_collection("news")["enable_dynamic_field"]
 
 
-def test_a_name_that_is_taken_meanwhile_is_told_and_all_rows_stay(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_name_that_is_taken_meanwhile_is_reported_and_all_rows_stay(client: MilvusClient, tmp_path: Path) -> None:
     migration = Migration(client, tmp_path / "milvus")
     created, loaded = migration.load("skip")
     make_collection(client, "news", OLD, loaded=True)
@@ -332,9 +332,7 @@ def test_overwriting_in_place_drops_the_old_collection_once_the_new_one_can_be_m
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 
 
-def test_overwriting_in_place_that_is_killed_at_any_moment_is_gone_on_with(
-    client: MilvusClient, tmp_path: Path
-) -> None:
+def test_overwriting_in_place_that_is_killed_at_any_moment_is_continued(client: MilvusClient, tmp_path: Path) -> None:
     for moment in moments(client):
         make_old(client)
         migration = Migration(client, tmp_path / f"milvus-{moment}")
@@ -397,7 +395,7 @@ def test_a_name_that_had_to_be_changed_meets_no_collection_of_others(
     assert migration.chain.create(migration.chain.plan(rename={"my-coll": "my_coll"}), mode)[1] == {}
 
 
-def test_the_mark_is_small_whatever_the_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
+def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
     tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
     migration = Migration(client, tmp_path / "milvus", tags)
     created, loaded = migration.load("skip")
@@ -442,7 +440,7 @@ def test_a_second_run_is_refused_while_the_first_may_be_at_work(
     assert migration.verify(created[0], loaded).status == VERIFIED
 
 
-def test_a_second_run_goes_on_where_the_first_is_dead_and_the_first_is_shut_out(
+def test_a_second_run_continues_where_the_first_is_dead_and_the_first_can_write_no_more(
     client: MilvusClient, tmp_path: Path
 ) -> None:
     migration = Migration(client, tmp_path / "milvus")
@@ -455,13 +453,13 @@ def test_a_second_run_goes_on_where_the_first_is_dead_and_the_first_is_shut_out(
     assert stored_in_all(client, ["news"]) == {"news": migration.expected}
 
 
-def test_a_step_tried_again_in_its_own_run_goes_on(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_step_that_is_retried_in_its_own_run_continues(client: MilvusClient, tmp_path: Path) -> None:
     migration = Migration(client, tmp_path / "milvus")
     migration.load("skip", runs=OtherRuns(None))
     assert migration.run("skip", runs=OtherRuns(None)).status == VERIFIED
 
 
-def test_an_overwrite_that_is_cleared_after_its_run_is_done_makes_nothing_anew(overwriting: Migration) -> None:
+def test_an_overwrite_that_is_repeated_after_its_run_has_ended_creates_nothing_again(overwriting: Migration) -> None:
     report = overwriting.run("overwrite", runs=OtherRuns(None))
     [created], _ = overwriting.chain.create([overwriting.plan], "overwrite", runs=OtherRuns(None))
     assert (report.status, created.action) == (VERIFIED, "kept")
@@ -599,7 +597,7 @@ def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_
     assert stored(client, "news") == OLD | {"a": {}}
 
 
-def test_partitions_that_were_being_replaced_cannot_be_undone_and_are_emptied_by_whoever_goes_on(
+def test_replaced_partitions_cannot_be_undone_and_are_emptied_by_the_run_that_continues(
     client: MilvusClient, tmp_path: Path
 ) -> None:
     there = {"_default": random_rows([7], 1), "a": random_rows(range(100, 140), 2)}
@@ -753,7 +751,7 @@ def test_what_was_left_verified_and_renamed_by_hand_marks_no_other(client: Milvu
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"state": "complete", "before": {"a": 1}}', '{"counts": 5}'])
-def test_a_mark_that_cannot_be_read_is_told(client: MilvusClient, tmp_path: Path, text: str) -> None:
+def test_a_marker_that_cannot_be_read_is_reported(client: MilvusClient, tmp_path: Path, text: str) -> None:
     make_collection(client, "news", OLD, loaded=True)
     client.alter_collection_properties("news", {"milvusdm.migration": text})
     migration = Migration(client, tmp_path / "milvus")

@@ -153,7 +153,7 @@ def test_an_id_under_another_tag_is_refused(client: MilvusClient, there: Milvus1
     assert stored(client) == expected(there, "a", 'b"')
 
 
-def test_a_load_that_ended_halfway_is_gone_on_with(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_load_that_ended_halfway_is_continued(client: MilvusClient, tmp_path: Path) -> None:
     directory = source(tmp_path)
     chain = keyed(client, directory.path, unit_bytes=3 * 8 * 4)
     plans = chain.plan()

@@ -211,7 +211,7 @@ def test_named_partitions_and_the_lowest_id_are_synced(
     assert stored(client, "news") == {"_default": there["_default"], "a": directory.live("news", "a")}
 
 
-def test_an_id_may_stand_in_several_partitions_on_a_server(server_client: MilvusClient, tmp_path: Path) -> None:
+def test_an_id_may_be_in_several_partitions_on_a_server(server_client: MilvusClient, tmp_path: Path) -> None:
     make_collection(server_client, "news", dict.fromkeys(["_default", "a"], random_rows(range(10), 3)))
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [3], "a": [4, 11]}})
     assert Chain(directory.path, server_client).run(mode="sync", verify="full")["news"].status == VERIFIED
@@ -365,7 +365,7 @@ def test_rows_under_keys_that_are_not_synced_are_not_displaced(client: MilvusCli
 
 
 @pytest.mark.parametrize("moment", ["find", "delete_extra"])
-def test_a_run_that_slept_deletes_nothing_that_another_brought(
+def test_a_run_that_slept_deletes_nothing_that_another_has_loaded(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     whole = write_directory(tmp_path / "whole", {"news": {"_default": range(20), "a": []}})
@@ -388,7 +388,7 @@ def test_a_run_that_slept_deletes_nothing_that_another_brought(
     check_stored(client, whole)
 
 
-def test_a_row_exchanged_behind_its_back_is_found(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_row_that_is_exchanged_during_a_sync_is_found(client: MilvusClient, tmp_path: Path) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20_000)}})
     chain = Chain(directory.path, client)
     assert chain.run()["news"].status == VERIFIED

@@ -59,7 +59,9 @@ def test_what_a_server_refuses_ends_before_a_row_is_written(
     assert server_client.list_collections() == []
 
 
-def test_a_refused_overwrite_leaves_what_is_there(server_client: MilvusClient, directory: Milvus1xDirectory) -> None:
+def test_a_refused_overwrite_leaves_the_target_as_it_was(
+    server_client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
     assert migrate(server_client, directory, HNSW).status == VERIFIED
     before = server_client.describe_collection("news")
     assert migrate(server_client, directory, {"index_type": "NOPE"}, "overwrite").status == FAILED

@@ -97,7 +97,7 @@ def test_what_another_source_left_half_loaded_makes_room(
 
 
 @pytest.mark.parametrize("moment", [0, 5], ids=["finished", "killed"])
-def test_checkpoints_for_a_target_made_anew_since_are_thrown_away(
+def test_checkpoints_for_a_target_that_was_made_again_are_ignored(
     client: MilvusClient, migration: Migration, moment: int
 ) -> None:
     stores = [Checkpoints(), Checkpoints()]
@@ -141,7 +141,7 @@ def make_by_another_migration(client: MilvusClient, path: Path) -> None:
         (make_by_another_migration, "found no such collection"),
     ],
 )
-def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
+def test_a_load_into_a_target_that_something_else_made_again_is_refused(
     client: MilvusClient, tmp_path: Path, migration: Migration, change: Callable[[MilvusClient, Path], None], found: str
 ) -> None:
     units = migration.create()
@@ -199,7 +199,7 @@ def test_a_load_task_tried_again_whose_notes_are_lost_doubles_nothing(
     assert stored(server_client, "news") == migration.expected()
 
 
-def test_a_load_task_of_a_run_that_another_goes_on_with_is_refused(client: MilvusClient, migration: Migration) -> None:
+def test_a_load_of_a_run_that_another_has_continued_is_refused(client: MilvusClient, migration: Migration) -> None:
     units, store = migration.create(), Checkpoints()
     load(client, units[0], store, 5)
     others = migration.create()

@@ -54,7 +54,7 @@ def contents(staged: StagedPartition) -> dict[str, Any]:
     return {Path(file).stem: np.load(file) for file in staged.files}
 
 
-def test_a_partitions_live_rows_become_a_file_a_field(
+def test_the_live_rows_of_a_partition_become_one_file_for_each_field(
     unit: LoadUnit, store: ImportStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "rows_within", lambda collection: 7)
@@ -104,7 +104,7 @@ def test_a_unit_too_large_for_the_server_is_refused(
 
 
 @pytest.mark.parametrize("unit", [L2], indirect=True)
-def test_a_store_that_is_not_there_is_not_made(unit: LoadUnit, tmp_path: Path) -> None:
+def test_a_store_that_does_not_exist_is_not_created(unit: LoadUnit, tmp_path: Path) -> None:
     with pytest.raises(ImportFailedError, match="No such file"):
         stage(unit, ImportStore(LocalFileSystem(), str(tmp_path / "not mounted")))
 

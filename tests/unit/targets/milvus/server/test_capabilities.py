@@ -37,7 +37,7 @@ class Version:
         ("master-20260107-9d9fe22", False, None),
     ],
 )
-def test_what_each_version_can(version: str, generates: bool, partitions: int | None) -> None:
+def test_what_each_version_can_do(version: str, generates: bool, partitions: int | None) -> None:
     client: Any = Version(version)
     assert accepts_ids_with_auto_id(client) == generates
     assert max_partitions(client) == partitions
@@ -58,7 +58,7 @@ def test_the_user_may_name_another_limit_of_partitions() -> None:
         refuse_too_many(client, "news", names, CollectionSettings(max_partitions=64))
 
 
-def test_one_partition_more_than_the_target_takes_is_refused() -> None:
+def test_one_partition_more_than_the_target_allows_is_refused() -> None:
     client: Any = Version("2.6.3")
     names = [str(number) for number in range(1024)]
     refuse_too_many(client, "news", names, CollectionSettings())

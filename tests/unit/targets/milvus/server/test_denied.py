@@ -23,7 +23,7 @@ UNEXPECTED = common_pb2.UnexpectedError
         (0, common_pb2.TimeTickLongDelay),
     ],
 )
-def test_a_denial_is_told_with_its_reason(code: int, error_code: int) -> None:
+def test_a_denial_is_raised_with_its_reason(code: int, error_code: int) -> None:
     with pytest.raises(DeniedError, match=r"http://milvus.*found no room.*continues"), tell_denial("http://milvus"):
         raise MilvusException(code, "no room", error_code)
 
@@ -31,6 +31,6 @@ def test_a_denial_is_told_with_its_reason(code: int, error_code: int) -> None:
 @pytest.mark.parametrize(
     ("code", "error_code"), [(ErrorCode.RATE_LIMIT, common_pb2.RateLimit), (ErrorCode.COLLECTION_NOT_FOUND, UNEXPECTED)]
 )
-def test_anything_else_stays_what_it_is(code: int, error_code: int) -> None:
+def test_other_errors_stay_as_they_are(code: int, error_code: int) -> None:
     with pytest.raises(MilvusException), tell_denial("http://milvus"):
         raise MilvusException(code, "slower", error_code)

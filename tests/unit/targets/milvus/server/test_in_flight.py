@@ -28,7 +28,7 @@ class Calls:
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
-def test_what_follows_comes_in_order_and_no_more_run_than_asked(most):
+def test_follow_ups_run_in_order_and_calls_stay_below_the_limit(most):
     calls = Calls()
     with closing(InFlight(most)) as in_flight:
         for number in range(20):
@@ -38,7 +38,7 @@ def test_what_follows_comes_in_order_and_no_more_run_than_asked(most):
     assert calls.most <= most
 
 
-def test_calls_run_beside_each_other():
+def test_calls_run_concurrently():
     meeting = Barrier(3, timeout=10)
     with closing(InFlight(3)) as in_flight:
         for _ in range(3):
@@ -47,7 +47,7 @@ def test_calls_run_beside_each_other():
     assert not meeting.broken
 
 
-def test_a_slow_call_holds_up_what_follows_and_no_other_call():
+def test_a_slow_call_delays_follow_ups_but_no_other_call():
     calls, others_ended = Calls(), Event()
     with closing(InFlight(2)) as in_flight:
         in_flight.start(lambda: others_ended.wait(10), partial(calls.followed.append, 0))
@@ -59,7 +59,7 @@ def test_a_slow_call_holds_up_what_follows_and_no_other_call():
     assert calls.followed == list(range(6))
 
 
-def test_nothing_follows_a_failed_call_and_those_beside_it_end_first():
+def test_nothing_follows_a_failed_call_and_running_calls_end_first():
     calls, other_started = Calls(), Event()
     with pytest.raises(ZeroDivisionError), closing(InFlight(2)) as in_flight:  # noqa: PT012
         in_flight.start(lambda: other_started.wait(10) // 0, partial(calls.followed.append, 0))

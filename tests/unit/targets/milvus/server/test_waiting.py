@@ -27,12 +27,12 @@ def test_a_wait_without_progress_ends_with_the_last_state() -> None:
         wait_until_done(lambda: next(seen), "the index", shortest=0.01, seconds=0.2)
 
 
-def test_what_moves_is_waited_for_however_long_it_takes() -> None:
+def test_a_wait_with_progress_has_no_limit() -> None:
     seen = looks(*(f"{percent} %" for percent in range(15)), "")
     wait_until_done(lambda: next(seen), "the index", shortest=0.05, seconds=0.4)
 
 
-def test_an_error_that_is_no_silence_stays_what_it_is() -> None:
+def test_an_error_other_than_a_timeout_stays_as_it_is() -> None:
     class AwayError(grpc.RpcError):
         def code(self) -> grpc.StatusCode:
             return grpc.StatusCode.UNAVAILABLE

@@ -44,7 +44,7 @@ def test_distances_are_as_defined(metric: Metric) -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
 @pytest.mark.parametrize("limit", [1, 10, 60])
-def test_the_nearest_are_found_whatever_batches_they_come_in(batch: int, limit: int) -> None:
+def test_the_nearest_are_found_for_any_size_of_batches(batch: int, limit: int) -> None:
     nearest = Nearest(Metric.L2, FLOATS[:4], limit)
     for start in range(0, 50, batch):
         nearest.add(np.arange(start, min(start + batch, 50)), FLOATS[start : start + batch])
