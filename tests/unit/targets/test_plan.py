@@ -1,4 +1,4 @@
-"""Plans: what was resolved, under the names it gets in the target; and the units addressed to it."""
+"""Plans: what was resolved, with its names in the target; and load units with these names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.reading import assert_in_order, inspect, read_rows
 
 @pytest.fixture
 def groups(directory: Milvus1xDirectory) -> list[PartitionGroup]:
-    """Collections `news` (10 rows, and in `2021` 5) and `more` (3 rows)."""
+    """Collections `news` (10 rows, and 5 in `2021`) and `more` (3 rows)."""
     news = directory.collection("news", dimension=4)
     for table, rows in {
         news: 10,
@@ -40,7 +40,7 @@ def plan(
     failed: Mapping[str, str] | None = None,
     **names: Any,
 ) -> dict[str, CollectionPlan]:
-    """Plans by collection; the groups whose label is in `failed` weren't resolved."""
+    """Plans by collection; groups whose label is in `failed` were not resolved."""
     failed = failed or {}
     resolved: list[ResolvedGroup] = [resolve_group(group) for group in groups if group.label not in failed]
     faults = {label.split("/")[0]: fault for label, fault in failed.items() if fault}
@@ -121,7 +121,7 @@ def test_two_collections_with_the_same_name_stop_the_run(groups: list[PartitionG
 
 def test_two_partitions_with_the_same_name_stop_only_their_collection(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"news/2021": "_default"})
-    assert_in_order(plans["news"].error, ["wo partitions would get one name", "'_default' and '2021'", "rename"])
+    assert_in_order(plans["news"].error, ["wo partitions would get the same name", "'_default' and '2021'", "rename"])
     assert plans["more"].error == ""
 
 

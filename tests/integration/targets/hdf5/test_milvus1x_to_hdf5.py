@@ -79,7 +79,7 @@ def test_the_report_counts_what_is_in_the_files(directory, tmp_path):
 
 
 def round_trip(directory, client, collection, folder):
-    """Load each file of a collection into a partition, as the YAML beside it says; what is then stored."""
+    """Load each file of a collection as the YAML beside it says, and return what is stored."""
     export(inspect_directory(directory.path, collection), folder)
     for path in sorted((folder / collection).glob("*.yaml")):
         [job] = read_yaml(path)

@@ -1,4 +1,4 @@
-"""Bulk imports into a real server, from its disk and from its S3: exact, whatever happens on the way."""
+"""Bulk imports into a real server, from its disk and from S3: exact after any failure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ from tests.support.targets import drop_all_collections, milvus_client
 
 @dataclass
 class Place:
-    """A server, and where it reads files."""
+    """A server, and the store from which it reads files."""
 
     client: MilvusClient
     store: ImportStore
@@ -77,7 +77,7 @@ class Place:
 
 @dataclass
 class Importing:
-    """Chain whose load tasks import."""
+    """A chain that loads by bulk import."""
 
     chain: Steps
     place: Place
@@ -196,7 +196,7 @@ def test_tags_that_become_a_partition_key_are_imported_by_one_job(on_disk: Place
 
 
 def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
-    """The load units of all collections, whose targets are created."""
+    """Create all collections, and return their load units."""
     plans = chain.plan()
     created, faults = chain.create(plans, mode)
     assert not faults
@@ -205,7 +205,7 @@ def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
 
 IMPORT_SECONDS = 3
 MOMENTS = 15
-"""As many as there are, and a few more."""
+"""A few more than there are."""
 
 
 def test_a_unit_killed_at_any_moment_is_finished_by_a_retry(on_disk: Place, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_files_that_cannot_be_written_are_removed_and_a_retry_writes_them(one: O
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """The system lets this process write no larger ones: what a full disk or a quota does."""
+    """This process can't write a larger file: the effect of a full disk or a quota."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

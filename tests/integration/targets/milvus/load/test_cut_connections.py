@@ -1,4 +1,4 @@
-"""A connection cut or slow, with requests in flight: whatever arrived of them, each row is there once in the end."""
+"""Connections are cut or slow while requests are in flight: in the end each row is stored once."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.support.tcp_proxy import cutting_proxy
 ROWS, BATCH_ROWS, DIMENSION = 20_000, 1_000, 32
 BATCH_BYTES = BATCH_ROWS * DIMENSION * 4
 IMPORT_BYTES = 3_000
-"""Fewer than any import sends to the server."""
+"""Number of bytes; any import sends more to the server."""
 
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty batches, a checkpoint before each third one."""
+    """Twenty batches, and a checkpoint before every third one."""
     monkeypatch.setattr(writer, "BATCH_ROWS", BATCH_ROWS)
     monkeypatch.setattr(writer, "STRIDE_BATCHES", 3)
 
@@ -51,7 +51,7 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
 
 
 def create(chain: Steps) -> LoadUnit:
-    """Create the only collection; its only load unit."""
+    """Create the only collection, and return its only load unit."""
     plans = chain.plan()
     created, faults = chain.create(plans)
     assert faults == {}
@@ -71,7 +71,7 @@ def store(tmp_path: Path) -> ImportStore:
 def load_with_retries(
     uri: str, unit: LoadUnit, store: ImportStore, method: str = "insert", checkpoints: Checkpoints | None = None
 ) -> Loaded:
-    """As Airflow tries a task again: pymilvus gives up when a cut meets it while it connects anew."""
+    """Retry as Airflow does: pymilvus gives up where the connection is cut while it reconnects."""
     checkpoints = Checkpoints() if checkpoints is None else checkpoints
     for _ in range(3):
         with suppress(MilvusException, grpc.RpcError), milvus_client(uri) as client:

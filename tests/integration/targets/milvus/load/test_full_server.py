@@ -1,4 +1,4 @@
-"""A server that has no room left in the middle of a load: a clear end, and a retry that goes on once it has."""
+"""A server's disk quota is used up during a load: a clear error, and a retry that continues once there is space."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from tests.support.targets import milvus_client
 
 NAMES = ["imported", "inserted"]
 ROWS, DIMENSION = 20_000, 32
-"""2.5 MB, of which half is more than the quota."""
+"""2.5 MB; half of them exceed the quota."""
 QUOTA = {
     "QUOTAANDLIMITS_ENABLED": "true",
     "QUOTAANDLIMITS_LIMITWRITING_DISKPROTECTION_DISKQUOTA": "1",
     "QUOTAANDLIMITS_QUOTACENTERCOLLECTINTERVAL": "0.5",
 }
 LEASE = {"COMMON_SESSION_TTL": "3"}
-"""Seconds that a server waits for what ran there before to be gone."""
+"""Seconds that a server waits until its former sessions expire."""
 
 
 class FillingUp(Checkpoints):
-    """Checkpoints of a load; once half of the rows are there, the load waits until the server sees that it's full."""
+    """Checkpoints of a load that, after half of the rows, waits until the server notices that it is full."""
 
     def __init__(self, uri: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def is_full(client: MilvusClient) -> bool:
 
 @contextmanager
 def configured_server(folder: Path, settings: dict[str, str]) -> Iterator[MilvusAddress]:
-    """A server with other settings than its own on the data of the folder."""
+    """A server with other settings on the data in the folder."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""What was killed goes on where it was, in the same run or in a new one: no row twice, none missing."""
+"""A killed load continues in the same run or in a new one: no row is stored twice, none is missing."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tests.support.directories import random_rows, write_directory
 from tests.support.killed import create, load
 
 PARTITIONS = {"_default": range(8), "a": range(8), "b": range(8)}
-"""The same ids in all."""
+"""Partitions with the same ids."""
 UNITS = [{"_default": 8}, {"a": 8, "b": 4}, {"b": 4}]
 """Rows of each load unit by partition."""
 MOMENTS = 20
-"""More than there are in the second unit."""
+"""More than loading the second unit has."""
 
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of four rows, a checkpoint before each second one."""
+    """Batches of four rows, and a checkpoint before every second one."""
     monkeypatch.setattr(writer, "BATCH_ROWS", 4)
     monkeypatch.setattr(writer, "STRIDE_BATCHES", 2)
 
 
 class Migrations:
-    """Collections of the same rows, each to be killed at another moment."""
+    """Collections with the same rows; each load is killed at another moment."""
 
     def __init__(self, client: MilvusClient, path: Path, count: int) -> None:
         names = [f"c{number:02}" for number in range(count)]
@@ -44,7 +44,7 @@ class Migrations:
         self.plans: list[CollectionPlan] = self.chain.plan()
 
     def create(self, mode: str = "skip") -> list[list[LoadUnit]]:
-        """Create the collections; the load units of each."""
+        """Create the collections, and return the load units of each."""
         created, faults = self.chain.create(self.plans, mode)
         assert not faults
         units = [list(address_units([plan], created)) for plan in self.plans]
@@ -68,7 +68,7 @@ def one(client: MilvusClient, tmp_path: Path) -> Migrations:
 
 
 def rows(client: MilvusClient, unit: LoadUnit, checkpoints: dict[str, Any], moment: int = 0) -> dict[str, int] | None:
-    """Rows loaded by partition; None where the load was killed."""
+    """Load a unit; returns the rows by partition, or None where the load was killed."""
     loaded = load(client, unit, checkpoints, moment)
     return dict(loaded.rows) if loaded else None
 

@@ -1,4 +1,4 @@
-"""A server that hangs, or does not get on: each step ends with a clear error, and a retry is exact."""
+"""A server hangs, or makes no progress: each step ends with a clear error, and a retry is exact."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
 
 
 def with_a_server_that_hangs(proxy: HoldingProxy, method: str, step: Callable[[MilvusClient], object]) -> None:
-    """The step's request is held, and it ends; what was held comes to its end, too."""
+    """The request of a step is held back, and the step ends; then the request continues, and ends too."""
     proxy.held = {method}
     with (
         pytest.raises(NoAnswerError, match=f"Milvus does not answer: {proxy.uri}.*continues"),

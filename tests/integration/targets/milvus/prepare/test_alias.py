@@ -1,4 +1,4 @@
-"""Cut-over: readers by alias see the old rows or the new, and an alias moves only to what was verified."""
+"""Readers by alias see the old rows or the new ones; an alias is switched only to a verified collection."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def seen(client: MilvusClient) -> set[int]:
 
 @contextmanager
 def reader(uri: str, found: list[Any]) -> Iterator[None]:
-    """Reads by alias all the while, and puts what it sees, or the error, into `found`."""
+    """Reads by alias until told to stop, and adds what it sees, or the error, to `found`."""
     ended = threading.Event()
 
     def read() -> None:

@@ -25,7 +25,7 @@ SAME = random_rows(range(100), 1)
 OTHERS = random_rows(range(100), 2)
 REFUSED = "on rows with different vectors"
 THERE = {"_default": {}, "a": {row_id: SAME[row_id] for row_id in range(10)}, "b": {20: OTHERS[20]}}
-"""What the target holds before."""
+"""What the target holds at first."""
 
 
 def write(path: Path, partitions: Mapping[str, Mapping[int, bytes]]) -> Milvus1xDirectory:
@@ -44,7 +44,7 @@ def chosen(rows: Mapping[int, bytes], ids: Any) -> dict[int, bytes]:
 
 
 def hits(client: MilvusClient, collection: str = "news") -> int:
-    """Rows that a query over the whole collection returns."""
+    """Number of rows that a query over the whole collection returns."""
     return len(client.query(collection, filter="id >= 0", output_fields=["id"], consistency_level="Strong"))
 
 
@@ -153,7 +153,7 @@ def test_equal_rows_in_other_partitions_of_the_target_are_noted(there: MilvusCli
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_rows_that_are_replaced_are_in_nobodys_way(there: MilvusClient, tmp_path: Path, way: Load) -> None:
-    """Those of a partition that is overwritten, or of one that is synced; all others have other ids."""
+    """The rows of a partition that is overwritten, or synced; all others have other ids."""
     row_id = 20 if way in (WAYS["a partition that is overwritten"], WAYS["sync of a partition"]) else 51
     report = way(there, tmp_path, {row_id: OTHERS[row_id]})
     assert (report.status, report.faults) == (VERIFIED, ())
@@ -161,7 +161,7 @@ def test_rows_that_are_replaced_are_in_nobodys_way(there: MilvusClient, tmp_path
 
 
 def test_one_of_several_rows_that_are_there_differs(there: MilvusClient, tmp_path: Path) -> None:
-    """A query over both partitions returns one of the two, and it may be the equal one."""
+    """A query over both partitions returns one of the two rows, perhaps the equal one."""
     for number, rows in enumerate((SAME, OTHERS, SAME)):
         there.create_partition("news", f"p{number}")
         insert(there, "news", f"p{number}", {70: rows[70]})

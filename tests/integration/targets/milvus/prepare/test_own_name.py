@@ -1,4 +1,4 @@
-"""A collection that a run makes has a name of its own until it is verified: readers see all of it or none."""
+"""A new collection has a name of its own until it is verified: readers see all of its rows or none."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.targets import drop_all_collections, milvus_client
 
 IDS = {"_default": range(20), "a": range(100, 110)}
 OLD = {"_default": random_rows(range(50, 60), 7)}
-"""What the target holds before; aliases stand for it."""
+"""What the target holds at first; it has aliases."""
 ALIASES = ["readers", "searchers"]
 
 
@@ -46,7 +46,7 @@ class Migration:
         self.expected = {tag: self.directory.live(name, tag) for tag in ids}
 
     def load(self, mode: str = "overwrite", **options: Any) -> tuple[Any, Any]:
-        """What was created and loaded."""
+        """Create and load; returns what was created and loaded."""
         created, faults = self.chain.create([self.plan], mode, **options)
         assert faults == {}
         return created[0], self.chain.load([self.plan], created)
@@ -59,7 +59,7 @@ class Migration:
 
 
 def moments(client: MilvusClient) -> range:
-    """To be killed at: all of them, in Milvus Lite; a server takes seconds for each, so there it is some."""
+    """Moments to be killed at: all with Milvus Lite, a few with a server, which needs seconds for each."""
     return range(1, 40) if is_lite(client) else range(2, 40, 7)
 
 
@@ -71,7 +71,7 @@ def make_old(client: MilvusClient) -> None:
 
 @pytest.fixture
 def overwriting(client: MilvusClient, tmp_path: Path) -> Migration:
-    """Of a target that there is, with aliases."""
+    """A migration into a target that exists, with aliases."""
     make_old(client)
     return Migration(client, tmp_path / "milvus")
 
@@ -113,7 +113,7 @@ def test_a_failed_overwrite_costs_nothing(overwriting: Migration) -> None:
 def test_publishing_that_is_killed_at_any_moment_is_finished_or_undone_by_the_next_run(
     client: MilvusClient, tmp_path: Path, mode: str
 ) -> None:
-    """Whoever reads in between finds the old rows or the new, and all of them."""
+    """Readers find all of the old rows or all of the new ones at any time."""
     killed = 0
     for moment in moments(client):
         make_old(client)
@@ -197,7 +197,7 @@ def test_a_reader_sees_the_old_rows_and_then_the_new(
 
 @pytest.fixture
 def tenant_client(server_client: MilvusClient, empty_milvus_server_uri: str) -> Iterator[MilvusClient]:
-    """A client of a database beside the default one."""
+    """A client of a database other than the default one."""
     server_client.create_database("tenant")
     with milvus_client(empty_milvus_server_uri, db_name="tenant") as client:
         yield client
@@ -235,7 +235,7 @@ def test_replicas_index_and_properties_go_along(server_client: MilvusClient, tmp
 def test_what_a_suspended_run_writes_is_refused_by_the_target_itself(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its own look at the marker, even."""
+    """Even where it does not check the marker itself."""
     migration = Migration(client, tmp_path / "milvus")
     [created], _ = migration.chain.create([migration.plan], "skip")
     [unit, *_] = address_units([migration.plan], [created])
@@ -263,7 +263,7 @@ def test_an_append_that_slept_is_refused_by_the_marker(
     store = Checkpoints()
 
     def sleep(key: str, value: Any) -> None:
-        """As the first stride begins, another run does it all; the clock goes on."""
+        """As the first stride begins, another run loads everything; the clock continues."""
         monkeypatch.setattr(store, "set", lambda key, value: None)
         assert migration.chain.run(mode="append")["news"].action == "resumed"
 
@@ -278,7 +278,7 @@ def test_an_append_that_slept_is_refused_by_the_marker(
 
 
 def test_a_collection_of_another_dimension_is_created_again(client: MilvusClient, tmp_path: Path) -> None:
-    """What a run left half loaded is gone on with only where a collection would be made just so."""
+    """What a run left half loaded is continued only where the same collection would be created."""
     migration = Migration(client, tmp_path / "milvus")
     migration.load("skip")
     migration.chain.settings = TargetSettings(dynamic_field=True)
@@ -405,7 +405,7 @@ def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, 
 
 
 class OtherRuns:
-    """What a run knows of others: `over` of all of them."""
+    """What a run knows about others: all of them are `over`, or not."""
 
     def __init__(self, over: bool | None, own: str = "mine") -> None:
         self.over, self.own = over, Run("dag", own)
@@ -515,13 +515,13 @@ def test_a_verification_that_slept_marks_nothing_of_what_another_run_made(client
 
 
 def test_an_index_and_a_partition_that_others_make_stay(server_client: MilvusClient, tmp_path: Path) -> None:
-    """Taking back our own index after a refusal takes no other."""
+    """After a refusal our own index is dropped, and no other."""
     make_collection(server_client, "news", OLD)
     migration = Migration(server_client, tmp_path / "milvus", {"_default": range(55, 65)})
     unhindered = server_client.list_indexes
 
     class Others:
-        """Make an index on the ids while ours is there."""
+        """Create an index on the ids while ours exists."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(server_client, name)
@@ -556,7 +556,7 @@ def test_abandon_drops_what_was_loaded_under_a_name_of_its_own(overwriting: Migr
 def test_abandon_removes_what_an_append_added_from_another_state_of_its_source(
     client: MilvusClient, tmp_path: Path
 ) -> None:
-    """The source has got rows since: neither going on nor undoing was possible without losing the older ones."""
+    """The source has new rows since: the run can be neither continued nor undone with it."""
     make_collection(client, "news", OLD | {"a": random_rows([901, 902], 3)}, loaded=True)
     before = stored(client, "news")
     Migration(client, tmp_path / "old").load("append")
@@ -584,7 +584,7 @@ def test_abandon_restores_the_mark_of_before(client: MilvusClient, tmp_path: Pat
 
 
 def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_path: Path) -> None:
-    """Rows that the append wrote are in the source no more: so nobody knows which of those there were there before."""
+    """The source has lost rows that the append wrote: so they can't be told from the rows before."""
     make_collection(client, "news", OLD | {"a": {}}, loaded=True)
     Migration(client, tmp_path / "old").load("append")
     before = stored(client, "news")
@@ -622,7 +622,7 @@ def test_replaced_partitions_cannot_be_undone_and_are_emptied_by_the_run_that_co
 
 
 def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusClient, tmp_path: Path) -> None:
-    """Killed before the first partition is made, or after."""
+    """Killed before or after the first partition is created."""
     for moment in (0, 4):
         make_collection(client, "news", OLD, metric="L2", loaded=True)
         migration = Migration(client, tmp_path / f"milvus-{moment}")
@@ -638,7 +638,7 @@ def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusC
 
 
 class Meanwhile:
-    """A client, before one of whose calls of a method something else happens."""
+    """A client that has something else happen before one of its calls of a method."""
 
     def __init__(self, client: MilvusClient, method: str, then: Callable[[], object], call: int = 1) -> None:
         self.client, self.method, self.then, self.left = client, method, then, call
@@ -718,7 +718,7 @@ def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_publi
 
 
 def test_an_alias_that_gets_the_name_meanwhile_leads_where_it_led(client: MilvusClient, tmp_path: Path) -> None:
-    """Milvus Lite would rename what it stands for."""
+    """Milvus Lite would rename the collection behind it."""
     make_collection(client, "news", OLD, loaded=True)
     migration = Migration(client, tmp_path / "milvus")
     created, loaded = migration.load()

@@ -1,4 +1,4 @@
-"""Partition tags as a partition key: whatever characters they have, and more of them than a server takes partitions."""
+"""Partition tags as a partition key: with any characters, and more of them than a server allows partitions."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path,
 
 @pytest.fixture
 def there(client: MilvusClient, tmp_path: Path) -> Milvus1xDirectory:
-    """What was loaded into `news` before, under tags `a` and `b"`."""
+    """What was loaded into `news` before, under the tags `a` and `b"`."""
     directory = write_directory(tmp_path / "before", {"news": {"a": range(5), 'b"': range(10, 15)}})
     assert keyed(client, directory.path).run()["news"].status == VERIFIED
     return directory
@@ -187,7 +187,7 @@ def test_tags_do_not_go_into_a_collection_without_the_key(client: MilvusClient, 
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
-    """A client of a server that takes 1,024 partitions a collection."""
+    """A client of a server that allows 1,024 partitions a collection."""
     folder = tmp_path_factory.mktemp("limited")
     options = ("--extra-config", "rootCoord.maxPartitionNum=1024")
     with milvus_server(folder, *options) as address, milvus_client(address.uri) as client:
@@ -195,7 +195,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
 
 
 def test_more_partitions_than_the_server_takes(limited: MilvusClient, tmp_path: Path) -> None:
-    """2.3.5 takes 4,096 by default, and doesn't say that this one takes fewer."""
+    """2.3.5 allows 4,096 by default, and does not report that this server allows fewer."""
     tags = [f'{number} "{chr(0x4E00 + number)}\\' for number in range(MANY - 1)]
     ids = {tag: [2 * number, 2 * number + 1] for number, tag in enumerate(["_default", *tags])}
     directory = write_directory(tmp_path / "milvus", {"news": ids})

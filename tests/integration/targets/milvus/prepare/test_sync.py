@@ -1,4 +1,4 @@
-"""Sync: an existing collection becomes what the source is, and only what differs is written."""
+"""Sync: an existing collection is made equal to the source, and only what differs is written."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.support.milvus1x_rows import CLOCK, HAMMING
 
 DIMENSION = 8
 YOUNGER = 1_614_924_440_000_000_000
-"""Name of a segment that was begun seconds after those whose names the directory makes."""
+"""Name of a segment that was begun seconds after those that the directory names."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """A 1.x server that goes on: of `rows` some are deleted, some replaced under their id, others added."""
+    """A 1.x server in use: it deletes rows of `rows`, replaces others under their id, and adds new ones."""
 
     rows: int
 
@@ -158,7 +158,7 @@ def test_rows_that_others_made_are_compared(lite_client: MilvusClient, tmp_path:
 
 
 def one_id_twice(path: Path, *, other: bool = False, created_on: int = CLOCK, tag: str = "a") -> Milvus1xDirectory:
-    """Id 5 stands in two segments; all vectors are others where it's another server's."""
+    """Id 5 is in two segments; all vectors differ where the source is another server's."""
     directory = Milvus1xDirectory(path)
     news = directory.collection("news", dimension=DIMENSION, created_on=created_on)
     table = directory.partition(news, tag)

@@ -1,4 +1,4 @@
-"""The settings of `target` are taken by a real target, or end the run before a row is written."""
+"""A real target accepts the settings in `target`, or the run ends before a row is written."""
 
 from __future__ import annotations
 

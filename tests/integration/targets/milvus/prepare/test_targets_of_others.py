@@ -1,4 +1,4 @@
-"""A target that isn't the one this migration made: half loaded by another, made anew, dropped."""
+"""A target that is not the one this migration made: half loaded by another, made again, dropped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTITIONS = {"_default": range(20), "a": range(20)}
 
 
 class Migration:
-    """A collection created, and the units to load into it."""
+    """A new collection, and the units to load into it."""
 
     def __init__(
         self, client: MilvusClient, path: Path, *, ids: range = range(20), tags: Sequence[str] = tuple(PARTITIONS)
@@ -54,7 +54,7 @@ def migration(client: MilvusClient, tmp_path: Path) -> Migration:
 
 
 THERE = {"_default": random_rows(range(50, 60), 1), "a": {}}
-"""What a collection holds that rows are added to."""
+"""What the collection holds to which rows are added."""
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_load_into_a_target_that_something_else_made_again_is_refused(
 
 
 def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, migration: Migration) -> None:
-    """Its collection has its name by now: nothing is called as it was."""
+    """The collection has its final name by now; nothing has the name that the task knows."""
     created, _ = migration.chain.create(migration.plans)
     loads = migration.chain.load(migration.plans, created)
     report = verify_collection(client, migration.plans[0], created[0], loads)
@@ -174,7 +174,7 @@ def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, m
 def test_a_finished_unit_of_an_append_that_is_cleared_changes_nothing(
     client: MilvusClient, migration: Migration
 ) -> None:
-    """With its checkpoint it writes nothing; without it, its rows take their own places."""
+    """With its checkpoint it writes nothing; without it, each row replaces itself."""
     make_collection(client, "news", THERE)
     created, _ = migration.chain.create(migration.plans, "append")
     loads = migration.chain.load(migration.plans, created)

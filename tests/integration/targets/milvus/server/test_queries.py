@@ -1,4 +1,4 @@
-"""Rows of a target asked for by id: partition by partition, and the lowest id too, which 2.3 can't name."""
+"""Rows of a target queried by id in each partition, including the lowest id, which 2.3 can't parse."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_ids_are_found_in_any_of_several_partitions(client: MilvusClient, asked:
 
 
 def test_duplicate_rows_hide_no_rows_after_them(server_client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server takes the limit of a query for all of them, and returns one of each id."""
+    """A server counts all duplicates for the limit of a query, and returns one row for each id."""
     monkeypatch.setattr(queries, "IDS_A_QUERY", 4)
     rows = random_rows(range(20), 1)
     make_collection(server_client, "news", {"_default": rows})

@@ -1,4 +1,4 @@
-"""What a dry run says of a target's memory, and of the time to write, against a real server."""
+"""What a dry run reports about memory and writing time, compared with a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 @pytest.fixture
 def system_info(server_client: MilvusClient) -> dict[str, Any]:
-    """What the server says of itself."""
+    """The server's own description."""
     request = milvus_pb2.GetMetricsRequest(request=json.dumps({"metric_type": "system_info"}))
     answer = server_client._get_connection()._stub.GetMetrics(request, timeout=10)
     found: dict[str, Any] = json.loads(answer.response)

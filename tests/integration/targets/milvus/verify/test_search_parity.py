@@ -1,4 +1,4 @@
-"""Search parity: the finished target answers as the exact search of the source does, or the collection fails."""
+"""Searches in the finished target return what an exact search of the source does, or the collection fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers of any version say when they take no writes, and what they say when they are only to get fewer."""
+"""How servers of any version refuse all writes, and how they limit the rate."""
 
 from __future__ import annotations
 

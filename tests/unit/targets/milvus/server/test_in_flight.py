@@ -1,4 +1,4 @@
-"""Calls beside each other: never more than asked for, and what follows them in their order."""
+"""Concurrent calls: never more than the limit, and their follow-ups run in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours against the definitions of the distances, written out."""
+"""Exact nearest neighbours, compared with the definitions of the distances."""
 
 from __future__ import annotations
 
