@@ -82,6 +82,10 @@ class NoAnswerError(TransientError):
     """The target took a request and never answered; a retry continues where this attempt ended."""
 
 
+class LateError(TransientError):
+    """A request was not sent because its deadline was over: this process was suspended."""
+
+
 class DeniedError(TransientError):
     """The target accepts no writes now; a retry continues once it does."""
 

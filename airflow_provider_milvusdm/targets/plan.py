@@ -106,14 +106,23 @@ def _position(
     target: TargetCollection,
     rename: Mapping[str, str],
 ) -> SourcePosition | None:
-    """The source's position; its history differs where rows are selected or placed in another way."""
-    if group.position is None:
+    """The source's position; its history differs where rows are selected or placed in another way.
+
+    None where a merge of segments may have changed which row is the first of its id: no load has seen that row, and it
+    is in an old segment.
+    """
+    if group.position is None or any(map(_kept_firsts, resolved)):
         return None
     renamed = sorted((name, other) for name, other in rename.items() if name.startswith(f"{group.name}/"))
     asked = None if group.whole else sorted(tags)
     policies = sorted({group.duplicate_ids for group in resolved})
     chosen = (group.position.history, asked, renamed, policies, target.partition_field)
     return replace(group.position, history=blake2b(repr(chosen).encode(), digest_size=8).hexdigest())
+
+
+def _kept_firsts(group: ResolvedGroup) -> bool:
+    """Whether the first of several rows with the same id was selected."""
+    return group.duplicate_ids == "keep_first" and any(partition.excluded for partition in group.partitions)
 
 
 def _tags(groups: Sequence[PartitionGroup], name: str) -> list[str]:

@@ -20,8 +20,8 @@ from airflow_provider_milvusdm.sources.registry import source_of
 
 ID_BYTES = 8
 CHUNK_BYTES = 1 << 20
-STEM_BYTES = 250
-"""A file name has at most 255 bytes, of which the suffix (``.yaml``, ``.part``) takes 5."""
+STEM_BYTES = 241
+"""A file name has at most 255 bytes, of which the suffix (``.0a1b2c3d.part``) takes 14."""
 DISTANCES = {"L2": "euclidean", "IP": "ip", "HAMMING": "hamming", "JACCARD": "jaccard"}
 """Values of the attribute ``distance``, as in the files of ann-benchmarks."""
 
@@ -56,9 +56,11 @@ def export_partition(unit: ExportUnit) -> Exported:
 
     Raises TargetError where the number of rows is not the one that was resolved.
     """
+    from airflow_provider_milvusdm.storage.hdf5_output import begin_part
+
     started, path = time.monotonic(), Path(unit.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
+    partial = begin_part(path)
     rows, digest = _write(partial, unit)
     if rows != unit.rows:
         raise TargetError(

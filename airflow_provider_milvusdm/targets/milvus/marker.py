@@ -11,11 +11,14 @@ import json
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_properties_at_once
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -115,7 +118,13 @@ def unreadable(collection: str, name: str, text: str) -> TargetError:
 
 
 def set_marker(client: MilvusClient, collection: str, marker: Marker) -> None:
-    client.alter_collection_properties(collection, marker.properties())
+    _set_properties(client, collection, marker.properties())
+
+
+def _set_properties(client: MilvusClient, collection: str, properties: Mapping[str, str]) -> None:
+    """Set properties so that they survive a restart of the server."""
+    for _ in range(1 if stores_properties_at_once(client) else 2):
+        client.alter_collection_properties(collection, dict(properties))
 
 
 def refuse_changed_collection(
@@ -141,6 +150,11 @@ def refuse_changed_collection(
     )
 
 
+def fence_by_marker(client: MilvusClient, collection: str, generation: str) -> Fence:
+    """A fence that checks with :func:`refuse_changed_collection`."""
+    return Fence(partial(refuse_changed_collection, client, collection, generation))
+
+
 def restore_marker(client: MilvusClient, collection: str, marker: Marker | None) -> None:
     """Set the marker that the collection had before, or remove it where there was none."""
     if marker:
@@ -156,7 +170,7 @@ def remove_property(client: MilvusClient, collection: str, name: str) -> None:
     try:
         client.drop_collection_properties(collection, [name])
     except MilvusException:
-        client.alter_collection_properties(collection, {name: ""})
+        _set_properties(client, collection, {name: ""})
 
 
 def pack_counts(partitions: Collection[str], before: Mapping[str, int]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
+    fence_by_marker,
     refuse_changed_collection,
     restore_marker,
     set_marker,
@@ -25,6 +26,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition
 from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, product_name
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -69,6 +71,7 @@ class _Undoing:
         self.case, self.client, self.target = case, case.client, case.target
         self.former = marker.run
         self.marker = replace(marker, generation=secrets.token_hex(8), run=case.options.runs.own)
+        self.fence = fence_by_marker(self.client, self.target.name, self.marker.generation)
         existing = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
         self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in existing}
 
@@ -80,8 +83,7 @@ class _Undoing:
         """Drop the partitions that the run created: a later ``skip`` would take them for finished."""
         if self.marker.action is Action.ADDED and not self.case.keyed:
             for name in self.before:
-                self.refuse_others()
-                drop_partition(self.client, self.target.name, name)
+                drop_partition(self.client, self.target.name, name, seconds_left(self.fence.check()))
 
     def undo(self) -> int:
         """Remove the rows and return their number; what the former run still sends is refused from here on."""
@@ -94,8 +96,7 @@ class _Undoing:
             found[partition] += len(ids)
         self._check(found)
         for partition, ids in self._added():
-            self.refuse_others()
-            delete_ids(self.client, self.target, partition, ids)
+            delete_ids(self.client, self.target, partition, ids, self.fence.check)
         self._check(Counter())
         return found.total()
 

@@ -13,10 +13,11 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollectio
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.rows.reader import read_keys
-from airflow_provider_milvusdm.targets.milvus.fence import await_requests
+from airflow_provider_milvusdm.targets.milvus.fence import Fence, await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     VERIFIED,
     Marker,
+    fence_by_marker,
     new_marker,
     pack_counts,
     refuse_changed_collection,
@@ -39,6 +40,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
 )
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun
 from airflow_provider_milvusdm.targets.milvus.seen import seen_by
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -255,9 +257,9 @@ class _Preparation:
             self._create_partitions(existing.partitions)
             emptying = self._take_over(Action.EMPTYING, before)
             await_jobs(self.client, self.target.name)
+            fence = fence_by_marker(self.client, self.target.name, emptying.generation)
             for name in [name for name in self.wanted if name in existing.partitions]:
-                self._refuse_changed(emptying)
-                self._empty_partition(name)
+                self._empty_partition(name, fence)
         return self._created(Action.OVERWRITTEN, self._mark(Action.REPLACED, before, last=emptying))
 
     def _mark_and_create(
@@ -275,14 +277,15 @@ class _Preparation:
         if not self.keyed:
             make_partitions(self.client, self.target.name, [name for name in self.wanted if name not in existing])
 
-    def _empty_partition(self, name: str) -> None:
+    def _empty_partition(self, name: str, fence: Fence) -> None:
         """Drop a partition and create it again; ``_default`` can't be dropped, so its rows are deleted."""
         if name != DEFAULT_PARTITION:
-            drop_partition(self.client, self.target.name, name)
+            drop_partition(self.client, self.target.name, name, seconds_left(fence.check()))
             make_partitions(self.client, self.target.name, [name])
             return
         with self._searchable():
             for ids in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
+                fence.check()
                 self.client.delete(self.target.name, filter=ids, partition_name=name)
 
     def _searchable(self) -> Any:

@@ -47,10 +47,11 @@ def make_partitions(client: MilvusClient, collection: str, names: Iterable[str])
         made.append(name)
 
 
-def drop_partition(client: MilvusClient, collection: str, name: str) -> None:
+def drop_partition(client: MilvusClient, collection: str, name: str, timeout: float | None = None) -> None:
+    """Drop a partition with its rows; ``timeout``: of the request, in seconds."""
     if not drops_loaded_partitions(client):
         client.release_partitions(collection, [name])
-    client.drop_partition(collection, name)
+    client.drop_partition(collection, name, timeout=timeout)
 
 
 def _origin(settings: CollectionSettings) -> str:

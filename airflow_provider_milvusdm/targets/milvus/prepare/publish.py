@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, refuse_changed_collection, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -32,9 +34,11 @@ def publish(client: MilvusClient, marker: Marker) -> None:
             if marker.action is not Action.OVERWRITTEN or there != marker.target:
                 raise _taken(marker, name, there)
             note_former(client, marker.target, marker.run)
+        deadline = seconds_since_boot() + REQUEST_SECONDS
         set_marker(client, name, marker.verified())  # fails where another attempt has renamed it since
-        if there:
-            client.rename_collection(marker.target, former_name(marker.target, marker.generation))
+        if there:  # the deadline stops a suspended process, which would take the name from a newer collection
+            former = former_name(marker.target, marker.generation)
+            client.rename_collection(marker.target, former, timeout=seconds_left(deadline))
         client.rename_collection(name, marker.target)
     finish(client, marker)
 

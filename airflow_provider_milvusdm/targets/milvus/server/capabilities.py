@@ -134,6 +134,11 @@ def orders_limited_queries(client: MilvusClient) -> bool:
     return not is_lite(client)
 
 
+def loads_single_partitions(client: MilvusClient) -> bool:
+    """Whether some partitions of a collection can be loaded and others not; Milvus Lite loads whole collections."""
+    return not is_lite(client)
+
+
 def loads_for_all_clients(client: MilvusClient) -> bool:
     """Whether loading a collection changes what other clients see; Milvus Lite loads it for this process alone."""
     return not is_lite(client)
@@ -142,6 +147,15 @@ def loads_for_all_clients(client: MilvusClient) -> bool:
 def stays_loaded_when_renamed(client: MilvusClient) -> bool:
     """Milvus Lite releases a collection that is renamed."""
     return not is_lite(client)
+
+
+def stores_properties_at_once(client: MilvusClient) -> bool:
+    """Whether a collection property is stored when it is set.
+
+    A 2.3 server stores the former value of a property that it has already; the new value is stored when the collection
+    is altered once more.
+    """
+    return is_lite(client)
 
 
 def caches_aliases(client: MilvusClient) -> bool:

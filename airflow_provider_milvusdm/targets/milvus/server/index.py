@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
@@ -13,10 +14,12 @@ from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpe
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     has_bulk_imports,
+    loads_single_partitions,
     product_name,
     scalar_index_type,
     vector_index_types,
 )
+from airflow_provider_milvusdm.targets.milvus.server.queries import map_concurrently
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
@@ -70,6 +73,15 @@ def is_loaded(client: MilvusClient, target: TargetCollection, partition: str = "
     from pymilvus.client.types import LoadState
 
     return bool(client.get_load_state(target.name, partition_name=partition)["state"] == LoadState.Loaded)
+
+
+def released_partitions(client: MilvusClient, target: TargetCollection) -> list[str]:
+    """The partitions of a loaded collection that are not loaded."""
+    if not loads_single_partitions(client) or target.partition_field:
+        return []
+    names = client.list_partitions(target.name)
+    loaded = map_concurrently(client, partial(is_loaded, client, target), names)
+    return [name for name, is_there in zip(names, loaded, strict=True) if not is_there]
 
 
 def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpec) -> None:
@@ -155,13 +167,15 @@ def searchable(
     the block, which costs nothing. After a TargetError the collection is left as it was.
     """
     indexes, loaded = set(client.list_indexes(target.name)), is_loaded(client, target)
-    indexed = has_index(client, target)
-    if loaded and not keep:
+    indexed, released = has_index(client, target), released_partitions(client, target) if loaded else []
+    if loaded and not released and not keep:
         yield
         return
     if not indexed and not keep:
         index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
     make_searchable(client, target, index, settings.replicas or 1)
+    if released:  # loaded beside others, partitions are said to be there seconds before their rows are served
+        refresh(client, target)
     own = set(client.list_indexes(target.name)) - indexes
     try:
         yield
@@ -173,6 +187,8 @@ def searchable(
             _restore(client, target, own, indexed=indexed, loaded=loaded)
         elif settings.load is False and not loaded:
             client.release_collection(target.name)
+        if released and not (keep and settings.load is not False):
+            client.release_partitions(target.name, released)
 
 
 def _restore(

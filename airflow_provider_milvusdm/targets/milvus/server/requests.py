@@ -19,7 +19,7 @@ from pymilvus.client.utils import check_status
 from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
-from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.exceptions import LateError, TargetError
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_in_place
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write
@@ -75,8 +75,7 @@ class WriteRequests:
     def upsert(self, partition: str, batch: VectorBatch) -> int:
         """Write a batch, replacing rows with the same ids; returns the number of rows that the target accepted."""
         if not self.upserts:
-            self.fence()
-            delete_ids(self.client, self.target, partition, batch.ids.tolist())
+            delete_ids(self.client, self.target, partition, batch.ids.tolist(), self.fence)
             return self.insert(partition, batch)
         return int(self._write(send_upsert, "Upsert", partition, batch).upsert_cnt)
 
@@ -86,7 +85,7 @@ class WriteRequests:
             request = encode(method, partition, batch)
             return send(self.handler, request, self.target.name, self.context, self.fence)
         except (grpc.RpcError, MilvusException) as error:
-            if isinstance(error.__cause__, TargetError):  # raised by the fence, and wrapped by pymilvus
+            if isinstance(error.__cause__, TargetError | LateError):  # raised by the fence, and wrapped by pymilvus
                 raise error.__cause__ from None
             if encode == self.encode_rows or not _is_refusal(error):
                 raise

@@ -13,8 +13,9 @@ import pytest
 from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
-from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
+from airflow_provider_milvusdm.exceptions import LateError, TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.targets.milvus import fence
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
@@ -26,7 +27,7 @@ from tests.support.chain import Chain
 from tests.support.collections_2x import is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
-from tests.support.milvus_servers import milvus_server
+from tests.support.milvus_servers import milvus_server, running_milvus_server
 from tests.support.targets import drop_all_collections, milvus_client
 
 IDS = {"_default": range(20), "a": range(100, 110)}
@@ -717,6 +718,25 @@ def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_publi
     assert overwriting.verify(created, loaded).status == VERIFIED
 
 
+def test_publishing_that_slept_before_it_took_the_name_away_takes_it_from_no_other(
+    overwriting: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created, loaded = overwriting.load()
+    client = overwriting.client
+
+    def sleep() -> None:
+        assert overwriting.verify(created, loaded).status == VERIFIED
+        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
+        monkeypatch.setattr(fence, "seconds_since_boot", lambda: clock)
+
+    slow: Any = Sleeping(client, "rename_collection", sleep)
+    with pytest.raises(LateError, match="was not sent"):
+        overwriting.verify(created, loaded, slow)
+    assert client.list_collections() == ["news"]
+    assert stored(client, "news") == overwriting.expected
+    assert aliases(client) == dict.fromkeys(ALIASES, "news")
+
+
 def test_an_alias_that_gets_the_name_meanwhile_leads_where_it_led(client: MilvusClient, tmp_path: Path) -> None:
     """Milvus Lite would rename the collection behind it."""
     make_collection(client, "news", OLD, loaded=True)
@@ -797,3 +817,20 @@ def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Pat
         assert root.list_collections() == ["news"]
         assert stored(root, "news") == OLD
         assert aliases(root) == dict.fromkeys(ALIASES, "news")
+
+
+def test_marks_outlive_the_server(tmp_path: Path) -> None:
+    """A server of 2.3 that is started again has the value of before the last change, if that was no new property."""
+    with running_milvus_server(tmp_path / "server") as server:
+        with milvus_client(server.address.uri) as client:
+            for name in ("news", "loading"):
+                make_collection(client, name, OLD, loaded=True)
+                assert Migration(client, tmp_path / name, name=name).run("append").status == VERIFIED
+            more = Migration(client, tmp_path / "more", {"_default": range(30, 40)}, "loading")
+            more.load("append")
+            markers = {name: marker(client, name) for name in ("news", "loading")}
+        server.close()
+        server.start()
+        with milvus_client(server.address.uri) as client:
+            assert {name: marker(client, name) for name in markers} == markers
+        assert [marker["state"] for marker in markers.values()] == ["complete", "loading"]
