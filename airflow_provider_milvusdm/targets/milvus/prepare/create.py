@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
-from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.fence import Fence, await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     VERIFIED,
@@ -33,6 +32,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition, make_partitions
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import MAX_DELETIONS, Changes
+from airflow_provider_milvusdm.targets.milvus.prepare.taken_ids import refuse_taken_ids
 from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     create_unpublished,
     drop_leftovers,
@@ -45,17 +45,12 @@ from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jo
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     count_rows,
-    existing_ids,
     filter_tag,
-    ids_outside,
     map_concurrently,
 )
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
-
-CURE_IDS = "Use mode overwrite, or rename to load into a collection of its own."
-CURE_ROW_NUMBERS = "These ids are row numbers: set id_offset to more than the highest id in the target."
 
 
 def create_collection(
@@ -91,7 +86,7 @@ def create_collection(
     options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
     settings = settings or CollectionSettings()
     case = inspect_target(client, plan, settings, options)
-    if not dry_run and settle(case):
+    if not dry_run and finish_or_undo(case):
         case = inspect_target(client, plan, settings, options)
     action = decide(case)
     on_ids = refuse_ids_across(case, action, id_scope, dry_run=dry_run)
@@ -104,7 +99,7 @@ def create_collection(
     return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))
 
 
-def settle(case: Case) -> bool:
+def finish_or_undo(case: Case) -> bool:
     """Finish or undo what a run left that ended in the middle of publishing; returns whether there was anything."""
     marker = case.existing.marker if case.existing else None
     if marker and marker.state == VERIFIED:
@@ -210,7 +205,7 @@ class _Preparation:
         if self.keyed:
             with self._searchable():
                 missing = [tag for tag, rows in self._counts(self.wanted).items() if not rows]
-                self._check_ids(missing)
+                refuse_taken_ids(self.case, missing)
         if not missing:
             return CreatedCollection(self.plan.name, Action.SKIPPED)
         return self._mark_and_create(Action.ADDED, dict.fromkeys(missing, 0), existing)
@@ -239,7 +234,7 @@ class _Preparation:
         there = [name for name in self.wanted if self.keyed or name in existing.partitions]
         with self._searchable():
             before = self._counts(there)
-            self._check_ids([name for name, rows in before.items() if rows or self.keyed])
+            refuse_taken_ids(self.case, [name for name, rows in before.items() if rows or self.keyed])
         return self._mark_and_create(Action.APPENDED, dict.fromkeys(self.wanted, 0) | before, existing)
 
     def _replace(self, existing: Existing) -> CreatedCollection:
@@ -247,7 +242,7 @@ class _Preparation:
         before = dict.fromkeys(self.wanted, 0)
         if self.keyed:
             with self._searchable():
-                self._check_ids(self.wanted, replaced=self.wanted)
+                refuse_taken_ids(self.case, self.wanted, replaced=self.wanted)
                 emptying = self._take_over(Action.EMPTYING, before)
                 await_jobs(self.client, self.target.name)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
@@ -291,31 +286,3 @@ class _Preparation:
     def _searchable(self) -> Any:
         case = self.case
         return searchable(self.client, self.target, case.index, case.settings, keep=case.options.create_index)
-
-    def _source_ids(self, partitions: set[str]) -> Iterator[tuple[str, list[int]]]:
-        """Partition and live ids of the rows that go to ``partitions``, in batches; none where the target makes ids."""
-        for unit in () if self.target.ids_by_target else self.plan.units:
-            for row_slice in unit.slices:
-                name = self.plan.partition_names[row_slice.partition]
-                if name in partitions:
-                    for _, keys in read_keys(unit.source, unit.collection, row_slice):
-                        yield name, keys.tolist()
-
-    def _check_ids(self, partitions: Collection[str], replaced: Collection[str] = ()) -> None:
-        """Raises TargetError where ids exist: in the same partition, or under a partition key that is not replaced."""
-        for partition, ids in self._source_ids(set(partitions)):
-            if self.keyed:
-                self._refuse_ids(partition, ids, ids_outside(self.client, self.target, replaced, ids))
-            else:
-                self._refuse_ids(partition, ids, existing_ids(self.client, self.target, partition, ids))
-
-    def _refuse_ids(self, partition: str, ids: Sequence[int], found: Sequence[int]) -> None:
-        if found:
-            numbered = self.plan.source and self.plan.source.options.get("ids") == "row_number"
-            raise TargetError(
-                f"ids to append are in the target already: {len(found)} of {len(ids)} checked",
-                where=f"collection {self.target.name!r}, partition {partition!r}",
-                expected="none of them: a second row with the same id would be stored and never returned",
-                found=f"ids {', '.join(map(str, sorted(found)[:20]))}",
-                cure=CURE_ROW_NUMBERS if numbered else CURE_IDS,
-            )

@@ -105,7 +105,7 @@ class _Verification:
     ) -> None:
         self.client, self.collection, self.created, self.loads = client, collection, created, loads
         self.fingerprint, self.name = plan.fingerprint, plan.target.name
-        self.target = _found_as(client, loaded_into(plan, created), self.name)
+        self.target = _under_present_name(client, loaded_into(plan, created), self.name)
         self.plan = replace(plan, target=self.target, notes=plan.notes + created.notes)
         self.settings = settings
         self.index = index_for(client, collection, settings)
@@ -121,7 +121,7 @@ class _Verification:
         changes: Sequence[str],
         store: CheckpointStore | None,
     ) -> CollectionReport:
-        marker = self._mark()
+        marker = self._read_marker()
         self._flush()
         refresh(self.client, self.target)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
@@ -130,13 +130,13 @@ class _Verification:
             compared, different = self._compare(verify, marker, store)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
-        gone_on = changes if self.created.action is Action.SYNCED else ()
-        faults += [*different, *(() if gone_on else changes)]
+        for_next_sync = changes if self.created.action is Action.SYNCED else ()
+        faults += [*different, *(() if for_next_sync else changes)]
         if search and search.recall < check.recall:
             faults.append(f"searches find too little: {search}; expected a recall of {check.recall}")
         report = self._report(partitions)
-        end = self._left() if faults else self._complete(marker, create_index)
-        notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, gone_on), *end)
+        end = self._where_it_is() if faults else self._complete(marker, create_index)
+        notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, for_next_sync), *end)
         status = FAILED if faults else VERIFIED
         return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
 
@@ -273,7 +273,7 @@ class _Verification:
             return ()
         return ("rows were counted and not compared: their ids are made by the target",)
 
-    def _mark(self) -> Marker:
+    def _read_marker(self) -> Marker:
         """The marker of the load; a collection that is kept has the marker of the run that loaded it.
 
         Raises TargetError where the collection has another marker.
@@ -297,11 +297,11 @@ class _Verification:
             if create_index and self.settings.load is not False and not stays_loaded_when_renamed(self.client):
                 self.client.load_collection(self.name)
         else:
-            self._mark()  # raises where another run has taken the collection over meanwhile
+            self._read_marker()  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed())
         return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
 
-    def _left(self) -> tuple[str, ...]:
+    def _where_it_is(self) -> tuple[str, ...]:
         if self.target.name == self.name:
             return ()
         return (
@@ -310,7 +310,7 @@ class _Verification:
         )
 
 
-def _found_as(client: MilvusClient, target: TargetCollection, name: str) -> TargetCollection:
+def _under_present_name(client: MilvusClient, target: TargetCollection, name: str) -> TargetCollection:
     """The collection under its present name: an earlier attempt may have given it its final one."""
     return target if target.name == name or client.has_collection(target.name) else replace(target, name=name)
 

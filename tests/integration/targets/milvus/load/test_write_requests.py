@@ -73,7 +73,7 @@ def test_a_session_sees_what_it_wrote(server_client):
         assert found[0]["count(*)"] == start + 100
 
 
-def test_what_is_late_is_not_sent(client):
+def test_a_late_request_is_not_sent(client):
     """With no time left gRPC gives up a request, and may have sent it by then."""
     vectors = random_vectors(40, 1)
     requests = make(client, vectors)

@@ -718,7 +718,7 @@ def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_publi
     assert overwriting.verify(created, loaded).status == VERIFIED
 
 
-def test_publishing_that_slept_before_it_took_the_name_away_takes_it_from_no_other(
+def test_publishing_that_slept_before_it_takes_the_name_takes_it_from_no_other(
     overwriting: Migration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created, loaded = overwriting.load()
@@ -819,7 +819,7 @@ def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Pat
         assert aliases(root) == dict.fromkeys(ALIASES, "news")
 
 
-def test_marks_outlive_the_server(tmp_path: Path) -> None:
+def test_markers_survive_a_restart_of_the_server(tmp_path: Path) -> None:
     """A server of 2.3 that is started again has the value of before the last change, if that was no new property."""
     with running_milvus_server(tmp_path / "server") as server:
         with milvus_client(server.address.uri) as client:

@@ -172,7 +172,7 @@ def test_a_load_that_ended_halfway_is_continued(client: MilvusClient, tmp_path: 
     assert stored(client) == expected(directory, "a", 'b"', "c")
 
 
-def test_an_upsert_that_slept_deletes_nothing_that_another_run_brought(
+def test_an_upsert_that_slept_deletes_nothing_that_another_run_loaded(
     client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server has these rows deleted and inserted: the deletion, too, is taken for so long only."""
