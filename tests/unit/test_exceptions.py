@@ -10,8 +10,6 @@ from airflow_provider_milvusdm import exceptions
 from airflow_provider_milvusdm.exceptions import MilvusdmError, StalledError, TransientError
 
 ERRORS = [error for name, error in vars(exceptions).items() if isinstance(error, type) and not name.startswith("_")]
-    error for error in vars(exceptions).values() if isinstance(error, type) and not error.__name__.startswith("_")
-]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
