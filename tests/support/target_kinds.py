@@ -26,10 +26,10 @@ Rows: TypeAlias = dict[int, bytes]
 
 
 class Run(Protocol):
-    """A run of a migration that has got as far as the first row to load."""
+    """A run of a migration whose target is prepared for the first row."""
 
     def load(self) -> None:
-        """Load all rows; called again, it is what Airflow does when it retries the load tasks."""
+        """Load all rows; a second call is a retry of the load tasks."""
 
     def verify(self) -> Mapping[str, CollectionReport]:
         """The reports by collection; those that are verified are finished."""
@@ -46,19 +46,19 @@ class Target(Protocol):
         """Prepare the migration of a Milvus 1.x directory; rows are added to collections that exist."""
 
     def set_batch_rows(self, patch: pytest.MonkeyPatch, rows: int) -> None:
-        """Have batches of so many rows."""
+        """Set the number of rows in a batch."""
 
     def rows(self, collection: str) -> dict[str, Rows]:
         """What a finished collection holds, by partition."""
 
     def is_finished(self, collection: str, partitions: Sequence[str]) -> bool:
-        """Whether a reader would take these partitions for finished."""
+        """Whether readers would take these partitions for finished."""
 
     def obstruct(self, collection: str) -> None:
-        """Put something of somebody else's where the collection belongs, into which it does not fit."""
+        """Put something else in the place of the collection, into which its rows do not fit."""
 
     def contents(self) -> Any:
-        """All that the target holds, to be compared."""
+        """Everything that the target holds, as a value to compare."""
 
 
 def kill_before_batch(target: Target, patch: pytest.MonkeyPatch, batch: int) -> None:

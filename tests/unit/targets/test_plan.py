@@ -45,7 +45,7 @@ def plan(
     resolved: list[ResolvedGroup] = [resolve_group(group) for group in groups if group.label not in failed]
     faults = {label.split("/")[0]: fault for label, fault in failed.items() if fault}
     plans = plan_collections(groups, resolved, faults, rename=rename or {}, **names)
-    return {one.name: one for one in plans}
+    return {found.name: found for found in plans}
 
 
 def test_a_plan_holds_everything_that_was_resolved(groups: list[PartitionGroup]) -> None:
@@ -159,7 +159,7 @@ def test_partitions_that_are_left_as_they_are_get_no_units(directory: Milvus1xDi
     plans = plan([group])
     assert len(plans["news"].units) == 1
     [unit] = address_units(list(plans.values()), [CreatedCollection("news", Action.ADDED, {"a": 0})])
-    assert [piece.partition for piece in unit.slices] == ["a"]
+    assert [row_slice.partition for row_slice in unit.slices] == ["a"]
     assert address_units(list(plans.values()), [CreatedCollection("news", Action.SKIPPED)]) == []
 
 
@@ -193,7 +193,7 @@ def test_for_which_collections_the_target_makes_new_ids(
     ]
     resolved = [resolve_group(group, RowPolicies("remap" if own_keys else "error")) for group in groups]
     plans = plan_collections(groups, resolved, {}, rename={}, auto_id=auto_id)
-    assert {one.target.accepts_new_ids for one in plans} == {expected}
+    assert {found.target.accepts_new_ids for found in plans} == {expected}
 
 
 def test_a_collection_behind_an_alias_has_a_name_with_the_fingerprint_of_its_rows(groups: list[PartitionGroup]) -> None:
@@ -202,8 +202,8 @@ def test_a_collection_behind_an_alias_has_a_name_with_the_fingerprint_of_its_row
     assert (aliased["news"].alias, aliased["more"]) == ("articles", plain["more"])
     again = plan(groups, {"news": "n" * 255}, alias={"news": "other"})
     assert again["news"].target == aliased["news"].target
-    [some] = plan([group for group in groups if group.name == "more"], alias="articles").values()
-    assert (some.alias, some.target.name[:5]) == ("articles", "more_")
+    [with_alias] = plan([group for group in groups if group.name == "more"], alias="articles").values()
+    assert (with_alias.alias, with_alias.target.name[:5]) == ("articles", "more_")
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch
 def test_an_export_that_slept_writes_nothing_into_the_file_of_another(tmp_path, monkeypatch):
     written = [write_directory(tmp_path / str(seed), {"news": {"_default": range(100)}}, seed=seed) for seed in (1, 2)]
     plans = [plan_groups(inspect_directory(directory.path)) for directory in written]
-    [first, second] = [export_units(some, tmp_path / "out")[0] for some in plans]
+    [first, second] = [export_units(run, tmp_path / "out")[0] for run in plans]
     module = "airflow_provider_milvusdm.targets.hdf5.export"
 
     def overtaken(*arguments):

@@ -171,7 +171,7 @@ def test_one_of_several_rows_that_are_there_differs(there: MilvusClient, tmp_pat
 
 def test_row_numbers_of_a_second_file_into_another_partition(client: MilvusClient, tmp_path: Path) -> None:
     vectors = random_vectors(100, 5)
-    paths = [write_hdf5(tmp_path / f"{n}.h5", {"embeddings": some}) for n, some in enumerate(np.split(vectors, 2))]
+    paths = [write_hdf5(tmp_path / f"{n}.h5", {"embeddings": part}) for n, part in enumerate(np.split(vectors, 2))]
 
     def migrate(number: int, **options: Any) -> CollectionReport:
         group = replace(inspect_hdf5(paths[number], partition=f"p{number}", **options), whole=False)

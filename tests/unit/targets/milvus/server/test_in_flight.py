@@ -15,27 +15,27 @@ class Calls:
     """Counts the calls that run at the same time."""
 
     def __init__(self) -> None:
-        self.lock, self.running, self.most = Lock(), 0, 0
+        self.lock, self.running, self.peak = Lock(), 0, 0
         self.followed: list[int] = []
 
     def run(self, wait: float = 0.001) -> None:
         with self.lock:
             self.running += 1
-            self.most = max(self.most, self.running)
+            self.peak = max(self.peak, self.running)
         Event().wait(wait)
         with self.lock:
             self.running -= 1
 
 
-@pytest.mark.parametrize("most", [1, 2, 3])
-def test_follow_ups_run_in_order_and_calls_stay_below_the_limit(most):
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_follow_ups_run_in_order_and_calls_stay_below_the_limit(limit):
     calls = Calls()
-    with closing(InFlight(most)) as in_flight:
+    with closing(InFlight(limit)) as in_flight:
         for number in range(20):
             in_flight.start(partial(calls.run, 0.01 * (number % 3)), partial(calls.followed.append, number))
         in_flight.settle()
     assert calls.followed == list(range(20))
-    assert calls.most <= most
+    assert calls.peak <= limit
 
 
 def test_calls_run_concurrently():
@@ -65,4 +65,4 @@ def test_nothing_follows_a_failed_call_and_running_calls_end_first():
         in_flight.start(lambda: other_started.wait(10) // 0, partial(calls.followed.append, 0))
         in_flight.start(lambda: other_started.set() or calls.run(0.2), partial(calls.followed.append, 1))
         in_flight.settle()
-    assert (calls.followed, calls.most, calls.running) == ([], 1, 0)
+    assert (calls.followed, calls.peak, calls.running) == ([], 1, 0)

@@ -38,7 +38,7 @@ DEFINED: dict[Metric, Callable[[Sequence[float], Sequence[float]], float]] = {
 def test_distances_are_as_defined(metric: Metric) -> None:
     rows = BITS if metric.is_binary else FLOATS
     found = distances(metric, rows[:5], rows[5:])
-    expected = [[DEFINED[metric](one, other) for other in rows[5:].tolist()] for one in rows[:5].tolist()]
+    expected = [[DEFINED[metric](query, row) for row in rows[5:].tolist()] for query in rows[:5].tolist()]
     assert found == pytest.approx(np.array(expected), abs=1e-9)
 
 
