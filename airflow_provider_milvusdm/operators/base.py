@@ -39,7 +39,7 @@ open_urls_with(open_url)
 class MigrationOperator(BaseOperator):
     """A step of a migration.
 
-    An error of this package, or a connection that Airflow doesn't know, fails the task at once, for no retry can
+    A :class:`MilvusdmError`, or a connection that Airflow does not know, fails the task at once, because no retry can
     mend it; any other error is retried. Each is left in XCom under ``fault`` so that the steps behind can name it.
 
     Steps return references to manifests (see :mod:`airflow_provider_milvusdm.operators.xcom`), and take

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CreatedCollection, from_json, to_json
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
 from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
@@ -77,7 +78,7 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(xcoms: XComs, sourc
     assert [operator.label for operator in resolving] == ["news/_default", "news/2021"]
     plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved, rename='{"news": "articles"}'))
     assert [xcoms.manifest(plan)["target"]["name"] for plan in plans] == ["articles"]
-    created = to_json(CreatedCollection("news", "created", {"_default": 0, "_2021": 0}))
+    created = to_json(CreatedCollection("news", Action.CREATED, {"_default": 0, "_2021": 0}))
     listing = MilvusUnitsOperator(task_id="u", collections=plans, created=[created])
     units = [from_json(LoadUnit, xcoms.manifest(unit)) for unit in xcoms.run(listing)]
     assert [unit.upsert for unit in units] == [False, False]

@@ -1,4 +1,4 @@
-"""Collections whose ids the 1.x server made: its application goes on inserting rows without."""
+"""Collections whose ids the 1.x server made: its application continues to insert rows without ids."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_off_makes_a_collection_like_any_other(lite_client: MilvusClient, direct
     assert "the target makes none" in created[0].notes[0]
 
 
-def test_such_a_collection_is_appended_to_and_gone_on_with(
+def test_such_a_collection_is_appended_to_and_continued(
     lite_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
     chain = Chain(directory.path, lite_client)
@@ -75,7 +75,7 @@ def test_such_a_collection_is_appended_to_and_gone_on_with(
 
 
 def test_rows_that_are_deleted_and_inserted_are_there_once(server_client: MilvusClient) -> None:
-    """As rows in doubt are, where an upsert would give them new ids; in their partition alone."""
+    """Rows that may be stored already are deleted and inserted where an upsert would give them new ids."""
     before = random_rows(range(40), 1)
     make_collection(server_client, "news", {"_default": before, "a": before}, metric="L2")
     after, target = random_rows(range(20, 60), 2), TargetCollection("news")

@@ -1,4 +1,4 @@
-"""Collections that the rows don't fit into are refused with what differs and the cure, and left as they are."""
+"""A collection that the rows do not fit into is refused with the differences and the cure, and stays as it is."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ UNFIT: dict[str, tuple[list[dict[str, Any]], str]] = {
 
 @pytest.fixture
 def refusal(client: MilvusClient, tmp_path: Path) -> Callable[..., str]:
-    """Plans `news` of a source against the collection of that name in the target; the fault of its creation."""
+    """Returns a function that creates `news` of a source in the target, and returns the fault."""
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1], "a": [2]}})
     chain = Chain(directory.path, client)
 
@@ -66,7 +66,10 @@ def test_another_schema(
     client.create_collection("news", schema=schema)
     fault = refusal("append")
     assert "collection 'news' of the target does not fit" in fault.lower()
-    assert "xpected id INT64 primary key, embedding FLOAT_VECTOR of dimension 8, and nothing else required" in fault
+    assert (
+        "xpected id INT64 primary key, embedding FLOAT_VECTOR of dimension 8, and no other field that needs a value"
+        in fault
+    )
     assert f"found {difference}." in fault
     assert "Use mode overwrite, or rename to load into a collection of its own." in fault
 
