@@ -1,4 +1,4 @@
-"""A killed load continues in the same run or in a new migration: no row is stored twice, none is missing."""
+"""A killed load continues in the same run or in a new one: no row is stored twice, none is missing."""
 
 from __future__ import annotations
 

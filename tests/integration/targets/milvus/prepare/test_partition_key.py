@@ -156,7 +156,7 @@ def test_an_id_under_another_tag_is_refused(client: MilvusClient, there: Milvus1
     for mode in ("skip", "append", "overwrite"):
         report = chain.run({"news": ["c"]}, mode)["news"]
         assert report.status == FAILED
-        assert "ds to append are in the target already: 1 of 2 tried" in report.faults[0]
+        assert "ds to append are in the target already: 1 of 2 checked" in report.faults[0]
     assert stored(client) == expected(there, "a", 'b"')
 
 

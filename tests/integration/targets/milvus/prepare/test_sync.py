@@ -274,7 +274,7 @@ def test_keys_that_are_not_the_sources_ids_are_refused(lite_client: MilvusClient
     chain = Chain(directory.path, lite_client, policies=RowPolicies(duplicate_ids="remap"))
     assert chain.run()["news"].status == VERIFIED
     [fault] = chain.run(mode="sync")["news"].faults
-    assert "keys made of places (duplicate_ids: remap)" in fault
+    assert "keys made from positions (duplicate_ids: remap)" in fault
 
 
 @pytest.mark.parametrize("target_uri", ["lite", pytest.param("server", marks=pytest.mark.long)], indirect=True)

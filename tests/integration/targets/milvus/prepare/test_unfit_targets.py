@@ -31,10 +31,10 @@ UNFIT: dict[str, tuple[list[dict[str, Any]], str]] = {
         [ID, EMBEDDING | {"field_name": "vector"}],
         "embedding is not a FLOAT_VECTOR; fields vector want values",
     ),
-    "another field": ([ID, EMBEDDING, TITLE], "fields title want values"),
+    "another field": ([ID, EMBEDDING, TITLE], "fields title need values"),
     "several differences": (
         [ID | {"auto_id": True}, EMBEDDING | {"dim": 4}, TITLE],
-        "its ids are made by the target (auto_id); embedding has dimension 4; fields title want values",
+        "its ids are made by the target (auto_id); embedding has dimension 4; fields title need values",
     ),
 }
 
@@ -86,7 +86,7 @@ def test_every_mode_that_keeps_a_collection_checks_it(
 
 def test_another_metric(client: MilvusClient, refusal: Callable[..., str]) -> None:
     make_collection(client, "news", {}, metric="IP")
-    assert "its index compares by IP, the source by L2" in refusal("append")
+    assert "its index has metric IP, the source L2" in refusal("append")
 
 
 def test_another_kind_of_vector(server_client: MilvusClient, tmp_path: Path) -> None:
