@@ -20,7 +20,7 @@ UNFIT: dict[str, tuple[list[dict[str, Any]], str]] = {
     "another dimension": ([ID, EMBEDDING | {"dim": 16}], "embedding has dimension 16"),
     "another name of the key": (
         [ID | {"field_name": "key"}, EMBEDDING],
-        "id is not an INT64 primary key; fields key want values",
+        "id is not an INT64 primary key; fields key need values",
     ),
     "another key": (
         [{"field_name": "id", "datatype": DataType.VARCHAR, "max_length": 9, "is_primary": True}, EMBEDDING],
@@ -29,7 +29,7 @@ UNFIT: dict[str, tuple[list[dict[str, Any]], str]] = {
     "ids made by the target": ([ID | {"auto_id": True}, EMBEDDING], "its ids are made by the target (auto_id)"),
     "another name of the vector": (
         [ID, EMBEDDING | {"field_name": "vector"}],
-        "embedding is not a FLOAT_VECTOR; fields vector want values",
+        "embedding is not a FLOAT_VECTOR; fields vector need values",
     ),
     "another field": ([ID, EMBEDDING, TITLE], "fields title need values"),
     "several differences": (
