@@ -10,6 +10,8 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, delete_ids, read_rows
 from tests.support.chain import Chain
 from tests.support.collections_2x import insert, is_lite, make_collection, stored
@@ -80,7 +82,7 @@ def test_rows_that_are_deleted_and_inserted_are_there_once(server_client: Milvus
     make_collection(server_client, "news", {"_default": before, "a": before}, metric="L2")
     after, target = random_rows(range(20, 60), 2), TargetCollection("news")
     for _ in range(2):
-        delete_ids(server_client, target, "a", list(after))
+        delete_ids(server_client, target, "a", list(after), lambda: seconds_since_boot() + REQUEST_SECONDS)
         insert(server_client, "news", "a", after)
     server_client.load_collection("news")
     assert [count_rows(server_client, target, partition) for partition in ("_default", "a")] == [40, 60]

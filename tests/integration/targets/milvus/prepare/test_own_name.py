@@ -15,11 +15,11 @@ from pymilvus import MilvusClient, MilvusException
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import LateError, TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus import fence
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.runs import Run
+from airflow_provider_milvusdm.targets.milvus.server import deadline
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
@@ -591,7 +591,7 @@ def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_
     before = stored(client, "news")
     shrunk = Migration(client, tmp_path / "shrunk", IDS | {"a": range(100, 105)})
     _, faults = shrunk.chain.create([shrunk.plan], "abandon")
-    assert "can't be told" in faults["news"][0]
+    assert "can't be identified" in faults["news"][0]
     assert stored(client, "news") == before
     same = Migration(client, tmp_path / "same")
     assert abandoned(same).status == SKIPPED
@@ -727,7 +727,7 @@ def test_publishing_that_slept_before_it_takes_the_name_takes_it_from_no_other(
     def sleep() -> None:
         assert overwriting.verify(created, loaded).status == VERIFIED
         clock = seconds_since_boot() + 2 * REQUEST_SECONDS
-        monkeypatch.setattr(fence, "seconds_since_boot", lambda: clock)
+        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
 
     slow: Any = Sleeping(client, "rename_collection", sleep)
     with pytest.raises(LateError, match="was not sent"):
