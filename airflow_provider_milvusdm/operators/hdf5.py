@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, pull_all
+from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -47,7 +48,7 @@ class Hdf5InspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.hdf5.inspect import inspect_hdf5, list_hdf5
         from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
 
-        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _paths(parse_text(self.data_path))
+        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _paths(parse_argument(self.data_path))
         options = Hdf5Options(self.embeddings, self.ids_dataset or None, self.ids)
         return inspect_hdf5(paths, options=options, **target)
 
@@ -84,10 +85,10 @@ class Hdf5UnitsOperator(MigrationOperator):
 
         folder = run_folder(self.data_dir, self.run)
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
-        if parse_text(self.plan_only):
+        if parse_argument(self.plan_only):
             return []
         self.log.info("files go to %s", folder)
-        return hand_out(context["ti"], map(to_json, export_units(plans, folder)))
+        return push_all(context["ti"], map(to_json, export_units(plans, folder)))
 
 
 class Hdf5ExportOperator(MigrationOperator):
@@ -111,7 +112,7 @@ class Hdf5ExportOperator(MigrationOperator):
         return str(self.unit["collection"]["name"])
 
     @property
-    def answers(self) -> str:
+    def input_id(self) -> str:
         from airflow_provider_milvusdm.manifests import ExportUnit
 
         return from_json(ExportUnit, self.unit).digest
@@ -122,7 +123,7 @@ class Hdf5ExportOperator(MigrationOperator):
 
         exported = export_partition(from_json(ExportUnit, self.unit))
         self.log.info("%s: %d rows in %.1f s", exported.path, exported.rows, exported.seconds)
-        return self.hand_in(context, to_json(exported))
+        return self.push_result(context, to_json(exported))
 
 
 class Hdf5VerifyOperator(CollectionVerifyOperator):
@@ -143,8 +144,8 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         from airflow_provider_milvusdm.targets.hdf5.export import export_units
         from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 
-        if parse_text(self.plan_only):
+        if parse_argument(self.plan_only):
             return planned_export(plan)
         units = {unit.digest for unit in export_units([plan], Path())}
         exported = [from_json(Exported, one) for one in self.results(context, self.exported, units)]
-        return verify_export(plan, exported, self.found_faults(context, units), changes)
+        return verify_export(plan, exported, self.step_faults(context, units), changes)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config.params import CollectionParameter
 from airflow_provider_milvusdm.config.validation import read_params
-from airflow_provider_milvusdm.manifests import PartitionGroup, parse_text, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, to_json
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.operators.base import MigrationOperator
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_out
+from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.xcom import Reference, push_all
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,7 +69,7 @@ class FilesInspectOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow.sdk.configuration import conf
 
-        parameter = read_params(CollectionParameter, parse_text(self.collection_parameter) or {})
+        parameter = read_params(CollectionParameter, parse_argument(self.collection_parameter) or {})
         groups = self.inspect(
             name=self.dest_collection_name,
             partition=self.dest_partition_name or DEFAULT_PARTITION,
@@ -82,4 +83,4 @@ class FilesInspectOperator(MigrationOperator):
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]
         for group in groups:
             self.log.info("%s: %s", group.label, "; ".join(group.notes) or "ready")
-        return hand_out(context["ti"], map(to_json, groups))
+        return push_all(context["ti"], map(to_json, groups))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.config.validation import parse_selection
 from airflow_provider_milvusdm.exceptions import SourceError, SourceNotFoundError
 from airflow_provider_milvusdm.hooks.mysql_catalog import connect, tell_refusals
-from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
+from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_in, hand_out, pull_all
+from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all, push_result
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -87,7 +88,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         for group in groups:
             found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
             self.log.info("%s: %s", group.label, found)
-        return hand_out(context["ti"], map(to_json, groups))
+        return push_all(context["ti"], map(to_json, groups))
 
     def inspect(self) -> list[PartitionGroup]:
         """The groups of partitions to resolve."""
@@ -103,7 +104,7 @@ class Milvus1xInspectOperator(MigrationOperator):
             self._catalog(path),
             tables,
             self._wal(path),
-            parse_selection(parse_text(self.source_collection)),
+            parse_selection(parse_argument(self.source_collection)),
             unit_bytes=int(self.unit_mib) << 20,
             max_tasks=conf.getint("core", "max_map_length"),
             unflushed_log=self.unflushed_log,
@@ -162,7 +163,7 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         for change in changes.values():
             self.log.warning("%s", change)
         found = [{"collection": name, FAULT: change} for name, change in changes.items()]
-        return [hand_in(context["ti"], change, change["collection"], self.answers) for change in found]
+        return [push_result(context["ti"], change, change["collection"], self.input_id) for change in found]
 
 
 class Milvus1xSegmentOperator(ResolveOperator):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator, faults_by_collection
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, keys_of, pull_all
+from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.xcom import Reference, list_keys, pull_all, push_all
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,15 +60,15 @@ class PlanOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.plan import plan_collections
 
-        instance, asked = context["ti"], keys_of(self.groups)
+        instance, asked = context["ti"], list_keys(self.groups)
         plans = plan_collections(
             [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
             [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, asked)],
             faults_by_collection(pull_all(instance, self.faults, asked)),
-            rename=parse_text(self.rename) or {},
+            rename=parse_argument(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,
             auto_id=self.auto_id,
-            alias=parse_text(self.alias),
+            alias=parse_argument(self.alias),
         )
-        return hand_out(instance, map(to_json, plans))
+        return push_all(instance, map(to_json, plans))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, from_json, to_json
 from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator, faults_by_collection
-from airflow_provider_milvusdm.operators.xcom import keys_of, pull_all
+from airflow_provider_milvusdm.operators.xcom import list_keys, pull_all
 from airflow_provider_milvusdm.report import CollectionReport, Report, render
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ReportOperator(MigrationOperator):
 
     def _report(self, instance: Any) -> Report:
         """Reports in the order asked for; a collection without one failed before it could be verified."""
-        planned = keys_of(self.collections)
+        planned = list_keys(self.collections)
         reports = [from_json(CollectionReport, report) for report in pull_all(instance, self.reports, planned)]
         found = {report.collection: report for report in reports}
         faults = faults_by_collection(pull_all(instance, self.faults, planned))

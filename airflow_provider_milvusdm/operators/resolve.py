@@ -67,4 +67,4 @@ class ResolveOperator(MigrationOperator):
                 partition.live_rows,
                 partition.deleted_rows,
             )
-        return self.hand_in(context, to_json(resolved))
+        return self.push_result(context, to_json(resolved))

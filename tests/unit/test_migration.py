@@ -15,10 +15,10 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider_milvusdm.chains import refuse_bad_params
 from airflow_provider_milvusdm.config.jobs import H2M, JOBS
 from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params
+from airflow_provider_milvusdm.operators.params import refuse_bad_params
 from tests.support.reading import assert_in_order, not_root
 from tests.support.repository import ROOT
 

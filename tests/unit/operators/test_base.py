@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.operators.milvus1x import (
 from airflow_provider_milvusdm.operators.plan import PlanOperator
 from airflow_provider_milvusdm.operators.report import ReportOperator
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
-from airflow_provider_milvusdm.operators.xcom import all_values
+from airflow_provider_milvusdm.operators.xcom import list_values
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 from tests.support.faiss_inputs import make_index, write_index
@@ -184,12 +184,12 @@ def test_a_collection_fails_where_nobody_could_look_at_its_source_again(xcoms: X
     groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
     [plan] = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups)))
     verify = MilvusVerifyOperator(task_id="v", collection=plan, created=[], loaded=[], changes=None)
-    assert "nobody looked whether the source changed: see the log of check_source" in fault_of(xcoms, verify)["fault"]
+    assert "it is unknown whether the source changed: see the log of check_source" in fault_of(xcoms, verify)["fault"]
 
 
 @pytest.mark.parametrize(("xcoms", "values"), [(None, []), ([], []), ([None, 1, None], [1]), ((1, 2), [1, 2])])
 def test_what_upstream_tasks_left_is_a_list_without_gaps(xcoms: Any, values: list[Any]) -> None:
-    assert all_values(xcoms) == values
+    assert list_values(xcoms) == values
 
 
 @pytest.mark.parametrize("ids", ["row_number", "auto"])

@@ -64,7 +64,7 @@ class Resolve(Milvus1xSegmentOperator):
         rows = max(group.unit_bytes // group.collection.vector_bytes, 1)
         units = tuple(LoadUnit(group.source, group.collection, some) for some in cut_units(slices, rows))
         partitions = tuple(ResolvedPartition(one.tag, one.live_rows, 0, FILE_VERSION) for one in group.partitions)
-        return self.hand_in(context, to_json(ResolvedGroup(group.name, partitions, units)))
+        return self.push_result(context, to_json(ResolvedGroup(group.name, partitions, units)))
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_a_manifest_that_is_gone_is_told_with_the_cure(tmp_path: Path) -> None:
     chain.inspect()
     [group] = json.loads(chain.xcoms.values["inspect", -1, RETURNED])
     del chain.xcoms.values["inspect", -1, group["xcom"]]
-    with pytest.raises(MilvusdmError, match="Clear inspect and what follows"):
+    with pytest.raises(MilvusdmError, match="Clear task inspect and all tasks after it"):
         chain.xcoms.run(Resolve(task_id="resolve", partitions=group))
 
 
