@@ -1,4 +1,4 @@
-"""Steps that read Faiss indexes."""
+"""The step that inspects a Faiss index."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from airflow_provider_milvusdm.storage.paths import local_path
 
 
 class FaissInspectOperator(FilesInspectOperator):
-    """Look at a Faiss index.
+    """Inspect a Faiss index.
 
-    :param allow_lossy: reconstruct the vectors of an index that keeps only codes of them.
+    :param allow_lossy: accept an index that stores only codes of its vectors, and reconstruct them with loss.
     """
 
     template_fields: Sequence[str] = (*FilesInspectOperator.template_fields, "allow_lossy")

@@ -1,4 +1,4 @@
-"""Steps that write HDF5 files and read them back."""
+"""Steps for HDF5: inspect files; list the partitions to export, export them, verify the files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Hdf5InspectOperator(FilesInspectOperator):
-    """Look at HDF5 files.
+    """Inspect HDF5 files.
 
-    :param data_dir: a folder of them, in place of ``data_path``.
-    :param embeddings: dataset of the vectors, a path through groups.
-    :param ids_dataset: dataset of the ids, which must be there; ``ids?``: ``ids`` where there is one; none: None.
+    :param data_dir: a folder of HDF5 files, instead of ``data_path``.
+    :param embeddings: path of the dataset with the vectors.
+    :param ids_dataset: path of the dataset with the ids, which must exist; ``ids?``: dataset ``ids`` if it exists;
+        None or empty: the files have no ids.
     """
 
     template_fields: Sequence[str] = (
@@ -48,22 +49,23 @@ class Hdf5InspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.hdf5.inspect import inspect_hdf5, list_hdf5
         from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
 
-        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _paths(parse_argument(self.data_path))
+        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _source_paths(self.data_path)
         options = Hdf5Options(self.embeddings, self.ids_dataset or None, self.ids)
         return inspect_hdf5(paths, options=options, **target)
 
 
-def _paths(data_path: Any) -> list[AnyPath]:
-    return [source_path(path) for path in ([data_path] if isinstance(data_path, str) else data_path or [])]
+def _source_paths(data_path: Any) -> list[AnyPath]:
+    paths = parse_argument(data_path) or []
+    return [source_path(path) for path in ([paths] if isinstance(paths, str) else paths)]
 
 
 class Hdf5UnitsOperator(MigrationOperator):
-    """The partitions to export, each with its file; mapped over by :class:`Hdf5ExportOperator`.
+    """List the partitions to export, each with its file, for :class:`Hdf5ExportOperator` to map over.
 
     :param collections: what the plan step returned.
-    :param data_dir: where the files go: ``<data_dir>/<run>/<collection>/<partition>.h5``.
+    :param data_dir: folder for the files: ``<data_dir>/<run>/<collection>/<partition>.h5``.
     :param run: name of the run.
-    :param plan_only: export nothing.
+    :param plan_only: list nothing, so that nothing is exported.
     """
 
     template_fields: Sequence[str] = ("collections", "data_dir", "run", "plan_only")
@@ -92,7 +94,7 @@ class Hdf5UnitsOperator(MigrationOperator):
 
 
 class Hdf5ExportOperator(MigrationOperator):
-    """Write one partition into its file.
+    """Write one partition to its file.
 
     :param unit: one of the units of :class:`Hdf5UnitsOperator`.
     """
@@ -127,10 +129,10 @@ class Hdf5ExportOperator(MigrationOperator):
 
 
 class Hdf5VerifyOperator(CollectionVerifyOperator):
-    """Read a collection's files back and compare every byte with what was written.
+    """Read a collection's files, and compare every byte with what was written.
 
     :param exported: what the export tasks returned.
-    :param plan_only: nothing was exported; say what would have been.
+    :param plan_only: nothing was exported; report what would have been.
     """
 
     template_fields: Sequence[str] = (*CollectionVerifyOperator.template_fields, "exported", "plan_only")
@@ -147,5 +149,5 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         if parse_argument(self.plan_only):
             return planned_export(plan)
         units = {unit.digest for unit in export_units([plan], Path())}
-        exported = [from_json(Exported, one) for one in self.results(context, self.exported, units)]
+        exported = [from_json(Exported, file) for file in self.results(context, self.exported, units)]
         return verify_export(plan, exported, self.step_faults(context, units), changes)

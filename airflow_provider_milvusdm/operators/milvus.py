@@ -183,10 +183,10 @@ class MilvusUnitsOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.milvus.units import address_units
 
-        instance, planned = context["ti"], list_keys(self.collections)
+        instance, keys = context["ti"], list_keys(self.collections)
         units = address_units(
             [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)],
-            [from_json(CreatedCollection, created) for created in pull_all(instance, self.created, planned)],
+            [from_json(CreatedCollection, created) for created in pull_all(instance, self.created, keys)],
         )
         is_retry = instance.try_number > 1  # the load tasks of the first try may have taken other units
         return push_all(instance, (to_json(replace(unit, upsert=unit.upsert or is_retry)) for unit in units))

@@ -1,4 +1,4 @@
-"""The step that plans: every collection asked for, under its names in the target."""
+"""The step that plans: the same for every source and every target."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 
 class PlanOperator(MigrationOperator):
-    """Every collection asked for, with all that was resolved of it, under its names in the target.
+    """Plan each collection that was asked for: what was resolved of it, and its names in the target.
 
     :param groups: what the inspect step returned.
     :param resolved: what the resolve tasks returned.
-    :param faults: what those that failed left under ``fault``.
-    :param rename: ``{"news": "articles", "news/2021": "y2021"}``: collections and partitions.
+    :param faults: what the resolve tasks that failed left under ``fault``.
+    :param rename: names in the target, of collections and partitions: ``{"news": "articles", "news/2021": "y2021"}``.
     :param id_field: name of the primary key.
     :param vector_field: name of the vector field.
-    :param auto_id: ``keep`` has the target go on making ids where the source's server made them; ``off``.
-    :param alias: ``{"news": "articles"}``, or a text where there is one collection: load it under a name of its own,
-        and switch this alias to it once it is verified.
+    :param auto_id: ``keep``: if the source's server made the ids, the target makes ids for new rows; ``off``: it
+        doesn't.
+    :param alias: ``{"news": "articles"}``, or a text if there is one collection: the collection is loaded under a name
+        of its own, and this alias is switched to it once it is verified.
     """
 
     template_fields: Sequence[str] = (
@@ -60,11 +61,11 @@ class PlanOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.plan import plan_collections
 
-        instance, asked = context["ti"], list_keys(self.groups)
+        instance, keys = context["ti"], list_keys(self.groups)
         plans = plan_collections(
             [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
-            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, asked)],
-            faults_by_collection(pull_all(instance, self.faults, asked)),
+            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, keys)],
+            faults_by_collection(pull_all(instance, self.faults, keys)),
             rename=parse_argument(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,

@@ -1,4 +1,4 @@
-"""The step that resolves: the same for every source."""
+"""The step that resolves ids: the same for every source."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class ResolveOperator(MigrationOperator):
-    """Resolve the live ids and the load units of some partitions of a collection.
+    """Resolve the live ids and the load units of partitions of a collection.
 
-    Every segment is opened and checked, every id read and every vector looked at: what Milvus 2.x can't hold, and
-    what is damaged, fails here.
+    It opens and checks every segment, and reads every id and every vector. It fails for damaged segments, and for rows
+    that Milvus 2.x can't hold.
 
-    :param partitions: one of the groups that an inspect step found.
-    :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a key of its own, and
+    :param partitions: one of the groups that an inspect step returned.
+    :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a new primary key, and
         its id goes to the field ``source_id``.
-    :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and left out.
-    :param skipped_rows_dir: folder of these files: ``<skipped_rows_dir>/<run>/<collection>/<partition>.h5``.
+    :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and not loaded.
+    :param skipped_rows_dir: folder for these files: ``<skipped_rows_dir>/<run>/<collection>/<partition>.h5``.
     :param run: name of the run.
     """
 

@@ -93,7 +93,7 @@ def test_another_connection_that_is_missing_is_an_error(server: MilvusAddress) -
 
 def test_a_port_alone_does_not_take_the_place_of_a_uri(connect: Connect, server: MilvusAddress) -> None:
     connect(extra={"uri": server.uri})
-    with pytest.raises(ConfigurationError, match="ort alone can't take the place of the uri of connection target"):
+    with pytest.raises(ConfigurationError, match="ort alone can't replace the uri of connection target"):
         collections(MilvusHook("target", port=NOWHERE))
 
 
@@ -226,7 +226,7 @@ def test_a_server_that_can_not_prove_who_it_is_is_refused(
 
 def test_a_certificate_that_is_not_there_is_told_by_its_field(dial: Dial, tmp_path: Path) -> None:
     dial(ca_pem_path=str(tmp_path / "ca.pem"))
-    with pytest.raises(ConfigurationError, match="pem_path of the connection names no file"):
+    with pytest.raises(ConfigurationError, match="pem_path of the connection is not a file"):
         collections(MilvusHook("target"))
 
 

@@ -108,7 +108,7 @@ def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place: str
     hook = MilvusHook(uri=str(tmp_path / place))
     with pytest.raises(ConfigurationError) as error, hook.client(plan_only=plan_only):
         pass
-    assert f"ot a place for Milvus Lite 3.2 or later: {tmp_path / place}." in str(error.value)
+    assert f"ot a path for Milvus Lite 3.2 or later: {tmp_path / place}." in str(error.value)
     assert "xpected a name that ends in .db, in a folder that exists" in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -97,7 +97,7 @@ def test_a_login_in_the_address_is_refused_without_being_told(
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus"} | connection))
     worked, message = MilvusHook(**arguments).test_connection()
     assert not worked
-    assert "The address of connection milvus_default, or the one given in its place, holds a login" in message
+    assert "The address of connection milvus_default, or the one given instead, holds a login" in message
     assert "s3cret" not in message
 
 
@@ -184,7 +184,7 @@ def test_tls_is_not_dropped(
 ) -> None:
     connection = {"conn_type": "milvus", "host": "milvus", "extra": extra} | login
     with pytest.raises(
-        ConfigurationError, match="asks for TLS, and its address, or the one given in its place, goes without"
+        ConfigurationError, match="asks for TLS, but its address, or the one given instead, is without TLS"
     ):
         connect(monkeypatch, connection, uri=uri)
     assert connect(monkeypatch, connection, host="milvus")["uri"].startswith("https://milvus:")
@@ -218,7 +218,7 @@ def test_a_connection_that_asks_for_tls_does_not_go_to_its_own_uri_without(monke
 def test_what_is_no_address_is_refused_without_being_told(
     monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConfigurationError, match=r"one given in its place, is none\. Expected") as fault:
+    with pytest.raises(ConfigurationError, match=r"one given instead, is invalid\. Expected") as fault:
         connect(monkeypatch, {"conn_type": "milvus"} | own, **arguments)
     assert "s3cret" not in str(fault.value)
 
@@ -226,19 +226,19 @@ def test_what_is_no_address_is_refused_without_being_told(
 @pytest.mark.parametrize("arguments", [{"host": "::1"}, {"host": "[::1]"}, {"uri": "http://[::1]:19530"}])
 def test_an_ipv6_address_is_refused(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
     """pymilvus leaves out its brackets, and gRPC takes the port for a part of the address: that of another host."""
-    with pytest.raises(ConfigurationError, match="is none"):
+    with pytest.raises(ConfigurationError, match="is invalid"):
         connect(monkeypatch, {"conn_type": "milvus"}, **arguments)
 
 
 @pytest.mark.parametrize("hosts", [["*"], ["other:19530"], ["http://other"], "a,*.example"])
 def test_allowed_hosts_are_names(monkeypatch: pytest.MonkeyPatch, hosts: Any) -> None:
-    with pytest.raises(ConfigurationError, match="llowed_hosts of connection target are no names of hosts"):
+    with pytest.raises(ConfigurationError, match="llowed_hosts of connection target are not names of hosts"):
         connect(monkeypatch, HOST | {"extra": {"allowed_hosts": hosts}})
 
 
 @pytest.mark.parametrize("conn_type", ["aws", "postgres", ""])
 def test_the_login_of_another_service_is_not_sent_to_a_milvus(monkeypatch: pytest.MonkeyPatch, conn_type: str) -> None:
     connection = {"conn_type": conn_type, "login": "AKIA", "password": "s3cret"}
-    with pytest.raises(ConfigurationError, match="onnection target leads to no Milvus") as fault:
+    with pytest.raises(ConfigurationError, match="onnection target is not of a Milvus") as fault:
         connect(monkeypatch, connection, host="other")
     assert "s3cret" not in str(fault.value)
