@@ -138,7 +138,7 @@ def test_airflow_is_told_all_bad_params_at_once(templates_env: dict[str, str]) -
 
     assert "source_colection: there is no such param; did you mean source_collection?" in ended.output
     assert "dest_uri and dest_host or dest_port are both set" in ended.output
-    assert "source_collection: No partition of collection 'news' is named" in ended.output
+    assert "source_collection: The list of partitions of collection 'news' is empty" in ended.output
 
 
 def test_the_command_line_is_told_all_bad_params_at_once_before_airflow_starts(terminal: Terminal) -> None:

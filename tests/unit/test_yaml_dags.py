@@ -92,7 +92,7 @@ BROKEN = {
     "foreign": ("H2M: {data_dir: /d, dest_collection_name: a, mysql_parameter: {password: s3cret}}", "no such param"),
     "several": ("\n".join([GOOD["faiss"], GOOD["export"]]), "found F2M, M2H"),
     "not_yaml": ("M2M: [s3cret", "ot a YAML file"),
-    "no_job": ("", "of no job"),
+    "no_job": ("", "without a job"),
     "cron": ("M2M: {source_milvus_path: /data, schedule: every day}", "A DAG can't be made of it"),
     "milvusdm_m2m": (GOOD["to milvus"], "ound milvusdm_m2m, as the template of M2M"),
 }

@@ -106,8 +106,10 @@ def test_each_spelling_of_the_collections(write: Write, text: str, expected: dic
 
 
 @pytest.mark.parametrize("text", ["\n    test: []\n", " {test: {}}\n", "\n    more:\n    '*': []\n"])
-def test_a_collection_of_which_no_partition_is_named_is_refused(write: Write, text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"No partition of collection .* null for all of its partitions"):
+def test_an_empty_list_of_partitions_is_refused(write: Write, text: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"list of partitions of collection .* is empty.* null for all partitions"
+    ):
         job_with(write, f"  source_collection:{text}")
 
 
@@ -163,7 +165,7 @@ def test_a_bad_mysql_parameter_is_refused_without_its_values(write: Write, value
 def test_a_text_that_yaml_takes_for_something_else_has_to_be_in_quotes(write: Write, name: str, value: str) -> None:
     job = "M2M:\n  source_milvus_path: /data\n  mysql_parameter: {{{}: {}}}\n"
     text = refusal(write(job.format(name, value)))
-    assert_in_order(text, ["ysql_parameter", f"found {name}", "Put it in quotes"])
+    assert_in_order(text, ["ysql_parameter", f"found {name}", "Put text in quotes"])
     assert value not in text
     [read] = read_yaml(write(job.format(name, f"'{value}'")))
     assert read.mysql == {name: value}
@@ -219,10 +221,10 @@ def test_a_password_in_a_block_that_is_indented_wrong_is_not_told(write: Write) 
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ("", ["of no job", "M2M.yaml", "Expected M2M or H2M or F2M or M2H with its", "found NoneType"]),
-        ("- M2M: {password: s3cret}", ["of no job", "found list"]),
-        ("s3cret", ["of no job", "found str"]),
-        ("{}", ["of no job", "found dict"]),
+        ("", ["without a job", "M2M.yaml", "Expected M2M or H2M or F2M or M2H with its", "found NoneType"]),
+        ("- M2M: {password: s3cret}", ["without a job", "found list"]),
+        ("s3cret", ["without a job", "found str"]),
+        ("{}", ["without a job", "found dict"]),
         ("X2Y: {password: s3cret}", ["o such job", "Expected M2M", "found X2Y"]),
         ("m2m: {}", ["o such job", "Expected M2M", "found m2m"]),
         ("1: {}", ["o such job", "found 1"]),
@@ -230,7 +232,7 @@ def test_a_password_in_a_block_that_is_indented_wrong_is_not_told(write: Write) 
         ("M2M: s3cret", ["ob M2M has no parameters", "found str"]),
         ("M2M: [s3cret]", ["ob M2M has no parameters", "found list"]),
         ("M2M: {password: 's3cret}", ["ot a YAML file", "ound a fault in line 1", "quotes"]),
-        ("M2M:\n  password: *s3cret\n", ["n alias", "M2M.yaml, line 2", "in quotes where the asterisk"]),
+        ("M2M:\n  password: *s3cret\n", ["n alias", "M2M.yaml, line 2", "asterisk, put it in quotes"]),
         ("a: &a [x]\nM2M: {source_milvus_path: *a}\n", ["n alias", "M2M.yaml, line 2"]),
         ("M2M: &a [*a]\n", ["n alias", "line 1"]),
         ("M2M: !!python/object/apply:os.system ['exit']\n", ["ot a YAML file", "ound a fault in line 1"]),
@@ -245,8 +247,8 @@ def test_a_password_in_a_block_that_is_indented_wrong_is_not_told(write: Write) 
         ("M2M: {a: 2021-99-99}", ["ot a YAML file", "quotes"]),
         ("M2M: {? [a] : b}", ["ot a YAML file", "ound a fault in line 1"]),
         ("M2M: {}\n---\nM2M: {}\n", ["ot a YAML file", "ound a fault in line 2"]),
-        ("M2M: {mode: skip}\nM2M: {mode: append}\n", ["name is there twice", "M2M.yaml", "found M2M"]),
-        ("M2M:\n  source_collection:\n    test: [a]\n    test: [b]\n", ["name is there twice", "found test"]),
+        ("M2M: {mode: skip}\nM2M: {mode: append}\n", ["name occurs twice", "M2M.yaml", "found M2M"]),
+        ("M2M:\n  source_collection:\n    test: [a]\n    test: [b]\n", ["name occurs twice", "found test"]),
     ],
 )
 def test_what_is_no_job_is_refused(write: Write, content: str, parts: list[str]) -> None:

@@ -91,7 +91,7 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(xcoms: XComs, sourc
 @pytest.mark.parametrize("selection", [{"news": []}, '{"news": []}', {"broken": None, "news": ()}])
 def test_a_collection_of_which_no_partition_is_named_is_refused(xcoms: XComs, source: Path, selection: Any) -> None:
     inspect = Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection=selection)
-    assert "No partition of collection 'news' is named" in fault_of(xcoms, inspect)["fault"]
+    assert "The list of partitions of collection 'news' is empty" in fault_of(xcoms, inspect)["fault"]
 
 
 @pytest.mark.parametrize("unflushed_log", ["replay", "ignore"])
