@@ -129,7 +129,7 @@ class RowsParams(Params):
     skipped_rows_dir: OptionalText = Field(
         default=None,
         title="Folder for excluded rows",
-        description="A run writes to <skipped_rows_dir>/<run>/<collection>/<partition>.h5.",
+        description="A run writes to <skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=ROWS,
     )
     unit_mib: OptionalSize = Field(

@@ -26,6 +26,8 @@ FAULT = "fault"
 """XCom key of the :class:`Fault` of a task that failed."""
 REPORT = "report"
 """XCom key of a :class:`CollectionReport`, and of the :class:`Report` of the run."""
+RUN = "{{ ti.dag_id }}/{{ run_id }}"
+"""Template of a run's DAG and id; the id alone is not unique, because scheduled runs of two DAGs have the same."""
 LABEL_LENGTH = 250
 """Of a map index: Airflow's column takes no more characters, and PostgreSQL and MySQL refuse a longer text."""
 DIGEST_BYTES = 4
@@ -176,8 +178,9 @@ def _collection_of(result: Mapping[str, Any]) -> Any:
 
 
 def run_folder(folder: str, run: str) -> Path:
-    """The folder of a run's files in ``folder``."""
-    return Path(local_path(folder)).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", run)
+    """The folder of a run's files in ``folder``; ``run`` is its DAG and id, as :data:`RUN` renders them."""
+    parts = [re.sub(r"[^A-Za-z0-9_.-]|^[.]", "_", part) for part in run.split("/")]
+    return Path(local_path(folder)).absolute().joinpath(*parts)
 
 
 def faults_by_collection(faults: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, to_json
-from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.base import RUN, CollectionVerifyOperator, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all
@@ -63,8 +63,8 @@ class Hdf5UnitsOperator(MigrationOperator):
     """List the partitions to export, each with its file, for :class:`Hdf5ExportOperator` to map over.
 
     :param collections: what the plan step returned.
-    :param data_dir: folder for the files: ``<data_dir>/<run>/<collection>/<partition>.h5``.
-    :param run: name of the run.
+    :param data_dir: folder for the files: ``<data_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param run: DAG and id of the run.
     :param plan_only: list nothing, so that nothing is exported.
     """
 
@@ -75,7 +75,7 @@ class Hdf5UnitsOperator(MigrationOperator):
         *,
         collections: Any,
         data_dir: str,
-        run: str = "{{ run_id }}",
+        run: str = RUN,
         plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:

@@ -65,7 +65,7 @@ def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
             read_params(job, {name: value for name, value in context["params"].items() if name not in of_dag})
             for name in job.written_folders:
                 if folder := context["params"].get(name):
-                    require_writable(run_folder(folder, context["run_id"]), name)
+                    require_writable(run_folder(folder, f"{context['dag'].dag_id}/{context['run_id']}"), name)
         except MilvusdmError as error:
             raise AirflowFailException(str(error)) from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.model.rows import RowPolicies
-from airflow_provider_milvusdm.operators.base import MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.base import RUN, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.xcom import Reference
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class ResolveOperator(MigrationOperator):
     :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a new primary key, and
         its id goes to the field ``source_id``.
     :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and not loaded.
-    :param skipped_rows_dir: folder for these files: ``<skipped_rows_dir>/<run>/<collection>/<partition>.h5``.
-    :param run: name of the run.
+    :param skipped_rows_dir: folder for these files: ``<skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param run: DAG and id of the run.
     """
 
     template_fields: Sequence[str] = ("partitions", "duplicate_ids", "invalid_vectors", "skipped_rows_dir", "run")
@@ -37,7 +37,7 @@ class ResolveOperator(MigrationOperator):
         duplicate_ids: str = "error",
         invalid_vectors: str = "error",
         skipped_rows_dir: str | None = None,
-        run: str = "{{ run_id }}",
+        run: str = RUN,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

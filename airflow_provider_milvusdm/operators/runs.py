@@ -60,7 +60,11 @@ def _own_process() -> str:
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if not isinstance(comms, supervisor.InProcessSupervisorComms):
         return ""
-    return f"{_host()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+    return _describe(psutil.Process())
+
+
+def _describe(process: psutil.Process) -> str:
+    return f"{_host()}/{process.pid}/{_start_time(process):.2f}"
 
 
 def _has_process_ended(process: str) -> bool | None:
@@ -69,9 +73,16 @@ def _has_process_ended(process: str) -> bool | None:
     if host != _host():
         return None
     try:
-        return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) > 1)
+        found = psutil.Process(int(pid))
+        # A zombie has ended, and is only there until its parent waits for it.
+        return bool(found.status() == psutil.STATUS_ZOMBIE or abs(_start_time(found) - float(started)) > 1)
     except psutil.NoSuchProcess:
         return True
+
+
+def _start_time(process: psutil.Process) -> float:
+    """Seconds from the start of the machine; a time of day would change if the clock is set."""
+    return float(process.create_time() - psutil.boot_time())
 
 
 def _host() -> str:

@@ -1,0 +1,43 @@
+"""Whether the process of a run has ended."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from airflow_provider_milvusdm.operators import runs
+from tests.support.processes import wait_until
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_killed_process_has_ended_before_and_after_its_parent_waits_for_it(process: subprocess.Popen[bytes]) -> None:
+    found = psutil.Process(process.pid)
+    noted = runs._describe(found)
+    assert runs._has_process_ended(noted) is False
+    process.kill()
+    wait_until(lambda: found.status() == psutil.STATUS_ZOMBIE, 10, lambda: "it lives")
+    assert runs._has_process_ended(noted) is True
+    process.wait()
+    assert runs._has_process_ended(noted) is True
+
+
+def test_a_process_is_the_same_after_the_clock_was_set(
+    process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel stores the start of a process in seconds from the start of the machine."""
+    noted, booted = runs._describe(psutil.Process(process.pid)), psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted + 3600)
+    assert runs._has_process_ended(noted) is False
+
+
+def test_it_is_unknown_on_another_host() -> None:
+    assert runs._has_process_ended("elsewhere/1/2.00") is None
