@@ -86,15 +86,15 @@ BROKEN = {
     "unknown": ("M2M: {source_milvus_path: /data, mod: skip}", "mod: there is no such param; did you mean mode?"),
     "secret": (
         "M2M: {source_milvus_path: /data, mysql_parameter: {host: db, password: s3cret}}",
-        "xpected mysql_conn_id: an Airflow connection keeps the password",
+        "xpected mysql_conn_id, because an Airflow connection keeps the password",
     ),
     "misspelt": ("M2M: {source_milvus_path: /data, mysql_paramter: {password: s3cret}}", "mysql_paramter: there is no"),
     "foreign": ("H2M: {data_dir: /d, dest_collection_name: a, mysql_parameter: {password: s3cret}}", "no such param"),
     "several": ("\n".join([GOOD["faiss"], GOOD["export"]]), "found F2M, M2H"),
     "not_yaml": ("M2M: [s3cret", "ot a YAML file"),
     "no_job": ("", "without a job"),
-    "cron": ("M2M: {source_milvus_path: /data, schedule: every day}", "A DAG can't be made of it"),
-    "milvusdm_m2m": (GOOD["to milvus"], "ound milvusdm_m2m, as the template of M2M"),
+    "cron": ("M2M: {source_milvus_path: /data, schedule: every day}", "No DAG can be made of a YAML file"),
+    "milvusdm_m2m": (GOOD["to milvus"], "ound milvusdm_m2m, which is also the id of the template of M2M"),
 }
 
 
@@ -135,7 +135,7 @@ def test_a_link_to_nothing_is_told(folder: Path) -> None:
 def test_two_files_that_would_make_one_dag_are_told(folder: Path) -> None:
     write(folder, {"a b": GOOD["faiss"], "a_b": GOOD["faiss"]})
     assert sorted(make_dags()) == ["a_b"]
-    assert "Two DAGs would have one id" in faults()
+    assert "Two DAGs would have the same id" in faults()
 
 
 def test_without_a_folder_there_are_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:

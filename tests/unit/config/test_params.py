@@ -335,7 +335,11 @@ def test_contradictions_of_the_target_are_found_in_each_job_that_writes_to_milvu
         ),
         (F2M, {"mode": "append", "alias": "a"}, "mode: append with alias"),
         (H2M, {"create_index": False, "alias": "a"}, "create_index: false with alias"),
-        (M2H, {"data_dir": "/out", "skipped_rows_dir": "/x/../out/"}, "data_dir and skipped_rows_dir are the same folder"),
+        (
+            M2H,
+            {"data_dir": "/out", "skipped_rows_dir": "/x/../out/"},
+            "data_dir and skipped_rows_dir are the same folder",
+        ),
     ],
 )
 def test_params_that_exclude_each_other_are_refused(job: type[Params], params: dict[str, Any], fault: str) -> None:
