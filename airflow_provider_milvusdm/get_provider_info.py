@@ -48,8 +48,8 @@ def get_provider_info() -> dict[str, Any]:
                         "default": "",
                     },
                     "deferrable": {
-                        "description": "Whether load tasks free their worker while the target imports files, and wait in "
-                        "a triggerer. False is for an Airflow without a triggerer.",
+                        "description": "Whether load tasks free their worker and wait in a triggerer while the target "
+                        "imports files. False is for an Airflow without a triggerer.",
                         "version_added": "0.1.0",
                         "type": "boolean",
                         "example": None,

@@ -19,7 +19,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_a_killed_process_has_ended_before_and_after_its_parent_waits_for_it(process: subprocess.Popen[bytes]) -> None:
+def test_a_killed_process_is_gone_whether_anybody_waited_for_it_or_not(process: subprocess.Popen[bytes]) -> None:
     found = psutil.Process(process.pid)
     noted = runs._describe(found)
     assert runs._has_process_ended(noted) is False
