@@ -60,14 +60,14 @@ if TYPE_CHECKING:
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True}
 MAP_INDEX = "{{ task.label }}"
 
-POLICIES = text_arguments("duplicate_ids", "invalid_vectors", "skipped_rows_dir")
+PLAN_ONLY = {"plan_only": json_template("dry_run")}
+POLICIES = text_arguments("duplicate_ids", "invalid_vectors", "skipped_rows_dir") | PLAN_ONLY
 NAMES = text_arguments("id_field", "vector_field", "auto_id") | json_arguments("rename", "alias")
 FILES = (
     text_arguments("dest_collection_name", "dest_partition_name", "id_offset", "ids")
     | json_arguments("data_path", "collection_parameter")
     | {"unit_mib": UNIT_MIB_TEMPLATE}
 )
-PLAN_ONLY = {"plan_only": json_template("dry_run")}
 
 
 @dataclass(frozen=True)

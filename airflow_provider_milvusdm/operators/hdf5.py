@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.operators.base import RUN, CollectionVerifyOperator, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
@@ -87,10 +88,25 @@ class Hdf5UnitsOperator(MigrationOperator):
 
         folder = run_folder(self.data_dir, self.run)
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
+        units = export_units(plans, folder)
+        _refuse_too_many(len(units))
         if parse_argument(self.plan_only):
             return []
         self.log.info("files go to %s", folder)
-        return push_all(context["ti"], map(to_json, export_units(plans, folder)))
+        return push_all(context["ti"], map(to_json, units))
+
+
+def _refuse_too_many(partitions: int) -> None:
+    """Refuse more partitions than Airflow maps tasks over; its own error for them does not tell the cause."""
+    from airflow.sdk.configuration import conf
+
+    limit = conf.getint("core", "max_map_length")
+    if partitions > limit:
+        raise ConfigurationError(
+            f"{partitions} partitions are too many for one run",
+            expected=f"at most {limit}, Airflow's core.max_map_length",
+            cure="Choose fewer partitions in source_collection, or raise core.max_map_length.",
+        )
 
 
 class Hdf5ExportOperator(MigrationOperator):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.operators.base import RUN, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.xcom import Reference
 
 if TYPE_CHECKING:
@@ -26,9 +27,17 @@ class ResolveOperator(MigrationOperator):
     :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and not loaded.
     :param skipped_rows_dir: folder for these files: ``<skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5``.
     :param run: DAG and id of the run.
+    :param plan_only: write no such files.
     """
 
-    template_fields: Sequence[str] = ("partitions", "duplicate_ids", "invalid_vectors", "skipped_rows_dir", "run")
+    template_fields: Sequence[str] = (
+        "partitions",
+        "duplicate_ids",
+        "invalid_vectors",
+        "skipped_rows_dir",
+        "run",
+        "plan_only",
+    )
 
     def __init__(
         self,
@@ -38,12 +47,13 @@ class ResolveOperator(MigrationOperator):
         invalid_vectors: str = "error",
         skipped_rows_dir: str | None = None,
         run: str = RUN,
+        plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.partitions = partitions
         self.duplicate_ids, self.invalid_vectors = duplicate_ids, invalid_vectors
-        self.skipped_rows_dir, self.run = skipped_rows_dir, run
+        self.skipped_rows_dir, self.run, self.plan_only = skipped_rows_dir, run, plan_only
 
     @property
     def subject(self) -> str:
@@ -56,8 +66,7 @@ class ResolveOperator(MigrationOperator):
     def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.rows.resolve import resolve_group
 
-        folder = run_folder(self.skipped_rows_dir, self.run) if self.skipped_rows_dir else ""
-        policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, str(folder))
+        policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, self._skipped_rows_folder())
         resolved = resolve_group(from_json(PartitionGroup, self.partitions), policies)
         for partition in resolved.partitions:
             self.log.info(
@@ -68,3 +77,9 @@ class ResolveOperator(MigrationOperator):
                 partition.deleted_rows,
             )
         return self.push_result(context, to_json(resolved))
+
+    def _skipped_rows_folder(self) -> str:
+        """The folder of the run's files; empty if no files are written."""
+        if not self.skipped_rows_dir or parse_argument(self.plan_only):
+            return ""
+        return str(run_folder(self.skipped_rows_dir, self.run))

@@ -52,9 +52,27 @@ class SkippedRows:
         self.output.check()
 
 
+class CountedRows:
+    """Rows that are left out and saved nowhere."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def add(self, segment: str, offsets: npt.NDArray[np.int64], batch: VectorBatch) -> None:
+        self.rows += len(batch)
+
+
 @contextmanager
-def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows]:
-    """``<folder>/<collection>/<partition>.h5``; it gets this name when it is whole, and if it has rows."""
+def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows | CountedRows]:
+    """``<folder>/<collection>/<partition>.h5``; it gets this name when it is whole, and if it has rows.
+
+    Without a folder they are counted.
+    """
+    if not folder:
+        yield CountedRows()
+        return
     path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = begin_part(path)

@@ -220,6 +220,13 @@ def test_rows_that_are_left_out_of_two_partitions_are_in_two_files(
     assert saved == {"a 13": [0], "a\u2013": [1]}
 
 
+def test_without_a_folder_rows_that_are_left_out_are_counted(directory: Milvus1xDirectory) -> None:
+    directory.segment(directory.collection("news", dimension=2), [5, 6], [[np.nan, 1], [2, 3]])
+    groups = resolve(directory.write(), policies=RowPolicies("error", "skip"))
+    assert (groups[0].partitions[0].excluded, Path("news").exists()) == (1, False)
+    assert "1 rows with NaN or infinity would be left out and saved" in notes(groups)
+
+
 def test_an_invalid_vector_that_is_skipped_is_no_duplicate(directory: Milvus1xDirectory, tmp_path: Path) -> None:
     directory.segment(directory.collection("news", dimension=2), [5, 5], [[np.nan, 1], [2, 3]])
     groups = resolve(directory.write(), policies=RowPolicies("error", "skip", str(tmp_path / "skipped")))
