@@ -10,6 +10,9 @@ The step check_source is there where a server may still write to the source.
 The chain is flat, because Airflow allows no mapped task in a mapped task group. verify_counts is mapped over all
 collections that were asked for, and not over those that were loaded: a collection that fails does not stop the
 others, and its fault is always reported.
+
+A new source adds its inspect operator in a :class:`SourceSteps`, a new target a function of its steps; a new job adds
+its row to :data:`CHAINS`.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ FILES = (
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceSteps:
     """The steps that read a source."""
 
     inspect: type[MigrationOperator]
@@ -82,7 +85,7 @@ class Source:
     """Inspects the source again once its rows were read; None: no server writes to it."""
 
 
-MILVUS1X = Source(
+MILVUS1X = SourceSteps(
     inspect=Milvus1xInspectOperator,
     resolve=Milvus1xSegmentOperator,
     check=Milvus1xCheckOperator,
@@ -100,12 +103,12 @@ MILVUS1X = Source(
     | json_arguments("source_collection")
     | {"unit_mib": UNIT_MIB_TEMPLATE},
 )
-HDF5_FILES = Source(Hdf5InspectOperator, FILES | text_arguments("data_dir", "embeddings", "ids_dataset"))
-FAISS_INDEX = Source(FaissInspectOperator, FILES | json_arguments("allow_lossy"))
+HDF5_FILES = SourceSteps(Hdf5InspectOperator, FILES | text_arguments("data_dir", "embeddings", "ids_dataset"))
+FAISS_INDEX = SourceSteps(FaissInspectOperator, FILES | json_arguments("allow_lossy"))
 
 CheckSource = Callable[["MappedOperator"], Any]
 """Adds the step that inspects the source again behind the step that reads its rows; returns what it found."""
-Target = Callable[[PlanOperator, CheckSource], "MappedOperator"]
+TargetSteps = Callable[[PlanOperator, CheckSource], "MappedOperator"]
 """Adds the steps of a target, from the plan to verify_counts; returns verify_counts."""
 
 
@@ -167,8 +170,8 @@ def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
 class Chain:
     """A row of the table of jobs."""
 
-    source: Source
-    target: Target
+    source: SourceSteps
+    target: TargetSteps
 
 
 CHAINS: dict[type[Params], Chain] = {

@@ -1,4 +1,4 @@
-"""The command `milvusdm`, as far as it needs no target."""
+"""The parts of the command `milvusdm` that need no target."""
 
 from __future__ import annotations
 
