@@ -118,9 +118,7 @@ def test_any_other_error_of_a_file_is_raised_at_once(tmp_path: Path) -> None:
         collections(MilvusHook(uri=str(tmp_path / "lite.db")))
 
 
-def test_waiting_for_a_file_that_stays_open_elsewhere_ends(
-    milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_a_file_that_stays_open_ends(milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_milvusdm.hooks.milvus.LITE_WAIT_SECONDS", 1)
     command = [sys.executable, "-c", HOLD, milvus_lite_uri]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
