@@ -118,13 +118,13 @@ def asleep(task: TaskRun) -> Iterator[None]:
     assert task.pid
     process = psutil.Process(task.pid)
     sleeping = [process.parent(), process]
-    for one in sleeping:
-        one.suspend()
+    for sleeper in sleeping:
+        sleeper.suspend()
     try:
         yield
     finally:
-        for one in sleeping:
-            one.resume()
+        for sleeper in sleeping:
+            sleeper.resume()
     psutil.wait_procs([process], timeout=60)
     assert not process.is_running()
 
