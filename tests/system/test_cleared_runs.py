@@ -45,7 +45,9 @@ def cleared(airflow: StandaloneAirflow, run: DagRun, *tasks: str | tuple[str, in
 
 def reports(airflow: StandaloneAirflow, run: DagRun) -> dict[str, Any]:
     """What the run's report says, by collection."""
-    return {one["collection"]: one for one in read_xcom(airflow.env, run, "report", key="report")["collections"]}
+    return {
+        report["collection"]: report for report in read_xcom(airflow.env, run, "report", key="report")["collections"]
+    }
 
 
 def rows(target: str, collection: str) -> dict[str, dict[int, bytes]]:
@@ -88,4 +90,4 @@ def test_a_collection_that_was_verified_before_a_run_was_cleared_and_is_damaged_
     run = cleared(airflow, run, "inspect_source", downstream=True)
     assert run.states["verify_counts", 1] == "removed"
     assert run.state == "failed"
-    assert {name: one["status"] for name, one in reports(airflow, run).items()} == {"news": "failed"}
+    assert {name: report["status"] for name, report in reports(airflow, run).items()} == {"news": "failed"}

@@ -1,4 +1,4 @@
-"""What each layer loads when it is imported, seen from a process of its own."""
+"""What each layer loads when it is imported, tested in a new process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_sources_know_neither_airflow_nor_pymilvus() -> None:
     assert not loaded_by(imports(modules("sources"))) & {"airflow", "pymilvus"}
 
 
-def test_what_sources_stand_on_knows_neither_airflow_nor_pymilvus() -> None:
+def test_the_layers_below_sources_know_neither_airflow_nor_pymilvus() -> None:
     names = [f"airflow_provider_milvusdm.{name}" for name in ("exceptions", "manifests", "progress", "report")]
     for layer in ("config", "model", "rows", "storage"):
         names += modules(layer)
@@ -69,7 +69,7 @@ def test_the_command_line_starts_without_airflow() -> None:
 
 
 @pytest.mark.parametrize("dag", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.stem)
-def test_a_dag_file_is_parsed_without_what_takes_long_to_load(
+def test_a_dag_file_is_parsed_without_packages_that_are_slow_to_import(
     dag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "to_milvus.yaml").write_text("M2M: {source_milvus_path: /data/milvus, target: {metric_type: L2}}\n")
@@ -80,5 +80,5 @@ def test_a_dag_file_is_parsed_without_what_takes_long_to_load(
 
 
 @pytest.mark.parametrize("layer", ["hooks", "operators"])
-def test_hooks_and_operators_are_imported_without_what_takes_long_to_load(layer: str) -> None:
+def test_hooks_and_operators_are_imported_without_packages_that_are_slow_to_import(layer: str) -> None:
     assert not loaded_by(imports(modules(layer))) & {"faiss", "h5py", "numpy", "pymilvus"}

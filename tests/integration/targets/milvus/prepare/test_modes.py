@@ -1,4 +1,4 @@
-"""Modes on a collection, partitions and nothing that exist already: what a user made there, by hand."""
+"""What each mode does where a user has created the collection, some partitions, or nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.directories import random_rows, write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 
 THERE = {"_default": random_rows(range(30), 1), "a": random_rows(range(100, 130), 2), "b": random_rows([], 3)}
-"""What the target holds before."""
+"""What the target holds at first."""
 NEIGHBOUR = {"_default": random_rows(range(5), 4)}
 """Another collection of the target, which must stay as it is."""
 
@@ -60,7 +60,7 @@ def existing_loaded(client: MilvusClient, tmp_path: Path) -> Existing:
 
 
 def numbers(report: CollectionReport) -> dict[str, tuple[int, int, int, int | None]]:
-    """Live, loaded, before and counted rows by target partition."""
+    """Live, loaded, former and counted rows by target partition."""
     return {part.target: (part.live, part.loaded, part.before, part.counted) for part in report.partitions}
 
 
