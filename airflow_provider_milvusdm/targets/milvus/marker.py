@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -115,7 +116,16 @@ def unreadable(collection: str, name: str, text: str) -> TargetError:
 
 
 def set_marker(client: MilvusClient, collection: str, marker: Marker) -> None:
-    client.alter_collection_properties(collection, marker.properties())
+    _set_properties(client, collection, marker.properties())
+
+
+def _set_properties(client: MilvusClient, collection: str, properties: Mapping[str, str]) -> None:
+    """Set them so that they outlive the server.
+
+    One of 2.3 stores of a property that it had the value of before, until the collection is altered once more.
+    """
+    for _ in range(1 if is_lite(client) else 2):
+        client.alter_collection_properties(collection, dict(properties))
 
 
 def refuse_other_marker(client: MilvusClient, collection: str, generation: str) -> None:
@@ -151,7 +161,7 @@ def remove_property(client: MilvusClient, collection: str, name: str) -> None:
     try:
         client.drop_collection_properties(collection, [name])
     except MilvusException:
-        client.alter_collection_properties(collection, {name: ""})
+        _set_properties(client, collection, {name: ""})
 
 
 def pack_counts(partitions: Collection[str], before: Mapping[str, int]) -> dict[str, Any]:

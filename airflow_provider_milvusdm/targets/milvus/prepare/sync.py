@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import fence_by_mark
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
-from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded
+from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded, released_partitions
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     IDS_A_QUERY,
     count_all,
@@ -65,10 +65,10 @@ class Changes:
         target = self.plan.target
         if is_lite(self.client):
             self.client.load_collection(target.name)  # in this process alone
-        elif not is_loaded(self.client, target):
+        elif not is_loaded(self.client, target) or released_partitions(self.client, target):
             return (
-                f"collection {target.name!r} is not loaded, so what would change was not looked at; a run refuses to "
-                f"delete more of its rows than max_deletions: {self.max_deletions:g}",
+                f"collection {target.name!r} is not loaded as a whole, so what would change was not looked at; a run "
+                f"refuses to delete more of its rows than max_deletions: {self.max_deletions:g}",
             )
         self.find()
         return tuple(self._notes())

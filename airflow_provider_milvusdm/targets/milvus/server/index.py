@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
@@ -12,6 +13,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.queries import map_concurrently
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
@@ -63,6 +65,15 @@ def is_loaded(client: MilvusClient, target: TargetCollection, partition: str = "
     from pymilvus.client.types import LoadState
 
     return bool(client.get_load_state(target.name, partition_name=partition)["state"] == LoadState.Loaded)
+
+
+def released_partitions(client: MilvusClient, target: TargetCollection) -> list[str]:
+    """Of a collection that is in memory, the partitions that are not: a server loads them one by one, too."""
+    if is_lite(client) or target.partition_field:
+        return []
+    names = client.list_partitions(target.name)
+    loaded = map_concurrently(client, partial(is_loaded, client, target), names)
+    return [name for name, is_there in zip(names, loaded, strict=True) if not is_there]
 
 
 def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpec) -> None:
@@ -145,13 +156,15 @@ def searchable(
     which costs nothing to build, stands in for it. A TargetError is a refusal: it leaves the collection as it was.
     """
     indexes, loaded = set(client.list_indexes(target.name)), is_loaded(client, target)
-    indexed = has_index(client, target)
-    if loaded and not keep:
+    indexed, released = has_index(client, target), released_partitions(client, target) if loaded else []
+    if loaded and not released and not keep:
         yield
         return
     if not indexed and not keep:
         index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
     make_searchable(client, target, index, settings.replicas or 1)
+    if released:  # loaded beside others, partitions are said to be there seconds before their rows are served
+        refresh(client, target)
     own = set(client.list_indexes(target.name)) - indexes
     try:
         yield
@@ -163,6 +176,8 @@ def searchable(
             _take_back(client, target, own, indexed=indexed, loaded=loaded)
         elif settings.load is False and not loaded:
             client.release_collection(target.name)
+        if released and not (keep and settings.load is not False):
+            client.release_partitions(target.name, released)
 
 
 def _take_back(

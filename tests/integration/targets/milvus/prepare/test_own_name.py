@@ -27,7 +27,7 @@ from tests.support.chain import Chain
 from tests.support.collections_2x import is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
-from tests.support.milvus_servers import milvus_server
+from tests.support.milvus_servers import milvus_server, running_milvus_server
 from tests.support.targets import drop_all_collections, milvus_client
 
 IDS = {"_default": range(20), "a": range(100, 110)}
@@ -816,3 +816,20 @@ def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Pat
         assert root.list_collections() == ["news"]
         assert stored(root, "news") == OLD
         assert aliases(root) == dict.fromkeys(ALIASES, "news")
+
+
+def test_marks_outlive_the_server(tmp_path: Path) -> None:
+    """A server of 2.3 that is started again has the value of before the last change, if that was no new property."""
+    with running_milvus_server(tmp_path / "server") as server:
+        with milvus_client(server.address.uri) as client:
+            for name in ("news", "loading"):
+                make_collection(client, name, OLD, loaded=True)
+                assert Migration(client, tmp_path / name, name=name).run("append").status == VERIFIED
+            more = Migration(client, tmp_path / "more", {"_default": range(30, 40)}, "loading")
+            more.load("append")
+            markers = {name: marker(client, name) for name in ("news", "loading")}
+        server.close()
+        server.start()
+        with milvus_client(server.address.uri) as client:
+            assert {name: marker(client, name) for name in markers} == markers
+        assert [marker["state"] for marker in markers.values()] == ["complete", "loading"]
