@@ -123,4 +123,5 @@ system-packages: .venv/lock-installed
 .venv-milvus/installed: dev/requirements-milvus-server.lock .venv/uv-installed
 	$(UV) venv --quiet --clear --python .venv .venv-milvus
 	$(UV) pip install --quiet --python .venv-milvus --require-hashes -r $<
+	.venv-milvus/bin/python -c 'import milvus; milvus._initialize_data_files("$(@D)/unpacked")'
 	@touch $@
