@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _shared(item: pytest.Item) -> str | None:
     """The costly fixture that a test needs, or its file, where that has fixtures for all its tests."""
-    definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    definitions = item._fixtureinfo.name2fixturedefs
     costly = next((name for name in _COSTLY if name in definitions), None)
     of_file = any(fixtures[-1].scope == "module" for fixtures in definitions.values())
     return costly or (item.location[0] if of_file else None)

@@ -19,8 +19,8 @@ from tests.support.processes import Process, free_ports, log_tail, running, wait
 COMPONENTS = ("api-server", "dag-processor", "scheduler")
 """A test of deferrable tasks adds `triggerer`."""
 
-_PARSED_ONCE = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600"}
-"""A DAG file that did not change is not parsed again while a test runs, unless the test asks for that."""
+_PARSED_SELDOM = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120"}
+"""A DAG file that did not change is parsed again every two minutes, unless the test asks for more."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def standalone_airflow(env: Mapping[str, str], components: tuple[str, ...] = COM
     """Airflow's components in the home that `env` names, started together."""
     port, *log_ports = free_ports(3)
     with ExitStack() as started:
-        settings = _PARSED_ONCE | dict(env) | _settings(port, *log_ports)
+        settings = _PARSED_SELDOM | dict(env) | _settings(port, *log_ports)
         airflow = StandaloneAirflow(f"http://127.0.0.1:{port}", settings, started)
         for component in components:
             airflow.start(component)

@@ -98,7 +98,7 @@ def _run(entry_point: str, arguments: Sequence[str], env: dict[str, str], cwd: s
     try:
         sys.exit(getattr(import_module(module), function)())
     finally:
-        threading._shutdown()  # type: ignore[attr-defined]  # as an interpreter does before it ends, a fork does not
+        threading._shutdown()  # as an interpreter does before it ends, a fork does not
         atexit._run_exitfuncs()
 
 
