@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import (
     DEFAULT_PARTITION,
     CollectionSpec,
@@ -157,7 +158,7 @@ class CreatedCollection:
     """What the create step did (or, ``plan_only``, would do), and the rows that each partition to load held before."""
 
     name: str
-    action: str
+    action: Action
     before: Mapping[str, int] = field(default_factory=dict)
     """By target partition; the partitions that are not in it are left as they are."""
     upsert: bool = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, StalledError
 from airflow_provider_milvusdm.hooks.milvus_address import Place, is_file, read_place
 from airflow_provider_milvusdm.progress import progress
 
@@ -139,7 +139,7 @@ class MilvusHook(BaseHook):
         """A client, once the file is free; StalledError where it is not to be had."""
         from pymilvus.exceptions import ConnectionConfigException
 
-        from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError, pause_after
+        from airflow_provider_milvusdm.targets.milvus.server.waiting import pause_after
 
         began, refused = time.monotonic(), False
         while (waited := time.monotonic() - began) < LITE_WAIT_SECONDS:
@@ -150,8 +150,9 @@ class MilvusHook(BaseHook):
             progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
             time.sleep(pause_after(waited, 1))
         raise StalledError(
-            f"Milvus Lite file {uri} could not be opened for {LITE_WAIT_SECONDS} s. Expected a file that no other "
-            "process keeps open: end that process, a notebook perhaps. A retry waits anew."
+            f"Milvus Lite file {uri} could not be opened for {LITE_WAIT_SECONDS} s",
+            expected="a file that no other process has open",
+            cure="End that process (a notebook, for example). A retry waits again.",
         )
 
     def _connection(self) -> Any:

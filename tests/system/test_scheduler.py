@@ -140,7 +140,7 @@ def test_a_target_made_anew_is_refused_by_load_and_filled_again_from_create_on(
     assert loads(failed) == tries | {1: tries[1] + 1}
     log = read_task_logs(airflow.env, failed)
     assert "of the target is not the one that was made for this load" in log
-    assert "clear create_collection and what follows" in log
+    assert "repeat the create step and the steps after it" in log
 
     run = cleared(airflow, failed, "create_collection", downstream=True)
     assert run.state == "success"

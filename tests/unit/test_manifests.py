@@ -22,6 +22,7 @@ from airflow_provider_milvusdm.manifests import (
     parse_text,
     to_json,
 )
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import (
     CollectionSpec,
     Metric,
@@ -58,8 +59,8 @@ PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", excluded=1, notes=
         CollectionPlan(
             "news", TARGET, SOURCE, NEWS, True, (PARTITION,), {PARTITION.tag: "_2021"}, (UNIT,), notes=("a",)
         ),
-        CreatedCollection("news", "resumed", {"_default": 0, "x": 7}, upsert=True),
-        CreatedCollection("news", "created", plan_only=True),
+        CreatedCollection("news", Action.RESUMED, {"_default": 0, "x": 7}, upsert=True),
+        CreatedCollection("news", Action.CREATED, plan_only=True),
         ExportUnit(SOURCE, NEWS, "x", "/data/新/x.h5", 3, UNIT.slices),
         Exported("news", "x", "/data/新/x.h5", 3, "f00d", 1.5),
         Loaded("news", {"x": 3}, 1.5, "abc"),

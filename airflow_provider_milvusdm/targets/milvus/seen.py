@@ -1,4 +1,4 @@
-"""What of its source a target is known to hold bit for bit, by its marker: what a sync need not compare again."""
+"""Which part of its source a target holds bit for bit, according to its marker: a sync need not compare it again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 
 def seen_by(plan: CollectionPlan) -> str:
-    """What a target that holds all rows of the plan has seen: a position, or of a source without any the very rows."""
+    """What a target with all rows of the plan has seen: the source's position, or else the fingerprint of its rows."""
     return str(plan.position) if plan.position else plan.fingerprint
 
 
 class Seen:
-    """What a target has seen of a plan's source: something only if its last load is complete, and was of that source.
+    """What a target has seen of a plan's source.
 
-    Nothing where the source went back (an older copy), nor where it has other rows at the same position.
+    Nothing, unless its last load is complete and was of that source. Nothing, too, where the source is an older copy,
+    or has other rows at the same position.
     """
 
     def __init__(self, plan: CollectionPlan, marker: Marker | None) -> None:
@@ -26,5 +27,5 @@ class Seen:
         self.position = found if found and now and now != found and now.follows(found) else None
 
     def holds(self, segment: str) -> bool:
-        """Whether the rows of a segment, as far as their ids are there, are there as they are."""
+        """Whether those rows of a segment whose ids the target holds are the same in the target."""
         return self.everything or (self.position is not None and is_seen(segment, self.position))

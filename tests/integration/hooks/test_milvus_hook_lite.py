@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, StalledError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError
 from tests.support.processes import wait_until
 from tests.support.targets import milvus_client
 

@@ -191,7 +191,7 @@ def test_a_load_without_ids_that_ended_in_doubt_is_refused_and_a_new_run_starts_
     doubtful = next(iter(chain.stores.values()))["checkpoint"]
     doubtful["done"] = 0
 
-    with pytest.raises(TargetError, match="No retry can be exact: load it anew with mode overwrite"):
+    with pytest.raises(TargetError, match="No retry can be exact: load the collection again with mode overwrite"):
         chain.load(plans, created)
     assert migrate(client, without_ids).action == "created"
     assert client.list_collections() == ["news"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from airflow_provider_milvusdm.report import VERIFIED
 from tests.support.chain import Chain
-from tests.support.map_concurrently import migrate
 from tests.support.real_directory import SOURCE, expected_collections, found_collections
+from tests.support.side_by_side import migrate
 from tests.support.targets import milvus_client
 from tests.support.tree_checksum import tree_checksum
 

@@ -15,9 +15,9 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
 from tests.support.chain import Chain
 from tests.support.collections_2x import stored
-from tests.support.map_concurrently import migrate
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.rich_directory import BINARY, FLOAT, PARTITIONS, RENAME, write_rich_directory
+from tests.support.side_by_side import migrate
 from tests.support.targets import drop_all_collections, milvus_client
 from tests.support.tree_checksum import tree_checksum
 

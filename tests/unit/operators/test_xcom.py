@@ -25,6 +25,7 @@ from airflow_provider_milvusdm.manifests import (
     from_json,
     to_json,
 )
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.units import LoadUnit, cut_units
 from airflow_provider_milvusdm.operators.base import REPORT, cut_label
@@ -72,7 +73,7 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """A target that takes everything, and says nothing worth counting."""
 
     def create(_: Any, plan: CollectionPlan, *__: Any, **___: Any) -> CreatedCollection:
-        return CreatedCollection(plan.name, "created", dict.fromkeys(plan.partition_names.values(), 0))
+        return CreatedCollection(plan.name, Action.CREATED, dict.fromkeys(plan.partition_names.values(), 0))
 
     def load(_: str, __: Any, unit: LoadUnit, *___: Any) -> Loaded:
         rows = {piece.partition: piece.stored_rows for piece in unit.slices}
@@ -281,7 +282,7 @@ def test_every_mapped_steps_label_is_cut(tmp_path: Path) -> None:
     tasks = [Milvus1xSegmentOperator(task_id="resolve", partitions=group) for group in groups]
     resolved = [xcoms.run(task, map_index=number) for number, task in enumerate(tasks)]
     [plan] = xcoms.run(PlanOperator(task_id="plan", groups=groups, resolved=resolved))
-    created = to_json(CreatedCollection("news", "created", {"_default": 0, "t" * 300: 0}))
+    created = to_json(CreatedCollection("news", Action.CREATED, {"_default": 0, "t" * 300: 0}))
     units = xcoms.run(MilvusUnitsOperator(task_id="units", collections=[plan], created=[created]))
     tasks += [MilvusLoadOperator(task_id="load", unit=xcoms.manifest(unit)) for unit in units]
     exports = xcoms.run(Hdf5UnitsOperator(task_id="units", collections=[plan], data_dir=str(tmp_path), run="run"))

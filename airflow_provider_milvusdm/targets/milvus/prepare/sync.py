@@ -11,18 +11,20 @@ import numpy as np
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, Slice
 from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
-from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_marker
+from airflow_provider_milvusdm.targets.milvus.marker import fence_by_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
-from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, loads_for_all_clients
+from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded, released_partitions
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     IDS_A_QUERY,
+    count_all,
     count_rows,
     delete_ids,
     existing_ids,
@@ -54,18 +56,20 @@ class Changes:
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
         self.repaired = self.known = 0
+        self.stored = self.others = 0
+        """Rows under the partition keys that are synced, and under those that the source doesn't have."""
         self._doubled: list[str] = []
         self._slices: dict[int, list[Slice]] = defaultdict(list)
 
     def foresee(self) -> tuple[str, ...]:
         """What there is to say of the changes before any is made, as far as the target can be asked as it is."""
         target = self.plan.target
-        if is_lite(self.client):
-            self.client.load_collection(target.name)  # in this process alone
-        elif not is_loaded(self.client, target):
+        if not loads_for_all_clients(self.client):
+            self.client.load_collection(target.name)
+        elif not is_loaded(self.client, target) or released_partitions(self.client, target):
             return (
-                f"collection {target.name!r} is not loaded, so what would change was not looked at; a run refuses to "
-                f"delete more of its rows than max_deletions: {self.max_deletions:g}",
+                f"collection {target.name!r} is not loaded as a whole, so what would change was not looked at; a run "
+                f"refuses to delete more of its rows than max_deletions: {self.max_deletions:g}",
             )
         self.find()
         return tuple(self._notes())
@@ -82,17 +86,19 @@ class Changes:
             else:
                 self._add_whole(pieces[tag])
         self._refuse_many_deletions()
-        if self.keyed or is_lite(self.client):
+        if self.keyed or not deletes_within_partition(self.client):
             self._refuse_deleting_elsewhere()
         if self.keyed:
             self._refuse_displacing()
+        if self.keyed and self.plan.whole:
+            self.others = count_all(self.client, self.plan.target) - self.stored
 
     def delete_extra(self, generation: str) -> None:
         """Delete what was found to be extra, as long as the target carries this run's marker."""
+        target, fence = self.plan.target, fence_by_marker(self.client, self.plan.target.name, generation)
         for name, ids in self.extra.items():
             for start in range(0, len(ids), IDS_A_QUERY):
-                refuse_other_marker(self.client, self.plan.target.name, generation)
-                delete_ids(self.client, self.plan.target, name, ids[start : start + IDS_A_QUERY].tolist())
+                delete_ids(self.client, target, name, ids[start : start + IDS_A_QUERY].tolist(), fence.check)
 
     def created(self) -> CreatedCollection:
         units = tuple(
@@ -102,7 +108,7 @@ class Changes:
         )
         return CreatedCollection(
             self.plan.name,
-            "synced",
+            Action.SYNCED,
             before=dict.fromkeys(self.plan.partition_names.values(), 0),
             upsert=True,
             units=units,
@@ -132,6 +138,7 @@ class Changes:
     def _is_doubled(self, name: str, there: TargetIds) -> bool:
         """Whether ids stand on several rows: a server serves one of each then, and hides others; so all are written."""
         rows = count_rows(self.client, self.plan.target, name)
+        self.stored += rows
         if rows != len(there.ids):
             self._doubled.append(f"{name!r} ({rows} rows, {len(there.ids)} ids)")
         return rows != len(there.ids)
@@ -216,6 +223,8 @@ class Changes:
         others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})
         if self.plan.whole and others:
             yield f"partitions that the source does not have were left as they are: {', '.join(others)}"
+        if self.others > 0:
+            yield f"{self.others} rows under partition keys that the source does not have were left as they are"
 
 
 def _without(unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids) -> tuple[list[Slice], int]:

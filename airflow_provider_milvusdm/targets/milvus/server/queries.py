@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    counts_partitions_by_query,
+    keeps_unflushed_rows_by_partition,
+    orders_limited_queries,
+    serves_requests_concurrently,
+)
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -41,7 +47,7 @@ Answer = TypeVar("Answer")
 
 def map_concurrently(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
     """What ``read`` gives for each: a server lets each strong read wait 0.2 s, and takes many at once."""
-    if is_lite(client):
+    if not serves_requests_concurrently(client):
         return [read(one) for one in asked]
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
         return list(threads.map(read, asked))
@@ -52,11 +58,18 @@ def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -
 
     ``count(*)`` of Milvus Lite takes no notice of partitions; its statistics are exact, a server's are not.
     """
-    if is_lite(client) and not target.partition_field:
+    if not target.partition_field and not counts_partitions_by_query(client):
         return int(client.get_partition_stats(target.name, partition)["row_count"])
-    result = client.query(
-        target.name, **within(target, partition), output_fields=["count(*)"], consistency_level="Strong"
-    )
+    return _count(client, target, **within(target, partition))
+
+
+def count_all(client: MilvusClient, target: TargetCollection) -> int:
+    """Rows of a collection that is loaded, under whatever partition keys."""
+    return _count(client, target, filter="")
+
+
+def _count(client: MilvusClient, target: TargetCollection, **matching: Any) -> int:
+    result = client.query(target.name, **matching, output_fields=["count(*)"], consistency_level="Strong")
     return int(result[0]["count(*)"])
 
 
@@ -156,8 +169,8 @@ def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -
     A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's. Of an id that
     is there several times a server returns one, and takes them all for the limit: the end is where it returns none.
     """
-    lite = is_lite(client)
-    most, options = (LITE_IDS_A_QUERY, {"iterator": "True"}) if lite else (IDS_A_QUERY, {})
+    ordered = orders_limited_queries(client)
+    most, options = (IDS_A_QUERY, {}) if ordered else (LITE_IDS_A_QUERY, {"iterator": "True"})
     behind = ""
     while True:
         rows = client.query(
@@ -200,12 +213,18 @@ def rows_of(batch: VectorBatch) -> dict[int, Row]:
     return dict(zip(batch.ids.tolist(), zip(vectors, *columns, strict=True), strict=True))
 
 
-def delete_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> None:
-    """Delete rows by id, whether they are there or not; Milvus Lite deletes them from all other partitions, too."""
+def delete_ids(
+    client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int], fence: Callable[[], float]
+) -> None:
+    """Delete rows by id, whether they are there or not; Milvus Lite deletes them from all other partitions, too.
+
+    ``fence`` says until when each request may be taken: who sleeps is late.
+    """
     name = None if target.partition_field else partition
     for some in _chunks(ids, IDS_A_QUERY):
-        client.delete(target.name, filter=filter_ids(target.id_field, some), partition_name=name)
-    if len(ids) and is_lite(client):
+        matching, timeout = filter_ids(target.id_field, some), seconds_left(fence())
+        client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
+    if len(ids) and not keeps_unflushed_rows_by_partition(client):
         client.flush(target.name)
 
 

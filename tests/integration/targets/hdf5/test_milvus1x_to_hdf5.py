@@ -1,4 +1,4 @@
-"""Milvus 1.x into HDF5 files, and from there into Milvus 2.x: the same rows all the way."""
+"""Milvus 1.x into HDF5 files, and from there into Milvus 2.x: the rows stay the same."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import to_json
 from airflow_provider_milvusdm.model.collections import Metric
 from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
 from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 from tests.support.chain import GroupsChain, export, inspect_directory, plan_groups
@@ -79,7 +80,7 @@ def test_the_report_counts_what_is_in_the_files(directory, tmp_path):
 
 
 def round_trip(directory, client, collection, folder):
-    """Load each file of a collection into a partition, as the YAML beside it says; what is then stored."""
+    """Load each file of a collection as the YAML beside it says, and return what is stored."""
     export(inspect_directory(directory.path, collection), folder)
     for path in sorted((folder / collection).glob("*.yaml")):
         [job] = read_yaml(path)
@@ -125,7 +126,7 @@ def test_a_tag_as_long_as_a_name_can_be_is_exported(tmp_path, length):
     assert [load["data_path"] for load in loads] == [[str(files[tag])] for tag in tags]
 
 
-def test_a_file_is_there_only_when_it_is_whole(tmp_path):
+def test_a_file_exists_only_when_it_is_complete(tmp_path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
     [unit] = export_units([plan], tmp_path / "out")
@@ -133,7 +134,7 @@ def test_a_file_is_there_only_when_it_is_whole(tmp_path):
     with pytest.raises(TargetError, match="changed while it was read"):
         export_partition(more)
     folder = tmp_path / "out" / "news"
-    assert [path.name for path in folder.iterdir()] == ["_default.part"]
+    assert [path.suffix for path in folder.iterdir()] == [".part"]
 
     exported = export_partition(unit)
     assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
@@ -169,12 +170,34 @@ def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch
     )
     assert killed.returncode == -signal.SIGKILL
     folder = tmp_path / "out" / "news"
-    assert [path.name for path in folder.iterdir()] == ["_default.part"]
+    assert [path.suffix for path in folder.iterdir()] == [".part"]
 
     exported = export_partition(unit)
     assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
     assert rows_of(folder / "_default.h5") == directory.live("news")
     assert verify_export(plan, [exported]).status == VERIFIED
+
+
+def test_an_export_that_slept_writes_nothing_into_the_file_of_another(tmp_path, monkeypatch):
+    written = [write_directory(tmp_path / str(seed), {"news": {"_default": range(100)}}, seed=seed) for seed in (1, 2)]
+    plans = [plan_groups(inspect_directory(directory.path)) for directory in written]
+    [first, second] = [export_units(run, tmp_path / "out")[0] for run in plans]
+    module = "airflow_provider_milvusdm.targets.hdf5.export"
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(f"{module}.read_slices", read_slices)
+        pieces = read_slices(*arguments)
+        yield next(pieces)
+        export_partition(second)
+        yield from pieces
+
+    monkeypatch.setattr(f"{module}.read_slices", overtaken)
+    monkeypatch.setattr(f"{module}.rows_within", lambda collection: 10)
+    with pytest.raises(FileNotFoundError):
+        export_partition(first)
+    folder = tmp_path / "out" / "news"
+    assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
+    assert rows_of(folder / "_default.h5") == written[1].live("news")
 
 
 def test_a_file_that_was_changed_afterwards_is_found(tmp_path):
@@ -192,7 +215,7 @@ def test_a_file_of_a_partition_dropped_before_the_run_was_cleared_is_a_fault(tmp
     assert export(inspect_directory(directory.path), tmp_path / "out")["news"].status == VERIFIED
     report = export(inspect_directory(directory.path, {"news": ["_default"]}), tmp_path / "out")["news"]
     [fault] = report.faults
-    assert fault.startswith(f"{tmp_path}/out/news/a.h5: of an earlier try of this run")
+    assert fault.startswith(f"{tmp_path}/out/news/a.h5: written by an earlier try of this run")
 
 
 def test_the_yaml_beside_a_file_is_a_job_of_milvusdm(directory, tmp_path):
