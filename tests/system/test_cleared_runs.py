@@ -13,7 +13,7 @@ from tests.support.airflow_home import airflow_env
 from tests.support.airflow_runs import DagRun, read_task_logs, read_xcom
 from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import QUICK, TEMPLATES, write_dag
+from tests.support.dag_templates import QUICK, write_dag
 from tests.support.directories import write_directory
 from tests.support.targets import drop_all_collections, milvus_client
 
@@ -21,7 +21,7 @@ from tests.support.targets import drop_all_collections, milvus_client
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[StandaloneAirflow]:
     folder = tmp_path_factory.mktemp("cleared")
-    dags = write_dag(Path(shutil.copytree(TEMPLATES, folder / "dags")), "quick", QUICK)
+    dags = write_dag(folder / "dags", "quick", QUICK)
     with standalone_airflow(airflow_env(folder / "airflow", dags, airflow_database)) as airflow:
         yield airflow
 

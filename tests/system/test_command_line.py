@@ -56,7 +56,7 @@ def test_milvusdms_own_file_runs_with_only_its_path_and_port_changed(
 ) -> None:
     published = PUBLISHED_M2M.replace("/Users/chenshiyu/workspace/milvus1", str(directory.path))
     (terminal.folder / "M2M.yaml").write_text(published.replace("19520", str(urlsplit(empty_milvus_server_uri).port)))
-    ended = terminal.milvusdm("--yaml", "M2M.yaml")
+    ended = terminal.milvusdm_in_new_interpreter("--yaml", "M2M.yaml")
 
     assert ended.returncode == 0, ended
     with milvus_client(empty_milvus_server_uri) as client:
@@ -307,4 +307,4 @@ def test_wrong_usage_exits_with_2_and_a_message(arguments: list[str], message: s
 
 
 def test_it_tells_its_version(terminal: Terminal) -> None:
-    assert terminal.milvusdm("--version").stdout.strip() == __version__
+    assert terminal.milvusdm_in_new_interpreter("--version").stdout.strip() == __version__

@@ -219,7 +219,11 @@ def test_what_all_tasks_pull_grows_with_the_source_and_no_faster(
 
 
 @pytest.mark.usefixtures("no_target")
-@pytest.mark.parametrize("options", [{}, {"partitions": "partition_key"}], ids=["partitions", "partition_key"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"partitions": "partition_key"}, marks=pytest.mark.long)],
+    ids=["partitions", "partition_key"],
+)
 def test_a_task_of_a_large_source_pulls_its_own_unit(tmp_path: Path, options: dict[str, str]) -> None:
     """Of 20,000 segments, 4,096 tags and a log: 50 KB, most of it references."""
     xcoms = run_chain(write_catalog(tmp_path / "milvus", tags=4096, segments=20_000), "M2M", **options)
