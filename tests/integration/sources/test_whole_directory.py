@@ -23,6 +23,10 @@ from tests.support.tree_checksum import tree_checksum
 
 UNIT_BYTES = 4096
 
+pytestmark = pytest.mark.xdist_group(
+    "whole_directory"
+)  # its fixtures are asked for by name, where pytest cannot see them
+
 
 @dataclass
 class Migrated:

@@ -60,6 +60,8 @@ from tests.support.rich_directory import PARTITIONS, RENAME, write_rich_director
 from tests.support.seaweedfs import S3Address
 from tests.support.targets import drop_all_collections, milvus_client
 
+pytestmark = pytest.mark.xdist_group("milvus_on_s3")  # asked for by name, where pytest cannot see it
+
 
 @dataclass
 class Place:
