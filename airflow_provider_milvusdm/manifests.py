@@ -91,6 +91,9 @@ class ResolvedPartition:
     """What the report has to say of them."""
     id_range: tuple[int, int] | None = None
     """Its lowest and highest id; None: it has no rows, or shares one key space with the others."""
+    key_ranges: str = ""
+    """Number and hashes of the rows to load by ranges of their keys, see
+    :mod:`airflow_provider_milvusdm.rows.row_hashes`."""
 
     @property
     def rows(self) -> int:

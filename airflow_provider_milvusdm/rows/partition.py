@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,11 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec, Partitio
 from airflow_provider_milvusdm.model.rows import RowPolicies, rows_within
 from airflow_provider_milvusdm.rows.invalid_vectors import find_invalid, skipped_rows
 from airflow_provider_milvusdm.rows.live_rows import LiveRows
+from airflow_provider_milvusdm.rows.row_hashes import SAMPLES_A_RANGE, SEED, KeyRanges, divide_keys, range_count
 from airflow_provider_milvusdm.sources.base import Segment, Source
 
 EXAMPLES = 20
+Item = TypeVar("Item")
 
 
 class Partition:
@@ -28,6 +31,7 @@ class Partition:
         self.faults: list[SourceError] = []
         self.notes: list[str] = []
         self.id_range: tuple[int, int] | None = None
+        self.key_ranges = divide_keys(np.empty(0, np.int64), 1)
 
     @property
     def live_rows(self) -> int:
@@ -38,22 +42,39 @@ class Partition:
         return sum(some.segment.deleted_rows + some.segment.replayed_deletes for some in self.rows)
 
     def open(self) -> None:
-        """Open and check all segments; leave out invalid vectors, if that is the policy."""
-        for spec in self.spec.segments:
+        """Open and check all segments, read all vectors; leave out invalid ones, if that is the policy."""
+        self._try_each(self.spec.segments, self._open_segment)
+        if not self.faults:
+            self.key_ranges = self._divide_keys()
+        if self.policies.invalid_vectors == "error":
+            self._try_each(self.rows, self._refuse_invalid)
+        elif not self.faults:
+            self._skip_invalid()
+
+    def _try_each(self, items: Iterable[Item], check: Callable[[Item], None]) -> None:
+        """Check all, whatever is wrong with some."""
+        for item in items:
             try:
-                self._open_segment(spec)
+                check(item)
             except SourceError as fault:
                 self.faults.append(fault)
-        if self.policies.invalid_vectors == "skip" and not self.faults:
-            self._skip_invalid()
 
     def _open_segment(self, spec: SegmentSpec) -> None:
         segment = self.source.segment(self.collection, spec.name)
-        rows = LiveRows(spec.name, self.spec.tag, segment, rows_within(self.collection))
         self._check_count(spec, segment)
-        if self.policies.invalid_vectors == "error":
-            self._refuse_invalid(rows)
-        self.rows.append(rows)
+        key = self.spec.first_key if self.policies.duplicate_ids == "remap" else None
+        if key is not None:
+            key += sum(some.segment.stored_rows for some in self.rows)
+        self.rows.append(LiveRows(spec.name, self.spec.tag, segment, rows_within(self.collection), key))
+
+    def _divide_keys(self) -> KeyRanges:
+        """Ranges for the rows to be counted in, by a sample of their keys: the same one each time."""
+        count = range_count(self.live_rows, self.collection.vector_bytes)
+        if count == 1:
+            return divide_keys(np.empty(0, np.int64), 1)
+        random, share = np.random.default_rng(SEED), SAMPLES_A_RANGE * count / self.live_rows
+        batches = (keys for some in self.rows for keys in some.keys())
+        return divide_keys(np.concatenate([keys[random.random(len(keys)) < share] for keys in batches]), count)
 
     def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:
         live = segment.stored_rows - segment.deleted_rows
@@ -69,7 +90,7 @@ class Partition:
 
     def _refuse_invalid(self, rows: LiveRows) -> None:
         bad, count = np.empty(0, np.int64), 0
-        for _, batch in find_invalid(rows):
+        for _, batch in find_invalid(rows, self.key_ranges):
             bad, count = np.append(bad, batch.ids)[:EXAMPLES], count + len(batch)
         if count:
             raise RefusedRowsError(
@@ -83,7 +104,7 @@ class Partition:
     def _skip_invalid(self) -> None:
         with skipped_rows(self.policies.skipped_rows_dir, self.collection, self.spec.tag) as file:
             for some in self.rows:
-                for offsets, batch in find_invalid(some):
+                for offsets, batch in find_invalid(some, self.key_ranges):
                     some.exclude(offsets)
                     file.add(some.name, offsets, batch)
         if file.rows:
@@ -91,12 +112,15 @@ class Partition:
 
     def slices(self) -> Iterator[Slice]:
         """All stored rows of the partition, with keys of their own where that is the policy."""
-        key = self.spec.first_key if self.policies.duplicate_ids == "remap" else None
         for some in self.rows:
             yield Slice(
-                self.spec.tag, some.name, 0, some.segment.stored_rows, file_version=some.file_version, first_key=key
+                self.spec.tag,
+                some.name,
+                0,
+                some.segment.stored_rows,
+                file_version=some.file_version,
+                first_key=some.first_key,
             )
-            key = None if key is None else key + some.segment.stored_rows
 
     def _replayed(self) -> Iterator[str]:
         """What a log adds and takes away."""
@@ -117,6 +141,7 @@ class Partition:
             excluded=sum(some.excluded_rows for some in self.rows),
             notes=(*self.notes, *self._replayed()),
             id_range=self.id_range,
+            key_ranges=self.key_ranges.to_text(),
         )
 
 
