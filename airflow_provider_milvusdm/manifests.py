@@ -93,7 +93,7 @@ class ResolvedPartition:
     """Its lowest and highest id; None: it has no rows, or shares one key space with the others."""
     key_ranges: str = ""
     """Number and hashes of the rows to load by ranges of their keys, see
-    :mod:`airflow_provider_milvusdm.rows.row_hashes`."""
+    :mod:`airflow_provider_milvusdm.rows.key_ranges`."""
 
     @property
     def rows(self) -> int:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from airflow_provider_milvusdm.model.mask import Mask
+
 
 @dataclass(frozen=True)
 class VectorBatch:
@@ -32,6 +34,11 @@ class VectorBatch:
         """Rows ``start`` to ``stop`` of it."""
         columns = {name: some if isinstance(some, str) else some[start:stop] for name, some in self.columns.items()}
         return VectorBatch(self.ids[start:stop], self.vectors[start:stop], columns)
+
+    def where(self, chosen: Mask) -> VectorBatch:
+        """Its rows that are ``chosen``, a mask of shape (n,)."""
+        columns = {name: some if isinstance(some, str) else some[chosen] for name, some in self.columns.items()}
+        return VectorBatch(self.ids[chosen], self.vectors[chosen], columns)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
 from airflow_provider_milvusdm.rows.live_rows import LiveRows
-from airflow_provider_milvusdm.rows.row_hashes import KeyRanges
 from airflow_provider_milvusdm.storage.hdf5_output import Output, create_hdf5
 
 NAME_BYTES = 200

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, Slice
 from airflow_provider_milvusdm.model.mask import Mask, to_text
 from airflow_provider_milvusdm.model.rows import IDS_A_BATCH, VectorBatch, ranges
-from airflow_provider_milvusdm.rows.row_hashes import KeyRanges, hash_rows
+from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
+from airflow_provider_milvusdm.rows.row_hashes import hash_rows
 from airflow_provider_milvusdm.sources.base import Segment
 from airflow_provider_milvusdm.storage.file_version import version_of
 
@@ -23,9 +24,7 @@ class LiveRows:
     ``first_key``: primary key of the first stored row, those behind it counted on; None: the ids are the keys.
     """
 
-    def __init__(
-        self, name: str, tag: str, segment: Segment, batch_rows: int, first_key: int | None = None
-    ) -> None:
+    def __init__(self, name: str, tag: str, segment: Segment, batch_rows: int, first_key: int | None = None) -> None:
         self.name, self.tag, self.segment, self.batch_rows = name, tag, segment, batch_rows
         self.first_key = first_key
         self.file_version = version_of(segment.files)
@@ -59,7 +58,7 @@ class LiveRows:
         """Which rows of the slice are left out, for its manifest."""
         return "" if self._excluded is None else to_text(self._excluded[piece.start : piece.stop])
 
-    def keys(self) -> Iterator[Ids]:
+    def read_keys(self) -> Iterator[Ids]:
         """Primary keys, in batches; those left out as well."""
         for start, stop in ranges(0, self.segment.stored_rows, IDS_A_BATCH):
             if self.first_key is None:

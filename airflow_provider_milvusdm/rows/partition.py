@@ -14,8 +14,9 @@ from airflow_provider_milvusdm.manifests import ResolvedPartition
 from airflow_provider_milvusdm.model.collections import CollectionSpec, PartitionSpec, SegmentSpec, Slice
 from airflow_provider_milvusdm.model.rows import RowPolicies, rows_within
 from airflow_provider_milvusdm.rows.invalid_vectors import find_invalid, skipped_rows
+from airflow_provider_milvusdm.rows.key_ranges import SAMPLED_KEYS, KeyRanges, count_ranges, divide_keys, one_range
 from airflow_provider_milvusdm.rows.live_rows import LiveRows
-from airflow_provider_milvusdm.rows.row_hashes import SAMPLES_A_RANGE, SEED, KeyRanges, divide_keys, range_count
+from airflow_provider_milvusdm.rows.row_hashes import SEED
 from airflow_provider_milvusdm.sources.base import Segment, Source
 
 EXAMPLES = 20
@@ -31,7 +32,7 @@ class Partition:
         self.faults: list[SourceError] = []
         self.notes: list[str] = []
         self.id_range: tuple[int, int] | None = None
-        self.key_ranges = divide_keys(np.empty(0, np.int64), 1)
+        self.key_ranges = one_range()
 
     @property
     def live_rows(self) -> int:
@@ -69,11 +70,11 @@ class Partition:
 
     def _divide_keys(self) -> KeyRanges:
         """Ranges for the rows to be counted in, by a sample of their keys: the same one each time."""
-        count = range_count(self.live_rows, self.collection.vector_bytes)
+        count = count_ranges(self.live_rows, self.collection.vector_bytes)
         if count == 1:
-            return divide_keys(np.empty(0, np.int64), 1)
-        random, share = np.random.default_rng(SEED), SAMPLES_A_RANGE * count / self.live_rows
-        batches = (keys for some in self.rows for keys in some.keys())
+            return one_range()
+        random, share = np.random.default_rng(SEED), SAMPLED_KEYS * count / self.live_rows
+        batches = (keys for some in self.rows for keys in some.read_keys())
         return divide_keys(np.concatenate([keys[random.random(len(keys)) < share] for keys in batches]), count)
 
     def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:

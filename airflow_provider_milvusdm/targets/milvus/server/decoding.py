@@ -6,7 +6,7 @@ https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 VARINT_BYTES = 10
 """Bytes of the longest varint: that of a negative number."""
-Column: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+Column: TypeAlias = npt.NDArray[Any]
 
 
 def decode_query(reply: bytes) -> tuple[Any, dict[str, Column]]:
@@ -28,7 +28,7 @@ def decode_query(reply: bytes) -> tuple[Any, dict[str, Column]]:
     """
     results, columns = milvus_pb2.QueryResults(), {}
     status, data = (_number(results, name) for name in ("status", "fields_data"))
-    for number, value in _read_fields(memoryview(reply)):
+    for number, _, value in _read_fields(memoryview(reply)):
         if number == status:
             results.status.ParseFromString(bytes(value))
         elif number == data:
@@ -56,9 +56,10 @@ def decode_varints(encoded: memoryview | bytes) -> npt.NDArray[np.int64]:
 
 def _decode_field(field: memoryview) -> tuple[str, Column]:
     """Name and values of a ``FieldData``."""
-    message, name, column = schema_pb2.FieldData(), "", np.empty(0, np.int64)
+    message, name = schema_pb2.FieldData(), ""
+    column: Column = np.empty(0, np.int64)
     name_number, scalars, vectors = (_number(message, one) for one in ("field_name", "scalars", "vectors"))
-    for number, value in _read_fields(field):
+    for number, _, value in _read_fields(field):
         if number == name_number:
             name = bytes(value).decode()
         elif number == scalars:
@@ -66,3 +67,75 @@ def _decode_field(field: memoryview) -> tuple[str, Column]:
         elif number == vectors:
             column = _decode_vectors(value)
     return name, column
+
+
+def _decode_scalars(scalars: memoryview) -> Column:
+    """Values of a ``ScalarField`` of INT64."""
+    array, data = _number(schema_pb2.ScalarField(), "long_data"), _number(schema_pb2.LongArray(), "data")
+    arrays = [value for number, _, value in _read_fields(scalars) if number == array]
+    found = [value for long_data in arrays for value in _packed(long_data, data)]
+    return decode_varints(found[0] if len(found) == 1 else b"".join(found))
+
+
+def _decode_vectors(vectors: memoryview) -> Column:
+    """Values of a ``VectorField`` of float or binary vectors."""
+    message, floats = schema_pb2.VectorField(), _number(schema_pb2.FloatArray(), "data")
+    float_vector, binary_vector = (_number(message, name) for name in ("float_vector", "binary_vector"))
+    dimension_number, dimension, binary = _number(message, "dim"), 0, False
+    found: list[memoryview] = []
+    for number, _, value in _read_fields(vectors):
+        if number == dimension_number:
+            dimension = int(decode_varints(value)[0])
+        elif number == float_vector:
+            found += _packed(value, floats)
+        elif number == binary_vector:
+            found, binary = [value], True
+    width = dimension // 8 if binary else dimension
+    data = found[0] if len(found) == 1 else b"".join(found)
+    return np.frombuffer(data, np.uint8 if binary else "<f4").reshape(-1, max(width, 1))
+
+
+def _packed(message: memoryview, data: int) -> list[memoryview]:
+    """The values of a packed field, each time it occurs."""
+    found = list(_read_fields(message))
+    if any(number != data or wire_type != LENGTH_DELIMITED for number, wire_type, _ in found):
+        raise ValueError("a column is not packed")
+    return [value for _, _, value in found]
+
+
+def _read_fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Number, wire type and value of each field of a message; that of a varint is encoded still."""
+    position = 0
+    while position < len(message):
+        key, position = _read_varint(message, position)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == VARINT:
+            start, (_, position) = position, _read_varint(message, position)
+        elif wire_type == LENGTH_DELIMITED:
+            length, start = _read_varint(message, position)
+            position = start + length
+        elif wire_type in FIXED_BYTES:
+            start, position = position, position + FIXED_BYTES[wire_type]
+        else:
+            raise ValueError(f"a field of wire type {wire_type}")
+        if position > len(message):
+            raise ValueError("a field is cut off")
+        yield number, wire_type, message[start:position]
+
+
+def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
+    """A varint, and the position behind it."""
+    value = 0
+    for place in range(VARINT_BYTES):
+        if position + place >= len(message):
+            break
+        byte = message[position + place]
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return value, position + place + 1
+    raise ValueError("a varint is cut off")
+
+
+def _number(message: Any, field: str) -> int:
+    """Number of a message's field."""
+    return int(message.DESCRIPTOR.fields_by_name[field].number)

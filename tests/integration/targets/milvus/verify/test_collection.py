@@ -22,7 +22,7 @@ from tests.support.chain import Chain
 from tests.support.collections_2x import called, insert, is_lite, make_collection, marker
 from tests.support.directories import random_rows, random_vectors, write_directory
 from tests.support.killed import Checkpoints, KilledError
-from tests.support.map_concurrently import migrate
+from tests.support.side_by_side import migrate
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_segment import Damage
 
