@@ -84,7 +84,7 @@ def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
             read_params(job, {name: value for name, value in context["params"].items() if name not in own})
             for name in job.written_folders:
                 if folder := context["params"].get(name):
-                    require_writable(run_folder(folder, context["run_id"]), name)
+                    require_writable(run_folder(folder, f"{context['dag'].dag_id}/{context['run_id']}"), name)
         except MilvusdmError as error:
             raise AirflowFailException(str(error)) from None
 
@@ -157,7 +157,6 @@ def milvus1x_to_hdf5() -> None:
         task_id="units",
         collections=plan.output,
         data_dir=text("data_dir"),
-        run="{{ run_id }}",
         plan_only=value("dry_run"),
     )
     export = Hdf5ExportOperator.partial(task_id="export_partitions", map_index_template=MAP_INDEX).expand(
@@ -179,6 +178,7 @@ def resolve_and_plan(inspect: MigrationOperator, **names: str) -> PlanOperator:
     """The steps of every job after its source was inspected."""
     operator = Milvus1xSegmentOperator if isinstance(inspect, Milvus1xInspectOperator) else ResolveOperator
     policies = {name: text(name) for name in ("duplicate_ids", "invalid_vectors", "skipped_rows_dir")}
+    policies["plan_only"] = value("dry_run")
     resolve = operator.partial(task_id="resolve_ids", map_index_template=MAP_INDEX, **policies).expand(
         partitions=inspect.output
     )

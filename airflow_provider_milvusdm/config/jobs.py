@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
@@ -136,7 +137,7 @@ class M2H(Milvus1xParams, RowsParams):
     data_dir: LocalPath = Field(
         min_length=1,
         title="Folder for the HDF5 files",
-        description="A run writes into <data_dir>/<run>/<collection>/<partition>.h5.",
+        description="A run writes into <data_dir>/<dag>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=TARGET,
     )
     dry_run: bool = Field(
@@ -145,6 +146,13 @@ class M2H(Milvus1xParams, RowsParams):
         description="Everything but writing: what would be read and written.",
         json_schema_extra=ROWS,
     )
+
+    @classmethod
+    def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
+        yield from super().contradictions(params)
+        data, skipped = (params.get(name) for name in cls.written_folders)
+        if data and skipped and os.path.abspath(str(data)) == os.path.abspath(str(skipped)):
+            yield "data_dir and skipped_rows_dir are one folder: files would take each other's place"
 
 
 class ScheduleParams(Params):

@@ -126,7 +126,7 @@ class RowsParams(Params):
     skipped_rows_dir: OptionalText = Field(
         default=None,
         title="Folder for rows excluded",
-        description="A run writes into <skipped_rows_dir>/<run>/<collection>/<partition>.h5.",
+        description="A run writes into <skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=ROWS,
     )
     unit_mib: OptionalSize = Field(

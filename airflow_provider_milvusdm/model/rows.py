@@ -50,7 +50,7 @@ class RowPolicies:
     invalid_vectors: str = "error"
     """``error``, or ``skip``: rows with NaN or infinity are saved to a file and left out."""
     skipped_rows_dir: str = ""
-    """Folder of these files."""
+    """Folder of these files; empty: they are counted and not saved, as by a dry run."""
 
 
 def ranges(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:

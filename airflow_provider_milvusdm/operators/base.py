@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FAULT = "fault"
 REPORT = "report"
+RUN = "{{ ti.dag_id }}/{{ run_id }}"
+"""Scheduled runs of two DAGs have the same id: each DAG has a folder of its own for what its runs write."""
 LABEL_LENGTH = 250
 """Of a map index: Airflow's column has no room for more, and PostgreSQL and MySQL refuse what is longer."""
 DIGEST_BYTES = 4
@@ -220,8 +222,9 @@ def _collection_of(result: Mapping[str, Any]) -> Any:
 
 
 def run_folder(folder: str, run: str) -> Path:
-    """The folder of a run's files below ``folder``."""
-    return Path(local_path(folder)).absolute() / re.sub(r"[^A-Za-z0-9_.-]", "_", run)
+    """The folder of a run's files below ``folder``; ``run`` is its DAG and its id, as :data:`RUN` renders them."""
+    parts = [re.sub(r"[^A-Za-z0-9_.-]|^[.]", "_", part) for part in run.split("/")]
+    return Path(local_path(folder)).absolute().joinpath(*parts)
 
 
 def faults_by_collection(found: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, parse_text, to_json
-from airflow_provider_milvusdm.operators.base import CollectionVerifyOperator, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.base import RUN, CollectionVerifyOperator, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, pull_all
 from airflow_provider_milvusdm.report import CollectionReport
@@ -60,8 +61,8 @@ class Hdf5UnitsOperator(MigrationOperator):
     """The partitions to export, each with its file; mapped over by :class:`Hdf5ExportOperator`.
 
     :param collections: what the plan step returned.
-    :param data_dir: where the files go: ``<data_dir>/<run>/<collection>/<partition>.h5``.
-    :param run: name of the run.
+    :param data_dir: where the files go: ``<data_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param run: its DAG and its id.
     :param plan_only: export nothing.
     """
 
@@ -72,7 +73,7 @@ class Hdf5UnitsOperator(MigrationOperator):
         *,
         collections: Any,
         data_dir: str,
-        run: str = "{{ run_id }}",
+        run: str = RUN,
         plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:
@@ -84,10 +85,25 @@ class Hdf5UnitsOperator(MigrationOperator):
 
         folder = run_folder(self.data_dir, self.run)
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
+        units = export_units(plans, folder)
+        _refuse_too_many(len(units))
         if parse_text(self.plan_only):
             return []
         self.log.info("files go to %s", folder)
-        return hand_out(context["ti"], map(to_json, export_units(plans, folder)))
+        return hand_out(context["ti"], map(to_json, units))
+
+
+def _refuse_too_many(partitions: int) -> None:
+    """Each is a task, of which Airflow maps no more; of a longer list it says nothing of use."""
+    from airflow.sdk.configuration import conf
+
+    most = conf.getint("core", "max_map_length")
+    if partitions > most:
+        raise ConfigurationError(
+            f"{partitions} partitions are too many for one run",
+            expected=f"at most {most}, Airflow's core.max_map_length",
+            cure="Name fewer in source_collection, or raise core.max_map_length.",
+        )
 
 
 class Hdf5ExportOperator(MigrationOperator):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, parse_text, to_json
 from airflow_provider_milvusdm.model.rows import RowPolicies
-from airflow_provider_milvusdm.operators.base import MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.base import RUN, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.xcom import Reference
 
 if TYPE_CHECKING:
@@ -24,11 +24,19 @@ class ResolveOperator(MigrationOperator):
     :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a key of its own, and
         its id goes to the field ``source_id``.
     :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and left out.
-    :param skipped_rows_dir: folder of these files: ``<skipped_rows_dir>/<run>/<collection>/<partition>.h5``.
-    :param run: name of the run.
+    :param skipped_rows_dir: folder of these files: ``<skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param run: its DAG and its id.
+    :param plan_only: write no such file.
     """
 
-    template_fields: Sequence[str] = ("partitions", "duplicate_ids", "invalid_vectors", "skipped_rows_dir", "run")
+    template_fields: Sequence[str] = (
+        "partitions",
+        "duplicate_ids",
+        "invalid_vectors",
+        "skipped_rows_dir",
+        "run",
+        "plan_only",
+    )
 
     def __init__(
         self,
@@ -37,13 +45,14 @@ class ResolveOperator(MigrationOperator):
         duplicate_ids: str = "error",
         invalid_vectors: str = "error",
         skipped_rows_dir: str | None = None,
-        run: str = "{{ run_id }}",
+        run: str = RUN,
+        plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.partitions = partitions
         self.duplicate_ids, self.invalid_vectors = duplicate_ids, invalid_vectors
-        self.skipped_rows_dir, self.run = skipped_rows_dir, run
+        self.skipped_rows_dir, self.run, self.plan_only = skipped_rows_dir, run, plan_only
 
     @property
     def subject(self) -> str:
@@ -56,7 +65,8 @@ class ResolveOperator(MigrationOperator):
     def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.rows.resolve import resolve_group
 
-        folder = run_folder(self.skipped_rows_dir, self.run) if self.skipped_rows_dir else ""
+        is_saved = self.skipped_rows_dir and not parse_text(self.plan_only)
+        folder = run_folder(str(self.skipped_rows_dir), self.run) if is_saved else ""
         policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, str(folder))
         resolved = resolve_group(from_json(PartitionGroup, self.partitions), policies)
         for partition in resolved.partitions:

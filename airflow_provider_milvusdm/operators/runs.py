@@ -60,7 +60,11 @@ def _own_process() -> str:
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if not isinstance(comms, supervisor.InProcessSupervisorComms):
         return ""
-    return f"{_host()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+    return _described(psutil.Process())
+
+
+def _described(process: psutil.Process) -> str:
+    return f"{_host()}/{process.pid}/{_started(process):.2f}"
 
 
 def _process_is_gone(process: str) -> bool | None:
@@ -68,9 +72,16 @@ def _process_is_gone(process: str) -> bool | None:
     if host != _host():
         return None
     try:
-        return bool(abs(psutil.Process(int(number)).create_time() - float(started)) > 1)
+        found = psutil.Process(int(number))
+        # One that nobody has waited for is there still, and does nothing any more.
+        return bool(found.status() == psutil.STATUS_ZOMBIE or abs(_started(found) - float(started)) > 1)
     except psutil.NoSuchProcess:
         return True
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds after the machine's start: the clock may be set while the process runs."""
+    return float(process.create_time() - psutil.boot_time())
 
 
 def _host() -> str:

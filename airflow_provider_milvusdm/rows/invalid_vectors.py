@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
 from airflow_provider_milvusdm.rows.live_rows import LiveRows
-from airflow_provider_milvusdm.storage.hdf5_output import Output, create_hdf5
+from airflow_provider_milvusdm.storage.hdf5_output import Output, begin_part, create_hdf5
 
 NAME_BYTES = 200
 
@@ -56,12 +56,30 @@ class SkippedRows:
         self.output.check()
 
 
+class CountedRows:
+    """Rows that are left out and saved nowhere."""
+
+    path = None
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def add(self, segment: str, offsets: npt.NDArray[np.int64], batch: VectorBatch) -> None:
+        self.rows += len(batch)
+
+
 @contextmanager
-def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows]:
-    """``<folder>/<collection>/<partition>.h5``; it gets this name when it is whole, and if it has rows."""
+def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows | CountedRows]:
+    """``<folder>/<collection>/<partition>.h5``; it gets this name when it is whole, and if it has rows.
+
+    Without a folder they are counted.
+    """
+    if not folder:
+        yield CountedRows()
+        return
     path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".h5.partial")
+    partial = begin_part(path)
     try:
         with create_hdf5(partial, f"the rows of {collection.name}/{tag} that are left out") as (file, output):
             file.attrs.update({"collection": collection.name, "partition": tag.replace("\0", "%00")})
@@ -75,7 +93,7 @@ def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[
 
 def _file_name(name: str) -> str:
     """A name without what a file's can't have, and no longer."""
-    safe = re.sub(r"[^\w-]", lambda other: f"%{ord(other[0]):02X}", name)
+    safe = re.sub(r"[^\w-]", lambda other: "".join(f"%{byte:02X}" for byte in other[0].encode()), name)
     if len(safe.encode()) <= NAME_BYTES:
         return safe
     return f"{safe[:40]}-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"

@@ -109,7 +109,8 @@ class Partition:
                     some.exclude(offsets)
                     file.add(some.name, offsets, batch)
         if file.rows:
-            self.notes.append(f"partition {self.spec.tag!r}: {file.rows} rows with NaN or infinity are in {file.path}")
+            place = f"are in {file.path}" if file.path else "would be left out and saved"
+            self.notes.append(f"partition {self.spec.tag!r}: {file.rows} rows with NaN or infinity {place}")
 
     def slices(self) -> Iterator[Slice]:
         """All stored rows of the partition, with keys of their own where that is the policy."""

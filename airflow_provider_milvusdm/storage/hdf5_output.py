@@ -7,8 +7,10 @@ ends in a segmentation fault. So it writes through an object of Python's, which 
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +77,16 @@ def require_writable(folder: Path, param: str) -> None:
         found=f"{there} {'that this user may not write into' if there.is_dir() else 'that is no folder'}",
         cure="Name another folder, or give this user the right to write there.",
     )
+
+
+def begin_part(path: Path) -> Path:
+    """Where this attempt writes the file until it is whole; what others left is gone, and with it their way back.
+
+    One that slept finds nothing to rename when it wakes, and what it still writes is in no folder.
+    """
+    for left in path.parent.glob(f"{glob.escape(path.stem)}.*.part"):
+        left.unlink(missing_ok=True)
+    return path.with_suffix(f".{secrets.token_hex(4)}.part")
 
 
 @contextmanager

@@ -105,14 +105,22 @@ def _position(
     target: TargetCollection,
     rename: Mapping[str, str],
 ) -> SourcePosition | None:
-    """The source's position; its history tells rows that were chosen or placed otherwise from these."""
-    if group.position is None:
+    """The source's position; its history tells rows that were chosen or placed otherwise from these.
+
+    None where a merge may have made another row the first of its id: one that no load has seen, in a segment of before.
+    """
+    if group.position is None or any(map(_kept_firsts, resolved)):
         return None
     renamed = sorted((name, other) for name, other in rename.items() if name.startswith(f"{group.name}/"))
     asked = None if group.whole else sorted(tags)
     policies = sorted({one.duplicate_ids for one in resolved})
     chosen = (group.position.history, asked, renamed, policies, target.partition_field)
     return replace(group.position, history=blake2b(repr(chosen).encode(), digest_size=8).hexdigest())
+
+
+def _kept_firsts(group: ResolvedGroup) -> bool:
+    """Whether of several rows of an id the first was chosen."""
+    return group.duplicate_ids == "keep_first" and any(partition.excluded for partition in group.partitions)
 
 
 def _tags(groups: Sequence[PartitionGroup], name: str) -> list[str]:

@@ -76,7 +76,7 @@ class Sources:
             assert {name: stored(client, name) for name in names} == {name: self.expected[name] for name in names}
 
     def check_files(self) -> None:
-        [folder] = self.out.glob("*/news")
+        [folder] = self.out.glob("*/*/news")
         for tag, rows in self.expected["news"].items():
             with h5py.File(folder / f"{tag}.h5") as file:
                 found = zip(file["ids"][:].tolist(), map(bytes, file["embeddings"][:]), strict=True)

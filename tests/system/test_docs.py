@@ -33,7 +33,7 @@ def test_milvus_1x_to_a_target_and_to_hdf5(terminal: Terminal) -> None:
     assert run(terminal, "m2m") == {"articles": "verified", "products": "verified"}
     assert (terminal.folder / "target.db").exists()
     assert run(terminal, "m2h")["articles"] == "verified"
-    assert list((terminal.folder / "hdf5").glob("*/articles/*.h5"))
+    assert list((terminal.folder / "hdf5").glob("*/*/articles/*.h5"))
 
 
 def test_hdf5_to_a_target(terminal: Terminal) -> None:

@@ -19,6 +19,7 @@ from airflow_provider_milvusdm.chains import refuse_bad_params
 from airflow_provider_milvusdm.config.jobs import H2M, JOBS
 from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params
+from airflow_provider_milvusdm.operators.base import RUN, run_folder
 from tests.support.reading import assert_in_order, not_root
 from tests.support.repository import ROOT
 
@@ -226,6 +227,20 @@ def test_each_chain_is_a_task_group_for_a_dag_of_ones_own(kind: str) -> None:
     DagSerialization.to_dict(dag)
 
 
+def run_of(dag: DAG, task_id: str, run_id: str) -> str:
+    """What a task of the run takes for its name."""
+    task = dag.get_task(task_id)
+    text = task.partial_kwargs.get("run", RUN) if isinstance(task, MappedOperator) else task.run
+    return str(dag.get_template_env().from_string(text).render(ti={"dag_id": dag.dag_id}, run_id=run_id))
+
+
+@pytest.mark.parametrize("task_id", ["units", "resolve_ids"])
+def test_runs_of_two_dags_with_the_same_id_write_no_file_of_each_other(tmp_path: Path, task_id: str) -> None:
+    runs = [run_of(migration_dag(name, JOBS["M2H"]), task_id, "scheduled__2026-11-30") for name in ("a", "b")]
+    folders = [run_folder(str(tmp_path), run) for run in (*runs, "a/..")]
+    assert folders == [tmp_path / folder for folder in ("a/scheduled__2026-11-30", "b/scheduled__2026-11-30", "a/_.")]
+
+
 def refuse(kind: str, dag: DAG, folder: Path, name: str) -> None:
     """What the first task does before its step."""
     others = {"data_dir": tempfile.gettempdir(), "invalid_vectors": "skip", "skipped_rows_dir": tempfile.gettempdir()}
@@ -253,5 +268,5 @@ def test_a_folder_that_can_not_be_written_into_is_found_first(kind: str, name: s
         ):
             with not_root(), pytest.raises(AirflowFailException) as fault:
                 refuse(kind, dag, folder / bad, name)
-            assert_in_order(str(fault.value), [f"The folder of {name}", f"{folder / bad}/manual", "found", found])
+            assert_in_order(str(fault.value), [f"The folder of {name}", f"{folder / bad}/any/manual", "found", found])
         assert sorted(path.name for path in folder.iterdir()) == ["closed", "file", "link"]

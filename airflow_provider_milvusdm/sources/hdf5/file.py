@@ -191,7 +191,7 @@ def _refuse_unknown_type(file: h5py.File, dataset: h5py.Dataset) -> None:
 
 def _refuse_unwritten(file: h5py.File, dataset: h5py.Dataset) -> None:
     """Rows that nobody wrote are read as the fill value, zeros mostly: a writer that was killed leaves such."""
-    unwritten = _unwritten(dataset)
+    unwritten = _unwritten(file, dataset)
     if unwritten:
         raise DamagedSourceError(
             f"rows of dataset {dataset.name!r} were never written",
@@ -202,19 +202,44 @@ def _refuse_unwritten(file: h5py.File, dataset: h5py.Dataset) -> None:
         )
 
 
-def _unwritten(dataset: h5py.Dataset) -> str:
+def _unwritten(file: h5py.File, dataset: h5py.Dataset) -> str:
     """What of the dataset has no place in its file; all of a compact one has."""
     created = dataset.id.get_create_plist()
     if not dataset.size or created.get_layout() == h5py.h5d.COMPACT:
         return ""
     if dataset.is_virtual:
-        mapped = sum(created.get_virtual_vspace(n).get_select_npoints() for n in range(created.get_virtual_count()))
-        return f"{dataset.size - mapped} values of {dataset.size}" if mapped < dataset.size else ""
+        unmapped = dataset.size - _mapped(dataset)
+        inner = {created.get_virtual_dsetname(number) for number in range(created.get_virtual_count())}
+        parts = (_unwritten(file, _walk(file, name)) for name in sorted(inner))
+        return f"{unmapped} values of {dataset.size}" if unmapped else next(filter(None, parts), "")
     if dataset.chunks is None:
         return "all" if dataset.id.get_offset() is None else ""
     expected = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
     there = dataset.id.get_num_chunks()
     return f"{expected - there} of {expected} chunks" if there < expected else ""
+
+
+def _mapped(dataset: h5py.Dataset) -> int:
+    """How many values of a virtual dataset stand elsewhere; what is mapped twice counts once."""
+    created, mapped = dataset.id.get_create_plist(), dataset.id.get_space()
+    mapped.select_none()
+    for number in range(created.get_virtual_count()):
+        space = created.get_virtual_vspace(number)
+        if space.get_select_type() == h5py.h5s.SEL_ALL:
+            return int(dataset.size)
+        for start, stride, count, block in _slabs(space):
+            mapped.select_hyperslab(start, count, stride, block, op=h5py.h5s.SELECT_OR)
+    return int(mapped.get_select_npoints())
+
+
+def _slabs(space: h5py.h5s.SpaceID) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """What is selected, as (start, stride, count, block): one where it is regular, however many blocks it has."""
+    if space.is_regular_hyperslab():
+        yield space.get_regular_hyperslab()
+        return
+    for first, last in space.get_select_hyper_blocklist():
+        once = (1,) * len(first)
+        yield tuple(first), once, once, tuple(last - first + 1)
 
 
 def _dataset_names(file: h5py.File) -> list[str]:

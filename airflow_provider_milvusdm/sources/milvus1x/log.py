@@ -202,7 +202,20 @@ def _list_files(folder: AnyPath) -> list[tuple[int, AnyPath]]:
     files = [(int(path.stem), path) for path in folder.glob("*.wal") if NUMBER.fullmatch(path.stem)]
     for _, path in files:
         refuse_link(path)
+        _refuse_no_file(path)
     return sorted(files)
+
+
+def _refuse_no_file(path: AnyPath) -> None:
+    """A pipe keeps its reader waiting for ever."""
+    if not path.is_file():
+        raise DamagedSourceError(
+            "what is called as a file of the 1.x server's log is none",
+            where=path,
+            expected="a file",
+            found="a folder, a pipe or a device",
+            cure=f"Remove or rename it. {RESTORE}",
+        )
 
 
 def _read_file(path: AnyPath, number: int) -> Iterator[LogRecord]:

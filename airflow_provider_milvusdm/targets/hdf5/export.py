@@ -20,8 +20,8 @@ from airflow_provider_milvusdm.sources.registry import source_of
 
 ID_BYTES = 8
 CHUNK_BYTES = 1 << 20
-STEM_BYTES = 250
-"""A file's name is of 255 bytes at most, and its last part of 5: ``.yaml``, ``.part``."""
+STEM_BYTES = 241
+"""A file's name is of 255 bytes at most, and its last part of 14: ``.0a1b2c3d.part``."""
 DISTANCES = {"L2": "euclidean", "IP": "ip", "HAMMING": "hamming", "JACCARD": "jaccard"}
 """The attribute ``distance``, as the files of ann-benchmarks have it."""
 
@@ -54,9 +54,11 @@ def file_name(partition: str) -> str:
 
 def export_partition(unit: ExportUnit) -> Exported:
     """Write a partition's file, and beside it the YAML of a job that loads it."""
+    from airflow_provider_milvusdm.storage.hdf5_output import begin_part
+
     started, path = time.monotonic(), Path(unit.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
+    partial = begin_part(path)
     rows, digest = _write(partial, unit)
     if rows != unit.rows:
         raise TargetError(

@@ -11,9 +11,11 @@ import json
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 
 if TYPE_CHECKING:
@@ -127,6 +129,11 @@ def refuse_other_marker(client: MilvusClient, collection: str, generation: str) 
             found=f"one with generation {found}" if found else "none",
             cure="Wait for it to end, and start a new run.",
         )
+
+
+def fence_by_mark(client: MilvusClient, collection: str, generation: str) -> Fence:
+    """A fence that refuses as :func:`refuse_other_marker` does."""
+    return Fence(partial(refuse_other_marker, client, collection, generation))
 
 
 def restore_marker(client: MilvusClient, collection: str, marker: Marker | None) -> None:

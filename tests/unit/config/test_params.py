@@ -335,6 +335,7 @@ def test_contradictions_of_the_target_are_found_in_each_job_that_has_one(job: ty
         ),
         (F2M, {"mode": "append", "alias": "a"}, "mode: append with alias"),
         (H2M, {"create_index": False, "alias": "a"}, "create_index: false with alias"),
+        (M2H, {"data_dir": "/out", "skipped_rows_dir": "/x/../out/"}, "data_dir and skipped_rows_dir are one folder"),
     ],
 )
 def test_what_can_not_be_together_is_refused(job: type[Params], params: dict[str, Any], fault: str) -> None:

@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.manifests import CreatedCollection, from_json, to
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
 from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
-from airflow_provider_milvusdm.operators.hdf5 import Hdf5InspectOperator
+from airflow_provider_milvusdm.operators.hdf5 import Hdf5InspectOperator, Hdf5UnitsOperator
 from airflow_provider_milvusdm.operators.milvus import MilvusLoadOperator, MilvusUnitsOperator, MilvusVerifyOperator
 from airflow_provider_milvusdm.operators.milvus1x import (
     Milvus1xCheckOperator,
@@ -131,6 +131,26 @@ def test_a_fault_fails_the_task_at_once_and_is_left_for_the_steps_behind(xcoms: 
     faults = xcoms.given(resolving, -1, "r", FAULT)
     [plan] = xcoms.run(PlanOperator(task_id="p", groups=[group], resolved=[], faults=faults))
     assert xcoms.manifest(plan)["error"] == fault["fault"]
+
+
+@pytest.mark.parametrize("plan_only", [False, True])
+def test_more_partitions_than_airflow_maps_tasks_are_refused(
+    xcoms: XComs, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_only: bool
+) -> None:
+    groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
+    plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups), faults=[]))
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
+    units = Hdf5UnitsOperator(task_id="u", collections=plans, data_dir=str(tmp_path), plan_only=plan_only)
+    assert_in_order(fault_of(xcoms, units)["fault"], ["2 partitions are too many", "at most 1", "core.max_map_length"])
+
+
+def test_a_dry_run_saves_no_rows_that_are_left_out(xcoms: XComs, directory: Milvus1xDirectory, tmp_path: Path) -> None:
+    directory.segment(directory.collection("news", dimension=2), [5, 6], [[np.nan, 1], [2, 3]])
+    [group] = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(directory.write())))
+    policies = {"invalid_vectors": "skip", "skipped_rows_dir": str(tmp_path / "skipped")}
+    for plan_only in (True, False):
+        xcoms.run(Milvus1xSegmentOperator(task_id="r", partitions=group, plan_only=plan_only, **policies))
+        assert (tmp_path / "skipped").exists() != plan_only
 
 
 def test_a_missing_source_fails_at_once(xcoms: XComs) -> None:

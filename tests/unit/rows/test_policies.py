@@ -206,6 +206,27 @@ def test_invalid_vectors_are_saved_and_left_out(directory: Milvus1xDirectory, tm
         assert file["embeddings"][:].tobytes() == vectors[[3, 29]].tobytes()
 
 
+def test_rows_that_are_left_out_of_two_partitions_are_in_two_files(
+    directory: Milvus1xDirectory, tmp_path: Path
+) -> None:
+    news, tags = directory.collection("news", dimension=2), ["a 13", "a\u2013"]
+    for number, tag in enumerate(tags):
+        directory.segment(directory.partition(news, tag), [number], [[np.nan, 1]])
+    resolve(directory.write(), {"news": tags}, RowPolicies("error", "skip", str(tmp_path / "skipped")))
+    saved = {}
+    for path in (tmp_path / "skipped" / "news").iterdir():
+        with h5py.File(path) as file:
+            saved[file.attrs["partition"]] = file["ids"][:].tolist()
+    assert saved == {"a 13": [0], "a\u2013": [1]}
+
+
+def test_without_a_folder_rows_that_are_left_out_are_counted(directory: Milvus1xDirectory) -> None:
+    directory.segment(directory.collection("news", dimension=2), [5, 6], [[np.nan, 1], [2, 3]])
+    groups = resolve(directory.write(), policies=RowPolicies("error", "skip"))
+    assert (groups[0].partitions[0].excluded, Path("news").exists()) == (1, False)
+    assert "1 rows with NaN or infinity would be left out and saved" in notes(groups)
+
+
 def test_an_invalid_vector_that_is_skipped_is_no_duplicate(directory: Milvus1xDirectory, tmp_path: Path) -> None:
     directory.segment(directory.collection("news", dimension=2), [5, 5], [[np.nan, 1], [2, 3]])
     groups = resolve(directory.write(), policies=RowPolicies("error", "skip", str(tmp_path / "skipped")))

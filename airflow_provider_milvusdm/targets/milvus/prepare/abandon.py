@@ -17,6 +17,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     ADDED,
     APPENDED,
     Marker,
+    fence_by_mark,
     refuse_other_marker,
     restore_marker,
     set_marker,
@@ -26,6 +27,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.new import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -71,6 +73,7 @@ class _Undoing:
         self.case, self.client, self.target = case, case.client, case.target
         self.former = marker.run
         self.marker = replace(marker, generation=secrets.token_hex(8), run=case.options.runs.own)
+        self.fence = fence_by_mark(self.client, self.target.name, self.marker.generation)
         there = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
         self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in there}
 
@@ -82,8 +85,7 @@ class _Undoing:
         """Drop the partitions that were made to be added: a later ``skip`` would take them for finished."""
         if self.marker.action == ADDED and not self.case.keyed:
             for name in self.before:
-                self.refuse_others()
-                drop_partition(self.client, self.target.name, name)
+                drop_partition(self.client, self.target.name, name, seconds_left(self.fence.check()))
 
     def undo(self) -> int:
         """Rows removed; what the run that wrote them still sends is refused from here on."""
@@ -96,8 +98,7 @@ class _Undoing:
             found[partition] += len(ids)
         self._check(found)
         for partition, ids in self._added():
-            self.refuse_others()
-            delete_ids(self.client, self.target, partition, ids)
+            delete_ids(self.client, self.target, partition, ids, self.fence.check)
         self._check(Counter())
         return found.total()
 

@@ -12,12 +12,13 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.rows.reader import read_keys
-from airflow_provider_milvusdm.targets.milvus.fence import await_requests
+from airflow_provider_milvusdm.targets.milvus.fence import Fence, await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     EMPTYING,
     SYNCED,
     VERIFIED,
     Marker,
+    fence_by_mark,
     new_marker,
     pack_counts,
     refuse_other_marker,
@@ -36,6 +37,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, mak
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import MAX_DELETIONS, Changes
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun
 from airflow_provider_milvusdm.targets.milvus.seen import seen_by
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -232,9 +234,9 @@ class _Creation:
             self._create_partitions(existing.partitions)
             emptying = self._take_over(EMPTYING, before)
             await_jobs(self.client, self.target.name)
+            fence = fence_by_mark(self.client, self.target.name, emptying.generation)
             for name in [name for name in self.wanted if name in existing.partitions]:
-                refuse_other_marker(self.client, self.target.name, emptying.generation)
-                self._empty_partition(name)
+                self._empty_partition(name, fence)
         return self._created("overwritten", self._mark("replaced", before, last=emptying))
 
     def _mark_and_create(
@@ -252,14 +254,15 @@ class _Creation:
         if not self.keyed:
             make_partitions(self.client, self.target.name, [name for name in self.wanted if name not in existing])
 
-    def _empty_partition(self, name: str) -> None:
+    def _empty_partition(self, name: str, fence: Fence) -> None:
         """Drop a partition and make it again; ``_default`` can't be dropped, so its rows are deleted."""
         if name != DEFAULT_PARTITION:
-            drop_partition(self.client, self.target.name, name)
+            drop_partition(self.client, self.target.name, name, seconds_left(fence.check()))
             make_partitions(self.client, self.target.name, [name])
             return
         with self._searchable():
             for some in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
+                fence.check()
                 self.client.delete(self.target.name, filter=some, partition_name=name)
 
     def _searchable(self) -> Any:

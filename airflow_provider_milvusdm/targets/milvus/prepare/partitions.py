@@ -61,10 +61,11 @@ def make_partitions(client: MilvusClient, collection: str, names: Iterable[str])
         made.append(name)
 
 
-def drop_partition(client: MilvusClient, collection: str, name: str) -> None:
+def drop_partition(client: MilvusClient, collection: str, name: str, timeout: float | None = None) -> None:
+    """Drop a partition with its rows; ``timeout``: seconds for which that may be taken."""
     if not is_lite(client):
         client.release_partitions(collection, [name])
-    client.drop_partition(collection, name)
+    client.drop_partition(collection, name, timeout=timeout)
 
 
 def _origin(settings: CollectionSettings) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.marker import OVERWRITTEN, Marker, refuse_other_marker, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not, seconds_left
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -28,9 +30,11 @@ def publish(client: MilvusClient, marker: Marker) -> None:
             if marker.action != OVERWRITTEN or there != marker.target:
                 raise _taken(marker, name, there)
             note_former(client, marker.target, marker.run)
+        deadline = seconds_awake_or_not() + REQUEST_SECONDS
         set_marker(client, name, marker.verified())  # refused where another attempt has given it its name since
-        if there:
-            client.rename_collection(marker.target, former_name(marker.target, marker.generation))
+        if there:  # still what this is to take the place of: who slept over it is late
+            former = former_name(marker.target, marker.generation)
+            client.rename_collection(marker.target, former, timeout=seconds_left(deadline))
         client.rename_collection(name, marker.target)
     finish(client, marker)
 

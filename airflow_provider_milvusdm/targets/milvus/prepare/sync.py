@@ -16,13 +16,14 @@ from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
-from airflow_provider_milvusdm.targets.milvus.marker import refuse_other_marker
+from airflow_provider_milvusdm.targets.milvus.marker import fence_by_mark
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
 from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     IDS_A_QUERY,
+    count_all,
     count_rows,
     delete_ids,
     existing_ids,
@@ -54,6 +55,8 @@ class Changes:
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
         self.repaired = self.known = 0
+        self.stored = self.others = 0
+        """Rows under the partition keys that are synced, and under those that the source doesn't have."""
         self._doubled: list[str] = []
         self._slices: dict[int, list[Slice]] = defaultdict(list)
 
@@ -86,13 +89,15 @@ class Changes:
             self._refuse_deleting_elsewhere()
         if self.keyed:
             self._refuse_displacing()
+        if self.keyed and self.plan.whole:
+            self.others = count_all(self.client, self.plan.target) - self.stored
 
     def delete_extra(self, generation: str) -> None:
         """Delete what was found to be extra, as long as the target carries this run's marker."""
+        target, fence = self.plan.target, fence_by_mark(self.client, self.plan.target.name, generation)
         for name, ids in self.extra.items():
             for start in range(0, len(ids), IDS_A_QUERY):
-                refuse_other_marker(self.client, self.plan.target.name, generation)
-                delete_ids(self.client, self.plan.target, name, ids[start : start + IDS_A_QUERY].tolist())
+                delete_ids(self.client, target, name, ids[start : start + IDS_A_QUERY].tolist(), fence.check)
 
     def created(self) -> CreatedCollection:
         units = tuple(
@@ -132,6 +137,7 @@ class Changes:
     def _is_doubled(self, name: str, there: TargetIds) -> bool:
         """Whether ids stand on several rows: a server serves one of each then, and hides others; so all are written."""
         rows = count_rows(self.client, self.plan.target, name)
+        self.stored += rows
         if rows != len(there.ids):
             self._doubled.append(f"{name!r} ({rows} rows, {len(there.ids)} ids)")
         return rows != len(there.ids)
@@ -216,6 +222,8 @@ class Changes:
         others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})
         if self.plan.whole and others:
             yield f"partitions that the source does not have were left as they are: {', '.join(others)}"
+        if self.others > 0:
+            yield f"{self.others} rows under partition keys that the source does not have were left as they are"
 
 
 def _without(unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids) -> tuple[list[Slice], int]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -54,9 +55,16 @@ def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -
     """
     if is_lite(client) and not target.partition_field:
         return int(client.get_partition_stats(target.name, partition)["row_count"])
-    result = client.query(
-        target.name, **within(target, partition), output_fields=["count(*)"], consistency_level="Strong"
-    )
+    return _count(client, target, **within(target, partition))
+
+
+def count_all(client: MilvusClient, target: TargetCollection) -> int:
+    """Rows of a collection that is loaded, under whatever partition keys."""
+    return _count(client, target, filter="")
+
+
+def _count(client: MilvusClient, target: TargetCollection, **matching: Any) -> int:
+    result = client.query(target.name, **matching, output_fields=["count(*)"], consistency_level="Strong")
     return int(result[0]["count(*)"])
 
 
@@ -211,11 +219,17 @@ def rows_of(batch: VectorBatch) -> dict[int, Row]:
     return dict(zip(batch.ids.tolist(), zip(vectors, *columns, strict=True), strict=True))
 
 
-def delete_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> None:
-    """Delete rows by id, whether they are there or not; Milvus Lite deletes them from all other partitions, too."""
+def delete_ids(
+    client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int], fence: Callable[[], float]
+) -> None:
+    """Delete rows by id, whether they are there or not; Milvus Lite deletes them from all other partitions, too.
+
+    ``fence`` says until when each request may be taken: who sleeps is late.
+    """
     name = None if target.partition_field else partition
     for some in _chunks(ids, IDS_A_QUERY):
-        client.delete(target.name, filter=filter_ids(target.id_field, some), partition_name=name)
+        matching, timeout = filter_ids(target.id_field, some), seconds_left(fence())
+        client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
     if len(ids) and is_lite(client):
         client.flush(target.name)
 

@@ -21,7 +21,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_as_given
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write
 from airflow_provider_milvusdm.targets.milvus.server.queries import delete_ids
 
@@ -72,8 +72,7 @@ class WriteRequests:
     def upsert(self, partition: str, batch: VectorBatch) -> int:
         """Rows that the target took; they are the only ones with their ids."""
         if not self.upserts:
-            self.fence()
-            delete_ids(self.client, self.target, partition, batch.ids.tolist())
+            delete_ids(self.client, self.target, partition, batch.ids.tolist(), self.fence)
             return self.insert(partition, batch)
         return int(self._write(send_upsert, "Upsert", partition, batch).upsert_cnt)
 
@@ -83,7 +82,7 @@ class WriteRequests:
             request = encode(method, partition, batch)
             return send(self.handler, request, self.target.name, self.context, self.fence)
         except (grpc.RpcError, MilvusException) as error:
-            if isinstance(error.__cause__, TargetError):  # the fence's, which pymilvus wraps
+            if isinstance(error.__cause__, TargetError | LateError):  # the fence's, which pymilvus wraps
                 raise error.__cause__ from None
             if encode == self.encode_rows or not _is_refusal(error):
                 raise

@@ -18,6 +18,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import to_json
 from airflow_provider_milvusdm.model.collections import Metric
 from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
 from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 from tests.support.chain import GroupsChain, export, inspect_directory, plan_groups
@@ -133,7 +134,7 @@ def test_a_file_is_there_only_when_it_is_whole(tmp_path):
     with pytest.raises(TargetError, match="changed while it was read"):
         export_partition(more)
     folder = tmp_path / "out" / "news"
-    assert [path.name for path in folder.iterdir()] == ["_default.part"]
+    assert [path.suffix for path in folder.iterdir()] == [".part"]
 
     exported = export_partition(unit)
     assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
@@ -169,12 +170,34 @@ def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch
     )
     assert killed.returncode == -signal.SIGKILL
     folder = tmp_path / "out" / "news"
-    assert [path.name for path in folder.iterdir()] == ["_default.part"]
+    assert [path.suffix for path in folder.iterdir()] == [".part"]
 
     exported = export_partition(unit)
     assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
     assert rows_of(folder / "_default.h5") == directory.live("news")
     assert verify_export(plan, [exported]).status == VERIFIED
+
+
+def test_an_export_that_slept_writes_nothing_into_the_file_of_another(tmp_path, monkeypatch):
+    written = [write_directory(tmp_path / str(seed), {"news": {"_default": range(100)}}, seed=seed) for seed in (1, 2)]
+    plans = [plan_groups(inspect_directory(directory.path)) for directory in written]
+    [first, second] = [export_units(some, tmp_path / "out")[0] for some in plans]
+    module = "airflow_provider_milvusdm.targets.hdf5.export"
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(f"{module}.read_slices", read_slices)
+        pieces = read_slices(*arguments)
+        yield next(pieces)
+        export_partition(second)
+        yield from pieces
+
+    monkeypatch.setattr(f"{module}.read_slices", overtaken)
+    monkeypatch.setattr(f"{module}.rows_within", lambda collection: 10)
+    with pytest.raises(FileNotFoundError):
+        export_partition(first)
+    folder = tmp_path / "out" / "news"
+    assert sorted(path.name for path in folder.iterdir()) == ["_default.h5", "_default.yaml"]
+    assert rows_of(folder / "_default.h5") == written[1].live("news")
 
 
 def test_a_file_that_was_changed_afterwards_is_found(tmp_path):

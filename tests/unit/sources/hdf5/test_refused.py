@@ -102,6 +102,28 @@ def test_rows_that_were_never_written(tmp_path: Path, name: str, case: str, foun
         assert len(rows) == len(IDS)
 
 
+def virtual_twice(file: h5py.File) -> None:
+    """Rows 2 and 3 are mapped twice, and the last one is not."""
+    file["x"] = FLOATS
+    layout, rows = h5py.VirtualLayout(FLOATS.shape, "f4"), h5py.VirtualSource(".", "x", FLOATS.shape)
+    layout[:4], layout[2:5] = rows[:4], rows[2:5]
+    file.create_virtual_dataset("embeddings", layout)
+
+
+def virtual_over_unwritten(file: h5py.File) -> None:
+    file.create_dataset("x", FLOATS.shape, "f4", chunks=(2, FLOATS.shape[1]))[:3] = FLOATS[:3]
+    layout = h5py.VirtualLayout(FLOATS.shape, "f4")
+    layout[:] = h5py.VirtualSource(".", "x", FLOATS.shape)
+    file.create_virtual_dataset("embeddings", layout)
+
+
+@pytest.mark.parametrize("make", [virtual_twice, virtual_over_unwritten])
+def test_rows_of_a_virtual_dataset_that_were_never_written(tmp_path: Path, make: Callable[[h5py.File], None]) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file)
+    assert "were never written" in refused(tmp_path / "a.h5", DamagedSourceError)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_truncated_file(tmp_path: Path, share: float) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS.repeat(100, axis=0)})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,19 @@ def test_a_file_of_the_log_that_is_missing_empty_or_cut_refuses_the_collection(
     place = f"Expected {number}.wal" if size is None else f"{number}.wal. Expected records up to lsn"
     last = f"from lsn 0 to {three_files.last_lsn}"
     assert_in_order(fault_of(directory, three_files), [what, place, "found", last, "unflushed_log: ignore"])
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_refuses_the_collection(
+    directory: Milvus1xDirectory, log: Log1x, make: Callable[[Path], None]
+) -> None:
+    log.write()
+    make(log.folder / "1.wal")
+    directory.collection("news", dimension=8)
+    [group] = inspect(directory.write())
+    assert_in_order(group.error, ["1.wal", "xpected a file", "found a folder, a pipe", "unflushed_log: ignore"])
+    [group] = inspect(directory.path, unflushed_log="ignore")
+    assert group.error == ""
 
 
 def test_several_missing_files_are_named_in_one_line(directory: Milvus1xDirectory, three_files: Log1x) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 from pymilvus import DataType, MilvusClient
 
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
 from tests.support.collections_2x import create_index, stored
 from tests.support.directories import random_vectors
@@ -68,6 +70,19 @@ def test_a_session_sees_what_it_wrote(server_client):
         requests.insert("_default", VectorBatch(IDS[start : start + 100], vectors[start : start + 100]))
         found = server_client.query("news", output_fields=["count(*)"], consistency_level="Session")
         assert found[0]["count(*)"] == start + 100
+
+
+def test_what_is_late_is_not_sent(client):
+    """With no time left gRPC gives up a request, and may have sent it by then."""
+    vectors = random_vectors(40, 1)
+    requests = make(client, vectors)
+    requests.fence = lambda: seconds_awake_or_not() - 1
+    for place in range(len(vectors)):
+        batch = VectorBatch(IDS[place : place + 1], vectors[place : place + 1])
+        with pytest.raises(LateError, match="was not sent"):
+            (requests.insert if place % 2 else requests.upsert)("_default", batch)
+    client.load_collection("news")
+    assert stored(client, "news") == {"_default": {}}
 
 
 def test_a_field_with_a_default_is_filled(client):

@@ -15,11 +15,12 @@ from pymilvus import MilvusClient, MilvusException
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.targets.milvus import fence
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.runs import Run
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
@@ -717,6 +718,25 @@ def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_publi
     assert client.list_collections() == ["news"]
     assert stored(client, "news") == overwriting.expected
     assert overwriting.verify(created, loaded).status == VERIFIED
+
+
+def test_publishing_that_slept_before_it_took_the_name_away_takes_it_from_no_other(
+    overwriting: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created, loaded = overwriting.load()
+    client = overwriting.client
+
+    def sleep() -> None:
+        assert overwriting.verify(created, loaded).status == VERIFIED
+        clock = seconds_awake_or_not() + 2 * REQUEST_SECONDS
+        monkeypatch.setattr(fence, "seconds_awake_or_not", lambda: clock)
+
+    slow: Any = Sleeping(client, "rename_collection", sleep)
+    with pytest.raises(LateError, match="was not sent"):
+        overwriting.verify(created, loaded, slow)
+    assert client.list_collections() == ["news"]
+    assert stored(client, "news") == overwriting.expected
+    assert aliases(client) == dict.fromkeys(ALIASES, "news")
 
 
 def test_an_alias_that_gets_the_name_meanwhile_leads_where_it_led(client: MilvusClient, tmp_path: Path) -> None:

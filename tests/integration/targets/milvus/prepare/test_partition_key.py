@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,18 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
 from airflow_provider_milvusdm.targets.milvus.server.queries import vector_bytes
+from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, make_collection
 from tests.support.directories import DIMENSION, random_rows, random_vectors, write_directory
+from tests.support.killed import Checkpoints
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus_servers import milvus_server
 from tests.support.targets import milvus_client
@@ -165,6 +172,34 @@ def test_a_load_that_ended_halfway_is_gone_on_with(client: MilvusClient, tmp_pat
     assert stored(client) == expected(directory, "a", 'b"', "c")
 
 
+def test_an_upsert_that_slept_deletes_nothing_that_another_run_brought(
+    client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server has these rows deleted and inserted: the deletion, too, is taken for so long only."""
+    directory = source(tmp_path)
+    chain, selection = keyed(client, directory.path), {"news": ["a", "c"]}
+    plans = chain.plan(selection)
+    created, _ = chain.create(plans, "append")
+    [unit] = address_units(plans, created)
+
+    asleep = iter([True])
+
+    def sleep(fence: Fence) -> float:
+        fence.look()
+        if next(asleep, False):
+            assert chain.run(selection, "append")["news"].action == "resumed"
+            return seconds_awake_or_not() - 1
+        return seconds_awake_or_not() + REQUEST_SECONDS
+
+    monkeypatch.setattr(Fence, "check", sleep)
+    with pytest.raises((LateError, TargetError)):
+        load_unit(client, replace(unit, upsert=True), Checkpoints())
+    added = {tag: there.live("news", tag) if tag == "a" else {} for tag in ("a", "c")}
+    assert stored(client) == expected(there, 'b"') | {
+        tag: old | directory.live("news", tag) for tag, old in added.items()
+    }
+
+
 def test_a_sync_follows_rows_from_one_tag_to_another(client: MilvusClient, tmp_path: Path) -> None:
     first = write_directory(tmp_path / "first", {"news": {"_default": range(10), 'say "hi"': range(10, 20)}})
     assert keyed(client, first.path).run()["news"].status == VERIFIED
@@ -176,6 +211,20 @@ def test_a_sync_follows_rows_from_one_tag_to_another(client: MilvusClient, tmp_p
         assert (report.status, report.faults, report.sampled) == (VERIFIED, (), 17)
         assert sum(part.loaded for part in report.partitions) == written
         assert stored(client) == expected(later, *tags)
+
+
+def test_a_sync_says_how_many_rows_it_left_under_keys_that_the_source_has_no_more(
+    client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path
+) -> None:
+    later = write_directory(tmp_path / "later", {"news": {'b"': range(10, 15)}}, seed=2)
+    chain, note = (
+        keyed(client, later.path),
+        "5 rows under partition keys that the source does not have were left as they are",
+    )
+    report = chain.run(mode="sync")["news"]
+    assert (report.status, report.notes[-1]) == (VERIFIED, note)
+    assert stored(client)["a"] == there.live("news", "a")
+    assert note not in chain.run({"news": ['b"']}, "sync")["news"].notes
 
 
 def test_tags_do_not_go_into_a_collection_without_the_key(client: MilvusClient, tmp_path: Path) -> None:

@@ -194,6 +194,33 @@ def test_what_may_not_be_what_was_seen_is_compared(
     assert stored(lite_client, "news")["a"] == dict(rows if policy == "keep_last" else reversed(rows))
 
 
+def merged(path: Path, *, later: bool) -> Milvus1xDirectory:
+    """300 ids on two rows each; later the first of them are in a segment that a merge made, behind the others."""
+    directory = Milvus1xDirectory(path)
+    news = directory.collection("news", dimension=DIMENSION)
+    segments = {str(YOUNGER): random_vectors(300, seed=1), str(YOUNGER + 1): random_vectors(300, seed=2)}
+    if later:
+        segments[str(YOUNGER + 2)] = segments.pop(str(YOUNGER))
+    for name, vectors in segments.items():
+        directory.segment(news, range(300), vectors, segment_id=name)
+    directory.write()
+    return directory
+
+
+@pytest.mark.parametrize("policy", ["keep_first", "keep_last"])
+def test_another_row_that_a_merge_made_the_one_to_keep_is_compared(
+    lite_client: MilvusClient, tmp_path: Path, policy: str
+) -> None:
+    policies = RowPolicies(policy)
+    Chain(merged(tmp_path / "before", later=False).path, lite_client, policies=policies).run()
+    later = merged(tmp_path / "later", later=True)
+    report = Chain(later.path, lite_client, policies=policies).run(mode="sync", verify="counts")["news"]
+    assert (report.status, report.faults) == (VERIFIED, ())
+    rows = later.live_rows("news")
+    load_all(lite_client, ["news"])
+    assert stored(lite_client, "news")["_default"] == dict(rows if policy == "keep_last" else rows[::-1])
+
+
 LOWEST = -(2**63)
 
 

@@ -16,6 +16,7 @@ from tests.support.milvus1x_rows import CLOCK
 from tests.support.milvus1x_server import TAGS, Copy, LiveServer
 
 SELECTIONS = [{"news": None}, {"news": None}, {"news": None}, {"news": ["a"]}, {"news": ["_default"]}]
+HALF_LOADED = "half loaded, from another source or selection"
 
 
 def live_on(server: LiveServer, folder: Path, copies: int) -> list[Copy]:
@@ -45,6 +46,9 @@ def test_any_copies_synced_in_any_order_end_exact(client: MilvusClient, tmp_path
             create(client, chain.plan(selection)[0], "sync", int(random.integers(1, 12)), max_deletions=1)
             continue
         report = chain.run(selection, "sync", verify="counts")["news"]
+        if any(HALF_LOADED in fault for fault in report.faults):  # by a killed sync of another selection
+            selection = {"news": None}
+            report = chain.run(selection, "sync", verify="counts")["news"]
         assert (report.status, report.faults) == (VERIFIED, ())
         compared_by_id += any("by id alone" in note for note in report.notes)
         load_all(client, ["news"])
