@@ -26,6 +26,8 @@ BLOCK_ROWS = 1 << 13
 
 MULTIPLIERS = np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
 """Of SplitMix64: G. Steele, D. Lea and C. Flood, "Fast splittable pseudorandom number generators", 2014."""
+START = np.uint64(0x9E3779B97F4A7C15)
+"""Without it a vector of zeros under key 0 would have hash 0, and a sum would not tell whether it is there."""
 HALF, SHIFT = np.uint64(32), np.uint64(29)
 
 
@@ -39,6 +41,7 @@ def hash_rows(batch: VectorBatch) -> Hashes:
     for start, stop in ranges(0, len(batch), block):
         words, found = vectors[start:stop], hashes[start:stop]
         np.einsum("ij,j->i", words, whole, out=found)
+        found += START
         upper_halves = np.right_shift(words, HALF, out=halves[: stop - start])
         _mix(found, np.einsum("ij,j->i", upper_halves, upper))
         _mix(found, batch.ids[start:stop].view(np.uint64))

@@ -73,8 +73,7 @@ def _decode_scalars(scalars: memoryview) -> Column:
     """Values of a ``ScalarField`` of INT64."""
     array, data = _number(schema_pb2.ScalarField(), "long_data"), _number(schema_pb2.LongArray(), "data")
     arrays = [value for number, _, value in _read_fields(scalars) if number == array]
-    found = [value for long_data in arrays for value in _packed(long_data, data)]
-    return decode_varints(found[0] if len(found) == 1 else b"".join(found))
+    return decode_varints(_packed(arrays[-1], data) if arrays else b"")
 
 
 def _decode_vectors(vectors: memoryview) -> Column:
@@ -82,25 +81,24 @@ def _decode_vectors(vectors: memoryview) -> Column:
     message, floats = schema_pb2.VectorField(), _number(schema_pb2.FloatArray(), "data")
     float_vector, binary_vector = (_number(message, name) for name in ("float_vector", "binary_vector"))
     dimension_number, dimension, binary = _number(message, "dim"), 0, False
-    found: list[memoryview] = []
+    data: memoryview | bytes = b""
     for number, _, value in _read_fields(vectors):
         if number == dimension_number:
             dimension = int(decode_varints(value)[0])
         elif number == float_vector:
-            found += _packed(value, floats)
+            data = _packed(value, floats)
         elif number == binary_vector:
-            found, binary = [value], True
+            data, binary = value, True
     width = dimension // 8 if binary else dimension
-    data = found[0] if len(found) == 1 else b"".join(found)
     return np.frombuffer(data, np.uint8 if binary else "<f4").reshape(-1, max(width, 1))
 
 
-def _packed(message: memoryview, data: int) -> list[memoryview]:
-    """The values of a packed field, each time it occurs."""
+def _packed(message: memoryview, data: int) -> memoryview | bytes:
+    """The value of the only field of a message, which is packed."""
     found = list(_read_fields(message))
-    if any(number != data or wire_type != LENGTH_DELIMITED for number, wire_type, _ in found):
+    if len(found) > 1 or any((number, wire_type) != (data, LENGTH_DELIMITED) for number, wire_type, _ in found):
         raise ValueError("a column is not packed")
-    return [value for _, _, value in found]
+    return found[0][2] if found else b""
 
 
 def _read_fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
