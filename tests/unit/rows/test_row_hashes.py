@@ -102,7 +102,9 @@ def test_it_is_that_of_the_bytes_whatever_the_batch_is_like() -> None:
     wide = np.repeat(vectors, 2, axis=1)[:, ::2]
     assert np.array_equal(hash_rows(VectorBatch(ids, wide)), expected)
     assert np.array_equal(hash_rows(VectorBatch(ids, vectors.view(np.uint8))), expected)
-    assert np.array_equal(np.concatenate([hash_rows(VectorBatch(ids[i:], vectors[i:]))[:1] for i in (0, 5)]), expected[[0, 5]])
+    assert np.array_equal(
+        np.concatenate([hash_rows(VectorBatch(ids[i:], vectors[i:]))[:1] for i in (0, 5)]), expected[[0, 5]]
+    )
 
 
 def test_it_is_the_same_on_each_machine() -> None:
