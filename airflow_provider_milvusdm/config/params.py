@@ -264,10 +264,10 @@ class MilvusParams(RowsParams):
         json_schema_extra=ROWS,
     )
     verify: Literal["counts", "sample", "full", "none"] = Field(
-        default="sample",
+        default="full",
         title="Verification",
-        description="counts: every partition is counted. sample: rows are read back and compared bit for bit, too. "
-        "full: every id and every byte is. none: what the target acknowledged is taken for loaded.",
+        description="full: every id and every byte is read back and compared. sample: every partition is counted, and "
+        "some rows are compared. counts: no row is. none: what the target acknowledged is taken for loaded.",
         json_schema_extra=ROWS,
     )
     verify_search: int = Field(

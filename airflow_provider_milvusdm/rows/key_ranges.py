@@ -104,6 +104,11 @@ class ChosenRanges:
     key_ranges: KeyRanges
     chosen: Mask
 
+    @property
+    def rows_outside(self) -> int:
+        """Rows in the other ranges."""
+        return int(self.key_ranges.rows[~self.chosen].sum())
+
     def holds(self, keys: Ids) -> Mask:
         """Which of the keys are in them."""
         found: Mask = self.chosen[self.key_ranges.numbers(keys)]

@@ -43,9 +43,12 @@ class TargetIds:
         self._crossed = np.zeros(len(ids), np.bool_)
 
     @classmethod
-    def read(cls, client: MilvusClient, target: TargetCollection, partition: str) -> TargetIds:
+    def read(
+        cls, client: MilvusClient, target: TargetCollection, partition: str, within: ChosenRanges | None = None
+    ) -> TargetIds:
+        """Those of a partition; ``within`` these ranges alone."""
         ids = array("q")
-        for batch in stream_ids(client, target, partition):
+        for batch in _stream(client, target, partition, within):
             ids.frombytes(batch.tobytes())
         return cls(np.frombuffer(ids, np.int64))
 
@@ -75,9 +78,7 @@ def unexpected_ids(
 
     A window of them is held at a time, and the ids of the source are read for each window.
     """
-    bounds = within.bounds() if within else [(LOWEST_ID, HIGHEST_ID)]
-    batches = (ids for first, last in bounds for ids in stream_ids(client, target, partition, first, last))
-    for window in _windows(batches):
+    for window in _windows(_stream(client, target, partition, within)):
         there = TargetIds(window)
         for unit in units:
             for piece in unit.slices:
@@ -85,6 +86,14 @@ def unexpected_ids(
                     for _, keys in read_keys(unit.source, unit.collection, piece):
                         there.cross_off(keys[(keys >= window[0]) & (keys <= window[-1])])
         yield there.extra
+
+
+def _stream(
+    client: MilvusClient, target: TargetCollection, partition: str, within: ChosenRanges | None
+) -> Iterator[Ids]:
+    """The ids of a partition, in their order; ``within`` these ranges alone."""
+    for first, last in within.bounds() if within else [(LOWEST_ID, HIGHEST_ID)]:
+        yield from stream_ids(client, target, partition, first, last)
 
 
 def _windows(batches: Iterable[Ids]) -> Iterator[Ids]:

@@ -18,10 +18,10 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollectio
 from airflow_provider_milvusdm.model.mask import from_text, to_text
 from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, Ids, KeyRanges
 from airflow_provider_milvusdm.targets.milvus.compare import ComparedRows, compare_rows, unexpected_ids
+from airflow_provider_milvusdm.targets.milvus.ranges import RangeReader
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
 from airflow_provider_milvusdm.targets.milvus.units import all_rows
 from airflow_provider_milvusdm.targets.milvus.verify.doubles import find_doubled
-from airflow_provider_milvusdm.targets.milvus.verify.ranges import ID_BYTES, RangeReader
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -136,9 +136,9 @@ class _Comparison:
 
     def compare_ranges(self) -> None:
         """Find the ranges that differ."""
-        row_bytes = self.units[0].collection.vector_bytes + 2 * ID_BYTES if self.units else ID_BYTES
+        vector_bytes = self.plan.collection.vector_bytes if self.plan.collection else 0
         differ = {name: np.zeros(len(some), np.bool_) for name, some in self.ranges.items()}
-        for stride in RangeReader(self.client, self.plan.target, self.ranges, row_bytes).compare(self.equal):
+        for stride in RangeReader(self.client, self.plan.target, self.ranges, vector_bytes).compare(self.equal):
             for compared in stride:
                 self.equal[compared.partition][list(compared.numbers)] = True
                 self.equal[compared.partition][list(compared.differ)] = False

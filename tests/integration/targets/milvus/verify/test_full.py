@@ -13,10 +13,9 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, VERIFIED
 from airflow_provider_milvusdm.rows import key_ranges
-from airflow_provider_milvusdm.targets.milvus import compare
+from airflow_provider_milvusdm.targets.milvus import compare, ranges
 from airflow_provider_milvusdm.targets.milvus.server import queries
 from airflow_provider_milvusdm.targets.milvus.server.range_queries import RangeQueries
-from airflow_provider_milvusdm.targets.milvus.verify import ranges
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, insert, is_lite, make_collection
 from tests.support.directories import random_rows, random_vectors, write_directory

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from airflow_provider_milvusdm.model.mask import Mask
-from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
+from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, KeyRanges
 from airflow_provider_milvusdm.rows.row_hashes import hash_rows
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
 from airflow_provider_milvusdm.targets.milvus.server.queries import READS_AT_ONCE
@@ -34,6 +34,17 @@ STRIDE_BYTES = 512 << 20
 STRIDE_RANGES = 1024
 ID_BYTES = 10
 """Of a varint in a reply, at most."""
+
+
+def find_differing(
+    client: MilvusClient, target: TargetCollection, expected: Mapping[str, KeyRanges], vector_bytes: int
+) -> dict[str, ChosenRanges]:
+    """The ranges of each partition in which the target does not hold the rows that are ``expected``, none perhaps."""
+    differ = {name: np.zeros(len(some), np.bool_) for name, some in expected.items()}
+    for stride in RangeReader(client, target, expected, vector_bytes).compare(differ):
+        for compared in stride:
+            differ[compared.partition][list(compared.differ)] = True
+    return {name: ChosenRanges(some, differ[name]) for name, some in expected.items()}
 
 
 @dataclass(frozen=True)
@@ -59,20 +70,21 @@ class RangeReader:
     """Reads a collection of the target by ranges.
 
     :param expected: the ranges of the source's rows, by target partition.
-    :param row_bytes: of a row in a reply, about.
+    :param vector_bytes: bytes of a vector.
     """
 
     def __init__(
-        self, client: MilvusClient, target: TargetCollection, expected: Mapping[str, KeyRanges], row_bytes: int
+        self, client: MilvusClient, target: TargetCollection, expected: Mapping[str, KeyRanges], vector_bytes: int
     ) -> None:
-        self.queries, self.expected, self.row_bytes = RangeQueries(client, target), expected, row_bytes
+        self.queries, self.expected = RangeQueries(client, target), expected
+        self.row_bytes = vector_bytes + ID_BYTES * (2 if target.own_keys else 1)
         self.lite = is_lite(client)
         self.reply_bytes = LITE_REPLY_BYTES if self.lite else REPLY_BYTES
         self.lock = Lock()
 
     def compare(self, equal: Mapping[str, Mask]) -> Iterator[list[RangeComparison]]:
         """Compare all ranges but those known to be ``equal``, a stride of them after another."""
-        for stride in self._strides(equal):
+        for stride in list(self._strides(equal)):
             found = {name: KeyRanges(self.expected[name].firsts) for name in stride}
             self._read([read for name, numbers in stride.items() for read in self._reads(name, numbers)], found)
             yield [self._compared(name, numbers, found[name]) for name, numbers in stride.items()]
