@@ -180,7 +180,7 @@ def test_given_defaults_take_the_models_place() -> None:
         "/data",
         "append",
         False,
-        "sample",
+        "full",
     ]
     with pytest.raises(TypeError, match="unknown params modes"):
         migration_params(modes="append")

@@ -55,6 +55,11 @@ def by_ranges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(ranges, "STRIDE_RANGES", 5)
 
 
+@pytest.fixture
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_ranges(monkeypatch)
+
+
 def use_small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of about three rows."""
     for name in ("MIN_RANGE_ROWS", "MAX_RANGE_ROWS"):
@@ -100,10 +105,10 @@ def test_every_kind_of_difference_is_named(client: MilvusClient, directory: Milv
 
 
 @pytest.mark.usefixtures("by_ranges")
-def test_what_the_counts_hide_is_found(client: MilvusClient, directory: Milvus1xDirectory) -> None:
-    loaded = Loaded(client, directory.path)
-    remove(client, "lost", [110])
-    insert(client, called(client, "news"), "lost", random_rows([LOWEST], 7))
+def test_what_the_counts_hide_is_found(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
+    loaded = Loaded(lite_client, directory.path)
+    remove(lite_client, "lost", [110])
+    insert(lite_client, called(lite_client, "news"), "lost", random_rows([LOWEST], 7))
     assert loaded.verify(verify="counts").status == VERIFIED
     assert loaded.verify(verify="full").faults == (
         "partition 'lost': 1 rows are missing in the target: ids 110",
@@ -111,21 +116,22 @@ def test_what_the_counts_hide_is_found(client: MilvusClient, directory: Milvus1x
     )
 
 
+@pytest.mark.usefixtures("small_ranges")
 @pytest.mark.parametrize("row_id", [LOWEST, 0, 16, HIGHEST])
 def test_two_flipped_signs_are_found_in_the_first_row_and_in_the_last(
-    client: MilvusClient, directory: Milvus1xDirectory, row_id: int
+    lite_client: MilvusClient, directory: Milvus1xDirectory, row_id: int
 ) -> None:
-    loaded = Loaded(client, directory.path)
-    change(client, "_default", row_id, flipped(directory.live("news")[row_id], 31, 63))
+    loaded = Loaded(lite_client, directory.path)
+    change(lite_client, "_default", row_id, flipped(directory.live("news")[row_id], 31, 63))
     [fault] = loaded.verify(verify="full").faults
     assert fault == f"partition '_default': 1 rows differ in the target: ids {row_id}"
 
 
+@pytest.mark.usefixtures("small_ranges")
 def test_each_row_of_small_ranges_is_missed_and_each_stranger_between_them_found(
-    client: MilvusClient, directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch
+    client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
     """Whatever row a range begins or ends with."""
-    use_small_ranges(monkeypatch)
     loaded = Loaded(client, directory.path)
     remove(client, "lost", list(range(100, 120)))
     insert(client, called(client, "news"), "extra", random_rows([*range(190, 200), *range(220, 230)], 7))
@@ -139,7 +145,7 @@ def test_each_row_of_small_ranges_is_missed_and_each_stranger_between_them_found
     )
 
 
-@pytest.mark.usefixtures("by_ranges")
+@pytest.mark.usefixtures("small_ranges")
 def test_a_row_moved_to_another_partition_is_found_in_both(client: MilvusClient, directory: Milvus1xDirectory) -> None:
     loaded = Loaded(client, directory.path)
     remove(client, "lost", [110])
@@ -149,17 +155,17 @@ def test_a_row_moved_to_another_partition_is_found_in_both(client: MilvusClient,
     assert "partition 'empty': 1 rows are in the target and not in the source: ids 110" in faults
 
 
-@pytest.mark.usefixtures("by_ranges")
-def test_exchanged_vectors_are_found(client: MilvusClient, directory: Milvus1xDirectory) -> None:
-    loaded, rows = Loaded(client, directory.path), directory.live("news", "changed")
-    change(client, "changed", 305, rows[315])
-    change(client, "changed", 315, rows[305])
+@pytest.mark.usefixtures("small_ranges")
+def test_exchanged_vectors_are_found(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
+    loaded, rows = Loaded(lite_client, directory.path), directory.live("news", "changed")
+    change(lite_client, "changed", 305, rows[315])
+    change(lite_client, "changed", 315, rows[305])
     [fault] = loaded.verify(verify="full").faults
     assert fault.startswith("partition 'changed': 2 rows differ in the target: ids ")
     assert {"305", "315"} == set(fault.rpartition("ids ")[2].split(", "))
 
 
-@pytest.mark.usefixtures("by_ranges")
+@pytest.mark.usefixtures("small_ranges")
 def test_ids_on_several_rows_are_named(server_client: MilvusClient, directory: Milvus1xDirectory) -> None:
     client, loaded = server_client, Loaded(server_client, directory.path)
     rows = directory.live("news", "lost")
@@ -171,7 +177,7 @@ def test_ids_on_several_rows_are_named(server_client: MilvusClient, directory: M
     )
 
 
-@pytest.mark.usefixtures("by_ranges")
+@pytest.mark.usefixtures("small_ranges")
 def test_a_doubled_row_in_the_place_of_another_is_found(
     server_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
@@ -184,25 +190,25 @@ def test_a_doubled_row_in_the_place_of_another_is_found(
     assert "partition 'lost': 1 rows are missing in the target: ids 106" in faults
 
 
+@pytest.mark.usefixtures("small_ranges")
 @pytest.mark.parametrize("metric", [HAMMING, IP])
-@pytest.mark.usefixtures("by_ranges")
-def test_other_vectors(client: MilvusClient, tmp_path: Path, metric: int) -> None:
+def test_other_vectors(server_client: MilvusClient, tmp_path: Path, metric: int) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     news = directory.collection("news", dimension=24, metric=metric)
     random = np.random.default_rng(1)
     bits = random.integers(0, 256, (10, 3), np.uint8)
     directory.segment(news, range(10), bits if metric == HAMMING else random.standard_normal((10, 24), np.float32))
     directory.write()
-    loaded = Loaded(client, directory.path)
+    loaded = Loaded(server_client, directory.path)
     assert loaded.verify(verify="full").sampled == 10
     changed = flipped(directory.live("news")[4], 17)
     vector: Any = changed if metric == HAMMING else np.frombuffer(changed, "<f4")
-    client.upsert(called(client, "news"), [{"id": 4, "embedding": vector}])
+    server_client.upsert(called(server_client, "news"), [{"id": 4, "embedding": vector}])
     [fault] = loaded.verify(verify="full").faults
     assert fault == "partition '_default': 1 rows differ in the target: ids 4"
 
 
-@pytest.mark.usefixtures("by_ranges")
+@pytest.mark.usefixtures("small_ranges")
 def test_tags_as_a_partition_key(client: MilvusClient, tmp_path: Path) -> None:
     tags = {"_default": range(20), 'say "hi"': range(100, 120), "none": []}
     directory = write_directory(tmp_path / "milvus", {"news": tags})
@@ -219,7 +225,7 @@ def test_tags_as_a_partition_key(client: MilvusClient, tmp_path: Path) -> None:
     assert "partition '_default': 1 rows are in the target and not in the source: ids 105" in faults
 
 
-@pytest.mark.usefixtures("by_ranges")
+@pytest.mark.usefixtures("small_ranges")
 def test_of_rows_with_keys_of_their_own_the_source_ids_are_compared_too(client: MilvusClient, tmp_path: Path) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     news = directory.collection("news", dimension=8)
@@ -235,7 +241,7 @@ def test_of_rows_with_keys_of_their_own_the_source_ids_are_compared_too(client: 
     assert "sampled rows are missing or differ" in loaded.verify(verify="sample").faults[0]
 
 
-@pytest.mark.usefixtures("by_ranges")
+@pytest.mark.usefixtures("small_ranges")
 def test_rows_from_before_an_append_are_left_alone_and_those_appended_compared(
     client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
