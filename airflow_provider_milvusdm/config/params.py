@@ -193,8 +193,8 @@ class MilvusParams(RowsParams):
         title="If the target exists",
         description="skip leaves it as it is, append adds to it, overwrite puts the new collection in its place (or "
         "empties the named partitions first), sync makes it what the source is: inserts what is missing, deletes what "
-        "the source does not have, loads again what differs; unless verify is full, of what an earlier run brought only "
-        "the ids are compared. abandon loads nothing, and undoes what a run left half done.",
+        "the source does not have, loads again what differs; unless verify is full, only the ids of what an earlier "
+        "run brought are compared. abandon loads nothing, and undoes what a run left half done.",
         json_schema_extra=TARGET,
     )
     overwrite: Literal["swap", "in_place"] = Field(

@@ -29,5 +29,5 @@ class Loaded:
         self.created: CreatedCollection = create_collection(self.client, self.plan, "skip", create_index=False)
         self.loads = self.chain.load([self.plan], [self.created])
 
-    def verify(self, **options: Any) -> CollectionReport:
-        return verify_collection(self.client, self.plan, self.created, self.loads, **options)
+    def verify(self, verify: str = "sample", **options: Any) -> CollectionReport:
+        return verify_collection(self.client, self.plan, self.created, self.loads, verify=verify, **options)
