@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_milvusdm.model.collections import TargetCollection
 
-REPLY_BYTES = 8 << 20
+REPLY_BYTES = 16 << 20
 LITE_REPLY_BYTES = 64 << 20
 """Each query of Milvus Lite goes through all rows."""
-BYTES_IN_FLIGHT = 32 << 20
+BYTES_IN_FLIGHT = 48 << 20
 STRIDE_BYTES = 512 << 20
 STRIDE_RANGES = 1024
 ID_BYTES = 10
