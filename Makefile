@@ -35,8 +35,12 @@ lint: install ## Check style, types and which way imports point
 	.venv/bin/lint-imports
 
 .PHONY: test
-test: test-tools ## Run the tests, three files at a time, for most of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 3 --dist loadfile
+test: test-tools ## Run the tests, four at a time, for most of them wait; PYTEST_ADDOPTS adds to it
+	.venv/bin/pytest --numprocesses 4 --dist loadgroup
+
+.PHONY: test-fast
+test-fast: lint ## Check style, and run the unit tests, in a minute or so
+	.venv/bin/pytest --numprocesses 2 tests/unit
 
 .PHONY: test-long
 test-long: test-tools ## Run the tests that take minutes or more
@@ -76,13 +80,13 @@ build: install ## Build the sdist, and from it the wheel, into dist
 .PHONY: lock
 lock: COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
-lock: .venv/uv-installed ## Write the requirements*.lock; UPGRADE=1 takes the newest versions
+lock: .venv/uv-installed ## Write the locks, here and in dev/; UPGRADE=1 takes the newest versions
 	$(COMPILE) pyproject.toml --extra faiss --extra lite --extra s3 --group dev --output-file requirements.lock
-	echo uv | $(COMPILE) - --constraint requirements.lock --output-file requirements-uv.lock
+	echo uv | $(COMPILE) - --constraint requirements.lock --output-file dev/requirements-uv.lock
 	echo setuptools | $(COMPILE) - pyproject.toml --extra mysql --constraint requirements.lock \
 		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \
-		--output-file requirements-mysql.lock
-	echo milvus==2.3.5 | $(COMPILE) - --output-file requirements-milvus-server.lock
+		--output-file dev/requirements-mysql.lock
+	echo milvus==2.3.5 | $(COMPILE) - --output-file dev/requirements-milvus-server.lock
 
 .env: ## Make up the passwords of docker-compose.yaml, once
 	@umask 077; while read -r line; do \
@@ -94,14 +98,14 @@ lock: .venv/uv-installed ## Write the requirements*.lock; UPGRADE=1 takes the ne
 clean: ## Remove all that make made, .env apart
 	rm -rf .cache .venv .venv-* build dist
 
-.venv/uv-installed: requirements-uv.lock
+.venv/uv-installed: dev/requirements-uv.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .venv/lock-installed: requirements.lock .venv/uv-installed
-	$(UV) pip sync --quiet --python .venv --require-hashes $<
+	$(UV) pip sync --quiet --python .venv --require-hashes --compile-bytecode $<
 	@touch $@
 
 .venv/installed: pyproject.toml .venv/lock-installed
@@ -112,11 +116,12 @@ clean: ## Remove all that make made, .env apart
 system-packages: .venv/lock-installed
 	@bash dev/system_packages.sh
 
-.venv/mysql-installed: requirements-mysql.lock .venv/lock-installed | system-packages
+.venv/mysql-installed: dev/requirements-mysql.lock .venv/lock-installed | system-packages
 	$(UV) pip install --quiet --python .venv --require-hashes --no-build-isolation-package mysqlclient -r requirements.lock -r $<
 	@touch $@
 
-.venv-milvus/installed: requirements-milvus-server.lock .venv/uv-installed
+.venv-milvus/installed: dev/requirements-milvus-server.lock .venv/uv-installed
 	$(UV) venv --quiet --clear --python .venv .venv-milvus
 	$(UV) pip install --quiet --python .venv-milvus --require-hashes -r $<
+	.venv-milvus/bin/python -c 'import milvus; milvus._initialize_data_files("$(@D)/unpacked")'
 	@touch $@

@@ -1,14 +1,15 @@
 """Errors of a migration: each says what, where, expected, found, and the cure.
 
-All of them are final: a retry can mend none. What a retry can mend (a server that is away, a network path that
-is cut) is left to propagate as the library that met it raised it.
+There are two families. A :class:`MilvusdmError` is final: no retry can help, so the task fails at once. After a
+:class:`TransientError` a retry may succeed, so Airflow retries the task. Errors of other libraries (a server that is
+away, a network connection that is cut) propagate as they are, and are retried too.
 """
 
 from __future__ import annotations
 
 
-class MilvusdmError(Exception):
-    """Base of all errors of this package; its text is one message fit for a task log."""
+class _ExplainedError(Exception):
+    """An error whose text is one message fit for a task log."""
 
     def __init__(
         self,
@@ -29,16 +30,20 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
+class MilvusdmError(_ExplainedError):
+    """Base of the final errors."""
+
+
 class ConfigurationError(MilvusdmError, ValueError):
     """Params, a YAML file or a connection that can't be what the user meant."""
 
 
 class SourceError(MilvusdmError):
-    """Something about the source; but for ChangedSourceError, the target has not been touched."""
+    """A fault of the source. Except for ChangedSourceError, the target has not been touched."""
 
 
 class SourceNotFoundError(SourceError, LookupError):
-    """A path, collection, partition or segment folder that isn't there."""
+    """A path, collection, partition or segment folder that does not exist."""
 
 
 class DamagedSourceError(SourceError, ValueError):
@@ -46,11 +51,11 @@ class DamagedSourceError(SourceError, ValueError):
 
 
 class ChangedSourceError(SourceError):
-    """A source that is not what it was when an earlier step read it."""
+    """A source that changed after an earlier step read it."""
 
 
 class UnsupportedSourceError(SourceError):
-    """A source in good order that this package doesn't read."""
+    """A source that is valid, but that this package can't read."""
 
 
 class RefusedRowsError(SourceError, ValueError):
@@ -58,8 +63,32 @@ class RefusedRowsError(SourceError, ValueError):
 
 
 class TargetError(MilvusdmError):
-    """The target is not, or can't be made, what this migration needs; nothing was written for it."""
+    """The target is not what this migration needs, and can't be made so; nothing was written."""
 
 
 class VerificationError(MilvusdmError):
     """The target does not hold what was read from the source."""
+
+
+class TransientError(_ExplainedError, RuntimeError):
+    """Base of the errors after which a retry may succeed."""
+
+
+class StalledError(TransientError):
+    """The target makes no progress with what was asked of it; a retry waits again."""
+
+
+class NoAnswerError(TransientError):
+    """The target took a request and never answered; a retry continues where this attempt ended."""
+
+
+class LateError(TransientError):
+    """A request was not sent because its deadline was over: this process was suspended."""
+
+
+class DeniedError(TransientError):
+    """The target accepts no writes now; a retry continues once it does."""
+
+
+class ImportFailedError(TransientError):
+    """The files of a bulk import could not be written, or the server gave up an import job."""

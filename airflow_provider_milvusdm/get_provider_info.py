@@ -1,4 +1,4 @@
-"""What Airflow's providers manager learns of this package."""
+"""What this package tells Airflow's providers manager about itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Provider info, as Airflow's ``provider_info.schema.json`` wants it."""
+    """Provider info, by Airflow's ``provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-milvusdm",
         "name": "MilvusDM",
@@ -40,16 +40,16 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Migrations to Milvus 2.x.",
                 "options": {
                     "config_dir": {
-                        "description": "Folder of MilvusDM's YAML files, of each of which a DAG is made; "
-                        "MILVUSDM_CONFIG_DIR takes its place.",
+                        "description": "Folder of MilvusDM's YAML files, each of which becomes a DAG. The environment "
+                        "variable MILVUSDM_CONFIG_DIR overrides it.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "/opt/airflow/migrations",
                         "default": "",
                     },
                     "deferrable": {
-                        "description": "Whether load tasks hold no worker while the target imports files, but wait "
-                        "in a triggerer; without a triggerer they must hold one.",
+                        "description": "Whether load tasks free their worker and wait in a triggerer while the target "
+                        "imports files. False is for an Airflow without a triggerer.",
                         "version_added": "0.1.0",
                         "type": "boolean",
                         "example": None,
@@ -79,18 +79,18 @@ def _connection_fields() -> dict[str, Any]:
     return {
         "uri": {
             "label": "URI",
-            "description": "Instead of host and port: http(s)://host:port, or the path of a Milvus Lite file",
+            "description": "Replaces host and port: http(s)://host:port, or the path of a Milvus Lite file",
             "schema": text,
         },
         "token": {
             "label": "Token",
-            "description": "Instead of user and password: an API key",
+            "description": "An API key; replaces user and password",
             "schema": text | {"format": "password"},
         },
         "allowed_hosts": {
             "label": "Other hosts for this login",
-            "description": "Names with commas between them: where a run's dest_host or dest_uri may send the login "
-            "beside the connection's own host",
+            "description": "Names of hosts, separated by commas: a run's dest_host or dest_uri may be one of them, or "
+            "the connection's own host",
             "schema": text,
         },
         "secure": {"label": "TLS", "schema": {"type": ["boolean", "null"], "default": False}},

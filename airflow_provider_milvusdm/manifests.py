@@ -1,17 +1,20 @@
-"""Manifests: what tasks pass to each other, as JSON and back."""
+"""Manifests: what tasks pass to each other, in the order of the chain, and how they become JSON and back.
+
+:mod:`airflow_provider_milvusdm.report` has the report of a collection, which the verify tasks pass on.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import (
     DEFAULT_PARTITION,
     CollectionSpec,
@@ -23,13 +26,16 @@ from airflow_provider_milvusdm.model.collections import (
 )
 from airflow_provider_milvusdm.model.units import LoadUnit
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 @dataclass(frozen=True)
 class PartitionGroup:
-    """What one resolve task takes: some partitions of one collection.
+    """What one resolve task takes: partitions of one collection.
 
-    A collection that can't be read travels too, with its ``error`` and no ``collection``: so that its resolve
-    task fails with that error and the other collections go on.
+    A collection that can't be read has an ``error`` and no ``collection``: its resolve task fails with that error,
+    and the other collections are not affected.
     """
 
     name: str
@@ -37,15 +43,15 @@ class PartitionGroup:
     collection: CollectionSpec | None = None
     partitions: tuple[PartitionSpec, ...] = ()
     whole: bool = True
-    """All partitions of the collection were asked for, not named ones."""
+    """The whole collection was asked for, and not partitions by name."""
     one_key_space: bool = False
-    """Its partitions become one: an id on rows of two of them is a duplicate."""
+    """An id must be unique in all of its partitions, because they become one collection without partitions."""
     unit_bytes: int = 0
     position: SourcePosition | None = None
-    """None where the source says nothing of what it held before."""
+    """None where the source does not record how its rows changed."""
     error: str = ""
     notes: tuple[str, ...] = ()
-    """What the report has to say of the collection."""
+    """Remarks on the collection for the report."""
 
     @property
     def label(self) -> str:
@@ -56,7 +62,7 @@ class PartitionGroup:
 
 @dataclass(frozen=True)
 class _AlikeUnits:
-    """Load units that differ in their slices alone."""
+    """Load units that have all but their slices in common."""
 
     unit: LoadUnit
     slices: tuple[tuple[Slice, ...], ...]
@@ -68,12 +74,12 @@ def _pack(units: tuple[LoadUnit, ...]) -> tuple[_AlikeUnits, ...]:
 
 
 def _unpack(packed: Any) -> tuple[LoadUnit, ...]:
-    runs = from_json(tuple[_AlikeUnits, ...], packed)
+    runs = _adapter(tuple[_AlikeUnits, ...]).validate_python(packed)
     return tuple(replace(run.unit, slices=slices) for run in runs for slices in run.slices)
 
 
 PackedUnits: TypeAlias = Annotated[tuple[LoadUnit, ...], BeforeValidator(_unpack), PlainSerializer(_pack)]
-"""Load units, which in JSON have what they share once."""
+"""Load units; in JSON, what they have in common is written once."""
 
 
 @dataclass(frozen=True)
@@ -84,39 +90,39 @@ class ResolvedPartition:
     live_rows: int
     deleted_rows: int
     fingerprint: str
-    """Digest of the ids, the vectors, the deletions and what is left out: the same rows give the same one."""
+    """Digest of the ids, the vectors, the deletions and the rows excluded; equal for equal rows."""
     excluded: int = 0
-    """Live rows that a policy leaves out."""
+    """Number of live rows that a policy excludes."""
     notes: tuple[str, ...] = ()
-    """What the report has to say of them."""
+    """Remarks on its rows for the report."""
     id_range: tuple[int, int] | None = None
-    """Its lowest and highest id; None: it has no rows, or shares one key space with the others."""
+    """Its lowest and highest id; None if it has no rows, or if its ids must be unique in the whole collection."""
     key_ranges: str = ""
     """Number and hashes of the rows to load by ranges of their keys, see
     :mod:`airflow_provider_milvusdm.rows.key_ranges`."""
 
     @property
     def rows(self) -> int:
-        """Rows to load."""
+        """Number of rows to load."""
         return self.live_rows - self.excluded
 
 
 @dataclass(frozen=True)
 class ResolvedGroup:
-    """What a resolve task found."""
+    """What a resolve task found in its partitions."""
 
     name: str
     partitions: tuple[ResolvedPartition, ...]
     units: PackedUnits
     own_keys: bool = False
-    """Rows have keys of their own, and their ids are in the column ``source_id``."""
+    """Rows get new primary keys (``duplicate_ids: remap``); their ids are in the column ``source_id``."""
     duplicate_ids: str = "error"
-    """The policy that chose among rows of one id."""
+    """The policy by which rows with equal ids were chosen."""
 
 
 @dataclass(frozen=True)
 class CollectionPlan:
-    """A collection asked for, all that was found of it, and the names it gets in the target."""
+    """A collection that was asked for: what was resolved of it, and its names in the target."""
 
     name: str
     target: TargetCollection
@@ -125,14 +131,14 @@ class CollectionPlan:
     whole: bool = True
     partitions: tuple[ResolvedPartition, ...] = ()
     partition_names: Mapping[str, str] = field(default_factory=dict)
-    """Target partition of each tag; the tag itself where it becomes a partition key."""
+    """Target partition by tag; the tag itself where it becomes the partition key."""
     units: PackedUnits = ()
     named: bool = True
-    """The target has the collection's own name, or the one that ``rename`` gives it; else one had to be made up."""
+    """The target's name is the collection's own, or given by ``rename``; False: mapped, because 2.x can't take it."""
     position: SourcePosition | None = None
-    """That of the source; its history is a digest, and tells rows of the same place in the target."""
+    """The source's position; its history also depends on which rows were chosen and where they go in the target."""
     alias: str = ""
-    """Alias to switch to the target once it is verified."""
+    """Alias that is switched to the target once it is verified."""
     error: str = ""
     notes: tuple[str, ...] = ()
 
@@ -142,12 +148,12 @@ class CollectionPlan:
 
     @property
     def rows(self) -> int:
-        """Rows to load."""
+        """Number of rows to load."""
         return sum(partition.rows for partition in self.partitions)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of all rows asked for, and where they go: what an interrupted migration is known by."""
+        """Digest of all rows asked for and of their names in the target; it identifies an interrupted migration."""
         digest = hashlib.blake2b(self.target.name.encode(), digest_size=16)
         for partition in sorted(self.partitions, key=lambda partition: partition.tag):
             name = self.partition_names[partition.tag]
@@ -157,65 +163,40 @@ class CollectionPlan:
 
 @dataclass(frozen=True)
 class CreatedCollection:
-    """What the create step did (or, ``plan_only``, would do), and the rows that each partition to load held before."""
+    """What the create step did (if ``plan_only``: would do), and how many rows the partitions held before."""
 
     name: str
-    action: str
+    action: Action
     before: Mapping[str, int] = field(default_factory=dict)
-    """By target partition; the partitions that are not in it are left as they are."""
+    """Rows by target partition; a partition that is not in it is not written to."""
     upsert: bool = False
     plan_only: bool = False
     units: PackedUnits | None = None
-    """What to load in place of the plan's units, where the target holds some rows already."""
+    """Load units that replace those of the plan, where the target holds rows of them already."""
     kept: Mapping[str, int] = field(default_factory=dict)
-    """How many it holds, by target partition; they are not counted in ``before``."""
+    """How many rows of the source it holds already, by target partition; they are not counted in ``before``."""
     notes: tuple[str, ...] = ()
-    """What the report has to say of the target."""
+    """Remarks on the target for the report."""
     generation: str = ""
-    """That of the marker which was set."""
+    """The generation in the marker that was set."""
     own_name: str = ""
-    """The collection's name until it is verified; empty: it is loaded under the target's."""
-
-
-Manifest = TypeVar("Manifest")
-
-
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-
-
-def to_json(manifest: Any) -> Any:
-    """A manifest as JSON values."""
-    return _adapter(type(manifest)).dump_python(manifest, mode="json")
-
-
-def from_json(kind: type[Manifest], value: Any) -> Manifest:
-    """JSON values as the manifest they were made of."""
-    manifest: Manifest = _adapter(kind).validate_python(value)
-    return manifest
-
-
-def parse_text(value: Any) -> Any:
-    """An operator's argument, which a template renders as JSON text."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    """The collection's name until it is verified; empty if it is loaded under the target's name."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load task brought into the target: live rows by target partition, and the time it took."""
+    """What a load task wrote to the target: live rows by target partition, and the time it took."""
 
     collection: str
     rows: dict[str, int]
     seconds: float
     unit: str
-    """Its digest."""
+    """Digest of the load unit."""
 
 
 @dataclass(frozen=True)
 class ExportUnit:
-    """What one export task takes: a partition, and the file that it goes to."""
+    """What one export task takes: a partition, and the path of its file."""
 
     source: SourceRef
     collection: CollectionSpec
@@ -224,7 +205,7 @@ class ExportUnit:
     rows: int
     slices: tuple[Slice, ...] = ()
     target: str = DEFAULT_PARTITION
-    """Name of the partition in a Milvus 2.x that the file is loaded into."""
+    """Name of the partition in Milvus 2.x, for whoever loads the file there."""
 
     @property
     def label(self) -> str:
@@ -232,13 +213,13 @@ class ExportUnit:
 
     @property
     def digest(self) -> str:
-        """Of its rows' places, wherever they go: what it is known by."""
+        """Digest of its slices; it identifies the unit, whatever its path is."""
         return hashlib.blake2b(f"{self.label}\0{self.slices!r}".encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written: its rows, and the digest of their ids and vectors."""
+    """A file that was written: the number of its rows, and the digest of their ids and vectors."""
 
     collection: str
     partition: str
@@ -246,3 +227,28 @@ class Exported:
     rows: int
     digest: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a task that failed says of its collection, or what a check found wrong with it."""
+
+    collection: str
+    fault: str
+
+
+Manifest = TypeVar("Manifest", bound="DataclassInstance")
+
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+
+
+def to_json(manifest: DataclassInstance) -> dict[str, Any]:
+    """A manifest as JSON values."""
+    values: dict[str, Any] = _adapter(type(manifest)).dump_python(manifest, mode="json")
+    return values
+
+
+def from_json(kind: type[Manifest], values: Mapping[str, Any]) -> Manifest:
+    """The manifest that :func:`to_json` made ``values`` of. Raises ValueError where they are of another kind."""
+    manifest: Manifest = _adapter(kind).validate_python(values)
+    return manifest

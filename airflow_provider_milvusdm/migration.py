@@ -1,4 +1,4 @@
-"""The public face: a job's chain as a DAG, as a task group, and its params."""
+"""The public face of the package: a job's chain as a DAG or as a task group, and its params."""
 
 from __future__ import annotations
 
@@ -7,36 +7,9 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, TaskGroup
 
-from airflow_provider_milvusdm.chains import CHAINS, RETRIES
+from airflow_provider_milvusdm.chains import RETRIES, add_chain
 from airflow_provider_milvusdm.config.jobs import M2M
 from airflow_provider_milvusdm.config.validation import Params
-
-
-def migration_group(group_id: str, job: type[Params] = M2M) -> TaskGroup:
-    """A job's chain as a task group for a DAG of your own, whose params are :func:`migration_params`."""
-    with TaskGroup(group_id) as group:
-        CHAINS[job]()
-    return group
-
-
-def migration_params(job: type[Params] = M2M, **defaults: Any) -> dict[str, Param]:
-    """DAG params of a job: typed, described, with the model's defaults or those given."""
-    properties = job.model_json_schema()["properties"]
-    unknown = sorted(set(defaults) - set(properties))
-    if unknown:
-        raise TypeError(f"migration_params() got unknown params {', '.join(unknown)}")
-    return {name: _param(schema | _given(name, schema, defaults)) for name, schema in properties.items()}
-
-
-def _given(name: str, schema: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The default that was given; None is none to a param without null."""
-    taken = name in defaults and (defaults[name] is not None or "null" in schema["type"])
-    return {"default": defaults[name]} if taken else {}
-
-
-def _param(schema: Mapping[str, Any]) -> Param:
-    fields = dict(schema)
-    return Param(fields.pop("default"), **fields) if "default" in fields else Param(**fields)
 
 
 def migration_dag(
@@ -50,9 +23,9 @@ def migration_dag(
     """A DAG of a job's chain.
 
     :param job: ``M2M``, ``H2M``, ``F2M`` or ``M2H`` of :mod:`airflow_provider_milvusdm.config.jobs`.
-    :param schedule: any of Airflow's; a scheduled DAG needs ``defaults`` for the params that have none.
-    :param defaults: defaults of the params.
-    :param dag: further arguments of the DAG; its own ``params`` come beside the job's.
+    :param schedule: as of ``airflow.sdk.DAG``; a scheduled DAG needs ``defaults`` for the params that have none.
+    :param defaults: defaults of the params, by name. Raises TypeError for a name that the job doesn't have.
+    :param dag: further arguments of ``airflow.sdk.DAG``; its ``params`` are added to those of the job.
     """
     arguments: dict[str, Any] = {
         "catchup": False,
@@ -62,5 +35,35 @@ def migration_dag(
     } | dag
     arguments["params"] = migration_params(job, **(defaults or {})) | dag.get("params", {})
     with DAG(dag_id, schedule=schedule, **arguments) as made:
-        CHAINS[job]()
+        add_chain(job)
     return made
+
+
+def migration_group(group_id: str, job: type[Params] = M2M) -> TaskGroup:
+    """A job's chain as a task group for a DAG of your own, whose params are :func:`migration_params`."""
+    with TaskGroup(group_id) as group:
+        add_chain(job)
+    return group
+
+
+def migration_params(job: type[Params] = M2M, **defaults: Any) -> dict[str, Param]:
+    """The DAG params of a job, with types, titles and descriptions.
+
+    :param defaults: defaults that replace those of the job. Raises TypeError for a name that the job doesn't have.
+    """
+    properties = job.model_json_schema()["properties"]
+    unknown = sorted(set(defaults) - set(properties))
+    if unknown:
+        raise TypeError(f"migration_params() got unknown params {', '.join(unknown)}")
+    return {name: _param(schema | _default(name, schema, defaults)) for name, schema in properties.items()}
+
+
+def _default(name: str, schema: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The default given, as JSON schema; None is ignored where the param can't be null."""
+    is_given = name in defaults and (defaults[name] is not None or "null" in schema["type"])
+    return {"default": defaults[name]} if is_given else {}
+
+
+def _param(schema: Mapping[str, Any]) -> Param:
+    fields = dict(schema)
+    return Param(fields.pop("default"), **fields) if "default" in fields else Param(**fields)

@@ -1,4 +1,4 @@
-"""How far a task got, for whoever watches: each record goes to Airflow's log, and to the command line."""
+"""The logger for the progress of a task: its records go to Airflow's log, and to the terminal of the command line."""
 
 from __future__ import annotations
 

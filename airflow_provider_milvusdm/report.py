@@ -1,4 +1,4 @@
-"""The report of a migration: what was read, loaded and counted, and what was mapped to what."""
+"""The report of a migration: rows read, loaded and counted, and what each name, metric and index became."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ VERIFIED, SKIPPED, PLANNED, FAILED = "verified", "skipped", "planned", "failed"
 
 @dataclass(frozen=True)
 class PartitionReport:
-    """Rows of one partition; ``counted`` is None where the target could not be asked."""
+    """Numbers of rows of one partition; ``counted`` is None if the target could not be asked."""
 
     partition: str
     target: str
     live: int
     deleted: int
     excluded: int
-    """Live rows that a policy leaves out."""
+    """Live rows that a policy excludes."""
     loaded: int = 0
     before: int = 0
     counted: int | None = None
 
     @property
     def rows(self) -> int:
-        """Rows to load."""
+        """Number of rows to load."""
         return self.live - self.excluded
 
 
 @dataclass(frozen=True)
 class SearchReport:
-    """Vectors of the source searched in the target: ``recall`` of the ``limit`` nearest, and milliseconds a search."""
+    """Searches in the target for vectors of the source: recall of the ``limit`` nearest rows, and time of a search."""
 
     queries: int
     limit: int
     recall: float
     median_ms: float
     slow_ms: float
-    """19 of 20 took no longer."""
+    """The 95th percentile."""
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        params = ", ".join(f"{name}={value}" for name, value in self.params.items()) or "the target's own"
+        params = ", ".join(f"{name}={value}" for name, value in self.params.items()) or "the defaults"
         return (
             f"recall@{self.limit} {self.recall:.4f} of {self.queries} searches, {self.median_ms:.1f} ms each "
             f"(95 %: {self.slow_ms:.1f} ms), search params {params}"
@@ -52,7 +52,7 @@ class SearchReport:
 
 @dataclass(frozen=True)
 class CollectionReport:
-    """One collection: ``status``, its partitions, names, metric and index in source and target."""
+    """One collection: its status, its partitions, and its names, metric and index in source and target."""
 
     collection: str
     target: str = ""
@@ -67,22 +67,25 @@ class CollectionReport:
     """Rows read back and compared bit for bit."""
     search: SearchReport | None = None
     rows_per_second: int | None = None
-    """Live rows by the time that the load tasks took together."""
+    """Live rows, divided by the sum of the times of the load tasks."""
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
+    """All collections of a run."""
+
     collections: tuple[CollectionReport, ...] = field(default_factory=tuple)
 
     @property
     def failed(self) -> list[str]:
+        """Names of the collections that failed."""
         return [report.collection for report in self.collections if report.status == FAILED]
 
 
 def render(report: Report, width: int = 150) -> str:
-    """The report as text: a table of partitions, and below it what was mapped, noted and found wrong."""
+    """The report as text: a table of partitions, and below it mappings, notes and faults; ``width`` in characters."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -95,7 +98,7 @@ def render(report: Report, width: int = 150) -> str:
     table.add_column("status", no_wrap=True)
     for collection in report.collections:
         for row in _rows(collection):
-            table.add_row(*map(Text, row))  # as text: a tag may look like Rich's markup
+            table.add_row(*map(Text, row))  # as Text, because a tag may look like Rich's markup
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(table)
     for collection in report.collections:
@@ -111,30 +114,30 @@ def _rows(collection: CollectionReport) -> list[Sequence[str]]:
         return [(collection.collection, "", collection.target, *[""] * 7, collection.status)]
     return [
         (
-            collection.collection if first else "",
-            part.partition,
-            f"{collection.target}/{part.target}",
-            str(part.live),
-            str(part.deleted),
-            str(part.excluded),
-            str(part.loaded),
-            str(part.before),
-            "?" if part.counted is None else str(part.counted),
-            speed if first else "",
-            collection.status if first else "",
+            "" if number else collection.collection,
+            partition.partition,
+            f"{collection.target}/{partition.target}",
+            str(partition.live),
+            str(partition.deleted),
+            str(partition.excluded),
+            str(partition.loaded),
+            str(partition.before),
+            "?" if partition.counted is None else str(partition.counted),
+            "" if number else speed,
+            "" if number else collection.status,
         )
-        for part, first in zip(collection.partitions, [True, *[False] * len(collection.partitions)], strict=False)
+        for number, partition in enumerate(collection.partitions)
     ]
 
 
 def _remarks(collection: CollectionReport) -> list[str]:
-    mapped = (
+    mapping = (
         f"{collection.collection} -> {collection.target}: {collection.action}; metric {collection.metric} -> "
         f"{collection.target_metric}; index {collection.index} -> {collection.target_index}; "
         f"{collection.sampled} rows read back"
     )
     return [
-        *([mapped] if collection.target_metric else []),
+        *([mapping] if collection.target_metric else []),
         *([f"  search: {collection.search}"] if collection.search else []),
         *(f"  note: {note}" for note in collection.notes),
         *(f"{collection.collection} FAILED: {fault}" for fault in collection.faults),

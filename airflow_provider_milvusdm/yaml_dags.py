@@ -1,4 +1,4 @@
-"""DAGs made of a folder of MilvusDM's YAML files, one of each."""
+"""A folder of MilvusDM's YAML files as DAGs, one for each file."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.migration import migration_dag
 
 FIRST_DAY = datetime(2021, 1, 1, tzinfo=UTC)
-"""Start of a schedule without a start_date; nothing is caught up."""
+"""Start of a schedule without a start_date; earlier runs are not caught up."""
 
 
 def config_dir() -> Path | None:
-    """The folder: ``MILVUSDM_CONFIG_DIR``, or ``config_dir`` of section ``[milvusdm]`` of Airflow's configuration."""
+    """The folder: ``MILVUSDM_CONFIG_DIR``, or ``config_dir`` in section ``[milvusdm]`` of Airflow's configuration."""
     folder = os.environ.get("MILVUSDM_CONFIG_DIR") or conf.get("milvusdm", "config_dir", fallback="")
     return Path(folder) if folder else None
 
 
 def make_dags() -> dict[str, DAG]:
-    """The DAGs of all files that are in order, by id."""
+    """The DAGs of all valid files, by id."""
     return {made.dag_id: made for made in _results() if isinstance(made, DAG)}
 
 
 def refuse_broken_files() -> None:
-    """Raise one ConfigurationError for all files that can't become DAGs."""
+    """Raise a ConfigurationError that lists all files that can't become DAGs."""
     faults = [f"- {fault}" for fault in _results() if isinstance(fault, ConfigurationError)]
     if faults:
         raise ConfigurationError(f"{len(faults)} YAML files can't become DAGs:\n" + "\n".join(faults))
 
 
 def _results() -> Iterator[DAG | ConfigurationError]:
-    """A DAG for each file, or what is wrong with it."""
+    """A DAG for each file, or the error of the file."""
     folder = config_dir()
     if folder is None:
         return
@@ -54,9 +54,9 @@ def _results() -> Iterator[DAG | ConfigurationError]:
         try:
             if dag_id in taken:
                 raise ConfigurationError(
-                    "two DAGs would have one id",
+                    "two DAGs would have the same id",
                     where=path,
-                    found=f"{dag_id}, as {taken[dag_id]}",
+                    found=f"{dag_id}, which is also the id of {taken[dag_id]}",
                     cure="Rename the file.",
                 )
             yield _dag(dag_id, path)
@@ -66,7 +66,7 @@ def _results() -> Iterator[DAG | ConfigurationError]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a FIFO, a socket or a device: reading one may never end."""
+    """Whether it is a FIFO, a socket or a device, of which reading may never end."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -74,36 +74,41 @@ def _dag(dag_id: str, path: Path) -> DAG:
     jobs = read_yaml(path)
     if len(jobs) > 1:
         raise ConfigurationError(
-            "a file of several jobs", where=path, expected="one, for one DAG", found=", ".join(job.kind for job in jobs)
+            "a YAML file with several jobs",
+            where=path,
+            expected="one job, for one DAG",
+            found=", ".join(job.kind for job in jobs),
         )
     job = jobs[0]
     if job.mysql:
         raise ConfigurationError(
             "mysql_parameter in a file that becomes a DAG",
             where=path,
-            expected="mysql_conn_id: an Airflow connection keeps the password",
-            cure="Make the connection, and give its id.",
+            expected="mysql_conn_id, because an Airflow connection keeps the password",
+            cure="Create the connection, and set mysql_conn_id to its id.",
         )
     try:
         made = migration_dag(dag_id, JOBS[job.kind], defaults=job.params, **_arguments(job, path))
         made.validate()  # type: ignore[no-untyped-call]
     except (ValueError, AirflowTimetableInvalid) as error:
-        raise ConfigurationError("a DAG can't be made of it", where=path, found=error) from None
+        raise ConfigurationError("no DAG can be made of a YAML file", where=path, found=error) from None
     return made
 
 
 def _arguments(job: Job, path: Path) -> dict[str, Any]:
-    """Arguments of the DAG, beside its params."""
-    given = job.schedule
-    start = datetime.combine(given.start_date, time(), UTC) if given.start_date else FIRST_DAY
+    """The other arguments of the DAG, beside its params."""
+    schedule = job.schedule
+    start = datetime.combine(schedule.start_date, time(), UTC) if schedule.start_date else FIRST_DAY
     defaults: dict[str, Any] = {
-        name: value for name, value in {"owner": given.owner, "retries": given.retries}.items() if value is not None
+        name: value
+        for name, value in {"owner": schedule.owner, "retries": schedule.retries}.items()
+        if value is not None
     }
     return {
-        "schedule": given.schedule,
+        "schedule": schedule.schedule,
         "start_date": start,
-        "tags": [*given.tags, "milvus", "migration"],
+        "tags": [*schedule.tags, "milvus", "migration"],
         "default_args": RETRIES | defaults,
         "description": f"{job.kind} of {path.name}",
-        "doc_md": f"Made of `{path}`.",
+        "doc_md": f"Made from `{path}`.",
     }

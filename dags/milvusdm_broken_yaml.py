@@ -1,4 +1,4 @@
-"""Shows the YAML files that can't become DAGs as an import error; those that can are in ``milvusdm_from_yaml``."""
+"""Shows the YAML files that can't become DAGs as an import error; ``milvusdm_from_yaml`` has the other files."""
 
 from airflow_provider_milvusdm.yaml_dags import refuse_broken_files
 

@@ -1,8 +1,8 @@
 """HDF5 → Milvus 2.x.
 
-Trigger it from Airflow's UI, whose form asks for the params; or test it with
+Trigger it in Airflow's UI, which has a form for the params, or test it with
 ``airflow dags test milvusdm_h2m -c '{"data_dir": "/data/hdf5", "dest_collection_name": "images"}'``.
-For a schedule, copy this file and give ``schedule`` and ``defaults``.
+For a schedule, copy this file and add ``schedule`` and ``defaults``.
 """
 
 from airflow_provider_milvusdm.config.jobs import H2M

@@ -1,8 +1,8 @@
 """Milvus 1.x → HDF5.
 
-Trigger it from Airflow's UI, whose form asks for the params; or test it with
+Trigger it in Airflow's UI, which has a form for the params, or test it with
 ``airflow dags test milvusdm_m2h -c '{"source_milvus_path": "/data/milvus", "data_dir": "/data/hdf5"}'``.
-For a schedule, copy this file and give ``schedule`` and ``defaults``.
+For a schedule, copy this file and add ``schedule`` and ``defaults``.
 """
 
 from airflow_provider_milvusdm.config.jobs import M2H

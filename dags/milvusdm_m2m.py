@@ -1,8 +1,8 @@
 """Milvus 1.x → Milvus 2.x.
 
-Trigger it from Airflow's UI, whose form asks for the params; or test it with
+Trigger it in Airflow's UI, which has a form for the params, or test it with
 ``airflow dags test milvusdm_m2m -c '{"source_milvus_path": "/data/milvus", "dest_host": "milvus"}'``.
-For a schedule, copy this file and give ``schedule`` and ``defaults``.
+For a schedule, copy this file and add ``schedule`` and ``defaults``.
 """
 
 from airflow_provider_milvusdm.migration import migration_dag

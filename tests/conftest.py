@@ -18,6 +18,25 @@ from tests.support.targets import drop_all_collections
 _home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
 os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
 
+_COSTLY = ("milvus_on_s3", "seaweedfs", "mariadb_server")
+"""Fixtures of the session of which one worker has enough."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share something costly run on the same worker, the others wherever there is room."""
+    for item in items:
+        if group := _shared(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _shared(item: pytest.Item) -> str | None:
+    """The costly fixture that a test needs, or its file, where that has fixtures for all its tests."""
+    definitions = item._fixtureinfo.name2fixturedefs
+    costly = next((name for name in _COSTLY if name in definitions), None)
+    of_file = any(fixtures[-1].scope == "module" for fixtures in definitions.values())
+    return costly or (item.location[0] if of_file else None)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -1,4 +1,4 @@
-"""The command ``milvusdm``: MilvusDM's, with the DAG templates behind it."""
+"""The command ``milvusdm``: as MilvusDM's, it runs YAML files; each job is a run of a DAG template."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0 only when every collection was verified, or left as it was."""
+    """Run the command; returns its exit code, which is 0 only if every collection was verified or skipped."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -43,21 +43,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("milvusdm", description="Migrate Milvus 1.x to Milvus 2.x.")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--yaml", type=Path, metavar="FILE", help="run the jobs of a MilvusDM YAML file")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="where Airflow's log goes (default: a new file)")
-    parser.set_defaults(run=_run_yaml, parser=parser, of=lambda job: job)
+    parser.add_argument("--log", type=Path, metavar="FILE", help="the file for Airflow's log (default: a new one)")
+    parser.set_defaults(run=_run_yaml, parser=parser, change=lambda job: job)
     commands = parser.add_subparsers(title="commands")
-    validate = commands.add_parser("validate", help="do everything but touch the target, and say what would be done")
+    validate = commands.add_parser("validate", help="report what the jobs would do, and change nothing in the target")
     validate.add_argument("--yaml", type=Path, metavar="FILE", required=True)
     validate.add_argument("--log", type=Path, metavar="FILE")
-    validate.set_defaults(of=lambda job: job.as_dry_run())
-    abandon = commands.add_parser("abandon", help="undo what an interrupted run of these jobs left half done")
+    validate.set_defaults(change=lambda job: job.as_dry_run())
+    abandon = commands.add_parser("abandon", help="undo what an interrupted run of the jobs left in the target")
     abandon.add_argument("--yaml", type=Path, metavar="FILE", required=True)
     abandon.add_argument("--log", type=Path, metavar="FILE")
-    abandon.set_defaults(of=lambda job: job.as_abandoned())
-    sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory to try it on")
+    abandon.set_defaults(change=lambda job: job.as_abandoned())
+    sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory, to try a migration")
     sample.add_argument("folder", type=Path, metavar="DIR")
     sample.set_defaults(run=_write_sample)
-    dags = commands.add_parser("dags", help="copy the DAG templates into a DAGs folder")
+    dags = commands.add_parser("dags", help="copy the DAG templates to a folder")
     dags.add_argument("folder", type=Path, metavar="DIR")
     dags.set_defaults(run=_copy_dags)
     return parser
@@ -67,7 +67,7 @@ def _write_sample(options: argparse.Namespace) -> int:
     from airflow_provider_milvusdm.cli.sample import write_sample
 
     write_sample(options.folder)
-    print(f"A Milvus 1.x data directory with collections articles and products: {options.folder}")
+    print(f"Wrote a Milvus 1.x data directory with collections articles and products: {options.folder}")
     return OK
 
 
@@ -75,13 +75,13 @@ def _copy_dags(options: argparse.Namespace) -> int:
     from airflow_provider_milvusdm.cli.local_run import templates
 
     if options.folder.exists() and not options.folder.is_dir():
-        raise ConfigurationError("not a folder", where=options.folder, cure="Name another one.")
+        raise ConfigurationError("not a folder", where=options.folder, cure="Choose another folder.")
     options.folder.mkdir(parents=True, exist_ok=True)
     copies = {template: options.folder / template.name for template in sorted(templates().glob("*.py"))}
     for template, target in copies.items():
         if target.exists() and target.read_bytes() != template.read_bytes():
             raise ConfigurationError(
-                "a DAG file of this name is there and differs", where=target, cure="Move it away, or take another DIR."
+                "a different DAG file of this name exists", where=target, cure="Move it away, or choose another folder."
             )
     for template, target in copies.items():
         shutil.copyfile(template, target)
@@ -95,18 +95,18 @@ def _run_yaml(options: argparse.Namespace) -> int:
 
     if options.yaml is None:
         options.parser.error("--yaml FILE or a command is required")
-    jobs = [options.of(job) for job in read_yaml(options.yaml)]
+    jobs = [options.change(job) for job in read_yaml(options.yaml)]
     log = options.log or _new_log()
     console = redirect_output(log)
     console.print(Text(f"Airflow's log: {log}"))
     try:
         return _run(jobs, console)
     except KeyboardInterrupt:
-        console.print("Interrupted. Run it again to go on.")
+        console.print("Interrupted. Run the command again to continue.")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, the terminal gets one line
+    except Exception as error:  # noqa: BLE001 - the terminal shows any error in one line
         traceback.print_exc()
-        console.print(Text(f"milvusdm: {type(error).__name__}: {error}. The log has the whole story."))
+        console.print(Text(f"milvusdm: {type(error).__name__}: {error}. See the log for details."))
         return FAILED
 
 
@@ -120,16 +120,16 @@ def _run(jobs: Sequence[Job], console: Console) -> int:
 
     with private_airflow(), Display(console).shown():
         reports = [run_job(job) for job in jobs]
-    ended = [_show(job, report, console) for job, report in zip(jobs, reports, strict=True)]
-    return OK if all(ended) else FAILED
+    succeeded = [_show(job, report, console) for job, report in zip(jobs, reports, strict=True)]
+    return OK if all(succeeded) else FAILED
 
 
 def _show(job: Job, report: Report | None, console: Console) -> bool:
-    """Print the report; whether all went well."""
+    """Print the report of a job; returns whether no collection failed."""
     from airflow_provider_milvusdm.report import render
 
     if report is None:
-        console.print(f"{job.kind} FAILED before it came to any collection: see above, and the log.")
+        console.print(f"{job.kind} FAILED before it read any collection: see above, and the log.")
         return False
     console.print(Text(render(report)), soft_wrap=True)
     return not report.failed

@@ -1,4 +1,4 @@
-"""Run a DAG of the templates in this process, in an Airflow home of its own that is gone afterwards."""
+"""Run a DAG of the templates in this process, in a temporary Airflow home."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from airflow_provider_milvusdm.report import Report
 
 MYSQL_CONN_ID = "milvusdm_mysql"
 KEPT_SETTINGS = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__SECRETS__", "AIRFLOW__CORE__MAX_MAP_LENGTH")
-"""Of the user's own Airflow. Others name its database, its DAGs, its executor, its log server."""
+"""Prefixes of the environment variables of Airflow that are kept; others set, for example, its database."""
 
 
 def templates() -> Path:
-    """The folder of the DAG templates: in the installed package, or beside it in a checkout."""
+    """The folder of the DAG templates: in the installed package, or beside the package in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "dags"
     return installed if installed.is_dir() else package.parent / "dags"
@@ -29,9 +29,9 @@ def templates() -> Path:
 
 @contextmanager
 def private_airflow() -> Iterator[None]:
-    """An Airflow with an empty SQLite database and the templates as its only DAGs.
+    """Set up an Airflow with an empty SQLite database, whose only DAGs are the templates.
 
-    It must be entered before anything imports Airflow, whose configuration is read then.
+    Enter it before anything imports Airflow, because Airflow reads its configuration when it is imported.
     """
     with tempfile.TemporaryDirectory(prefix="milvusdm-airflow-") as home:
         for name in [name for name in os.environ if name.startswith("AIRFLOW") and not name.startswith(KEPT_SETTINGS)]:
@@ -49,7 +49,7 @@ def private_airflow() -> Iterator[None]:
 
 
 def run_job(job: Job) -> Report | None:
-    """Run ``job`` to its end; None when it ended before anything could be reported."""
+    """Run a job; returns its report, or None if it failed before the report."""
     params = dict(job.params)
     if job.mysql:
         params["mysql_conn_id"] = MYSQL_CONN_ID
@@ -71,7 +71,7 @@ def _connection(mysql: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _report(dag_run: Any) -> Report | None:
-    """What the report task left in XCom."""
+    """The report, from the XCom of the report task."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 

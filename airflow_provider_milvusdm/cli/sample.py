@@ -1,4 +1,4 @@
-"""A small Milvus 1.x data directory to try a migration on: two collections, partitions, deletions, a pending index."""
+"""A small Milvus 1.x data directory to try a migration: two collections, partitions, deletions, an unbuilt index."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ CREATE TABLE Environment (global_lsn INTEGER DEFAULT 0 NOT NULL);
 
 
 def write_sample(folder: Path) -> None:
-    """Write the sample into ``folder``, which must be empty or not exist. Raises ConfigurationError."""
+    """Write the sample to ``folder``. Raises ConfigurationError if ``folder`` exists and is not an empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigurationError("the folder for the sample is not empty", where=folder, cure="Name another one.")
+        raise ConfigurationError("the folder for the sample is not empty", where=folder, cure="Choose another folder.")
     tables = folder / "db" / "tables"
     tables.mkdir(parents=True)
     (folder / "wal").mkdir()
@@ -50,7 +50,7 @@ def write_sample(folder: Path) -> None:
 
 
 class _Sample:
-    """The sample being written; the same bytes each time."""
+    """Writes the sample; its bytes are the same each time."""
 
     def __init__(self, catalog: sqlite3.Connection, tables: Path) -> None:
         self.catalog, self.tables = catalog, tables
@@ -58,7 +58,7 @@ class _Sample:
         self.segments = 1_600_000_000_000_000_000
 
     def articles(self) -> None:
-        """Float vectors by L2, three partitions, one of them with a tag that Milvus 2.x does not take."""
+        """Float vectors with metric L2, in three partitions; Milvus 2.x does not accept the tag of one of them."""
         self._table("articles", 64, IVF_FLAT, '{"nlist":128}', L2)
         self._segment("articles", 64, range(2000), [INDEX, BACKUP], deleted=[7, 3, 1999])
         self._segment("articles", 64, range(2000, 2500), [TO_INDEX])
@@ -67,7 +67,7 @@ class _Sample:
         self._table("articles_p2", 64, IVF_FLAT, '{"nlist":128}', L2, "articles", "empty")
 
     def products(self) -> None:
-        """Float vectors by inner product; ids of both signs."""
+        """Float vectors with metric IP; positive and negative ids."""
         self._table("products", 32, FLAT, "{}", IP)
         self._segment("products", 32, range(-300, 300), [RAW], deleted=[300])
 

@@ -1,4 +1,4 @@
-"""What the command line shows of a run: a line for each task that ended, and one for the task at work."""
+"""What the command line shows of a run: a line for each finished task, and a line for the running task."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 hookimpl = HookimplMarker("airflow")
-"""Airflow's own, made here because importing Airflow reads its configuration."""
+"""The same as Airflow's; an import of Airflow would read its configuration too early."""
 
 
 class Display(logging.Handler):
-    """Listens to Airflow's task instances and to the progress of their work."""
+    """Listens to the states of Airflow's task instances and to the progress of tasks."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
@@ -40,14 +40,14 @@ class Display(logging.Handler):
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the run inside the block; Ctrl-C, or being told to end, ends it with KeyboardInterrupt."""
+        """Show the run inside the block; Ctrl-C and the signals that end a process raise KeyboardInterrupt."""
         from airflow.sdk.listener import get_listener_manager
 
-        before = {number: signal.signal(number, self._interrupt) for number in _heeded()}
+        before = {number: signal.signal(number, self._interrupt) for number in _ending_signals()}
         get_listener_manager().add_listener(self)  # type: ignore[no-untyped-call]
         progress.addHandler(self)
         progress.setLevel(logging.INFO)
-        # Rich would take standard output, and with it Airflow's log, to the terminal.
+        # Otherwise Rich would write standard output, and with it Airflow's log, to the terminal.
         live = Live(self.spinner, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
         try:
             with live:
@@ -63,38 +63,38 @@ class Display(logging.Handler):
             self.console.print(Text(record.getMessage()))
         else:
             self.rows += rows
-            self._at_work(f"load_partitions: {self.rows:,} rows")
+            self._show_running(f"load_partitions: {self.rows:,} rows")
 
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
-        signal.signal(signal.SIGTERM, self._interrupt)  # each task takes it for itself, and would go on
-        self._at_work(_name(task_instance))
+        signal.signal(signal.SIGTERM, self._interrupt)  # each task sets a handler of its own, and would continue
+        self._show_running(_name(task_instance))
         self._stop_if_interrupted()
 
     @hookimpl
     def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:
-        self._ended("done", task_instance)
+        self._show_ended("done", task_instance)
 
     @hookimpl
     def on_task_instance_failed(self, previous_state: Any, task_instance: Any, error: Any) -> None:
         self._stop_if_interrupted()
-        how = "retry" if task_instance.state == "up_for_retry" else "FAILED"
+        state = "retry" if task_instance.state == "up_for_retry" else "FAILED"
         reason, _, _ = str(error).partition("\n")
-        self._ended(how, task_instance, f": {reason}")
+        self._show_ended(state, task_instance, f": {reason}")
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
-        self._ended("skipped", task_instance)
+        self._show_ended("skipped", task_instance)
 
-    def _at_work(self, text: str) -> None:
+    def _show_running(self, text: str) -> None:
         self.spinner.update(text=Text(text))
 
-    def _ended(self, how: str, task_instance: Any, reason: str = "") -> None:
-        self.console.print(Text(f"{how:8}{_name(task_instance)}{reason}"))
+    def _show_ended(self, state: str, task_instance: Any, reason: str = "") -> None:
+        self.console.print(Text(f"{state:8}{_name(task_instance)}{reason}"))
         self._stop_if_interrupted()
 
     def _interrupt(self, *_: Any) -> None:
-        """Airflow catches what is raised inside a task, so it's raised again outside: see the listeners."""
+        """Airflow catches the exception if a task runs; the listeners then raise it again outside of the task."""
         self.interrupted = True
         raise KeyboardInterrupt
 
@@ -103,14 +103,14 @@ class Display(logging.Handler):
             raise KeyboardInterrupt
 
 
-def _heeded() -> list[signal.Signals]:
-    """The signals that end a run; a terminal that goes away does not where ``nohup`` says so."""
-    is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if is_deaf else [signal.SIGHUP])]
+def _ending_signals() -> list[signal.Signals]:
+    """The signals that end a run; with ``nohup`` a closed terminal does not."""
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if is_ignored else [signal.SIGHUP])]
 
 
 class _Screen(io.FileIO):
-    """A terminal or a pipe; once it is gone, what is written to it is dropped, and the run goes on or ends as told."""
+    """A terminal or a pipe; after it was closed, writes to it are ignored and the run continues."""
 
     def write(self, data: ReadableBuffer) -> int:
         try:
@@ -125,9 +125,9 @@ def _name(task_instance: Any) -> str:
 
 
 def redirect_output(log: Path) -> Console:
-    """Send all output of this process to ``log``, for good, and return a console that writes to the terminal.
+    """Send all output of this process to ``log``, and return a console that still writes to the terminal.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError if the log can't be written.
     """
     sys.stdout.flush()
     sys.stderr.flush()

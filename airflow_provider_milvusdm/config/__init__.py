@@ -1,1 +1,1 @@
-"""Params of each job, checked."""
+"""Params of the jobs: their models, how they are checked, and YAML files of them."""

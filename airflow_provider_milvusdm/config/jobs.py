@@ -1,4 +1,4 @@
-"""The jobs of MilvusDM, each with its params: M2M, H2M, F2M, M2H."""
+"""The jobs, each with its params: M2M, H2M, F2M, M2H. Another source or target is a model here and a row in JOBS."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ class M2M(Milvus1xParams, MilvusParams):
     partitions: Literal["keep", "partition_key"] = Field(
         default="keep",
         title="Partitions",
-        description="keep: they stay partitions, as many as the target allows. partition_key: their tags go to a field "
-        "partition_tag, the partition key of one collection, in which an id may not be in two of them.",
+        description="keep: they become partitions, as many as the target allows. partition_key: the tags go to a field "
+        "partition_tag, the partition key of a collection in which every id must be unique.",
         json_schema_extra=TARGET,
     )
     auto_id: Literal["keep", "off"] = Field(
         default="keep",
-        title="Ids that the 1.x server made",
-        description="keep: the target goes on making ids for rows inserted without, where it can (Milvus 2.6.3 and "
-        "later, Milvus Lite). off: it takes rows with an id alone.",
+        title="If the 1.x server made the ids",
+        description="keep: the target makes ids for new rows that are inserted without one, if it supports that "
+        "(Milvus 2.6.3 and later, Milvus Lite). off: new rows must have an id.",
         json_schema_extra=TARGET,
     )
     alias: Aliases = Field(  # type: ignore[assignment]
         default=None,
         title="Aliases",
-        description='{"news": "articles"}, or a text where one collection is migrated: the collection is loaded under '
-        "a name of its own, and this alias switched to it once it is verified; what the alias stood for stays.",
+        description='{"news": "articles"}, or a text if one collection is migrated. The collection is loaded under a '
+        "name of its own, and this alias is switched to it once it is verified. The collection that the alias pointed "
+        "to before stays.",
         json_schema_extra=TARGET,
     )
 
@@ -60,10 +61,10 @@ class M2M(Milvus1xParams, MilvusParams):
         ):
             yield f"id_field or vector_field is {PARTITION_TAG}, which partitions: partition_key needs for the tags"
         if params.get("partitions") == "partition_key" and params.get("id_scope") == "partition":
-            yield "partitions: partition_key with id_scope: partition: an id stands on one row of such a collection"
+            yield "partitions: partition_key with id_scope: partition: ids must be unique in such a collection"
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) and value else value
 
 
@@ -72,32 +73,32 @@ class H2M(ToOneCollection):
 
     data_path: Annotated[
         list[str] | None,
-        BeforeValidator(_listed),
+        BeforeValidator(_as_list),
         WithJsonSchema({"type": ["null", "array"], "items": {"type": "string"}}),
     ] = Field(
         default=None,
         title="HDF5 files",
-        description="Paths, as the workers see them, or URLs: s3://conn_id@bucket/path; or data_dir.",
+        description="Paths on the workers, or URLs: s3://conn_id@bucket/path. Set this or data_dir.",
         json_schema_extra=SOURCE,
     )
     data_dir: OptionalText = Field(
         default=None,
         title="Folder of HDF5 files",
-        description="All its *.h5 and *.hdf5, by name; or data_path.",
+        description="All *.h5 and *.hdf5 files in it are read, in the order of their names. Set this or data_path.",
         json_schema_extra=SOURCE,
     )
     embeddings: str = Field(
         default="embeddings",
         min_length=1,
         title="Dataset of the vectors",
-        description="A name, or a path through groups such as /train.",
+        description="A name, or a path such as /train/vectors.",
         json_schema_extra=SOURCE,
     )
     ids_dataset: OptionalText = Field(
         default="ids?",
         title="Dataset of the ids",
-        description="A name, which must be there in each file; ids?: ids where there is one; null or empty: none. Rows "
-        "without ids: see ids.",
+        description="A name or path that must exist in each file. ids?: the dataset ids if it exists. Null or empty: "
+        "no dataset; the param ids says which ids the rows get.",
         json_schema_extra=SOURCE,
     )
 
@@ -105,11 +106,11 @@ class H2M(ToOneCollection):
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
         yield from super().contradictions(params)
         if params.get("mode") == "sync" and params.get("ids") == "auto":
-            yield "mode: sync with ids: auto: ids made by the target can't tell which rows are there already"
+            yield "mode: sync with ids: auto: ids made by the target don't identify the rows that are in it"
         if bool(params.get("data_path")) == bool(params.get("data_dir")):
             yield f"data_path or data_dir: one of the two, found {'both' if params.get('data_path') else 'neither'}"
         if params.get("ids") == "auto" and params.get("duplicate_ids") == "remap":
-            yield "ids: auto and duplicate_ids: remap: both make keys, one of them is enough"
+            yield "ids: auto and duplicate_ids: remap: both make primary keys; choose one of them"
 
 
 class F2M(ToOneCollection):
@@ -118,13 +119,13 @@ class F2M(ToOneCollection):
     data_path: LocalPath = Field(
         min_length=1,
         title="Faiss index",
-        description="Path of the file, as the workers see it.",
+        description="The path of the file on the workers.",
         json_schema_extra=SOURCE,
     )
     allow_lossy: bool = Field(
         default=False,
-        title="Allow loss",
-        description="Reconstruct vectors of an index that keeps only codes of them (PQ, SQ).",
+        title="Accept loss of precision",
+        description="Accept an index that stores only codes of its vectors (PQ, SQ); the vectors are reconstructed.",
         json_schema_extra=ROWS,
     )
 
@@ -137,13 +138,13 @@ class M2H(Milvus1xParams, RowsParams):
     data_dir: LocalPath = Field(
         min_length=1,
         title="Folder for the HDF5 files",
-        description="A run writes into <data_dir>/<dag>/<run>/<collection>/<partition>.h5.",
+        description="A run writes to <data_dir>/<dag>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=TARGET,
     )
     dry_run: bool = Field(
         default=False,
         title="Dry run",
-        description="Everything but writing: what would be read and written.",
+        description="Write nothing, and report what would be read and written.",
         json_schema_extra=ROWS,
     )
 
@@ -152,11 +153,11 @@ class M2H(Milvus1xParams, RowsParams):
         yield from super().contradictions(params)
         data, skipped = (params.get(name) for name in cls.written_folders)
         if data and skipped and os.path.abspath(str(data)) == os.path.abspath(str(skipped)):
-            yield "data_dir and skipped_rows_dir are one folder: files would take each other's place"
+            yield "data_dir and skipped_rows_dir are the same folder: their files would overwrite each other"
 
 
 class ScheduleParams(Params):
-    """What a YAML file may say of the DAG that is made of it; the command line has no use for it."""
+    """What a YAML file says about the DAG that is made of it; the command line ignores it."""
 
     schedule: str | None = None
     start_date: date | None = Field(default=None, strict=False)

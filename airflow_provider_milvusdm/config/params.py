@@ -1,4 +1,7 @@
-"""Params that jobs have in common: of a Milvus 1.x source, of rows, of a Milvus 2.x target."""
+"""Params that jobs have in common: of a Milvus 1.x source, of rows, of a Milvus 2.x target.
+
+Titles and descriptions are those of the trigger form.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,16 @@ ROWS: JsonDict = {"section": "Rows"}
 
 UNIT_MIB = 256
 IMPORT_UNIT_MIB = 1024
-"""A server that imports waits seconds between two jobs, however large they are."""
+"""For bulk import: a server takes seconds between two import jobs, whatever their size is."""
 
 
 class Milvus1xParams(Params):
-    """Where a Milvus 1.x server left its data."""
+    """A Milvus 1.x source."""
 
     source_milvus_path: str = Field(
         min_length=1,
         title="Milvus 1.x data directory",
-        description="The directory that holds db/ and wal/, or its URL: s3://conn_id@bucket/path. It is only read.",
+        description="The directory that contains db/ and wal/, or its URL: s3://conn_id@bucket/path. It is only read.",
         json_schema_extra=SOURCE,
     )
     source_collection: Annotated[
@@ -47,92 +50,92 @@ class Milvus1xParams(Params):
         default={ALL_COLLECTIONS: None},
         min_length=1,
         title="Collections",
-        description='{"news": null} is a collection, {"news": ["2021", "_default"]} some of its partitions, '
-        '{"*": null} every collection.',
+        description='{"news": null}: a whole collection. {"news": ["2021", "_default"]}: these partitions of it. '
+        '{"*": null}: all collections.',
         json_schema_extra=SOURCE,
     )
     mysql_conn_id: OptionalText = Field(
         default=None,
         title="MySQL connection of the catalog",
-        description="Only where the 1.x server kept its metadata in MySQL; empty: db/meta.sqlite.",
+        description="Only if the 1.x server stored its metadata in MySQL. Empty: the catalog is db/meta.sqlite.",
         json_schema_extra=SOURCE,
     )
     mysql_charset: Literal["auto", "latin1", "utf8mb4"] = Field(
         default="auto",
         title="Charset of the MySQL catalog",
-        description="Of the connection that the 1.x server wrote it over. auto: told by the names; where they don't "
-        "tell, it is asked for.",
+        description="The charset of the connection over which the 1.x server wrote the catalog. auto: found out from "
+        "the names in the catalog; if that is not possible, the run fails and asks for this param.",
         json_schema_extra=PLACES,
     )
     catalog_path: OptionalText = Field(
         default=None,
         title="Catalog file",
-        description="meta.sqlite, where it is not <source_milvus_path>/db/meta.sqlite.",
+        description="The path of meta.sqlite, if it is not <source_milvus_path>/db/meta.sqlite.",
         json_schema_extra=PLACES,
     )
     tables_path: OptionalText = Field(
         default=None,
-        title="Tables folder",
-        description="The folder of segments, where it is not <source_milvus_path>/db/tables.",
+        title="Folder of segments",
+        description="The path of the folder, if it is not <source_milvus_path>/db/tables.",
         json_schema_extra=PLACES,
     )
     wal_path: OptionalText = Field(
         default=None,
         title="Log folder",
-        description="The 1.x server's log, where it is not <source_milvus_path>/wal.",
+        description="The path of the 1.x server's log (WAL), if it is not <source_milvus_path>/wal.",
         json_schema_extra=PLACES,
     )
     rename: dict[str, str] = Field(
         default={},
         title="Names in the target",
-        description='{"news": "articles"} renames a collection, {"news/2021": "y2021"} a partition of it.',
+        description='{"news": "articles"} renames a collection, {"news/2021": "y2021"} renames a partition.',
         json_schema_extra=TARGET,
     )
     unflushed_log: Literal["replay", "ignore", "error"] = Field(
         default="replay",
-        title="Rows that only the 1.x server's log holds",
-        description="replay: what the log inserts and deletes is applied, as the server does at its start. ignore: it "
-        "is left behind, and counted. error: a collection that has such rows is refused.",
+        title="Operations that are only in the 1.x server's log",
+        description="replay: the insertions and deletions in the log are applied, as the server does when it starts. "
+        "ignore: they are not migrated, and the report counts them. error: collections with such operations fail.",
         json_schema_extra=ROWS,
     )
     unlisted_segments: Literal["error", "ignore"] = Field(
         default="error",
-        title="Segment folders that the catalog does not name",
-        description="Their rows may be missing, as where the catalog was copied without its -wal. error: their "
-        "collection is refused. ignore: they are left behind, and counted.",
+        title="Segment folders that are not in the catalog",
+        description="Their rows may be missing, for example if the catalog was copied without its -wal file. error: "
+        "their collection fails. ignore: they are not migrated, and the report counts them.",
         json_schema_extra=ROWS,
     )
 
 
 class RowsParams(Params):
-    """What to do with rows, whatever they come from and go to."""
+    """What to do with rows of any source, for any target."""
 
     written_folders: ClassVar[tuple[str, ...]] = ("skipped_rows_dir",)
 
     duplicate_ids: Literal["error", "keep_first", "keep_last"] = Field(
         default="error",
-        title="If an id stands on several rows of a partition",
-        description="error: the collection is refused and the ids are named. keep_first, keep_last: one row of each is "
-        "taken. Rows with the same id and the same vector are one row, whatever is chosen.",
+        title="If several rows of a partition have the same id",
+        description="error: the collection fails, and the message lists the ids. keep_first, keep_last: the first or "
+        "last row of each id is taken. Rows with the same id and the same vector always count as one row.",
         json_schema_extra=ROWS,
     )
     invalid_vectors: Literal["error", "skip"] = Field(
         default="error",
         title="Vectors with NaN or infinity",
-        description="error: the collection is refused and the ids are named. skip: the rows are saved to a file below "
-        "skipped_rows_dir and left out.",
+        description="error: the collection fails, and the message lists the ids. skip: the rows are not loaded, and "
+        "saved to files in skipped_rows_dir.",
         json_schema_extra=ROWS,
     )
     skipped_rows_dir: OptionalText = Field(
         default=None,
-        title="Folder for rows excluded",
-        description="A run writes into <skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5.",
+        title="Folder for excluded rows",
+        description="A run writes to <skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5.",
         json_schema_extra=ROWS,
     )
     unit_mib: OptionalSize = Field(
         default=None,
         title="Size of a load unit (MiB)",
-        description=f"What one load task takes; empty: {UNIT_MIB}, by bulk import {IMPORT_UNIT_MIB}.",
+        description=f"How much one load task loads. Empty: {UNIT_MIB}, or {IMPORT_UNIT_MIB} for bulk import.",
         json_schema_extra=ROWS,
     )
 
@@ -140,26 +143,26 @@ class RowsParams(Params):
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
         yield from super().contradictions(params)
         if params.get("invalid_vectors") == "skip" and not params.get("skipped_rows_dir"):
-            yield "invalid_vectors: skip without skipped_rows_dir: the rows excluded have to be saved somewhere"
+            yield "invalid_vectors: skip without skipped_rows_dir: the folder for the excluded rows is missing"
 
 
 class MilvusParams(RowsParams):
-    """The target, a Milvus 2.x."""
+    """A Milvus 2.x target."""
 
     duplicate_ids: Literal["error", "keep_first", "keep_last", "remap"] = Field(  # type: ignore[assignment]
         default="error",
-        title="If an id stands on several rows of a partition",
-        description="error: the collection is refused and the ids are named. keep_first, keep_last: one row of each is "
-        "loaded; rows with the same id and the same vector are one row. remap: every row is loaded, under a key of its "
-        "own, with its id in the indexed field source_id.",
+        title="If several rows of a partition have the same id",
+        description="error: the collection fails, and the message lists the ids. keep_first, keep_last: the first or "
+        "last row of each id is loaded; rows with the same id and the same vector count as one row. remap: every row "
+        "is loaded with a new primary key, and its id goes to the indexed field source_id.",
         json_schema_extra=ROWS,
     )
     id_scope: Literal["collection", "partition"] = Field(
         default="collection",
-        title="What an id is of one row in",
-        description="collection: rows that share an id in different partitions, with different vectors, are refused, "
-        "for a query or search over the whole collection returns one of them. partition: they are loaded, for an "
-        "application that always names its partition.",
+        title="Where an id must be unique",
+        description="collection: a collection fails if rows with different vectors have the same id in different "
+        "partitions, because a query or search over the whole collection returns only one of them. partition: such "
+        "rows are loaded, for applications that always name the partition.",
         json_schema_extra=ROWS,
     )
     milvus_conn_id: str = Field(
@@ -172,60 +175,60 @@ class MilvusParams(RowsParams):
     dest_host: OptionalText = Field(
         default=None,
         title="Target host",
-        description="Takes the place of the connection's host. A connection with a host and a login refuses another, "
-        "unless its allowed_hosts lists it.",
+        description="Replaces the connection's host. If the connection has a host and a login, only hosts in its "
+        "allowed_hosts are accepted.",
         json_schema_extra=TARGET,
     )
     dest_port: OptionalPort = Field(
         default=None,
         title="Target port",
-        description="Takes the place of the connection's port.",
+        description="Replaces the connection's port.",
         json_schema_extra=TARGET,
     )
     dest_uri: OptionalText = Field(
         default=None,
         title="Target URI",
-        description="Instead of host and port: http(s)://host:port, or the path of a Milvus Lite file.",
+        description="Replaces host and port: http(s)://host:port, or the path of a Milvus Lite file.",
         json_schema_extra=TARGET,
     )
     mode: Literal["skip", "append", "overwrite", "sync", "abandon"] = Field(
         default="skip",
         title="If the target exists",
-        description="skip leaves it as it is, append adds to it, overwrite puts the new collection in its place (or "
-        "empties the named partitions first), sync makes it what the source is: inserts what is missing, deletes what "
-        "the source does not have, loads again what differs; unless verify is full, only the ids of what an earlier "
-        "run brought are compared. abandon loads nothing, and undoes what a run left half done.",
+        description="skip: it stays as it is. append: the rows are added to it. overwrite: the new collection replaces "
+        "it, or the named partitions are emptied first. sync: rows are inserted, deleted and replaced until it equals "
+        "the source; of rows that an earlier run loaded only the ids are compared, unless verify is full. abandon: "
+        "nothing is loaded, and what an interrupted run left is undone.",
         json_schema_extra=TARGET,
     )
     overwrite: Literal["swap", "in_place"] = Field(
         default="swap",
         title="How a collection is overwritten",
-        description="swap: the old one stays as it is until the new one is verified, and is dropped then. in_place: it "
-        "is dropped before the new one is loaded, where the target has no room for both; readers find nothing until "
-        "that is verified, and if the load fails the old rows are gone.",
+        description="swap: the old collection is dropped after the new one is verified. in_place: the old collection "
+        "is dropped before the new one is loaded, if the target has no room for both. Readers then find no collection "
+        "until the new one is verified, and if the load fails the old rows are lost.",
         json_schema_extra=TARGET,
     )
     take_over: bool = Field(
         default=False,
         title="Take over",
-        description="Go on with what another run left half loaded, where nobody can tell whether that run has ended: "
-        "one of another Airflow, or of the command line on another host. What it should still write is refused.",
+        description="Continue what another run left half loaded, if it is unknown whether that run has ended: a run of "
+        "another Airflow, or of the command line on another host. If it still runs, its writes are refused.",
         json_schema_extra=TARGET,
     )
     max_deletions: float = Field(
         default=0.1,
         ge=0,
         le=1,
-        title="Most rows that sync may delete",
-        description="A share of the rows that the target holds in the partitions asked for. A sync that would delete "
-        "more is refused, and changes nothing: the source is often a bad copy then.",
+        title="Largest share of rows that sync may delete",
+        description="The share of the target's rows, in the partitions that are migrated: 0.1 is a tenth. A sync that "
+        "would delete more fails and changes nothing, because the source is often a bad copy then.",
         json_schema_extra=TARGET,
     )
     alias: OptionalText = Field(
         default=None,
         title="Alias",
-        description="The collection is loaded under a name of its own, and this alias switched to it once it is "
-        "verified; what the alias stood for stays.",
+        description="The collection is loaded under a name of its own, and this alias is switched to it once it is "
+        "verified. The collection that the alias pointed to before stays.",
         json_schema_extra=TARGET,
     )
     id_field: str = Field(
@@ -245,29 +248,29 @@ class MilvusParams(RowsParams):
     create_index: bool = Field(
         default=True,
         title="Build the index",
-        description="Carry the source's index over, load the collection and leave it ready to search.",
+        description="Build the index that the source has, or the nearest one of Milvus 2.x, and load the collection.",
         json_schema_extra=TARGET,
     )
     target: Annotated[TargetSettings, WithJsonSchema({"type": "object"})] = Field(
         default=TargetSettings(),
         title="Settings of the target",
         description="index_type, index_params, metric_type, shards, consistency_level, replicas, mmap, dynamic_field, "
-        "load, max_partitions; and the same by collection: "
+        "load, max_partitions, for all collections; under collections for single ones: "
         '{"load": false, "collections": {"news": {"index_type": "DISKANN"}}}.',
         json_schema_extra=TARGET,
     )
     load_method: Literal["insert", "bulk_import", "auto"] = Field(
         default="insert",
         title="How rows are loaded",
-        description="bulk_import: as files in the target's object store, which the connection's import_url names. "
-        "auto: by bulk import where there is one, else insert.",
+        description="insert: by insert requests. bulk_import: as files in the target's object store, at the "
+        "connection's import_url. auto: by bulk import if the connection has an import_url, else by insert.",
         json_schema_extra=ROWS,
     )
     verify: Literal["counts", "sample", "full", "none"] = Field(
-        default="full",
+        default="sample",
         title="Verification",
-        description="full: every id and every byte is read back and compared. sample: every partition is counted, and "
-        "some rows are compared. counts: no row is. none: what the target acknowledged is taken for loaded.",
+        description="counts: the rows of every partition are counted. sample: a sample of rows is also compared bit "
+        "for bit. full: all ids and vectors are compared. none: rows that the target acknowledged count as loaded.",
         json_schema_extra=ROWS,
     )
     verify_search: int = Field(
@@ -275,28 +278,28 @@ class MilvusParams(RowsParams):
         ge=0,
         le=10_000,
         title="Searches to compare",
-        description="How many vectors of the source to search in the target: recall of the 10 nearest, against the "
-        "exact answer from the source, and latency are in the report. 0: none.",
+        description="How many vectors of the source to search in the target. The report shows the recall of the 10 "
+        "nearest rows, compared with the exact answer from the source, and the latency. 0: none.",
         json_schema_extra=ROWS,
     )
     search_recall: float = Field(
         default=0.9,
         ge=0,
         le=1,
-        title="Least recall",
-        description="Below it the collection fails.",
+        title="Minimum recall",
+        description="A collection whose recall is lower fails.",
         json_schema_extra=ROWS,
     )
     search_params: Annotated[dict[str, int | float | str | bool], WithJsonSchema({"type": "object"})] = Field(
         default={},
         title="Search params",
-        description='As the application searches: {"nprobe": 64}, {"ef": 128}; empty: the target\'s own.',
+        description='The params with which the application searches: {"nprobe": 64}, {"ef": 128}. Empty: the defaults.',
         json_schema_extra=ROWS,
     )
     dry_run: bool = Field(
         default=False,
         title="Dry run",
-        description="Everything up to the target, which is asked and not touched: what would be read and created.",
+        description="Change nothing in the target, and report what would be read and created.",
         json_schema_extra=ROWS,
     )
 
@@ -304,34 +307,34 @@ class MilvusParams(RowsParams):
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
         yield from super().contradictions(params)
         if params.get("dest_uri") and (params.get("dest_host") or params.get("dest_port")):
-            yield "dest_uri and dest_host or dest_port are both set: one of them is enough"
+            yield "dest_uri and dest_host or dest_port are both set: leave one of them empty"
         for name in ("dest_uri", "dest_host"):
             if "@" in str(params.get(name)):
-                yield f"{name}: a login belongs into the connection that milvus_conn_id names, not into a param"
+                yield f"{name}: a login belongs in the connection (milvus_conn_id), not in a param"
         if params.get("mode") == "sync" and params.get("duplicate_ids") == "remap":
-            yield "mode: sync with duplicate_ids: remap: keys made of places can't tell which rows are there already"
+            yield "mode: sync with duplicate_ids: remap: the new keys don't say which rows are in the target"
         if params.get("mode") in ("sync", "append") and params.get("alias"):
-            yield f"mode: {params['mode']} with alias: an alias is switched to a collection that is loaded anew"
+            yield f"mode: {params['mode']} with alias: an alias is only switched to a collection that is newly loaded"
         if params.get("create_index") is False and params.get("alias"):
-            yield "create_index: false with alias: its readers could not search the collection"
+            yield "create_index: false with alias: the collection could not be searched under its alias"
 
 
 class CollectionParameter(Params):
-    """MilvusDM's ``collection_parameter``; ``index_file_size`` means nothing to Milvus 2.x."""
+    """MilvusDM's ``collection_parameter``; ``index_file_size`` has no meaning in Milvus 2.x."""
 
     dimension: int | None = Field(default=None, ge=1)
     index_file_size: int | None = None
     metric_type: Metric | None = Field(default=None, strict=False)
 
     def notes(self) -> tuple[str, ...]:
-        """What the report has to say of it."""
+        """Remarks for the report."""
         if self.index_file_size is None:
             return ()
-        return (f"index_file_size {self.index_file_size} means nothing to Milvus 2.x, which sizes its segments itself",)
+        return (f"index_file_size {self.index_file_size} is ignored: Milvus 2.x chooses the size of segments itself",)
 
 
 class ToOneCollection(MilvusParams):
-    """Files become one collection, or one partition of it."""
+    """Files that become one collection, or one partition of it."""
 
     dest_collection_name: str = Field(
         min_length=1,
@@ -342,25 +345,25 @@ class ToOneCollection(MilvusParams):
     dest_partition_name: OptionalText = Field(
         default=None,
         title="Partition",
-        description="Name of the partition in the target; empty: the whole collection, and its _default.",
+        description="Name of the partition in the target. Empty: the files are the whole collection, in _default.",
         json_schema_extra=TARGET,
     )
     collection_parameter: Annotated[CollectionParameter, WithJsonSchema({"type": "object"})] = Field(
         default=CollectionParameter(),
         title="Collection parameters",
-        description="dimension (checked against the data), metric_type, index_file_size (means nothing to Milvus 2.x).",
+        description="dimension (checked against the data), metric_type, index_file_size (ignored by Milvus 2.x).",
         json_schema_extra=TARGET,
     )
     id_offset: int = Field(
         default=0,
         title="First row number",
-        description="Where rows without ids are numbered from.",
+        description="The first id, if rows without ids get row numbers.",
         json_schema_extra=ROWS,
     )
     ids: Literal["row_number", "auto"] = Field(
         default="row_number",
-        title="Ids of rows without",
-        description="row_number: numbered from id_offset over all files, so that a retry is exact. auto: the target "
-        "makes them, and a load that ends in doubt has to be done anew.",
+        title="Ids for rows without ids",
+        description="row_number: rows are numbered from id_offset over all files, so that a retry is exact. auto: the "
+        "target makes the ids, and an interrupted load may have to start from the beginning.",
         json_schema_extra=ROWS,
     )

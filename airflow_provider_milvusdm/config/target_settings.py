@@ -1,4 +1,4 @@
-"""The ``target`` block: what a collection in Milvus 2.x gets beside its schema, for all and by collection."""
+"""The ``target`` block: settings of collections in Milvus 2.x, for all collections and for single ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_milvusdm.model.collections import Metric
 
 
 class CollectionSettings(Params):
-    """Settings of one collection; what is None is left to the source (index, metric) or to the target."""
+    """Settings of one collection; None leaves the index and the metric to the source, and the rest to the target."""
 
     index_type: str | None = None
     index_params: dict[str, int | float | str | bool] | None = None
@@ -26,7 +26,7 @@ class CollectionSettings(Params):
 
 
 class TargetSettings(CollectionSettings):
-    """Settings for all collections, and by the source's name those that differ."""
+    """Settings for all collections; those in ``collections``, by the source's name, take precedence."""
 
     collections: dict[str, CollectionSettings] = Field(default={})
 

@@ -1,4 +1,4 @@
-"""Params: DAG params, ``--conf`` and MilvusDM's YAML files alike, checked against one model a job."""
+"""How params are checked against the model of a job, whether they come from a DAG, ``--conf`` or a YAML file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 
 Selection = dict[str, list[str] | None]
-"""Collections, each with the partition tags wanted of it, or None for all; ``*`` stands for every collection."""
+"""Partition tags by collection, or None for all partitions; the name ``*`` stands for all collections."""
 
 OptionalText = Annotated[str | None, WithJsonSchema({"type": ["null", "string"]})]
 OptionalPort = Annotated[
@@ -20,17 +20,18 @@ OptionalPort = Annotated[
     BeforeValidator(lambda port: int(port) if isinstance(port, str) and port.isdecimal() else port),
     WithJsonSchema({"type": ["null", "integer"], "minimum": 1, "maximum": 65535}),
 ]
-"""MilvusDM took it in quotes, too."""
+"""As in MilvusDM, it may also be text."""
 OptionalSize = Annotated[
     Annotated[int, Field(ge=1)] | None, WithJsonSchema({"type": ["null", "integer"], "minimum": 1})
 ]
 
 
 def parse_selection(value: Any) -> Any:
-    """``source_collection`` in any of its spellings as an object.
+    """``source_collection`` as a :data:`Selection`.
 
-    A name, a list of names, ``*``, or a mapping of names to a tag, a list of tags, or null for all. Raises
-    ConfigurationError where a list is empty: that it stands for all is what a filter that found nothing doesn't mean.
+    ``value``: a name, a list of names, ``*``, or a mapping of names to a tag, a list of tags, or null for all. Any
+    other value is returned as it is, for the model to refuse. Raises ConfigurationError if a list of tags is empty: it
+    is usually the result of a filter that found nothing, and must not stand for all partitions.
     """
     if isinstance(value, str):
         return {value: None} if value else value
@@ -47,10 +48,10 @@ def _parse_tags(name: Any, tags: Any) -> Any:
     if tags is None or tags:
         return tags
     raise ConfigurationError(
-        f"no partition of collection {name!r} is named",
-        expected="tags, or null for all of its partitions",
+        f"the list of partitions of collection {name!r} is empty",
+        expected="tags, or null for all partitions",
         found=repr(tags),
-        cure="Name a partition, or leave the collection out.",
+        cure="Add a tag, or remove the collection.",
     )
 
 
@@ -59,11 +60,11 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     written_folders: ClassVar[tuple[str, ...]] = ()
-    """The params that name a folder to write into."""
+    """The params whose values are folders that a run writes to."""
 
     @classmethod
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
-        """What can't be at the same time in params that may have other faults, a line each."""
+        """What is wrong with params that exclude each other, one line each; ``params`` may have other faults too."""
         return ()
 
 
@@ -71,9 +72,9 @@ AnyParams = TypeVar("AnyParams", bound=Params)
 
 
 def read_params(model: type[AnyParams], params: Mapping[str, Any], *, where: object = None) -> AnyParams:
-    """Check params, and tell all their faults at once. Raises ConfigurationError.
+    """Check params against a model.
 
-    ``where``: the file that they stand in.
+    ``where``: the file that they are from. Raises ConfigurationError, with all faults of the params.
     """
     faults = list(model.contradictions(params))
     try:
@@ -83,13 +84,13 @@ def read_params(model: type[AnyParams], params: Mapping[str, Any], *, where: obj
     if not faults:
         return read
     raise ConfigurationError(
-        "\n".join([_refusal(where), *(f"- {fault}" for fault in faults)]),
-        cure="Correct them and start again; nothing has been read or written.",
+        "\n".join([f"{_subject(where)} can't be used:", *(f"- {fault}" for fault in faults)]),
+        cure="Correct them and start again; nothing was read or written.",
     )
 
 
-def _refusal(where: object) -> str:
-    return "these params can't be used:" if where is None else f"these params of {where} can't be used:"
+def _subject(where: object) -> str:
+    return "these params" if where is None else f"these params of {where}"
 
 
 def _faults(model: type[Params], error: ValidationError) -> Iterable[str]:
@@ -104,23 +105,23 @@ def _faults(model: type[Params], error: ValidationError) -> Iterable[str]:
 
 
 def _shown(value: Any) -> str:
-    """A value, but not what one holds: a block that was indented wrong may hold a password."""
+    """A plain value; of a block only its type, because one that is indented wrong may hold a password."""
     return repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
 
 
-def _hint(model: type[Params], place: tuple[int | str, ...]) -> str:
-    """What the name at ``place`` may have been meant to be."""
-    name, known = str(place[-1]), _names_beside(model, place)
+def _hint(model: type[Params], path: tuple[int | str, ...]) -> str:
+    """A suggestion for the unknown name at the end of ``path``, or empty text."""
+    name, known = str(path[-1]), _known_names(model, path)
     if name == "mysql_parameter" and "mysql_conn_id" in known:
-        return "; make an Airflow connection of it and give its id as mysql_conn_id"
+        return "; create an Airflow connection from it, and set mysql_conn_id to its id"
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _names_beside(model: type[Params], place: tuple[int | str, ...]) -> list[str]:
-    """The names that a param, or a block inside one, knows where ``place`` ends."""
+def _known_names(model: type[Params], path: tuple[int | str, ...]) -> list[str]:
+    """The names that the model allows at the end of ``path``, in a block if the path leads into one."""
     kind: Any = model
-    for part in place[:-1]:
+    for part in path[:-1]:
         is_block = isinstance(kind, type) and issubclass(kind, Params)
         kind = kind.model_fields[part].annotation if is_block else get_args(kind)[-1]
     return list(kind.model_fields)

@@ -1,4 +1,4 @@
-"""MilvusDM's YAML files, unchanged, as jobs: a kind (``M2M``) and the params of its DAG."""
+"""MilvusDM's YAML files, which are read as jobs: each has a kind (``M2M``) and the params of its DAG."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from airflow_provider_milvusdm.config.jobs import JOBS, ScheduleParams
 from airflow_provider_milvusdm.config.validation import Params, read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 
-WITHOUT_MEANING = ("milvus_version", "milvus-version")
-"""Accepted as MilvusDM accepted them; the catalog says which version it is."""
-NULL_MEANS_NONE = ("ids_dataset",)
-"""Of other params, null is as if they were left out."""
+IGNORED = ("milvus_version", "milvus-version")
+"""Keys that MilvusDM's files have and that are not needed: the catalog says which version the source is."""
+NULLABLE = ("ids_dataset",)
+"""Params for which null is a value; any other param that is null gets its default."""
 YAML_FAULTS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError)
-"""What PyYAML raises: on ``!!timestamp x``, ``!!int ''`` or a thousand brackets nothing of its own."""
+"""What PyYAML raises; for ``!!timestamp x``, ``!!int ''`` or a thousand brackets these are builtin exceptions."""
 OTHER_BASE = re.compile(r"[-+]?0[0-9_]+|.*:.*")
+"""Numbers that YAML reads in base 8 or 60."""
 MYSQL_PARAMETER = ("host", "port", "user", "password", "database")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a YAML file. ``mysql`` holds a password, so it isn't shown and is no param.
+    """One job of a YAML file.
 
-    ``schedule``: what a DAG made of the file is given besides.
+    ``mysql``: the file's ``mysql_parameter``; it holds a password, so it is not a param, and is not shown.
+    ``schedule``: the other arguments of a DAG that is made of the file.
     """
 
     kind: str
@@ -40,13 +42,13 @@ class Job:
     schedule: ScheduleParams = field(default_factory=lambda: ScheduleParams())
 
     def as_dry_run(self) -> Job:
-        """The same job, which touches no target."""
+        """The same job as a dry run."""
         return replace(self, params={**self.params, "dry_run": True})
 
     def as_abandoned(self) -> Job:
-        """The same job, which undoes what a run of it left half done."""
+        """The same job with mode ``abandon``, which undoes what an interrupted run of it left."""
         if self.kind == "M2H":
-            raise ConfigurationError("M2H leaves nothing half done: a file is there only when it is whole")
+            raise ConfigurationError("M2H has nothing to undo: it leaves only complete files")
         return replace(self, params={**self.params, "mode": "abandon", "dry_run": False})
 
     @property
@@ -55,11 +57,14 @@ class Job:
 
 
 def read_yaml(path: Path) -> list[Job]:
-    """The jobs of a YAML file, checked. Raises ConfigurationError; its text quotes no value, for it may be a secret."""
+    """The jobs of a YAML file, checked.
+
+    Raises ConfigurationError; its message quotes no text that may be a secret.
+    """
     content = _load(path)
     if not isinstance(content, dict) or not content:
         raise ConfigurationError(
-            "a YAML file of no job",
+            "a YAML file without a job",
             where=path,
             expected=f"{' or '.join(JOBS)} with its parameters",
             found=type(content).__name__,
@@ -90,21 +95,21 @@ def _load(path: Path) -> Any:
 
 
 def _bad_byte(error: UnicodeDecodeError | yaml.reader.ReaderError) -> str:
-    """What is no text: UTF-16 without its mark is UTF-8 with zeros in it, which PyYAML refuses."""
+    """The first byte that is not text in UTF-8; in UTF-16 without a byte order mark it is a zero."""
     return f"byte 0x{error.object[error.start] if isinstance(error, UnicodeDecodeError) else error.character:02x}"
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what PyYAML takes to a reader's harm.
+    """Refuses what PyYAML accepts, and what is hardly ever meant.
 
-    A key that is there twice: it takes the last and drops the first. An alias: ten lines of them, each of the line
-    before, stand for more values than memory holds. A number such as 010 or 1:30: it takes it for one of base 8 or 60.
+    A key that occurs twice: PyYAML keeps only the last value. An alias: ten lines of aliases, each to the line before,
+    can stand for more values than memory holds. A number such as 010 or 1:30: PyYAML reads it in base 8 or 60.
     """
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if OTHER_BASE.fullmatch(node.value):
             raise ConfigurationError(
-                "a number with a zero in front, or with colons, which YAML reads in base 8 or 60",
+                "a number with a leading zero or with colons, which YAML reads in base 8 or 60",
                 where=f"{node.start_mark.name}, line {node.start_mark.line + 1}",
                 expected="a decimal number, or text in quotes",
                 cure="Write the number without them, or put it in quotes.",
@@ -117,8 +122,8 @@ class _Loader(yaml.SafeLoader):
             raise ConfigurationError(
                 "an alias (*name)",
                 where=f"{mark.name}, line {mark.line + 1}",
-                expected="values alone",
-                cure="Write the value itself, or in quotes where the asterisk is a part of it.",
+                expected="the value itself",
+                cure="Write the value. If it begins with an asterisk, put it in quotes.",
             )
         return super().compose_node(parent, index)
 
@@ -127,11 +132,11 @@ class _Loader(yaml.SafeLoader):
         repeated = [key for key, count in keys.items() if count > 1]
         if repeated:
             raise ConfigurationError(
-                "a name is there twice",
+                "a name occurs twice",
                 where=f"{node.start_mark.name}, from line {node.start_mark.line + 1}",
                 expected="each name once",
                 found=", ".join(repeated),
-                cure="Put both lists under one name, or each job into a file of its own.",
+                cure="Put both lists under one name, or each job in its own file.",
             )
         return super().construct_mapping(node, deep)
 
@@ -146,8 +151,8 @@ def _job(path: Path, kind: str, values: Any) -> Job:
         raise ConfigurationError(
             f"job {kind} has no parameters", where=path, expected="names and values", found=type(values).__name__
         )
-    given = {str(name): value for name, value in values.items() if name not in WITHOUT_MEANING}
-    params = {name: value for name, value in given.items() if value is not None or name in NULL_MEANS_NONE}
+    known = {str(name): value for name, value in values.items() if name not in IGNORED}
+    params = {name: value for name, value in known.items() if value is not None or name in NULLABLE}
     own = set(JOBS[kind].model_fields)
     mysql = _mysql(path, params.pop("mysql_parameter", None)) if "mysql_conn_id" in own else {}
     read = read_params(_with_schedule(JOBS[kind]), params, where=path)
@@ -157,12 +162,12 @@ def _job(path: Path, kind: str, values: Any) -> Job:
 
 @cache
 def _with_schedule(job: type[Params]) -> type[Params]:
-    """The params of a job and of its schedule, for their faults to be told together."""
+    """The params of a job and of its schedule in one model, so that all their faults are told at once."""
     return create_model(f"{job.__name__}WithSchedule", __base__=(job, ScheduleParams))
 
 
 def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
-    """``mysql_parameter`` without its empty values: all empty means SQLite."""
+    """``mysql_parameter`` without its empty values; if all are empty, the catalog is in SQLite."""
     if not parameter:
         return {}
     if not isinstance(parameter, dict):
@@ -171,11 +176,11 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
         bad = [str(name) for name, value in parameter.items() if not _is_mysql(name, value)]
     if bad:
         raise ConfigurationError(
-            "mysql_parameter",
+            "mysql_parameter has values that can't be used",
             where=path,
             expected=f"{', '.join(MYSQL_PARAMETER)}: text, and a number for port",
             found=", ".join(bad),
-            cure="Put it in quotes: YAML makes a number, a date, true or false of what looks like one.",
+            cure="Put text in quotes: YAML reads text that looks like a number, a date or a truth value as one.",
         )
     return {name: value for name, value in parameter.items() if value not in (None, "")}
 

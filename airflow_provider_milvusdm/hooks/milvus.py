@@ -1,4 +1,4 @@
-"""An Airflow connection becomes a client of Milvus 2.x."""
+"""An Airflow connection becomes a client of Milvus 2.x, or of a Milvus Lite file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.hooks.milvus_address import Place, is_file, read_place
+from airflow_provider_milvusdm.exceptions import ConfigurationError, StalledError
+from airflow_provider_milvusdm.hooks.milvus_address import ConnectionAddress, is_file, read_address
 from airflow_provider_milvusdm.progress import progress
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 LITE_WAIT_SECONDS = 600
+"""How long to wait until another process closes a Milvus Lite file."""
 TEST_SECONDS = 10
+"""Timeout of the connection form's Test button."""
 EXTRAS = ("token", "server_name")
 CERTIFICATES = ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
 
@@ -29,18 +31,19 @@ CERTIFICATES = ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key
 class MilvusHook(BaseHook):
     """Connect to Milvus 2.x, or to a Milvus Lite file.
 
-    Of the connection: host and port (19530), login and password or an extra ``token``, schema (the database),
-    extras ``secure`` (TLS) with ``ca_pem_path``, ``server_pem_path``, ``client_pem_path``, ``client_key_path``
-    and ``server_name``, or an extra ``uri`` instead of host and port. An extra ``import_url`` names a place in the
-    server's own object store, or on its disk: ``s3://conn_id@bucket/folder``, ``file:///folder``.
+    The connection has host and port (default 19530), or an extra ``uri`` instead of them; login and password, or an
+    extra ``token``; schema (the database); and for TLS the extra ``secure`` with ``ca_pem_path``, ``server_pem_path``,
+    ``client_pem_path``, ``client_key_path`` and ``server_name``. An extra ``import_url`` is a folder in the server's
+    own object store, or on its disk: ``s3://conn_id@bucket/folder``, ``file:///folder``.
 
-    Its login goes to its own host, where it names none to the one given, else to those in an extra ``allowed_hosts``
-    (a list, or a text with commas); and where it asks for TLS, nothing goes without.
+    The login is only sent to the connection's own host, and to the hosts in its extra ``allowed_hosts`` (a list, or a
+    text with commas); if the connection has no host, to the host given here. If the connection asks for TLS, nothing
+    is sent without it.
 
     :param milvus_conn_id: the connection.
-    :param host: takes the place of the connection's host.
-    :param port: takes the place of the connection's port.
-    :param uri: takes the place of the connection's uri, host and port; a path is a Milvus Lite file.
+    :param host: replaces the connection's host.
+    :param port: replaces the connection's port.
+    :param uri: replaces the connection's uri, host and port; a path is a Milvus Lite file.
     """
 
     conn_name_attr = "milvus_conn_id"
@@ -61,32 +64,35 @@ class MilvusHook(BaseHook):
         self.host, self.port, self.uri = host, port, uri
 
     def get_conn(self) -> MilvusClient:
-        """A client with a connection of its own; :meth:`client` closes it too."""
+        """A client, not shared with others, which the caller closes; :meth:`client` does that.
+
+        Raises ConfigurationError if the server refuses the login, or for what :meth:`client_arguments` does.
+        """
         from pymilvus import MilvusClient, MilvusException
 
         arguments = self.client_arguments()
         _check_certificates(arguments)
-        limits = {} if is_file(arguments["uri"]) else {"grpc_options": _deadline()}
+        options = {} if is_file(arguments["uri"]) else {"grpc_options": _grpc_options()}
         try:
-            return MilvusClient(dedicated=True, **limits, **arguments)
+            return MilvusClient(dedicated=True, **options, **arguments)
         except MilvusException as error:
             if not _is_login_refused(error):
                 raise
             raise ConfigurationError(
                 "the server refuses the login",
                 where=arguments["uri"],
-                expected="a user and password, or a token, that it knows",
+                expected="a user and password, or a token, that it accepts",
                 found=f"those of connection {self.milvus_conn_id}",
                 cure="Correct the connection.",
             ) from None
 
     @contextmanager
     def client(self, *, plan_only: bool = False) -> Iterator[MilvusClient]:
-        """A client for the block. One process at a time has a Milvus Lite file: others wait here.
+        """A client for the block. A Milvus Lite file is used by one process at a time; others wait here for it.
 
-        Opening a Milvus Lite file that isn't there makes it: ``plan_only`` looks at an empty one elsewhere instead.
-        What a server refuses in the block because it is full is raised as DeniedError, and a request that it does not
-        answer in half an hour as NoAnswerError.
+        To open a Milvus Lite file that doesn't exist creates it; ``plan_only`` uses an empty temporary one instead.
+        Raises DeniedError if the server refuses a request in the block because it is full, NoAnswerError if it does
+        not answer a request within half an hour, and StalledError if another process keeps the Milvus Lite file open.
         """
         from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
         from airflow_provider_milvusdm.targets.milvus.server.waiting import tell_silence
@@ -111,18 +117,18 @@ class MilvusHook(BaseHook):
     def client_arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets.
 
-        Raises ConfigurationError where they would go to another host than the connection allows, or without the TLS
-        that it asks for.
+        Raises ConfigurationError if the address is invalid, if it is of a host that the connection does not allow, or
+        if it is without TLS and the connection asks for TLS.
         """
         connection = self._connection()
         secrets = _secrets(connection) if connection else {}
-        place = read_place(connection, secrets) if connection else Place(self.milvus_conn_id)
-        address = place.address(host=self.host, port=self.port, uri=self.uri)
+        own = read_address(connection, secrets) if connection else ConnectionAddress(self.milvus_conn_id)
+        address = own.address(host=self.host, port=self.port, uri=self.uri)
         return {"uri": address.uri, **(secrets if address.host else {})}
 
     @property
     def import_url(self) -> str:
-        """Where the server reads the files of bulk imports; empty where the connection doesn't say."""
+        """Where the server reads the files of bulk imports; empty if the connection has no ``import_url``."""
         connection = self._connection()
         return str(connection.extra_dejson.get("import_url") or "") if connection else ""
 
@@ -131,31 +137,32 @@ class MilvusHook(BaseHook):
         try:
             with self.client(plan_only=True) as client:
                 version = client.get_server_version(timeout=TEST_SECONDS)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the form shows it
+        except Exception as error:  # noqa: BLE001 - the form shows any error
             return False, f"{type(error).__name__}: {error}"
         return True, f"Milvus {version}"
 
     def _wait_for_file(self, uri: str) -> MilvusClient:
-        """A client, once the file is free; StalledError where it is not to be had."""
+        """A client, once the file is free. Raises StalledError if it isn't free in time."""
         from pymilvus.exceptions import ConnectionConfigException
 
-        from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError, pause_after
+        from airflow_provider_milvusdm.targets.milvus.server.waiting import pause_after
 
-        began, refused = time.monotonic(), False
-        while (waited := time.monotonic() - began) < LITE_WAIT_SECONDS:
-            if not refused or _is_free(uri):  # Milvus Lite complains loudly in the log, each time
+        started, refused = time.monotonic(), False
+        while (waited := time.monotonic() - started) < LITE_WAIT_SECONDS:
+            if not refused or _is_free(uri):  # each refused opening writes an error to the log
                 with suppress(ConnectionConfigException):
                     return self.get_conn()
             refused = True
             progress.info("waiting for Milvus Lite file %s: another process has it open", uri)
             time.sleep(pause_after(waited, 1))
         raise StalledError(
-            f"Milvus Lite file {uri} could not be opened for {LITE_WAIT_SECONDS} s. Expected a file that no other "
-            "process keeps open: end that process, a notebook perhaps. A retry waits anew."
+            f"Milvus Lite file {uri} could not be opened for {LITE_WAIT_SECONDS} s",
+            expected="a file that no other process has open",
+            cure="End that process (a notebook, for example). A retry waits again.",
         )
 
     def _connection(self) -> Any:
-        """The connection; None where only the default is missing and this hook was told where to go."""
+        """The Airflow connection; None if it is the default one, does not exist, and this hook was given an address."""
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
@@ -164,18 +171,20 @@ class MilvusHook(BaseHook):
             if self.milvus_conn_id == self.default_conn_name and (self.host or self.uri):
                 return None
             raise
-        if connection.conn_type != self.conn_type:  # its login is for something else
+        if connection.conn_type != self.conn_type:  # its login must not be sent to a Milvus
             raise ConfigurationError(
-                f"connection {self.milvus_conn_id} leads to no Milvus",
+                f"connection {self.milvus_conn_id} is not of a Milvus",
                 expected=f"type {self.conn_type}",
                 found=f"type {connection.conn_type or 'none'}",
-                cure="Name another in milvus_conn_id, or correct its type.",
+                cure="Set milvus_conn_id to another connection, or correct the type of this one.",
             )
         return connection
 
 
-def _deadline() -> dict[str, str]:
-    """Of requests that have none of their own: gRPC waits for ever. A Milvus Lite file builds an index in one request.
+def _grpc_options() -> dict[str, str]:
+    """A timeout for requests that have none of their own, for which gRPC would wait forever.
+
+    A Milvus Lite file gets none: it builds a whole index in one request.
 
     Source: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
     """
@@ -189,7 +198,7 @@ def _empty_lite(folder: str) -> MilvusHook:
 
 
 def _secrets(connection: Any) -> dict[str, Any]:
-    """Of a client's arguments, those that say who it is, in which database, and whom it trusts."""
+    """The arguments of a client with the login, the database, and the certificates."""
     extra = connection.extra_dejson
     return {
         "user": connection.login or "",
@@ -208,18 +217,18 @@ def _check_file(uri: str) -> None:
     path = Path(uri).absolute()
     if path.suffix != ".db" or not path.parent.is_dir() or path.is_file():
         raise ConfigurationError(
-            "not a place for Milvus Lite 3.2 or later",
+            "not a path for Milvus Lite 3.2 or later",
             where=path,
             expected="a name that ends in .db, in a folder that exists, and no file of an older Milvus Lite",
-            cure="Or give http(s)://host:port for a server.",
+            cure="For a server, use http(s)://host:port.",
         )
 
 
 def _certificates(extra: dict[str, Any]) -> dict[str, str]:
-    """Paths of PEM files under the names by which pymilvus uses them.
+    """Paths of PEM files, as the arguments of pymilvus that take effect.
 
-    It sends a client's certificate only where ``ca_pem_path`` is given too, and without one trusts
-    ``server_pem_path`` alone, which may hold an authority's certificate as well.
+    pymilvus sends the client's certificate only if ``ca_pem_path`` is given too. Without a client's certificate it
+    trusts only ``server_pem_path``, which may hold the certificate of an authority as well.
     """
     paths = {name: str(extra[name]) for name in ("client_pem_path", "client_key_path") if extra.get(name)}
     trusted = extra.get("ca_pem_path") or extra.get("server_pem_path")
@@ -232,12 +241,14 @@ def _check_certificates(arguments: dict[str, Any]) -> None:
     for name, path in arguments.items():
         if name in CERTIFICATES and not Path(path).is_file():
             raise ConfigurationError(
-                f"{name} of the connection names no file", where=path, cure="Correct it, as this worker sees it."
+                f"{name} of the connection is not a file",
+                where=path,
+                cure="Correct the path: the file must exist on this worker.",
             )
 
 
 def _is_login_refused(error: Exception) -> bool:
-    """Whether a connection failed for its login; a server that is away, or not of this certificate, looks otherwise."""
+    """Whether the server refused the login; other errors are of a server that is away, or of its certificate."""
     from grpc import RpcError, StatusCode
 
     cause = error.__cause__
@@ -245,7 +256,7 @@ def _is_login_refused(error: Exception) -> bool:
 
 
 def _is_free(uri: str) -> bool:
-    """Whether no other process has the Milvus Lite file open; what else may be wrong with it is raised."""
+    """Whether no other process has the Milvus Lite file open; any other error is raised."""
     from milvus_lite import DataDirLockedError, MilvusLite
 
     try:
@@ -256,7 +267,7 @@ def _is_free(uri: str) -> bool:
 
 
 def _release(uri: str) -> None:
-    """Let other processes open the file: closing the client leaves it locked until this one ends."""
+    """Let other processes open the file; a closed client alone keeps it locked until this process ends."""
     from milvus_lite import server_manager_instance
 
     server_manager_instance.release_server(uri)

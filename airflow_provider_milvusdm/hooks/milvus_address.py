@@ -1,4 +1,4 @@
-"""Where a Milvus is: what a connection says, what may take its place, and where its login may go."""
+"""The address of a Milvus: by the connection or given instead, and checked against where the login may be sent."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 
 PORTS = {"http": 19530, "tcp": 19530, "https": 443}
-"""Those that pymilvus takes where a uri names none."""
+"""Default ports of pymilvus, for a uri without one."""
 HOST = re.compile(r"[A-Za-z0-9._-]+")
 DATABASE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)?")
 UNIX = "unix:"
 SECRETS = ("user", "password", "token", "client_key_path")
-"""Arguments of a client by which a server knows who it is."""
+"""Arguments of a client that prove its identity to a server."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Of a server, spelled so that pymilvus can take it for no other; or the path of a Milvus Lite file."""
+    """The uri of a server, in a form that pymilvus can't read as another address; or the path of a Milvus Lite file."""
 
     uri: str
     host: str = ""
-    """In lower case and without a dot at its end; the uri itself of a Unix socket; empty for a file."""
+    """In lower case and without a dot at the end; for a Unix socket the uri; empty for a file."""
     tls: bool = False
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a connection says of where it leads."""
+class ConnectionAddress:
+    """What a connection says about its address."""
 
     conn_id: str
     host: str = ""
@@ -42,12 +42,15 @@ class Place:
     allowed_hosts: frozenset[str] = frozenset()
 
     def address(self, *, host: str | None, port: int | None, uri: str | None) -> Address:
-        """The connection's own address, or the one given: where the login must not go ConfigurationError."""
-        found = self._read(uri) if uri else self._by_host(host, port) if host else self._own(port)
-        if found.host:
-            self._refuse_without_tls(found)
-            self._refuse_other_host(found)
-        return found
+        """The connection's own address, or the one given instead.
+
+        Raises ConfigurationError if it is invalid, or if the login must not be sent there.
+        """
+        address = self._read(uri) if uri else self._by_host(host, port) if host else self._own(port)
+        if address.host:
+            self._refuse_without_tls(address)
+            self._refuse_other_host(address)
+        return address
 
     def _own(self, port: int | None) -> Address:
         if not self.uri:
@@ -55,24 +58,25 @@ class Place:
         own = self._read(self.uri)
         if port:
             raise ConfigurationError(
-                f"a port alone can't take the place of the uri of connection {self.conn_id}",
-                expected="a host too, or neither",
+                f"a port alone can't replace the uri of connection {self.conn_id}",
+                expected="host and port, or neither",
                 found=f"port {port}, uri {own.uri}",
-                cure="Set dest_host beside dest_port, or correct the connection.",
+                cure="Set dest_host and dest_port, or correct the connection.",
             )
         return own
 
     def _by_host(self, host: str, port: int | None) -> Address:
-        found = self._read(f"{'https' if self._wants_tls else 'http'}://{host}:{port or self.port or PORTS['http']}")
-        if found.host != _normal(host):
-            raise self._unfit("a host's name alone, the port beside it")
-        return found
+        scheme = "https" if self._wants_tls else "http"
+        address = self._read(f"{scheme}://{host}:{port or self.port or PORTS['http']}")
+        if address.host != _normal(host):
+            raise self._invalid("only the name of a host; the port is separate")
+        return address
 
     def _read(self, uri: str) -> Address:
-        """Take a uri apart as pymilvus does. What is wrong with it is told without it, for it may hold a secret."""
+        """Parse a uri as pymilvus does. Error messages don't quote it, because it may hold a secret."""
         if "@" in uri:
             raise ConfigurationError(
-                f"the address of connection {self.conn_id}, or the one given in its place, holds a login",
+                f"the address of connection {self.conn_id}, or the one given instead, holds a login",
                 expected="an address without @",
                 cure="Put user and password into the connection's Login and Password.",
             )
@@ -84,19 +88,21 @@ class Place:
             parts = urlsplit(uri)
             return self._of_server(parts, parts.port or PORTS[parts.scheme])
         except (ValueError, KeyError):
-            raise self._unfit("http(s)://host:port, or the path of a Milvus Lite file") from None
+            raise self._invalid("http(s)://host:port, or the path of a Milvus Lite file") from None
 
     def _of_server(self, parts: SplitResult, port: int) -> Address:
         host, path = parts.hostname or "", parts.path.rstrip("/")
         if ":" in host:
-            raise self._unfit("a host's name or IPv4 address: pymilvus takes an IPv6 address for another")
+            raise self._invalid(
+                "a host's name or IPv4 address, because pymilvus does not read IPv6 addresses correctly"
+            )
         if not HOST.fullmatch(host) or not DATABASE.fullmatch(path) or parts.query or parts.fragment:
             raise ValueError
         return Address(f"{parts.scheme}://{host}:{port}{path}", _normal(host), tls=parts.scheme == "https")
 
-    def _unfit(self, expected: str) -> ConfigurationError:
+    def _invalid(self, expected: str) -> ConfigurationError:
         return ConfigurationError(
-            f"the address of connection {self.conn_id}, or the one given in its place, is none",
+            f"the address of connection {self.conn_id}, or the one given instead, is invalid",
             expected=expected,
             cure="Correct the connection, or dest_host, dest_port and dest_uri.",
         )
@@ -105,55 +111,55 @@ class Place:
     def _wants_tls(self) -> bool:
         return self.secure or bool(self.uri and self._read(self.uri).tls)
 
-    def _refuse_without_tls(self, found: Address) -> None:
-        if self._wants_tls and not found.tls:
+    def _refuse_without_tls(self, address: Address) -> None:
+        if self._wants_tls and not address.tls:
             raise ConfigurationError(
-                f"connection {self.conn_id} asks for TLS, and its address, or the one given in its place, goes without",
+                f"connection {self.conn_id} asks for TLS, but its address, or the one given instead, is without TLS",
                 expected="https://",
-                found=found.uri,
+                found=address.uri,
                 cure="Correct dest_uri, or the connection's uri.",
             )
 
-    def _refuse_other_host(self, given: Address) -> None:
+    def _refuse_other_host(self, address: Address) -> None:
         own = {_normal(self.host), self._read(self.uri).host if self.uri else ""} - {""}
-        names_none = not (self.host or self.uri or self.allowed_hosts)
-        if self.has_login and not names_none and given.host not in own | self.allowed_hosts:
+        names_hosts = bool(self.host or self.uri or self.allowed_hosts)
+        if self.has_login and names_hosts and address.host not in own | self.allowed_hosts:
             raise ConfigurationError(
-                f"the login of connection {self.conn_id} is not for host {given.host}",
-                expected=", ".join(sorted(own | self.allowed_hosts)) or "no server at all",
-                found=given.uri,
-                cure="Name a connection of that host (milvus_conn_id), or list the host in this connection's extra: "
-                f'"allowed_hosts": ["{given.host}"].',
+                f"the login of connection {self.conn_id} is not for host {address.host}",
+                expected=", ".join(sorted(own | self.allowed_hosts)) or "no server",
+                found=address.uri,
+                cure="Set milvus_conn_id to a connection of that host, or list the host in this connection's extra: "
+                f'"allowed_hosts": ["{address.host}"].',
             )
 
 
 def is_file(uri: str) -> bool:
-    """Whether it is the path of a Milvus Lite file."""
+    """Whether a uri is the path of a Milvus Lite file."""
     return "://" not in uri and not uri.startswith(UNIX)
 
 
-def read_place(connection: Any, arguments: Mapping[str, Any]) -> Place:
-    """What an Airflow connection says; ``arguments``: what a client gets of it."""
+def read_address(connection: Any, secrets: Mapping[str, Any]) -> ConnectionAddress:
+    """What an Airflow connection says about its address; ``secrets``: the arguments that a client gets of it."""
     extra = connection.extra_dejson
-    return Place(
+    return ConnectionAddress(
         connection.conn_id,
         host=connection.host or "",
         port=connection.port or 0,
         uri=str(extra.get("uri") or ""),
         secure=_is_true(extra.get("secure")),
-        has_login=any(arguments.get(name) for name in SECRETS),
+        has_login=any(secrets.get(name) for name in SECRETS),
         allowed_hosts=frozenset(_allowed_hosts(connection.conn_id, extra.get("allowed_hosts"))),
     )
 
 
 def _allowed_hosts(conn_id: str, value: Any) -> list[str]:
-    """A list, or a text with commas as the connection's form has it."""
+    """The value is a list, or a text with commas from the connection's form."""
     hosts = [str(host).strip() for host in (value.split(",") if isinstance(value, str) else value or ())]
     wrong = [host for host in hosts if host and not HOST.fullmatch(host)]
     if wrong:
         raise ConfigurationError(
-            f"allowed_hosts of connection {conn_id} are no names of hosts",
-            expected="names alone: no port, no scheme, no pattern",
+            f"allowed_hosts of connection {conn_id} are not names of hosts",
+            expected="names without port, scheme or pattern",
             found=", ".join(wrong),
             cure="Correct the connection.",
         )
@@ -165,5 +171,5 @@ def _normal(host: str) -> str:
 
 
 def _is_true(value: Any) -> bool:
-    """A switch of a connection's extra: text where the connection is written as a URI."""
+    """The value of a switch in a connection's extra; it is text if the connection was written as a URI."""
     return value is True or str(value).strip().lower() in ("true", "1", "yes", "on")

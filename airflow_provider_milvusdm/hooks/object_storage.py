@@ -1,4 +1,4 @@
-"""URLs as Airflow spells them: ``s3://conn_id@bucket/path``, opened with that connection."""
+"""URLs of object storage in Airflow's form, ``s3://conn_id@bucket/path``, opened with that connection."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ CURE = "pip install 'airflow-provider-milvusdm[s3]' for s3://; other schemes com
 def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem of a URL, and the path in it.
 
-    Without a connection the scheme's own credentials count: of the environment, or of the machine. Raises
-    ConfigurationError where nothing installed opens such URLs, and AirflowNotFoundException for an unknown connection.
+    Without a connection, the credentials of the environment or of the machine are used. Raises ConfigurationError if
+    the URL holds a login or no installed package opens such URLs, and AirflowNotFoundException for an unknown
+    connection.
     """
     from airflow.sdk import BaseHook, ObjectStoragePath
     from airflow.sdk.io import has_fs
@@ -29,12 +30,12 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
     conn_id = parts.netloc.rpartition("@")[0]
     if ":" in conn_id:
         raise ConfigurationError(
-            "a login stands in a URL",
+            "a URL holds a login",
             expected=f"{parts.scheme}://conn_id@…",
-            cure="Make an Airflow connection of it, and change the password: it has been logged.",
+            cure="Put the login into an Airflow connection, and change the password, because it has been logged.",
         )
     if conn_id:
-        BaseHook.get_connection(conn_id)  # a hook may go on without one that is missing
+        BaseHook.get_connection(conn_id)  # without this check, a hook may ignore a connection that does not exist
     try:
         if conn_id or has_fs(parts.scheme):
             path = ObjectStoragePath(url)
@@ -46,13 +47,16 @@ def open_url(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def open_import_store(url: str) -> ImportStore:
-    """Where the target reads the files of bulk imports, from a connection's ``import_url``."""
+    """Where the target reads the files of bulk imports, by a connection's ``import_url``.
+
+    Raises ConfigurationError if ``url`` is not a folder or bucket, or for what :func:`open_url` does.
+    """
     from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 
     parts = urlsplit(url)
     if not parts.scheme or bool(parts.netloc) == (parts.scheme == "file"):
         raise ConfigurationError(
-            "import_url of the connection is no URL of a folder or bucket",
+            "import_url of the connection is not the URL of a folder or bucket",
             expected="s3://conn_id@bucket/folder, or file:///folder on the server's own disk",
             found=url.rpartition("@")[2],
             cure="Correct the connection.",

@@ -1,1 +1,1 @@
-"""Words of a migration as plain values: no I/O."""
+"""Collections, rows and load units as plain values, without I/O."""

@@ -1,4 +1,4 @@
-"""Collections, partitions, segments and rows of any source, and where they go, as plain values."""
+"""Collections, partitions, segments and slices of any source, and where they go: plain values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 ALL_COLLECTIONS = "*"
 DEFAULT_PARTITION = "_default"
 SOURCE_ID = "source_id"
-"""Field for the ids of the source, where rows get keys of their own."""
+"""Field for the ids of the source, where rows get new keys."""
 PARTITION_TAG = "partition_tag"
 """Field for the partition tags of the source, where they become a partition key."""
 
 
 class Metric(StrEnum):
-    """How two vectors are compared; the last five compare bits."""
+    """How two vectors are compared. The last five are for binary vectors."""
 
     L2 = "L2"
     IP = "IP"
@@ -38,11 +38,12 @@ class CollectionSpec:
 
     name: str
     dimension: int
+    """Numbers in a float vector, bits in a binary one."""
     metric: Metric
     index_type: str = "FLAT"
     index_params: Mapping[str, int] = field(default_factory=dict)
     generated_ids: bool = False
-    """The source's server made the ids: its application inserts without them."""
+    """The source's server generated the ids: applications insert rows without ids."""
 
     @property
     def vector_bytes(self) -> int:
@@ -52,20 +53,24 @@ class CollectionSpec:
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """One segment of a source: its name there, and the live rows that the source's catalog claims."""
+    """One segment of a source."""
 
     name: str
+    """Unique in its collection; only the source knows what it means."""
     live_rows: int
+    """According to the source's catalog."""
 
 
 @dataclass(frozen=True)
 class PartitionSpec:
+    """One partition of a collection, with its segments."""
+
     tag: str
     segments: tuple[SegmentSpec, ...] = ()
     first_key: int = 0
-    """Where keys of their own count on from, should its rows get such: no two partitions' meet."""
+    """First new key, if the rows get new keys; the key ranges of two partitions never overlap."""
     replayed_rows: int = 0
-    """Rows that a log inserts; they are among those of its segments."""
+    """Rows that a log inserts; they are also counted in the segments."""
 
     @property
     def live_rows(self) -> int:
@@ -74,75 +79,81 @@ class PartitionSpec:
 
 @dataclass(frozen=True)
 class SourceRef:
-    """Enough to open a source again in another task: its kind in the registry, where it is, and how to read it."""
+    """What another task needs to open a source again."""
 
     kind: str
-    path: str
+    """Its key in :data:`airflow_provider_milvusdm.sources.registry.SOURCES`."""
+    folder: str
+    """The folder that its segments are in, a path or a URL."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    """How to read it; each kind has its own options, all of them JSON values."""
 
 
 @dataclass(frozen=True)
 class SourcePosition:
-    """How far a source had come: what was there by then, a later look finds as it was, or merged, or deleted."""
+    """How far a source had progressed when it was read.
+
+    All rows up to a position are still there when the source is read later, unless they were merged or deleted.
+    """
 
     history: str
-    """What else decides which rows a later look finds; only positions of one history can be compared."""
+    """What else determines the rows; only positions of the same history can be compared."""
     segment: int
-    """Name of the youngest segment, a number that grows; all up to it were finished."""
+    """Number of the youngest finished segment; numbers only grow, and all segments up to this one were finished."""
     lsn: int
-    """Of the last operation that was taken in."""
+    """Log sequence number of the last operation that was included."""
 
     def __str__(self) -> str:
         return f"{self.history} {self.segment} {self.lsn}"
 
     @classmethod
     def parse(cls, text: str) -> SourcePosition | None:
-        """What ``str`` made of a position; None for any other text."""
+        """The position that ``str`` wrote; None for any other text."""
         history, *numbers = text.split(" ")
         return cls(history, *map(int, numbers)) if len(numbers) == 2 else None
 
     def follows(self, other: SourcePosition) -> bool:
-        """Whether the source has come from the other position to this one."""
+        """Whether the source can have progressed from the other position to this one."""
         return self.history == other.history and self.segment >= other.segment and self.lsn >= other.lsn
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Stored rows ``start`` to ``stop`` of a segment, deleted ones counted."""
+    """Stored rows ``start`` to ``stop`` of a segment, deleted rows included."""
 
     partition: str
     segment: str
     start: int
     stop: int
     excluded: str = ""
-    """Which of these rows a policy leaves out: a bit a row, see :mod:`airflow_provider_milvusdm.model.mask`."""
+    """Which of these rows a policy excludes, as text of :mod:`airflow_provider_milvusdm.model.mask`."""
     file_version: str = ""
-    """Of the segment's files, see :mod:`airflow_provider_milvusdm.storage.file_version`; empty: none that must stay."""
+    """Version of the segment's files, see :mod:`airflow_provider_milvusdm.storage.file_version`; empty: not checked."""
     first_key: int | None = None
-    """Primary key of row ``start``, those behind it counted on; None: the ids are the keys."""
+    """Primary key of row ``start``, and each row after it has the next one; None: the ids are the keys."""
 
     @property
     def stored_rows(self) -> int:
         return self.stop - self.start
 
     def part(self, start: int, stop: int) -> Slice:
-        """Rows ``start`` to ``stop`` of it, before any was left out."""
+        """Stored rows ``start`` to ``stop`` of the segment, as a smaller slice; none may be excluded yet."""
         key = None if self.first_key is None else self.first_key + start - self.start
         return replace(self, start=start, stop=stop, first_key=key)
 
 
 @dataclass(frozen=True)
 class TargetCollection:
-    """Where a load unit goes: names in the target."""
+    """Where a load unit goes: the names in the target."""
 
     name: str
     id_field: str = "id"
     vector_field: str = "embedding"
     ids_by_target: bool = False
-    """The target makes the ids: the rows of the source have none."""
+    """The target generates the ids: the rows of the source have none."""
     own_keys: bool = False
-    """Rows have keys of their own, and their ids are in the field ``source_id``."""
+    """Rows get new keys, and the ids of the source are in the field ``source_id``."""
     partition_field: str = ""
-    """The partition key: a row's tag is in this field, and there are no partitions; empty: partitions."""
+    """The partition key field, which holds each row's tag; empty: partitions stay partitions."""
     accepts_new_ids: bool = False
-    """Rows inserted without an id later on get one and those of the source keep theirs, where the target can."""
+    """Rows of the source keep their ids, and rows inserted later without an id get one, if the target can do both."""

@@ -1,4 +1,4 @@
-"""Row masks as text for a manifest: a bit a row, compressed, so that a few rows of many take a few bytes."""
+"""Row masks as text for a manifest: one bit per row, compressed, so that few excluded rows take few bytes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Mask = npt.NDArray[np.bool_]
 
 
 def to_text(mask: Mask) -> str:
-    """The mask, shape (n,), as text; empty where no row is named."""
+    """A bool mask of shape (rows,) as text; empty if no row is set."""
     return b64encode(zlib.compress(np.packbits(mask).tobytes())).decode() if mask.any() else ""
 
 
 def from_text(text: str, rows: int) -> Mask:
-    """The mask of ``rows`` rows."""
+    """The mask that ``to_text`` wrote, bool of shape (rows,)."""
     if not text:
         return np.zeros(rows, np.bool_)
     packed = np.frombuffer(zlib.decompress(b64decode(text)), np.uint8)

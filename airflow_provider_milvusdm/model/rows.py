@@ -1,4 +1,4 @@
-"""Rows: batches of them, how many make a batch, and what to do with those that Milvus 2.x refuses."""
+"""Rows: batches of them, the size of a batch, the ids that Milvus 2.x can hold, and policies for rows it refuses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ if TYPE_CHECKING:
 
     from airflow_provider_milvusdm.model.mask import Mask
 
+LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 2
+"""A Milvus 2.x server stores and counts a row with the next id, 2^63 - 1, and never returns it."""
+CHECKED_BYTES = 8 << 20
+"""Bytes of vectors that are checked at once."""
+IDS_A_BATCH = CHECKED_BYTES // 8
+
 
 @dataclass(frozen=True)
 class VectorBatch:
-    """Some live rows.
+    """A batch of live rows.
 
-    ``ids``: int64, shape (n,). ``vectors``: float32, shape (n, dimension), or for binary vectors uint8,
-    shape (n, dimension / 8). ``columns``: scalar fields beside them by name, int64 of shape (n,), or one text for all.
+    ``ids``: int64 of shape (rows,). ``vectors``: float32 of shape (rows, dimension), or uint8 of shape
+    (rows, dimension / 8) for binary vectors. ``columns``: further scalar fields by name, each int64 of shape (rows,),
+    or one text for all rows.
     """
 
     ids: npt.NDArray[np.int64]
@@ -31,38 +38,36 @@ class VectorBatch:
         return len(self.ids)
 
     def part(self, start: int, stop: int) -> VectorBatch:
-        """Rows ``start`` to ``stop`` of it."""
-        columns = {name: some if isinstance(some, str) else some[start:stop] for name, some in self.columns.items()}
+        """Rows ``start`` to ``stop`` of this batch."""
+        columns = {
+            name: values if isinstance(values, str) else values[start:stop] for name, values in self.columns.items()
+        }
         return VectorBatch(self.ids[start:stop], self.vectors[start:stop], columns)
 
     def where(self, chosen: Mask) -> VectorBatch:
         """Its rows that are ``chosen``, a mask of shape (n,)."""
-        columns = {name: some if isinstance(some, str) else some[chosen] for name, some in self.columns.items()}
+        columns = {name: values if isinstance(values, str) else values[chosen] for name, values in self.columns.items()}
         return VectorBatch(self.ids[chosen], self.vectors[chosen], columns)
 
 
 @dataclass(frozen=True)
 class RowPolicies:
-    """What to do with rows that Milvus 1.x took and Milvus 2.x refuses."""
+    """What to do with rows that Milvus 1.x accepted and Milvus 2.x refuses."""
 
     duplicate_ids: str = "error"
-    """``error``, ``keep_first``, ``keep_last``, or ``remap``: keys of their own, the ids in a field ``source_id``."""
+    """``error``, ``keep_first``, ``keep_last``, or ``remap``: new keys, and the ids go to the field ``source_id``."""
     invalid_vectors: str = "error"
-    """``error``, or ``skip``: rows with NaN or infinity are saved to a file and left out."""
+    """``error``, or ``skip``: rows with NaN or infinity are saved to a file and excluded."""
     skipped_rows_dir: str = ""
-    """Folder of these files; empty: they are counted and not saved, as by a dry run."""
+    """Folder of these files; empty: rows are only counted, as in a dry run."""
 
 
 def ranges(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
-    """``start`` to ``stop`` in steps of ``rows``."""
+    """Split ``start`` to ``stop`` into ranges of at most ``rows``, in order."""
     for first in range(start, stop, rows):
         yield first, min(first + rows, stop)
 
 
-CHECKED_BYTES = 8 << 20
-IDS_A_BATCH = CHECKED_BYTES // 8
-
-
 def rows_within(collection: CollectionSpec, batch_bytes: int = CHECKED_BYTES) -> int:
-    """How many vectors make a batch of so many bytes, at least one."""
+    """Number of vectors in a batch of ``batch_bytes``, at least one."""
     return max(batch_bytes // collection.vector_bytes, 1)

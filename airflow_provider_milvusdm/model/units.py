@@ -18,9 +18,9 @@ from airflow_provider_milvusdm.model.collections import (
 
 @dataclass(frozen=True)
 class LoadUnit:
-    """What one load task takes: segments, or ranges of rows of one.
+    """What one load task takes: whole segments, or a range of rows of one segment.
 
-    Once ``target`` is set, the slices' partitions are the target's.
+    Once ``target`` is set, ``Slice.partition`` is the name of a partition in the target.
     """
 
     source: SourceRef
@@ -28,19 +28,19 @@ class LoadUnit:
     slices: tuple[Slice, ...]
     target: TargetCollection | None = None
     migration: str = ""
-    """Fingerprint of the collection's plan: its target must carry a marker with the same."""
+    """Fingerprint of the collection's plan; the target's marker must have the same."""
     generation: str = ""
-    """That of the marker: another one stands for a target that was made anew, or gone on with by another run."""
+    """The marker's generation; if the marker has another one, another run created or resumed the target."""
     upsert: bool = False
-    """An earlier run may have written some of these rows already."""
+    """An earlier run may already have written some of these rows."""
 
     @property
     def stored_rows(self) -> int:
-        return sum(piece.stored_rows for piece in self.slices)
+        return sum(row_slice.stored_rows for row_slice in self.slices)
 
     @property
     def digest(self) -> str:
-        """Of its rows' places and of the target's generation: what it is known by."""
+        """Identifies the unit: a digest of its slices and of the target's generation."""
         return hashlib.blake2b(f"{self.generation}{self.slices!r}".encode(), digest_size=16).hexdigest()
 
     @property
@@ -50,10 +50,48 @@ class LoadUnit:
         return f"{self.collection.name}/{first.partition}: {first.segment} [{first.start}:{first.stop}]{more}"
 
 
-def group_sizes(partitions: Sequence[int], limit: int) -> list[int]:
-    """How many groups each collection gets, given its number of partitions; at most ``limit`` in all.
+def cut_units(slices: Iterable[Slice], capacity: int) -> Iterator[tuple[Slice, ...]]:
+    """Group small slices and split large ones, in order, into units of ``capacity`` stored rows."""
+    unit: list[Slice] = []
+    room = capacity
+    for row_slice in slices:
+        start = row_slice.start
+        while start < row_slice.stop:
+            stop = min(start + room, row_slice.stop)
+            unit.append(row_slice.part(start, stop))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield tuple(unit)
+                unit, room = [], capacity
+    if unit:
+        yield tuple(unit)
 
-    One a partition where they fit; else shared out in proportion, at least one a collection.
+
+def unit_rows(unit_bytes: int, vector_bytes: int, live_rows: int, stored_rows: int) -> int:
+    """Stored rows of a load unit, so that its live rows have about ``unit_bytes`` bytes of vectors.
+
+    The result is rounded up, and larger if many rows are deleted: there are never more units than the live rows alone
+    would need, as :func:`unit_bytes_within` assumes.
+    """
+    rows = max(-(-unit_bytes // vector_bytes), 1)
+    units = max(-(-live_rows // rows), 1)
+    return max(rows, -(-stored_rows // units))
+
+
+def unit_bytes_within(total_bytes: int, groups: int, limit: int, wanted: int) -> int:
+    """Bytes of a load unit, at least ``wanted``, so that a run of ``groups`` groups has at most ``limit`` units.
+
+    The last unit of each group may be small, so ``limit - groups`` units share the bytes.
+    """
+    return max(wanted, -(-total_bytes // max(limit - groups, 1)))
+
+
+def group_sizes(partitions: Sequence[int], limit: int) -> list[int]:
+    """Number of groups for each collection, given its number of partitions; at most ``limit`` groups in all.
+
+    Each partition is a group of its own if the limit allows it. Otherwise groups are shared out in proportion, at least
+    one per collection.
     """
     groups = [max(count, 1) for count in partitions]
     if sum(groups) <= limit:
@@ -63,43 +101,6 @@ def group_sizes(partitions: Sequence[int], limit: int) -> list[int]:
 
 
 def split_evenly(partitions: Sequence[PartitionSpec], groups: int) -> list[tuple[PartitionSpec, ...]]:
-    """Split into ``groups`` runs of nearly the same length, in order."""
+    """Split into ``groups`` groups of nearly the same length, in order."""
     bounds = [len(partitions) * number // groups for number in range(groups + 1)]
     return [tuple(partitions[start:stop]) for start, stop in pairwise(bounds)]
-
-
-def unit_bytes_within(total_bytes: int, groups: int, limit: int, wanted: int) -> int:
-    """Size of a load unit so that the whole run has at most ``limit`` of them, not less than ``wanted``.
-
-    Each group ends with one unit that may be small, so the others get what is left of the limit.
-    """
-    return max(wanted, -(-total_bytes // max(limit - groups, 1)))
-
-
-def unit_rows(unit_bytes: int, vector_bytes: int, live_rows: int, stored_rows: int) -> int:
-    """Stored rows of a load unit whose live ones take about ``unit_bytes``.
-
-    Rounded up, and more where many are deleted: so that there are no more units than the live rows alone need, which
-    is what :func:`unit_bytes_within` reckons with.
-    """
-    rows = max(-(-unit_bytes // vector_bytes), 1)
-    units = max(-(-live_rows // rows), 1)
-    return max(rows, -(-stored_rows // units))
-
-
-def cut_units(slices: Iterable[Slice], capacity: int) -> Iterator[tuple[Slice, ...]]:
-    """Group small slices and split large ones, in order, into units of ``capacity`` stored rows."""
-    unit: list[Slice] = []
-    room = capacity
-    for piece in slices:
-        start = piece.start
-        while start < piece.stop:
-            stop = min(start + room, piece.stop)
-            unit.append(piece.part(start, stop))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield tuple(unit)
-                unit, room = [], capacity
-    if unit:
-        yield tuple(unit)

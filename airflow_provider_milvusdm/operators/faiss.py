@@ -1,4 +1,4 @@
-"""Steps that read Faiss indexes."""
+"""The step that inspects a Faiss index."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifests import PartitionGroup, parse_text
+from airflow_provider_milvusdm.manifests import PartitionGroup
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
+from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.storage.paths import local_path
 
 
 class FaissInspectOperator(FilesInspectOperator):
-    """Look at a Faiss index.
+    """Inspect a Faiss index.
 
-    :param allow_lossy: reconstruct the vectors of an index that keeps only codes of them.
+    :param allow_lossy: accept an index that stores only codes of its vectors, and reconstruct them with loss.
     """
 
     template_fields: Sequence[str] = (*FilesInspectOperator.template_fields, "allow_lossy")
@@ -31,5 +32,5 @@ class FaissInspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.faiss.inspect import inspect_faiss
         from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions
 
-        options = FaissOptions(self.ids, allow_lossy=parse_text(self.allow_lossy))
-        return inspect_faiss(Path(local_path(parse_text(self.data_path))), options=options, **target)
+        options = FaissOptions(self.ids, allow_lossy=parse_argument(self.allow_lossy))
+        return inspect_faiss(Path(local_path(parse_argument(self.data_path))), options=options, **target)

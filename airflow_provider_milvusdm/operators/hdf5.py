@@ -1,4 +1,4 @@
-"""Steps that write HDF5 files and read them back."""
+"""Steps for HDF5: inspect files; list the partitions to export, export them, verify the files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.operators.base import RUN, CollectionVerifyOperator, MigrationOperator, run_folder
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, pull_all
+from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 
 class Hdf5InspectOperator(FilesInspectOperator):
-    """Look at HDF5 files.
+    """Inspect HDF5 files.
 
-    :param data_dir: a folder of them, in place of ``data_path``.
-    :param embeddings: dataset of the vectors, a path through groups.
-    :param ids_dataset: dataset of the ids, which must be there; ``ids?``: ``ids`` where there is one; none: None.
+    :param data_dir: a folder of HDF5 files, instead of ``data_path``.
+    :param embeddings: path of the dataset with the vectors.
+    :param ids_dataset: path of the dataset with the ids, which must exist; ``ids?``: dataset ``ids`` if it exists;
+        None or empty: the files have no ids.
     """
 
     template_fields: Sequence[str] = (
@@ -48,22 +50,23 @@ class Hdf5InspectOperator(FilesInspectOperator):
         from airflow_provider_milvusdm.sources.hdf5.inspect import inspect_hdf5, list_hdf5
         from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
 
-        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _paths(parse_text(self.data_path))
+        paths = list_hdf5(source_path(self.data_dir)) if self.data_dir else _source_paths(self.data_path)
         options = Hdf5Options(self.embeddings, self.ids_dataset or None, self.ids)
         return inspect_hdf5(paths, options=options, **target)
 
 
-def _paths(data_path: Any) -> list[AnyPath]:
-    return [source_path(path) for path in ([data_path] if isinstance(data_path, str) else data_path or [])]
+def _source_paths(data_path: Any) -> list[AnyPath]:
+    paths = parse_argument(data_path) or []
+    return [source_path(path) for path in ([paths] if isinstance(paths, str) else paths)]
 
 
 class Hdf5UnitsOperator(MigrationOperator):
-    """The partitions to export, each with its file; mapped over by :class:`Hdf5ExportOperator`.
+    """List the partitions to export, each with its file, for :class:`Hdf5ExportOperator` to map over.
 
     :param collections: what the plan step returned.
-    :param data_dir: where the files go: ``<data_dir>/<dag>/<run>/<collection>/<partition>.h5``.
-    :param run: its DAG and its id.
-    :param plan_only: export nothing.
+    :param data_dir: folder for the files: ``<data_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param run: DAG and id of the run.
+    :param plan_only: list nothing, so that nothing is exported.
     """
 
     template_fields: Sequence[str] = ("collections", "data_dir", "run", "plan_only")
@@ -87,27 +90,27 @@ class Hdf5UnitsOperator(MigrationOperator):
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
         units = export_units(plans, folder)
         _refuse_too_many(len(units))
-        if parse_text(self.plan_only):
+        if parse_argument(self.plan_only):
             return []
         self.log.info("files go to %s", folder)
-        return hand_out(context["ti"], map(to_json, units))
+        return push_all(context["ti"], map(to_json, units))
 
 
 def _refuse_too_many(partitions: int) -> None:
-    """Each is a task, of which Airflow maps no more; of a longer list it says nothing of use."""
+    """Refuse more partitions than Airflow maps tasks over; its own error for them does not tell the cause."""
     from airflow.sdk.configuration import conf
 
-    most = conf.getint("core", "max_map_length")
-    if partitions > most:
+    limit = conf.getint("core", "max_map_length")
+    if partitions > limit:
         raise ConfigurationError(
             f"{partitions} partitions are too many for one run",
-            expected=f"at most {most}, Airflow's core.max_map_length",
-            cure="Name fewer in source_collection, or raise core.max_map_length.",
+            expected=f"at most {limit}, Airflow's core.max_map_length",
+            cure="Choose fewer partitions in source_collection, or raise core.max_map_length.",
         )
 
 
 class Hdf5ExportOperator(MigrationOperator):
-    """Write one partition into its file.
+    """Write one partition to its file.
 
     :param unit: one of the units of :class:`Hdf5UnitsOperator`.
     """
@@ -127,7 +130,7 @@ class Hdf5ExportOperator(MigrationOperator):
         return str(self.unit["collection"]["name"])
 
     @property
-    def answers(self) -> str:
+    def input_id(self) -> str:
         from airflow_provider_milvusdm.manifests import ExportUnit
 
         return from_json(ExportUnit, self.unit).digest
@@ -138,14 +141,14 @@ class Hdf5ExportOperator(MigrationOperator):
 
         exported = export_partition(from_json(ExportUnit, self.unit))
         self.log.info("%s: %d rows in %.1f s", exported.path, exported.rows, exported.seconds)
-        return self.hand_in(context, to_json(exported))
+        return self.push_result(context, to_json(exported))
 
 
 class Hdf5VerifyOperator(CollectionVerifyOperator):
-    """Read a collection's files back and compare every byte with what was written.
+    """Read a collection's files, and compare every byte with what was written.
 
     :param exported: what the export tasks returned.
-    :param plan_only: nothing was exported; say what would have been.
+    :param plan_only: nothing was exported; report what would have been.
     """
 
     template_fields: Sequence[str] = (*CollectionVerifyOperator.template_fields, "exported", "plan_only")
@@ -159,8 +162,8 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         from airflow_provider_milvusdm.targets.hdf5.export import export_units
         from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 
-        if parse_text(self.plan_only):
+        if parse_argument(self.plan_only):
             return planned_export(plan)
         units = {unit.digest for unit in export_units([plan], Path())}
-        exported = [from_json(Exported, one) for one in self.results(context, self.exported, units)]
-        return verify_export(plan, exported, self.found_faults(context, units), changes)
+        exported = [from_json(Exported, file) for file in self.results(context, self.exported, units)]
+        return verify_export(plan, exported, self.step_faults(context, units), changes)

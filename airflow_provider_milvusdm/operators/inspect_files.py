@@ -1,4 +1,4 @@
-"""Steps that inspect files which become one collection: HDF5, Faiss."""
+"""The step that inspects files which become one collection: the base of those for HDF5 and Faiss."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config.params import CollectionParameter
 from airflow_provider_milvusdm.config.validation import read_params
-from airflow_provider_milvusdm.manifests import PartitionGroup, parse_text, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, to_json
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.operators.base import MigrationOperator
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_out
+from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.xcom import Reference, push_all
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class FilesInspectOperator(MigrationOperator):
-    """Look at files and check that they are what they are said to be; the result is mapped over to resolve.
+    """Inspect files and check them against the arguments, for the resolve step to map over.
 
     :param data_path: the file, or a list of files.
-    :param dest_collection_name: the collection they become.
-    :param dest_partition_name: the partition of it; empty: the whole collection, and its ``_default``.
+    :param dest_collection_name: the collection that they become.
+    :param dest_partition_name: the partition that they become; empty: they become the whole collection, in its
+        partition ``_default``.
     :param collection_parameter: MilvusDM's: ``dimension`` (checked against the data), ``metric_type``,
-        ``index_file_size`` (means nothing to Milvus 2.x).
-    :param id_offset: where rows without ids are numbered from.
-    :param ids: what rows without get: ``row_number``, or ``auto`` (the target makes them).
-    :param unit_mib: size of a load unit.
+        ``index_file_size`` (has no meaning in Milvus 2.x).
+    :param id_offset: the number of the first row, for rows without ids.
+    :param ids: ids of rows without ids: ``row_number``, or ``auto`` if the target makes them.
+    :param unit_mib: size of a load unit in MiB.
     """
 
     template_fields: Sequence[str] = (
@@ -55,20 +57,21 @@ class FilesInspectOperator(MigrationOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.data_path = data_path
-        self.dest_collection_name = dest_collection_name
-        self.dest_partition_name = dest_partition_name
+        self.dest_collection_name, self.dest_partition_name = dest_collection_name, dest_partition_name
         self.collection_parameter = collection_parameter
-        self.id_offset, self.ids = id_offset, ids
-        self.unit_mib = unit_mib
+        self.id_offset, self.ids, self.unit_mib = id_offset, ids, unit_mib
 
     @abstractmethod
     def inspect(self, **target: Any) -> list[PartitionGroup]:
-        """Inspect the files."""
+        """Inspect the files.
+
+        ``target``: the keyword arguments that ``inspect_hdf5`` and ``inspect_faiss`` have in common.
+        """
 
     def step(self, context: Context) -> list[Reference]:
         from airflow.sdk.configuration import conf
 
-        parameter = read_params(CollectionParameter, parse_text(self.collection_parameter) or {})
+        parameter = read_params(CollectionParameter, parse_argument(self.collection_parameter) or {})
         groups = self.inspect(
             name=self.dest_collection_name,
             partition=self.dest_partition_name or DEFAULT_PARTITION,
@@ -82,4 +85,4 @@ class FilesInspectOperator(MigrationOperator):
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]
         for group in groups:
             self.log.info("%s: %s", group.label, "; ".join(group.notes) or "ready")
-        return hand_out(context["ti"], map(to_json, groups))
+        return push_all(context["ti"], map(to_json, groups))

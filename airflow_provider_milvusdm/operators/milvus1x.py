@@ -1,18 +1,18 @@
-"""Steps that read Milvus 1.x: inspect the catalog, resolve the segments."""
+"""Steps for Milvus 1.x: inspect the catalog, inspect it again, resolve the segments."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config.validation import parse_selection
 from airflow_provider_milvusdm.exceptions import SourceError, SourceNotFoundError
-from airflow_provider_milvusdm.hooks.mysql_catalog import connect, tell_refusals
-from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, parse_text, to_json
-from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
+from airflow_provider_milvusdm.hooks.mysql_catalog import mysql_connection
+from airflow_provider_milvusdm.manifests import Fault, PartitionGroup, from_json, to_json
+from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_in, hand_out, pull_all
+from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all, push_result
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
 
 
 class Milvus1xInspectOperator(MigrationOperator):
-    """Read the catalog of a Milvus 1.x server; the result is mapped over by :class:`Milvus1xSegmentOperator`.
+    """Read the catalog of a Milvus 1.x server, for :class:`Milvus1xSegmentOperator` to map over.
 
     :param source_milvus_path: the directory that holds ``db/`` and ``wal/``: a path, or ``s3://conn_id@bucket/path``.
     :param source_collection: ``{"name": ["tag", …] or None}``, ``{"*": None}`` for all, a name or a list of names.
-    :param mysql_conn_id: connection to MySQL, where the catalog was kept there.
-    :param mysql_charset: over which the 1.x server wrote it: ``latin1``, ``utf8mb4``, or ``auto``: told by the names.
-    :param catalog_path: the SQLite file, where it isn't ``db/meta.sqlite``.
-    :param tables_path: the folder of segments, where it isn't ``db/tables``.
-    :param wal_path: the folder of the log, where it isn't ``wal``.
-    :param unit_mib: size of a load unit.
-    :param unflushed_log: of what the log holds and no segment has: ``replay`` applies it as the server does at its
-        start, ``ignore`` leaves it behind, ``error`` refuses the collection.
-    :param unlisted_segments: where segment folders of a collection are not in the catalog: ``error`` refuses it,
-        ``ignore`` leaves them behind.
+    :param mysql_conn_id: connection to MySQL, if the 1.x server kept its catalog there.
+    :param mysql_charset: charset of the connection over which the 1.x server wrote the catalog to MySQL: ``latin1``,
+        ``utf8mb4``, or ``auto`` to find it out from the names.
+    :param catalog_path: the SQLite file, if it is not ``db/meta.sqlite``.
+    :param tables_path: the folder of segments, if it is not ``db/tables``.
+    :param wal_path: the folder of the log, if it is not ``wal``.
+    :param unit_mib: size of a load unit in MiB.
+    :param unflushed_log: what to do with operations that are only in the log: ``replay`` applies them as the server
+        does when it starts, ``ignore`` leaves them out, ``error`` refuses the collection.
+    :param unlisted_segments: what to do if a collection has segment folders that are not in the catalog: ``error``
+        refuses the collection, ``ignore`` leaves them out.
     :param partitions: ``keep``, or ``partition_key``: the tags become a field of one collection without partitions.
     """
 
@@ -71,23 +72,18 @@ class Milvus1xInspectOperator(MigrationOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.source_milvus_path = source_milvus_path
-        self.source_collection = source_collection
+        self.source_milvus_path, self.source_collection = source_milvus_path, source_collection
         self.mysql_conn_id, self.mysql_charset = mysql_conn_id, mysql_charset
-        self.catalog_path = catalog_path
-        self.tables_path = tables_path
-        self.wal_path = wal_path
-        self.unit_mib = unit_mib
-        self.unflushed_log = unflushed_log
-        self.unlisted_segments = unlisted_segments
-        self.partitions = partitions
+        self.catalog_path, self.tables_path, self.wal_path = catalog_path, tables_path, wal_path
+        self.unit_mib, self.partitions = unit_mib, partitions
+        self.unflushed_log, self.unlisted_segments = unflushed_log, unlisted_segments
 
     def step(self, context: Context) -> list[Reference]:
         groups = self.inspect()
         for group in groups:
             found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
             self.log.info("%s: %s", group.label, found)
-        return hand_out(context["ti"], map(to_json, groups))
+        return push_all(context["ti"], map(to_json, groups))
 
     def inspect(self) -> list[PartitionGroup]:
         """The groups of partitions to resolve."""
@@ -96,14 +92,14 @@ class Milvus1xInspectOperator(MigrationOperator):
         from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
         from airflow_provider_milvusdm.sources.milvus1x.unlisted import list_folders
 
-        path = source_path(self.source_milvus_path)
-        tables = _named_or(self.tables_path, path / "db" / "tables")
-        folders = list_folders(tables)
+        directory = source_path(self.source_milvus_path)
+        tables = _path_or(self.tables_path, directory / "db" / "tables")
+        folders = list_folders(tables)  # before the catalog is read: a running server may create others after that
         return inspect_catalog(
-            self._catalog(path),
+            self._read_catalog(directory),
             tables,
-            self._wal(path),
-            parse_selection(parse_text(self.source_collection)),
+            self._wal(directory),
+            parse_selection(parse_argument(self.source_collection)),
             unit_bytes=int(self.unit_mib) << 20,
             max_tasks=conf.getint("core", "max_map_length"),
             unflushed_log=self.unflushed_log,
@@ -112,32 +108,32 @@ class Milvus1xInspectOperator(MigrationOperator):
             folders=folders,
         )
 
-    def _wal(self, path: AnyPath) -> AnyPath:
-        """The folder of the log: one that is named must be there, for a name may be mistyped."""
-        wal = _named_or(self.wal_path, path / "wal")
+    def _read_catalog(self, directory: AnyPath) -> Catalog:
+        from airflow_provider_milvusdm.sources.milvus1x.mysql import read_mysql_catalog
+        from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
+
+        if not self.mysql_conn_id:
+            return read_sqlite_catalog(_path_or(self.catalog_path, directory / "db" / "meta.sqlite"))
+        with mysql_connection(self.mysql_conn_id) as connection:
+            return read_mysql_catalog(connection, f"MySQL connection {self.mysql_conn_id}", self.mysql_charset)
+
+    def _wal(self, directory: AnyPath) -> AnyPath:
+        """The folder of the log; if it was given by ``wal_path`` it must exist, because the path may be mistyped."""
+        wal = _path_or(self.wal_path, directory / "wal")
         with refuse_unreadable():
             if self.wal_path and not wal.is_dir():
                 raise SourceNotFoundError(
                     "no log folder",
                     where=wal,
-                    cure="Correct wal_path. Where the log is lost, leave wal_path empty: the report says so.",
+                    cure="Correct wal_path. If the log is lost, leave wal_path empty: the report will mention it.",
                 )
         return wal
 
-    def _catalog(self, path: AnyPath) -> Catalog:
-        from airflow_provider_milvusdm.sources.milvus1x.mysql import read_mysql_catalog
-        from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
-
-        if not self.mysql_conn_id:
-            return read_sqlite_catalog(_named_or(self.catalog_path, path / "db" / "meta.sqlite"))
-        with tell_refusals(self.mysql_conn_id), closing(connect(self.mysql_conn_id)) as connection:
-            return read_mysql_catalog(connection, f"MySQL connection {self.mysql_conn_id}", self.mysql_charset)
-
 
 class Milvus1xCheckOperator(Milvus1xInspectOperator):
-    """Inspect the source again, after it was read: a server that still runs may have written to it.
+    """Inspect the source again after its rows were read, because a running server may have written to it.
 
-    The result are the collections that changed, each with its ``fault``. Other arguments are those of
+    The result is a :class:`Fault` for each collection that changed. The other arguments are those of
     :class:`Milvus1xInspectOperator`.
 
     :param inspected: what the inspect step returned.
@@ -150,26 +146,27 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         self.inspected = inspected
 
     def step(self, context: Context) -> list[Reference]:
+        inspected = [from_json(PartitionGroup, group) for group in pull_all(context["ti"], self.inspected)]
+        faults = self._find_changes(inspected) if inspected else []
+        for fault in faults:
+            self.log.warning("%s", fault.fault)
+        return [push_result(context["ti"], to_json(fault), fault.collection, self.input_id) for fault in faults]
+
+    def _find_changes(self, inspected: Sequence[PartitionGroup]) -> list[Fault]:
         from airflow_provider_milvusdm.sources.milvus1x.changes import find_changes
 
-        before = [from_json(PartitionGroup, group) for group in pull_all(context["ti"], self.inspected)]
-        if not before:
-            return []
         try:
-            changes = find_changes(before, self.inspect())
-        except SourceError as fault:
-            changes = {group.name: str(fault) for group in before}
-        for change in changes.values():
-            self.log.warning("%s", change)
-        found = [{"collection": name, FAULT: change} for name, change in changes.items()]
-        return [hand_in(context["ti"], change, change["collection"], self.answers) for change in found]
+            changes = find_changes(inspected, self.inspect())
+        except SourceError as error:
+            changes = {group.name: str(error) for group in inspected}
+        return [Fault(collection, change) for collection, change in changes.items()]
 
 
 class Milvus1xSegmentOperator(ResolveOperator):
-    """Resolve the live ids and the load units of some partitions of a Milvus 1.x collection."""
+    """Resolve the live ids and the load units of partitions of a Milvus 1.x collection."""
 
 
-def _named_or(text: str | None, default: AnyPath) -> AnyPath:
+def _path_or(text: str | None, default: AnyPath) -> AnyPath:
     return source_path(text) if text else default
 
 

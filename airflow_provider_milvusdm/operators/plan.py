@@ -1,30 +1,32 @@
-"""The step that plans: every collection asked for, under its names in the target."""
+"""The step that plans: the same for every source and every target."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator, faults_by_collection
-from airflow_provider_milvusdm.operators.xcom import Reference, hand_out, keys_of, pull_all
+from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.xcom import Reference, list_keys, pull_all, push_all
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class PlanOperator(MigrationOperator):
-    """Every collection asked for, with all that was resolved of it, under its names in the target.
+    """Plan each collection that was asked for: what was resolved of it, and its names in the target.
 
     :param groups: what the inspect step returned.
     :param resolved: what the resolve tasks returned.
-    :param faults: what those that failed left under ``fault``.
-    :param rename: ``{"news": "articles", "news/2021": "y2021"}``: collections and partitions.
+    :param faults: what the resolve tasks that failed left under ``fault``.
+    :param rename: names in the target, of collections and partitions: ``{"news": "articles", "news/2021": "y2021"}``.
     :param id_field: name of the primary key.
     :param vector_field: name of the vector field.
-    :param auto_id: ``keep`` has the target go on making ids where the source's server made them; ``off``.
-    :param alias: ``{"news": "articles"}``, or a text where there is one collection: load it under a name of its own,
-        and switch this alias to it once it is verified.
+    :param auto_id: ``keep``: if the source's server made the ids, the target makes ids for new rows; ``off``: it
+        doesn't.
+    :param alias: ``{"news": "articles"}``, or a text if there is one collection: the collection is loaded under a name
+        of its own, and this alias is switched to it once it is verified.
     """
 
     template_fields: Sequence[str] = (
@@ -59,15 +61,15 @@ class PlanOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.plan import plan_collections
 
-        instance, asked = context["ti"], keys_of(self.groups)
+        instance, keys = context["ti"], list_keys(self.groups)
         plans = plan_collections(
             [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
-            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, asked)],
-            faults_by_collection(pull_all(instance, self.faults, asked)),
-            rename=parse_text(self.rename) or {},
+            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, keys)],
+            faults_by_collection(pull_all(instance, self.faults, keys)),
+            rename=parse_argument(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,
             auto_id=self.auto_id,
-            alias=parse_text(self.alias),
+            alias=parse_argument(self.alias),
         )
-        return hand_out(instance, map(to_json, plans))
+        return push_all(instance, map(to_json, plans))

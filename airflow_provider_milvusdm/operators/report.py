@@ -1,4 +1,4 @@
-"""The last step: the report of a whole run."""
+"""The last step: the report of the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, from_json, to_json
 from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator, faults_by_collection
-from airflow_provider_milvusdm.operators.xcom import keys_of, pull_all
+from airflow_provider_milvusdm.operators.xcom import list_keys, pull_all
 from airflow_provider_milvusdm.report import CollectionReport, Report, render
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class ReportOperator(MigrationOperator):
-    """The report of a whole run; fails when a collection failed, so that the run does.
+    """Report all collections of the run; fails if a collection failed, so that the run fails too.
 
     :param collections: what :class:`PlanOperator` returned.
     :param reports: what the verify tasks left under ``report``.
-    :param faults: what those that failed before they had a report left under ``fault``.
+    :param faults: what the verify tasks that failed left under ``fault``.
     """
 
     template_fields: Sequence[str] = ("collections", "reports", "faults")
@@ -32,7 +32,7 @@ class ReportOperator(MigrationOperator):
     def step(self, context: Context) -> dict[str, Any]:
         report = self._report(context["ti"])
         if not report.collections:
-            raise VerificationError("nothing was migrated", cure="The logs of the first failed steps say why.")
+            raise VerificationError("nothing was migrated", cure="See the logs of the first failed steps.")
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
         self.log.info("\n%s", render(report))
@@ -44,13 +44,13 @@ class ReportOperator(MigrationOperator):
         return manifest
 
     def _report(self, instance: Any) -> Report:
-        """Reports in the order asked for; a collection without one failed before it could be verified."""
-        planned = keys_of(self.collections)
-        reports = [from_json(CollectionReport, report) for report in pull_all(instance, self.reports, planned)]
-        found = {report.collection: report for report in reports}
-        faults = faults_by_collection(pull_all(instance, self.faults, planned))
+        """The reports, in the order of the plans; a collection without a report was not verified."""
+        keys = list_keys(self.collections)
+        reports = [from_json(CollectionReport, report) for report in pull_all(instance, self.reports, keys)]
+        by_name = {report.collection: report for report in reports}
+        faults = faults_by_collection(pull_all(instance, self.faults, keys))
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)]
-        return Report(tuple(found.get(plan.name) or _not_verified(plan, faults) for plan in plans))
+        return Report(tuple(by_name.get(plan.name) or _not_verified(plan, faults) for plan in plans))
 
 
 def _not_verified(plan: CollectionPlan, faults: Mapping[str, str]) -> CollectionReport:

@@ -1,13 +1,14 @@
-"""The step that resolves: the same for every source."""
+"""The step that resolves ids: the same for every source."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, parse_text, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.operators.base import RUN, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.xcom import Reference
 
 if TYPE_CHECKING:
@@ -15,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class ResolveOperator(MigrationOperator):
-    """Resolve the live ids and the load units of some partitions of a collection.
+    """Resolve the live ids and the load units of partitions of a collection.
 
-    Every segment is opened and checked, every id read and every vector looked at: what Milvus 2.x can't hold, and
-    what is damaged, fails here.
+    It opens and checks every segment, and reads every id and every vector. It fails for damaged segments, and for rows
+    that Milvus 2.x can't hold.
 
-    :param partitions: one of the groups that an inspect step found.
-    :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a key of its own, and
+    :param partitions: one of the groups that an inspect step returned.
+    :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a new primary key, and
         its id goes to the field ``source_id``.
-    :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and left out.
-    :param skipped_rows_dir: folder of these files: ``<skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5``.
-    :param run: its DAG and its id.
-    :param plan_only: write no such file.
+    :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and not loaded.
+    :param skipped_rows_dir: folder for these files: ``<skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param run: DAG and id of the run.
+    :param plan_only: write no such files.
     """
 
     template_fields: Sequence[str] = (
@@ -65,9 +66,7 @@ class ResolveOperator(MigrationOperator):
     def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.rows.resolve import resolve_group
 
-        is_saved = self.skipped_rows_dir and not parse_text(self.plan_only)
-        folder = run_folder(str(self.skipped_rows_dir), self.run) if is_saved else ""
-        policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, str(folder))
+        policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, self._skipped_rows_folder())
         resolved = resolve_group(from_json(PartitionGroup, self.partitions), policies)
         for partition in resolved.partitions:
             self.log.info(
@@ -77,4 +76,10 @@ class ResolveOperator(MigrationOperator):
                 partition.live_rows,
                 partition.deleted_rows,
             )
-        return self.hand_in(context, to_json(resolved))
+        return self.push_result(context, to_json(resolved))
+
+    def _skipped_rows_folder(self) -> str:
+        """The folder of the run's files; empty if no files are written."""
+        if not self.skipped_rows_dir or parse_argument(self.plan_only):
+            return ""
+        return str(run_folder(self.skipped_rows_dir, self.run))

@@ -1,4 +1,4 @@
-"""What Airflow knows of runs: which one a task is of, and whether another has ended."""
+"""What Airflow knows of runs: the run of a task, and whether another run has ended."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOT_FOUND = 404
 
 
 class AirflowRuns:
-    """The run of a task, and others by what can be known for certain.
+    """The run of a task, and what is certain about other runs.
 
-    A run of ``dag.test()`` (the command line) has ended when its process is gone, which only the same host can tell.
-    Any other has ended when this Airflow says so: then its tasks have ended, or are taken for dead.
+    A run of ``dag.test()`` (the command line) has ended when its process has ended, which only the same host can tell.
+    Any other run has ended when this Airflow says so: then its tasks have ended, or Airflow takes them for dead.
 
-    :param context: of the task.
-    :param take_over: take a run for ended where nobody can tell.
+    :param context: context of the task.
+    :param take_over: assume that a run has ended if that is unknown.
     """
 
     def __init__(self, context: Context, *, take_over: bool = False) -> None:
@@ -35,13 +35,13 @@ class AirflowRuns:
         self.own = Run(self.task_instance.dag_id, self.task_instance.run_id, _own_process())
 
     def is_over(self, run: Run) -> bool | None:
-        """Whether it has ended; None where that can't be told."""
-        over = _process_is_gone(run.process) if run.process else self._has_ended(run)
-        return True if over is None and self.take_over else over
+        """Whether the run has ended; None if that is unknown."""
+        is_over = _has_process_ended(run.process) if run.process else self._has_ended(run)
+        return True if is_over is None and self.take_over else is_over
 
     def may_wake(self, run: Run) -> bool:
-        """Whether a task of it may be asleep: of a run that is over, Airflow has only taken it for dead."""
-        return not (run.process and _process_is_gone(run.process))
+        """Whether a suspended task of the run may go on: Airflow also takes a suspended task for dead."""
+        return not (run.process and _has_process_ended(run.process))
 
     def _has_ended(self, run: Run) -> bool | None:
         if not run.run_id:
@@ -56,36 +56,37 @@ class AirflowRuns:
 
 
 def _own_process() -> str:
-    """The process of a run that is one process; empty where each task has its own."""
+    """This process, if it runs all tasks of the run; empty if each task has a process of its own."""
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if not isinstance(comms, supervisor.InProcessSupervisorComms):
         return ""
-    return _described(psutil.Process())
+    return _describe(psutil.Process())
 
 
-def _described(process: psutil.Process) -> str:
-    return f"{_host()}/{process.pid}/{_started(process):.2f}"
+def _describe(process: psutil.Process) -> str:
+    return f"{_host()}/{process.pid}/{_start_time(process):.2f}"
 
 
-def _process_is_gone(process: str) -> bool | None:
-    host, number, started = process.rsplit("/", 2)
+def _has_process_ended(process: str) -> bool | None:
+    """Whether the process has ended; None if it ran on another host."""
+    host, pid, started = process.rsplit("/", 2)
     if host != _host():
         return None
     try:
-        found = psutil.Process(int(number))
-        # One that nobody has waited for is there still, and does nothing any more.
-        return bool(found.status() == psutil.STATUS_ZOMBIE or abs(_started(found) - float(started)) > 1)
+        found = psutil.Process(int(pid))
+        # A zombie has ended, and is only there until its parent waits for it.
+        return bool(found.status() == psutil.STATUS_ZOMBIE or abs(_start_time(found) - float(started)) > 1)
     except psutil.NoSuchProcess:
         return True
 
 
-def _started(process: psutil.Process) -> float:
-    """Seconds after the machine's start: the clock may be set while the process runs."""
+def _start_time(process: psutil.Process) -> float:
+    """Seconds from the start of the machine; a time of day would change if the clock is set."""
     return float(process.create_time() - psutil.boot_time())
 
 
 def _host() -> str:
-    """This host, and the namespace that its process numbers are of."""
+    """This host, and the namespace of its process ids."""
     try:
         return f"{platform.node()}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:

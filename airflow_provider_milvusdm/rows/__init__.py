@@ -1,1 +1,1 @@
-"""Rows of any source, before any target: read, resolved, checked."""
+"""Rows of any source, before they go to any target: they are read, checked and resolved here."""

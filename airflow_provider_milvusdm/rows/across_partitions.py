@@ -1,7 +1,7 @@
-"""Ids on rows of several partitions of a collection: of the whole of it, Milvus 2.x returns one row of each id.
+"""Ids that are in several partitions of a collection: Milvus 2.x returns only one row per id from a whole collection.
 
-No resolve task sees all partitions, so this is looked for once all are resolved: where their ranges of ids overlap, the
-ids are read again. A window of them is held at a time; of those that are shared, the vectors are read.
+No resolve task sees all partitions, so these ids are searched for after all partitions are resolved. Where the id
+ranges of partitions overlap, the ids are read again, one window of ids at a time; of shared ids, the vectors are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.mask import Mask
 from airflow_provider_milvusdm.model.rows import ranges, rows_within
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.rows.duplicates import DIGEST, among, digests_at, repeated
+from airflow_provider_milvusdm.rows.duplicates import DIGEST, among, digests_at, find_repeated
 from airflow_provider_milvusdm.rows.live_rows import Ids
 from airflow_provider_milvusdm.rows.reader import segment_keys
 from airflow_provider_milvusdm.sources.base import Segment
@@ -25,62 +25,71 @@ from airflow_provider_milvusdm.sources.registry import open_source
 from airflow_provider_milvusdm.storage.file_version import refuse_changed
 
 WINDOW_IDS = 6 << 20
-"""There is room for two windows: 100 MB, and as much again while the ids that are shared are sorted out."""
+"""Ids in a window. Memory holds two windows, 100 MB, and as much again while shared ids are found."""
 COMPARED_IDS = 2 << 20
 DIGESTS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
 class IdsAcross:
-    """Ids that stand on rows of several partitions, in their order."""
+    """Ids that are on rows of several partitions, sorted."""
 
     ids: Ids
+    """Shape (ids,)."""
     different: Mask
-    """Which of them stand on rows with different vectors."""
+    """Which of them are on rows with different vectors: shape (ids,)."""
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """A slice, opened."""
+class _SliceRows:
+    """The rows of a slice whose segment is opened."""
 
     segment: Segment
-    piece: Slice
+    row_slice: Slice
     batch_rows: int
 
     def ids(self) -> Iterator[tuple[Ids, Ids]]:
-        """Offsets in the slice, and ids."""
-        return segment_keys(self.segment, self.piece)
+        """Offsets in the slice, and ids, in batches: int64 of shape (rows,) each."""
+        return segment_keys(self.segment, self.row_slice)
 
     def digests(self, offsets: Ids) -> np.ndarray:
-        """Digests of the vectors at these offsets."""
-        refuse_changed(self.segment.files, self.piece)
-        return digests_at(self.segment, offsets + self.piece.start, self.batch_rows)
+        """Digests of the vectors at these offsets in the slice, which are sorted: void of shape (rows,)."""
+        refuse_changed(self.segment.files, self.row_slice)
+        return digests_at(self.segment, offsets + self.row_slice.start, self.batch_rows)
 
 
 def find_ids_across(units: Sequence[LoadUnit], partitions: Iterable[ResolvedPartition]) -> Iterator[IdsAcross]:
-    """The ids that several of these partitions share, in their order, some millions at a time.
+    """The ids that are in several of these partitions, sorted, in batches of up to ``COMPARED_IDS``.
 
-    ``units``: those that their rows are in. Nothing is read of a partition whose range of ids meets no other's.
+    ``units``: units with all rows of the partitions. A partition whose id range overlaps no other one is not read.
+    Raises ChangedSourceError.
     """
     id_ranges = {partition.tag: partition.id_range for partition in partitions if partition.id_range}
     bounds = shared_bounds(id_ranges.values())
-    read = partial(_rows, units, {tag for tag, found in id_ranges.items() if _meets(bounds, *found)})
-    for window in _windows(read, bounds, WINDOW_IDS) if len(bounds) else ():
-        shared = repeated(window)
+    read = partial(_open_slices, units, {tag for tag, id_range in id_ranges.items() if _overlaps(bounds, *id_range)})
+    for window in _read_windows(read, bounds, WINDOW_IDS) if len(bounds) else ():
+        shared = find_repeated(window)
         for start, stop in ranges(0, len(shared), COMPARED_IDS):
-            some = shared[start:stop]
-            yield IdsAcross(some, _different(read(), some))
+            ids = shared[start:stop]
+            yield IdsAcross(ids, _find_different(read(), ids))
 
 
 def partitions_with(units: Sequence[LoadUnit], partitions: Iterable[ResolvedPartition], row_id: int) -> list[str]:
-    """Those of the partitions in which a row has this id."""
-    tags = [some.tag for some in partitions if some.id_range and some.id_range[0] <= row_id <= some.id_range[1]]
-    found = [rows.piece.partition for rows in _rows(units, tags) for _, ids in rows.ids() if row_id in ids]
+    """Tags of the partitions that have a row with this id."""
+    tags = [
+        partition.tag
+        for partition in partitions
+        if partition.id_range and partition.id_range[0] <= row_id <= partition.id_range[1]
+    ]
+    found = [rows.row_slice.partition for rows in _open_slices(units, tags) for _, ids in rows.ids() if row_id in ids]
     return list(dict.fromkeys(found))
 
 
 def shared_bounds(id_ranges: Iterable[tuple[int, int]]) -> Ids:
-    """Of the ids that are within several of these ranges: the first, the one behind the last, the first again …"""
+    """Where the given ranges (first, last) overlap: int64 of shape (2 n,).
+
+    The values alternate: the first id of an overlap, the id after its last one, the first id of the next overlap, …
+    """
     id_ranges = list(id_ranges)
     steps = sorted([(first, 1) for first, _ in id_ranges] + [(last + 1, -1) for _, last in id_ranges])
     bounds, depth = [], 0
@@ -91,18 +100,19 @@ def shared_bounds(id_ranges: Iterable[tuple[int, int]]) -> Ids:
     return np.array(bounds, np.int64)
 
 
-def _meets(bounds: Ids, first: int, last: int) -> bool:
-    """Whether a range has ids that are within several."""
+def _overlaps(bounds: Ids, first: int, last: int) -> bool:
+    """Whether a range of ids has ids in an overlap."""
     before, until = np.searchsorted(bounds, (first, last), "right")
     return bool(before % 2 or until > before)
 
 
-def _windows(read: Callable[[], Iterable[_Rows]], bounds: Ids, most: int) -> Iterator[Ids]:
-    """All ids within the bounds in their order, in arrays of about ``most`` to twice as many.
+def _read_windows(read: Callable[[], Iterable[_SliceRows]], bounds: Ids, window_ids: int) -> Iterator[Ids]:
+    """All ids in overlaps, sorted, in windows of about ``window_ids`` to twice as many: int64 of shape (ids,).
 
-    Each is read for anew, and overwritten by the next. No id stands on ``most`` rows, no batch has more.
+    All rows are read again for each window, and a window is overwritten by the next one. No id may be on as many as
+    ``window_ids`` rows, and no batch may have more rows.
     """
-    held = np.empty(2 * most, np.int64)
+    held = np.empty(2 * window_ids, np.int64)
     low, end = int(bounds[0]), int(bounds[-1])
     while low < end:
         filled, high = 0, end
@@ -110,7 +120,7 @@ def _windows(read: Callable[[], Iterable[_Rows]], bounds: Ids, most: int) -> Ite
             for _, ids in rows.ids():
                 ids = _within(ids, low, high, bounds)
                 if filled + len(ids) > len(held):
-                    filled, high = _keep_lowest(held[:filled], most)
+                    filled, high = _keep_lowest(held[:filled], window_ids)
                     ids = ids[ids < high]
                 held[filled : filled + len(ids)] = ids
                 filled += len(ids)
@@ -120,37 +130,41 @@ def _windows(read: Callable[[], Iterable[_Rows]], bounds: Ids, most: int) -> Ite
 
 
 def _within(ids: Ids, low: int, high: int, bounds: Ids) -> Ids:
-    """Those from ``low`` to below ``high`` that are within the bounds, too."""
+    """The ids in overlaps from ``low`` to below ``high``: shape (n,)."""
     ids = ids[(ids >= low) & (ids < high)]
     return ids if len(bounds) == 2 else ids[np.searchsorted(bounds, ids, "right") % 2 == 1]
 
 
-def _keep_lowest(ids: Ids, most: int) -> tuple[int, int]:
-    """Bring the lowest ids, about ``most`` of them, to the front: how many those are, and the lowest of the others."""
-    ids.partition(most)
-    high = ids[most]
-    lower = ids[:most][ids[:most] < high]
+def _keep_lowest(ids: Ids, count: int) -> tuple[int, int]:
+    """Move the lowest ids, about ``count``, to the front; returns their number, and the lowest of the other ids."""
+    ids.partition(count)
+    high = ids[count]
+    lower = ids[:count][ids[:count] < high]
     ids[: len(lower)] = lower
     return len(lower), int(high)
 
 
-def _rows(units: Iterable[LoadUnit], tags: Collection[str]) -> Iterator[_Rows]:
+def _open_slices(units: Iterable[LoadUnit], tags: Collection[str]) -> Iterator[_SliceRows]:
+    """The slices of these partitions, opened one after another."""
     for unit in units:
         source, batch_rows = open_source(unit.source), min(rows_within(unit.collection), DIGESTS_AT_ONCE)
-        for piece in unit.slices:
-            if piece.partition in tags:
-                yield _Rows(source.segment(unit.collection, piece.segment), piece, batch_rows)
+        for row_slice in unit.slices:
+            if row_slice.partition in tags:
+                yield _SliceRows(source.segment(unit.collection, row_slice.segment), row_slice, batch_rows)
 
 
-def _different(read: Iterable[_Rows], shared: Ids) -> Mask:
-    """Which of ``shared`` have several vectors. No two rows of a partition share an id."""
+def _find_different(slices: Iterable[_SliceRows], shared: Ids) -> Mask:
+    """Which of the sorted ids in ``shared`` have different vectors: bool of shape (ids,).
+
+    Inside a partition, each id is on one row only.
+    """
     first, seen, different = np.empty(len(shared), DIGEST), np.zeros(len(shared), bool), np.zeros(len(shared), bool)
-    for rows in read:
+    for rows in slices:
         for offsets, ids in rows.ids():
-            chosen = among(shared, ids)
-            if not chosen.any():
+            is_shared = among(shared, ids)
+            if not is_shared.any():
                 continue
-            places, digests = np.searchsorted(shared, ids[chosen]), rows.digests(offsets[chosen])
+            places, digests = np.searchsorted(shared, ids[is_shared]), rows.digests(offsets[is_shared])
             again, new = seen[places], ~seen[places]
             different[places[again]] |= digests[again] != first[places[again]]
             first[places[new]], seen[places] = digests[new], True

@@ -1,6 +1,6 @@
-"""Ids that stand on several rows: Milvus 1.x never checked, Milvus 2.x takes an id for a primary key.
+"""Ids that are on several rows: Milvus 1.x never checked them, in Milvus 2.x they are primary keys.
 
-Only the ids of all rows are kept in memory, 8 bytes a row; of the rows that share one, their places and a digest.
+In memory are the ids of all rows, 8 bytes each, and for rows that share an id their places and a digest of the vector.
 """
 
 from __future__ import annotations
@@ -23,55 +23,62 @@ DIGEST = np.dtype("V16")
 
 @dataclass(frozen=True)
 class SharedIds:
-    """All rows whose id is on another row too, by id, then in the order of segments and rows; arrays of one length."""
+    """The rows whose id is also on another row, sorted by id, then by segment and row; arrays have shape (rows,)."""
 
     ids: Ids
     partitions: npt.NDArray[np.int32]
-    """Number of the partition."""
+    """Numbers of the partitions."""
     segments: npt.NDArray[np.int32]
-    """Number of the segment."""
+    """Numbers of the segments."""
     offsets: Ids
+    """Numbers of the rows in their segments."""
     digests: npt.NDArray[np.void]
-    """Of the vectors."""
+    """Digests of the vectors."""
 
     @property
     def firsts(self) -> Mask:
-        """Which are the first of their id."""
+        """Which rows are the first with their id."""
         return np.append(True, self.ids[1:] != self.ids[:-1])[: len(self.ids)]
 
     @property
     def lasts(self) -> Mask:
-        """Which are the last of their id."""
+        """Which rows are the last with their id."""
         return np.append(self.ids[1:] != self.ids[:-1], True)[: len(self.ids)]
 
     def different(self, kept: Mask) -> Mask:
-        """Which have another vector than the row of their id that is kept, or are in another partition."""
-        unequal: Mask = self.digests != self._kept(kept, self.digests)
+        """Which rows have another vector, or are in another partition, than the kept row with their id.
+
+        ``kept``: bool of shape (rows,), set for one row of each id.
+        """
+        unequal: Mask = self.digests != self._values_kept(kept, self.digests)
         return unequal | self.elsewhere(kept)
 
     def elsewhere(self, kept: Mask) -> Mask:
-        """Which are in another partition than the row of their id that is kept."""
-        unequal: Mask = self.partitions != self._kept(kept, self.partitions)
+        """Which rows are in another partition than the kept row with their id."""
+        unequal: Mask = self.partitions != self._values_kept(kept, self.partitions)
         return unequal
 
-    def _kept(self, kept: Mask, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """For each row the column's value of the row of its id that is kept."""
+    def _values_kept(self, kept: Mask, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """For each row, the value that the kept row with the same id has in a column: shape (rows,)."""
         values: npt.NDArray[Any] = column[kept][np.cumsum(self.firsts) - 1]
         return values
 
-    def by_segment(self, chosen: Mask) -> Iterator[tuple[int, Ids]]:
-        """Segments with the offsets of the rows chosen."""
-        order = np.argsort(self.segments[chosen], kind="stable")
-        numbers, starts = np.unique(self.segments[chosen][order], return_index=True)
-        offsets = np.split(self.offsets[chosen][order], starts[1:])
+    def by_segment(self, mask: Mask) -> Iterator[tuple[int, Ids]]:
+        """Number of each segment, and the numbers of its rows that are set in the mask: int64 of shape (n,)."""
+        order = np.argsort(self.segments[mask], kind="stable")
+        numbers, starts = np.unique(self.segments[mask][order], return_index=True)
+        offsets = np.split(self.offsets[mask][order], starts[1:])
         yield from zip(numbers.tolist(), offsets, strict=False)
 
 
-def sorted_ids(rows: Iterable[LiveRows], most: int) -> Ids:
-    """The ids of all rows, ``most`` of them at most: filled in place, for there may be 100 million."""
-    ids, filled = np.empty(most, np.int64), 0
-    for some in rows:
-        for _, batch in some.batches():
+def sorted_ids(rows_by_segment: Iterable[LiveRows], max_rows: int) -> Ids:
+    """The ids of all rows, at most ``max_rows``: int64 of shape (rows,), sorted.
+
+    One array is allocated and filled, because there can be 100 million ids.
+    """
+    ids, filled = np.empty(max_rows, np.int64), 0
+    for rows in rows_by_segment:
+        for _, batch in rows.batches():
             ids[filled : filled + len(batch)] = batch
             filled += len(batch)
     ids = ids[:filled]
@@ -79,41 +86,47 @@ def sorted_ids(rows: Iterable[LiveRows], most: int) -> Ids:
     return ids
 
 
-def repeated(ids: Ids) -> Ids:
-    """Those of sorted ids that are there more than once, each once."""
+def find_repeated(ids: Ids) -> Ids:
+    """Which of the sorted ids, shape (rows,), are there more than once: int64 of shape (n,), each once, sorted."""
     again: Ids = ids[1:][ids[1:] == ids[:-1]]
     first: Mask = np.append(True, again[1:] != again[:-1])[: len(again)]
     return again[first]
 
 
-def find_shared_ids(rows: Sequence[LiveRows], shared: Ids) -> SharedIds:
-    """The rows whose ids are among ``shared``, which are sorted."""
-    found = [part for number, some in enumerate(rows) for part in _sharing(number, some, shared)]
-    ids, segments, offsets, digests = (np.concatenate(column) for column in zip(*found, strict=True))
-    numbers = {tag: number for number, tag in enumerate(dict.fromkeys(some.tag for some in rows))}
-    partitions = np.array([numbers[some.tag] for some in rows], np.int32)[segments]
+def find_shared_ids(rows_by_segment: Sequence[LiveRows], shared: Ids) -> SharedIds:
+    """The rows with one of the ids in ``shared``, int64 of shape (n,), sorted."""
+    batches = [
+        batch for number, rows in enumerate(rows_by_segment) for batch in _find_sharing_rows(number, rows, shared)
+    ]
+    ids, segments, offsets, digests = (np.concatenate(column) for column in zip(*batches, strict=True))
+    tags = [rows.tag for rows in rows_by_segment]
+    numbers = {tag: number for number, tag in enumerate(dict.fromkeys(tags))}
+    partitions = np.array([numbers[tag] for tag in tags], np.int32)[segments]
     order = np.argsort(ids, kind="stable")
     return SharedIds(ids[order], partitions[order], segments[order], offsets[order], digests[order])
 
 
-def _sharing(number: int, rows: LiveRows, shared: Ids) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
-    """Ids, number of the segment, offsets and digests of the rows whose id is among ``shared``."""
+def _find_sharing_rows(number: int, rows: LiveRows, shared: Ids) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+    """Ids, number of the segment, numbers of the rows and digests, in batches, for rows with an id in ``shared``."""
     for offsets, ids in rows.batches():
-        chosen = among(shared, ids)
-        if chosen.any():
-            places = offsets[chosen]
+        is_shared = among(shared, ids)
+        if is_shared.any():
+            places = offsets[is_shared]
             digests = digests_at(rows.segment, places, rows.batch_rows)
-            yield ids[chosen], np.full(len(places), number, np.int32), places, digests
+            yield ids[is_shared], np.full(len(places), number, np.int32), places, digests
 
 
-def among(some: Ids, ids: Ids) -> Mask:
-    """Which of ``ids`` are among some, which are sorted, and one at least."""
-    found: Mask = some[np.minimum(np.searchsorted(some, ids), len(some) - 1)] == ids
+def among(known_ids: Ids, ids: Ids) -> Mask:
+    """Which of ``ids`` are in ``known_ids``, which is sorted and not empty: bool of the shape of ``ids``."""
+    found: Mask = known_ids[np.minimum(np.searchsorted(known_ids, ids), len(known_ids) - 1)] == ids
     return found
 
 
 def digests_at(segment: Segment, offsets: Ids, batch_rows: int) -> npt.NDArray[np.void]:
-    """Digests of the vectors of the live rows at ``offsets``, which are in order; so many rows are read at once."""
+    """Digests of the vectors of live rows, given the rows' numbers, sorted: void of shape (rows,).
+
+    ``batch_rows``: stored rows that are read at once.
+    """
     digests = np.empty(len(offsets), DIGEST)
     for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, batch_rows):
         first, last = np.searchsorted(offsets, (start, stop))

@@ -1,4 +1,4 @@
-"""Vectors with NaN or infinity: Milvus 1.x took them, a Milvus 2.x server refuses the whole batch."""
+"""Vectors with NaN or infinity: Milvus 1.x accepted them, a Milvus 2.x server refuses the whole batch."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def find_invalid(rows: LiveRows, key_ranges: KeyRanges) -> Iterator[tuple[npt.ND
 
 
 class SkippedRows:
-    """An HDF5 file of rows that are left out.
+    """An HDF5 file of excluded rows.
 
-    Datasets: ``ids`` int64, ``embeddings`` float32 (rows, dimension), ``segment`` text, ``offset`` int64: the number
-    of the stored row in its segment.
+    Datasets: ``ids``, int64 of shape (rows,); ``embeddings``, float32 of shape (rows, dimension); ``segment``, text of
+    shape (rows,); ``offset``, int64 of shape (rows,): the number of the stored row in its segment.
     """
 
     def __init__(self, path: Path, file: h5py.File, output: Output, dimension: int) -> None:
@@ -48,6 +48,7 @@ class SkippedRows:
         file.create_dataset("embeddings", (0, dimension), "<f4", maxshape=(None, dimension))
 
     def add(self, segment: str, offsets: npt.NDArray[np.int64], batch: VectorBatch) -> None:
+        """Append rows of a segment; ``offsets``: their numbers, int64 of shape (rows,)."""
         start, self.rows = self.rows, self.rows + len(batch)
         columns = {"ids": batch.ids, "embeddings": batch.vectors, "segment": segment, "offset": offsets}
         for name, values in columns.items():
@@ -57,7 +58,7 @@ class SkippedRows:
 
 
 class CountedRows:
-    """Rows that are left out and saved nowhere."""
+    """Counts excluded rows in a dry run, without a file."""
 
     path = None
 
@@ -70,29 +71,29 @@ class CountedRows:
 
 @contextmanager
 def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows | CountedRows]:
-    """``<folder>/<collection>/<partition>.h5``; it gets this name when it is whole, and if it has rows.
+    """Write ``<folder>/<collection>/<partition>.h5``; the file gets this name when it is complete, if it has rows.
 
-    Without a folder they are counted.
+    Without a folder, the rows are only counted. Raises TargetError if the disk is full.
     """
     if not folder:
         yield CountedRows()
         return
     path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = begin_part(path)
+    part = begin_part(path)
     try:
-        with create_hdf5(partial, f"the rows of {collection.name}/{tag} that are left out") as (file, output):
+        with create_hdf5(part, f"the excluded rows of {collection.name}/{tag}") as (file, output):
             file.attrs.update({"collection": collection.name, "partition": tag.replace("\0", "%00")})
             rows = SkippedRows(path, file, output, collection.dimension)
             yield rows
         if rows.rows:
-            partial.replace(path)
+            part.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _file_name(name: str) -> str:
-    """A name without what a file's can't have, and no longer."""
+    """A name without characters that a file's name can't have, and not too long for one."""
     safe = re.sub(r"[^\w-]", lambda other: "".join(f"%{byte:02X}" for byte in other[0].encode()), name)
     if len(safe.encode()) <= NAME_BYTES:
         return safe

@@ -1,4 +1,4 @@
-"""The rows of a segment while it's resolved: the live ones, without those that a policy leaves out."""
+"""The live rows of one segment while it is resolved, and which of them a policy excludes."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class LiveRows:
     def excluded_rows(self) -> int:
         return 0 if self._excluded is None else int(np.count_nonzero(self._excluded))
 
-    def excluded(self, piece: Slice) -> str:
-        """Which rows of the slice are left out, for its manifest."""
-        return "" if self._excluded is None else to_text(self._excluded[piece.start : piece.stop])
+    def excluded(self, row_slice: Slice) -> str:
+        """Which rows of a slice are excluded, as the text of a mask."""
+        return "" if self._excluded is None else to_text(self._excluded[row_slice.start : row_slice.stop])
 
     def read_keys(self) -> Iterator[Ids]:
         """Primary keys, in batches; those left out as well."""
@@ -91,7 +91,7 @@ class LiveRows:
         return np.flatnonzero(self.segment.live(start, stop)) + start
 
     def batches(self) -> Iterator[tuple[Ids, Ids]]:
-        """Offsets and ids, in stored order."""
+        """Numbers of the stored rows and their ids, without excluded rows, in order: int64 of shape (rows,) each."""
         for start, stop in ranges(0, self.segment.stored_rows, IDS_A_BATCH):
             offsets, ids = self._live(start, stop), self.segment.ids(start, stop)
             if self._excluded is not None:

@@ -1,1 +1,1 @@
-"""Sources: bytes of one format become segments. Nothing here knows Airflow or Milvus 2.x."""
+"""Sources: the bytes of one format become segments. Nothing here imports Airflow or pymilvus."""

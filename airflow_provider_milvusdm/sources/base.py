@@ -1,4 +1,4 @@
-"""What every source offers: segments, opened and read row by row."""
+"""What every source offers: segments, whose rows are read by their position."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ if TYPE_CHECKING:
 
 
 class Segment(Protocol):
-    """An opened segment of any source."""
+    """An opened segment of any source. Its rows have the numbers 0 to ``stored_rows``, deleted rows included."""
 
     @property
     def stored_rows(self) -> int: ...
 
     @property
     def deleted_rows(self) -> int:
-        """Rows that are not live, as the source's catalog counts them."""
+        """Number of deleted rows, as the source's catalog counts them."""
         ...
 
     @property
     def replayed_deletes(self) -> int:
-        """Further rows that are not live: those that a log deletes beyond what the catalog counts."""
+        """Number of further rows that a log deletes."""
         ...
 
     @property
     def files(self) -> tuple[Any, ...]:
-        """Paths of the files that must stay as they are for its rows to stay the same."""
+        """Paths of the files that hold the rows: as long as these don't change, the rows don't."""
         ...
 
     def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        """Which of the stored rows ``start`` to ``stop`` are live."""
+        """Which of the stored rows ``start`` to ``stop`` are live: bool of shape (stop - start,)."""
         ...
 
     def ids(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Ids of the live rows among the stored rows ``start`` to ``stop``."""
+        """Ids of the live rows among the stored rows ``start`` to ``stop``: int64 of shape (live rows,)."""
         ...
 
     def read(self, start: int, stop: int) -> VectorBatch:
-        """Live rows among the stored rows ``start`` to ``stop``."""
+        """The live rows among the stored rows ``start`` to ``stop``."""
         ...
 
     def fingerprint(self) -> bytes:
@@ -53,4 +53,9 @@ class Segment(Protocol):
 class Source(Protocol):
     """An opened source of any kind."""
 
-    def segment(self, collection: CollectionSpec, name: str) -> Segment: ...
+    def segment(self, collection: CollectionSpec, name: str) -> Segment:
+        """Open the segment with this name.
+
+        Raises a SourceError if it is missing, damaged, or not what it was when the source was inspected.
+        """
+        ...

@@ -1,4 +1,4 @@
-"""Files of a source: read as items, refused where they are links or unreadable."""
+"""Files of a source: their items are read, links and unreadable files are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def refuse_unreadable() -> Iterator[None]:
-    """What the worker's user may not read, no retry mends."""
+    """Turn a PermissionError into a SourceError: a retry doesn't help there."""
     try:
         yield
     except PermissionError as error:
@@ -26,32 +26,29 @@ def refuse_unreadable() -> Iterator[None]:
             "no permission to read the source",
             where=error.filename,
             found=error.strerror,
-            cure="Let the user that this task runs as, or the URL's connection, read it; it is never written.",
+            cure="Give read permission to the user that runs this task, or to the URL's connection. "
+            "Nothing is written to the source.",
         ) from None
 
 
 def refuse_link(path: AnyPath) -> None:
-    """Refuse a file of a source that is a link: it may lead to any other file."""
+    """Refuse a symbolic link, which can lead to any file of the worker. Raises DamagedSourceError."""
     if isinstance(path, Path) and path.is_symlink():
         raise DamagedSourceError(
             "a file of the source is a link",
             where=path,
-            expected="the file itself: a server never makes a link of one",
+            expected="a regular file: a 1.x server never creates links",
             found=f"a link to {os.readlink(path)}",
-            cure="Put the file that it names in its place.",
+            cure="Replace the link with the file that it points to.",
         )
 
 
-def state_of(path: AnyPath) -> tuple[int, int]:
-    """Modification time in microseconds (what file systems keep of it differs below) and size in bytes, asked anew."""
-    if not isinstance(path, Path):
-        return path.state()
-    status = path.stat()
-    return status.st_mtime_ns // 1000, status.st_size
-
-
 def read_items(path: AnyPath, dtype: np.dtype[Any], offset: int, items: int) -> npt.NDArray[Any]:
-    """So many items from byte ``offset`` on; of a local file they are mapped, and the pages go with the array."""
+    """Items from byte ``offset`` on: an array of ``dtype``, shape (items,).
+
+    A local file is mapped into memory, and its pages are freed together with the array. Raises DamagedSourceError if a
+    remote file is too short.
+    """
     import numpy as np
 
     if not items:

@@ -1,7 +1,7 @@
-"""A new HDF5 file, which a full disk ends with an error.
+"""Write a new HDF5 file so that a full disk ends with an error.
 
-HDF5 itself can't close a file that it can't write: the file stays open, its space taken, and a process that ends then
-ends in a segmentation fault. So it writes through an object of Python's, which takes all that follows an error.
+HDF5 can't close a file that it can't write: the file stays open, its space stays in use, and the process crashes with a
+segmentation fault when it ends. So HDF5 writes through a Python object, which accepts all writes after an error.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Output(io.FileIO):
-    """A file that HDF5 writes to: it takes and drops what follows its first error, which :meth:`check` raises.
+    """A file that HDF5 writes to. After its first error it discards what is written; :meth:`check` raises that error.
 
-    Raised while HDF5 writes, it would come back as another one, for HDF5 goes on calling.
+    An error that is raised while HDF5 writes would be hidden by another one, because HDF5 goes on calling.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,60 +40,62 @@ class Output(io.FileIO):
     def write(self, data: ReadableBuffer) -> int:
         rest = memoryview(data)
         size = rest.nbytes
-        with self._noting():
+        with self._keep_error():
             while rest and not self.error:
                 rest = rest[super().write(rest) :]
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        with self._noting():
+        with self._keep_error():
             super().truncate(size)
         return size or 0
 
     @contextmanager
-    def _noting(self) -> Iterator[None]:
+    def _keep_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             self.error = self.error or error
 
     def check(self) -> None:
+        """Raise the first error, if there was one."""
         if self.error:
             raise self.error
 
 
 def require_writable(folder: Path, param: str) -> None:
-    """Refuse a folder in which no file can be made; one that isn't there yet is as good as that it would be made in.
+    """Check that files can be created in a folder, or that the folder can be created; nothing is created here.
 
-    ``param``: that names it. Nothing is made. Raises ConfigurationError.
+    ``param``: the name of the param that holds the folder. Raises ConfigurationError.
     """
-    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
         return
     raise ConfigurationError(
         f"the folder of {param} can't be written into",
         where=folder,
-        expected="a folder that the user of this task may make or write into",
-        found=f"{there} {'that this user may not write into' if there.is_dir() else 'that is no folder'}",
-        cure="Name another folder, or give this user the right to write there.",
+        expected="a folder that the user of this task can create or write into",
+        found=f"{existing}, {'which this user may not write into' if existing.is_dir() else 'which is not a folder'}",
+        cure="Name another folder, or give this user write permission.",
     )
 
 
 def begin_part(path: Path) -> Path:
-    """Where this attempt writes the file until it is whole; what others left is gone, and with it their way back.
+    """A new name under which this attempt writes the file until it is complete; files of other attempts are removed.
 
-    One that slept finds nothing to rename when it wakes, and what it still writes is in no folder.
+    So an attempt that was suspended and goes on later has no file to rename any more.
     """
-    for left in path.parent.glob(f"{glob.escape(path.stem)}.*.part"):
-        left.unlink(missing_ok=True)
+    for other in path.parent.glob(f"{glob.escape(path.stem)}.*.part"):
+        other.unlink(missing_ok=True)
     return path.with_suffix(f".{secrets.token_hex(4)}.part")
 
 
 @contextmanager
 def create_hdf5(path: Path, needed: str) -> Iterator[tuple[h5py.File, Output]]:
-    """Write a file in the block, which is on the disk afterwards, or gone where there is no room for it.
+    """Create a file and write it inside the ``with`` block; afterwards it is safely on the disk.
 
-    ``needed``: what the room is needed for. Raises TargetError, or OSError for what a retry may mend.
+    ``needed``: what the disk space is needed for, for the message. Raises TargetError if the disk is full, and removes
+    the file then; raises OSError for what a retry may fix.
     """
     with Output(path) as output:
         try:
@@ -110,5 +112,5 @@ def create_hdf5(path: Path, needed: str) -> Iterator[tuple[h5py.File, Output]]:
                 where=path,
                 expected=f"room for {needed}",
                 found=f"{shutil.disk_usage(path.parent).free} bytes free",
-                cure="Make room, or name a folder with more, and run again: the file is written anew.",
+                cure="Free disk space, or name a folder on a larger disk, and run again: the file is written anew.",
             ) from None

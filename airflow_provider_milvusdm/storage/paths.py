@@ -1,4 +1,4 @@
-"""Paths: a text becomes a local path, or one behind a URL that fsspec opens (``s3://…``)."""
+"""Paths: a text becomes a local path, or the path behind a URL that fsspec opens (``s3://…``)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.storage.remote import RemotePath
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-FILE_URL = "file://"
-
-
+AnyPath: TypeAlias = Path | RemotePath
 UrlOpener: TypeAlias = Callable[[str], tuple[Any, str]]
-"""Gives the fsspec filesystem that a URL leads to, and the path in it."""
+"""Returns the fsspec filesystem that a URL leads to, and the path in it."""
+
+FILE_URL = "file://"
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def _open_with_fsspec(url: str) -> tuple[Any, str]:
@@ -30,16 +30,13 @@ _open_url: UrlOpener = _open_with_fsspec
 
 
 def open_urls_with(opener: UrlOpener) -> None:
-    """Take filesystems from ``opener``, which may know credentials, and no longer from fsspec itself."""
+    """From now on, open URLs in this process with ``opener``, which may know credentials that fsspec doesn't."""
     global _open_url
     _open_url = opener
 
 
-AnyPath: TypeAlias = Path | RemotePath
-
-
 def source_path(text: str) -> AnyPath:
-    """The path or URL that ``text`` is. Raises ConfigurationError where the URL can't be opened."""
+    """The path or URL in ``text``. Raises ConfigurationError if the URL can't be opened."""
     if text.startswith(FILE_URL):
         return Path(text.removeprefix(FILE_URL))
     if not URL.match(text):
@@ -50,14 +47,14 @@ def source_path(text: str) -> AnyPath:
 
 
 def local_path(text: str) -> str:
-    """``text``, which must be no URL."""
+    """``text``, if it is a local path. Raises ConfigurationError for a URL."""
     if URL.match(text):
         raise ConfigurationError(
             "a URL is not possible here",
-            expected="a path, as the workers see it",
+            expected="a path on the workers",
             found=text,
-            cure="Copy from or to the URL by other means. (Faiss indexes are mapped into memory, HDF5 files are "
-            "written in place.)",
+            cure="Copy the files from or to the URL with another tool. (Faiss indexes are mapped into memory, HDF5 "
+            "files are written in place.)",
         )
     return text
 
@@ -68,7 +65,7 @@ def real_path(path: AnyPath) -> AnyPath:
 
 
 def common_folder(paths: Sequence[AnyPath]) -> AnyPath:
-    """The lowest folder that all files are below."""
+    """The lowest folder that contains all files. Raises ConfigurationError if there is none."""
     if all(isinstance(path, Path) for path in paths):
         return Path(os.path.commonpath([str(path.parent) for path in paths]))
     folder = paths[0].parent
@@ -79,6 +76,6 @@ def common_folder(paths: Sequence[AnyPath]) -> AnyPath:
                 "files of several places",
                 expected="URLs of one bucket, or paths",
                 found=", ".join(map(str, paths)),
-                cure="Load them one place after the other, with mode: append.",
+                cure="Load one place after the other, with mode: append.",
             )
     return folder

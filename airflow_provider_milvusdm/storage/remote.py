@@ -1,4 +1,4 @@
-"""Files behind a URL, read by ranges."""
+"""Files behind a URL, read in ranges of bytes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from typing import Any, NamedTuple
 from airflow_provider_milvusdm.exceptions import DamagedSourceError
 
 BUFFER_BYTES = 1 << 20
-"""What is read at once of a file whose reader asks for a few bytes here and there."""
+"""Read at once from a file whose reader asks for a few bytes here and there."""
 
 
 class FileStat(NamedTuple):
+    """What sources use of :class:`os.stat_result`."""
+
     st_size: int
 
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder behind a URL: of :class:`pathlib.Path`, what sources use.
+    """A file or folder behind a URL, with the part of :class:`pathlib.Path` that sources use.
 
-    What is not there, is refused or breaks off raises an OSError with ``errno`` and ``filename``, as a local path does;
-    other errors are those of the filesystem.
+    If a file is missing or refused, or a connection breaks, an OSError with ``errno`` and ``filename`` is raised, as
+    for a local path. Other errors are raised as the filesystem raises them.
     """
 
     url: str
     key: str = field(compare=False)
+    """The path inside the filesystem."""
     filesystem: Any = field(compare=False, repr=False)
+    """An fsspec filesystem."""
 
     def __str__(self) -> str:
         return self.url
@@ -66,7 +70,7 @@ class RemotePath:
         return self
 
     def resolve(self) -> RemotePath:
-        """The path without ``.`` and ``..``; there are no links to follow."""
+        """The path without ``.`` and ``..``; object stores have no links."""
         scheme, _, path = self.url.partition("://")
         url = f"{scheme}://{posixpath.normpath(path)}"
         return RemotePath(url, posixpath.normpath(self.key), self.filesystem)
@@ -78,45 +82,45 @@ class RemotePath:
             return False
 
     def is_dir(self) -> bool:
-        """Whether anything is in it: object stores have no empty folders."""
+        """Whether the folder has any content: object stores have no empty folders."""
         return any(self.glob("*"))
 
     def stat(self) -> FileStat:
         return FileStat(int(self._info["size"]))
 
     def state(self) -> tuple[int, int]:
-        """Modification time in microseconds, 0 where the filesystem doesn't say, and size in bytes; asked anew."""
+        """Modification time in microseconds, 0 if the filesystem has none, and size in bytes; never from a cache."""
         self.filesystem.invalidate_cache(self.key)
-        with self._named():
+        with self._named_errors():
             size, modified = int(self.filesystem.info(self.key)["size"]), 0
             with suppress(NotImplementedError):
                 modified = round(self.filesystem.modified(self.key).timestamp() * 1e6)
         return modified, size
 
     def iterdir(self) -> Iterator[RemotePath]:
-        with self._named():
+        with self._named_errors():
             keys = [key.rstrip("/") for key in self.filesystem.ls(self.key, detail=False)]
         for key in keys:
-            if key.rpartition("/")[0].strip("/") == self.key.strip("/"):  # others marker the folder itself
+            if key.rpartition("/")[0].strip("/") == self.key.strip("/"):  # an object may stand for the folder itself
                 yield self / key.rpartition("/")[2]
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """What is in the folder under such a name; nothing where there is no folder."""
+        """Files and folders in this folder whose name matches; none if the folder doesn't exist."""
         try:
             yield from (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
         except (FileNotFoundError, NotADirectoryError):
             return
 
-    def folders_below(self) -> set[str]:
-        """``<folder>/<folder>`` of all files that are in one two below; asked for at once, not folder by folder."""
+    def list_subfolders(self) -> set[tuple[str, str]]:
+        """``(a, b)`` for each folder ``a/b`` that has files, whatever their depth; with one listing of all files."""
         try:
-            with self._named():
+            with self._named_errors():
                 keys = self.filesystem.find(self.key)
         except FileNotFoundError:
             return set()
         root = f"{self.key.strip('/')}/"
         below = (key.strip("/").removeprefix(root).split("/") for key in keys if key.strip("/").startswith(root))
-        return {"/".join(parts[:2]) for parts in below if len(parts) > 2}
+        return {(parts[0], parts[1]) for parts in below if len(parts) > 2}
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
         return _RemoteFile(_Ranges(self), BUFFER_BYTES)
@@ -125,8 +129,8 @@ class RemotePath:
         return self.read(0, self.stat().st_size)
 
     def read(self, start: int, stop: int) -> bytes:
-        """These bytes, all of them."""
-        with self._named():
+        """Bytes ``start`` to ``stop``. Raises DamagedSourceError if the file ends before ``stop``."""
+        with self._named_errors():
             found: bytes = self.filesystem.cat_file(self.key, start=start, end=stop)
         if len(found) != stop - start:
             raise DamagedSourceError(
@@ -134,19 +138,19 @@ class RemotePath:
                 where=self,
                 expected=f"bytes {start} to {stop}",
                 found=f"{len(found)} bytes",
-                cure="Let nobody write to the source, and start a new run.",
+                cure="Stop what writes to the source, and start a new run.",
             )
         return found
 
     @cached_property
     def _info(self) -> dict[str, Any]:
-        with self._named():
+        with self._named_errors():
             found: dict[str, Any] = self.filesystem.info(self.key)
         return found
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Filesystems leave ``errno`` and ``filename`` out."""
+    def _named_errors(self) -> Iterator[None]:
+        """Add ``errno`` and ``filename`` to an OSError: filesystems raise them without."""
         try:
             yield
         except OSError as error:
@@ -154,7 +158,7 @@ class RemotePath:
 
 
 class _Ranges(io.RawIOBase):
-    """A remote file; each read is a request for a range."""
+    """A remote file as Python's raw I/O; each read is one request for a range."""
 
     def __init__(self, path: RemotePath) -> None:
         self.path, self.size, self.position = path, path.stat().st_size, 0
@@ -183,16 +187,16 @@ class _Ranges(io.RawIOBase):
 
 class _RemoteFile(io.BufferedReader):
     def __repr__(self) -> str:
-        """The URL: what HDF5 takes for the file's name."""
+        """The URL: HDF5 uses it as the file's name."""
         return str(self.raw.path)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Filesystems work in a thread of their own, which would wait for ever if it collected an object of h5py's.
+    """Prevent a deadlock between h5py and the thread in which a filesystem works.
 
-    h5py holds its lock while it reads a file-like object, and needs it to free one. Source: h5py's documentation, "File
-    Objects", on Python file-like objects.
+    h5py holds its lock while it reads a file-like object. If that thread collected an h5py object, it would wait for
+    the lock for ever. Source: h5py's documentation, "File Objects", on Python file-like objects.
     """
     enabled = gc.isenabled()
     gc.disable()

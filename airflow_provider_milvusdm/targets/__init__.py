@@ -1,1 +1,1 @@
-"""Targets: rows go in, and are verified. Nothing here knows Airflow."""
+"""Targets: rows are written to them and verified. Nothing here imports Airflow."""

@@ -1,4 +1,4 @@
-"""Aliases that are asked for, and the collections behind them."""
+"""The param ``alias``, and the names of the collections that aliases stand for."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.manifests import CollectionPlan
 
 FINGERPRINT_LENGTH = 12
-"""Digits of the fingerprint at the end of the name of a collection that an alias stands for."""
+"""Length of the fingerprint at the end of the name of a collection with an alias."""
 
 
 def read_aliases(alias: Mapping[str, str] | str | None, names: Mapping[str, str]) -> dict[str, str]:
-    """Alias of each collection that gets one; ``names``: names in the target, by collection.
+    """The alias of each collection that gets one.
 
-    A text is the alias of the only collection.
+    ``alias``: by collection, or a text where there is only one. ``names``: names in the target, by collection. Raises
+    ConfigurationError.
     """
     if isinstance(alias, str) and alias and len(names) != 1:
         raise ConfigurationError(
             f"alias {alias!r} can't stand for {len(names)} collections",
-            cure='Name them: alias: {"collection": "alias"}, or choose one with source_collection.',
+            cure='Name the collection: alias: {"collection": "alias"}, or select one with source_collection.',
         )
     aliases = dict.fromkeys(names, alias) if isinstance(alias, str) and alias else dict(alias or {})
     faults = list(_faults(aliases, names))
     if faults:
-        raise ConfigurationError("alias can't be used: " + "; ".join(faults), cure="Correct alias.")
+        raise ConfigurationError("alias can't be used: " + "; ".join(faults), cure="Correct the param alias.")
     return aliases
 
 
@@ -38,7 +39,7 @@ def _faults(aliases: Mapping[str, str], names: Mapping[str, str]) -> Iterator[st
         if collection not in names:
             yield f"{collection!r} is not migrated"
         if not alias or alias != target_name(alias) or len(alias) > NAME_LENGTH:
-            yield f"{alias!r} is not a name: letters, digits and underscores, no digit first"
+            yield f"{alias!r} is not a valid name: use letters, digits and underscores, and no digit at the start"
         if alias in (name for other, name in names.items() if other not in aliases):
             yield f"{alias!r} is the name of a collection in the target"
         if list(aliases.values()).count(alias) > 1:
@@ -46,7 +47,7 @@ def _faults(aliases: Mapping[str, str], names: Mapping[str, str]) -> Iterator[st
 
 
 def behind_alias(plan: CollectionPlan, alias: str) -> CollectionPlan:
-    """The plan with a target of its own, whose name tells its rows: a run that goes on finds it again."""
+    """The plan with a target whose name ends with the fingerprint of its rows, so that a later run finds it again."""
     if not alias or plan.error:
         return plan
     name = f"{plan.target.name[: NAME_LENGTH - FINGERPRINT_LENGTH - 1]}_{plan.fingerprint[:FINGERPRINT_LENGTH]}"

@@ -1,4 +1,4 @@
-"""Names of collections and partitions in a target, and those that can't be taken as they are."""
+"""Names of collections and partitions in a target: valid names stay, other names are mapped."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ NAME_LENGTH = 255
 
 
 def target_name(name: str) -> str:
-    """The name as Milvus 2.x takes it: ``2021-03 news`` becomes ``_2021_03_news``."""
+    """The name that Milvus 2.x accepts: ``2021-03 news`` becomes ``_2021_03_news``."""
     mapped = re.sub(r"[^A-Za-z0-9_]", "_", name)
     return mapped if re.match(r"[A-Za-z_]", mapped) else f"_{mapped}"
 
 
 def target_names(names: Iterable[str], rename: Mapping[str, str], what: str, where: str = "") -> dict[str, str]:
-    """Map ``names`` to the target's, ``rename`` first; refused when two become one or one is too long.
+    """Map ``names`` to names in the target; ``rename`` has priority.
 
-    ``where`` is prefixed to a name to look it up in ``rename``: ``news/`` for the partitions of ``news``.
+    ``what``: collection or partition, for messages. ``where``: prefix of a name in ``rename``: ``news/`` for the
+    partitions of ``news``. Raises ConfigurationError where two names would become one, or a name is not valid.
     """
     mapped: dict[str, str] = {}
     for name in names:
@@ -29,11 +30,11 @@ def target_names(names: Iterable[str], rename: Mapping[str, str], what: str, whe
         other = next((known for known, taken in mapped.items() if taken == target), None)
         if other is not None:
             raise ConfigurationError(
-                f"two {what}s would get one name in the target: {other!r} and {name!r}",
+                f"two {what}s would get the same name in the target: {other!r} and {name!r}",
                 where=where.rstrip("/") or None,
-                expected="a name for each",
+                expected="different names",
                 found=repr(target),
-                cure=f"Rename one: {_example(where + name)}.",
+                cure=f"Rename one of them: {_example(where + name)}.",
             )
         mapped[name] = target
     return mapped
@@ -45,7 +46,7 @@ def _check_name(target: str, name: str, what: str, where: str) -> None:
     raise ConfigurationError(
         f"{what} {name!r} can't have this name in the target",
         where=where.rstrip("/") or None,
-        expected=f"letters, digits and underscores, no digit first, at most {NAME_LENGTH} characters",
+        expected=f"letters, digits and underscores, no digit at the start, at most {NAME_LENGTH} characters",
         found=repr(target),
         cure=f"Rename it: {_example(where + name)}.",
     )

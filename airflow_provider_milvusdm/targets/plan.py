@@ -1,4 +1,4 @@
-"""Plan: every collection asked for, with all that was resolved of it, under the names it gets in the target."""
+"""Plan: each selected collection with everything that was resolved of it, and its names in the target."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def plan_collections(
     auto_id: str = "keep",
     alias: Mapping[str, str] | str | None = None,
 ) -> list[CollectionPlan]:
-    """A plan for each collection of ``groups``; one that was not resolved entirely gets its error instead.
+    """A plan for each collection of ``groups``; a collection that was not fully resolved gets an error instead.
 
-    ``auto_id``: ``keep`` has the target go on making ids where the source's server made them, ``off`` does not.
-    ``faults``: what the resolve tasks said, by collection. ``alias``: by collection, or of the only one. Raises
-    ConfigurationError when two collections would get one name, or ``rename`` or ``alias`` names what is not migrated.
+    ``faults``: why groups were not resolved, by collection. ``auto_id``: ``keep`` has the target make ids for new rows
+    where the source's server made them, ``off`` does not. ``alias``: by collection, or a text where there is only one.
+    Raises ConfigurationError where two collections would get the same name, or where ``rename`` or ``alias`` names a
+    collection that is not migrated.
     """
     tags = {name: _tags(groups, name) for name in dict.fromkeys(group.name for group in groups)}
     _check_rename(rename, tags)
@@ -51,7 +52,7 @@ def plan_collections(
 def _rows(
     name: str, groups: Sequence[PartitionGroup], resolved: Sequence[ResolvedGroup], auto_id: str
 ) -> dict[str, Any]:
-    """What the rows of a collection have for ids and partitions, as fields of TargetCollection."""
+    """The fields of TargetCollection that say what ids and partitions the rows of a collection have."""
     of_name = [group for group in groups if group.name == name]
     own_keys = any(group.own_keys for group in resolved if group.name == name)
     generated = any(group.collection and group.collection.generated_ids for group in of_name)
@@ -105,21 +106,22 @@ def _position(
     target: TargetCollection,
     rename: Mapping[str, str],
 ) -> SourcePosition | None:
-    """The source's position; its history tells rows that were chosen or placed otherwise from these.
+    """The source's position; its history differs where rows are selected or placed in another way.
 
-    None where a merge may have made another row the first of its id: one that no load has seen, in a segment of before.
+    None where a merge of segments may have changed which row is the first of its id: no load has seen that row, and it
+    is in an old segment.
     """
     if group.position is None or any(map(_kept_firsts, resolved)):
         return None
     renamed = sorted((name, other) for name, other in rename.items() if name.startswith(f"{group.name}/"))
     asked = None if group.whole else sorted(tags)
-    policies = sorted({one.duplicate_ids for one in resolved})
+    policies = sorted({group.duplicate_ids for group in resolved})
     chosen = (group.position.history, asked, renamed, policies, target.partition_field)
     return replace(group.position, history=blake2b(repr(chosen).encode(), digest_size=8).hexdigest())
 
 
 def _kept_firsts(group: ResolvedGroup) -> bool:
-    """Whether of several rows of an id the first was chosen."""
+    """Whether the first of several rows with the same id was selected."""
     return group.duplicate_ids == "keep_first" and any(partition.excluded for partition in group.partitions)
 
 
@@ -128,11 +130,12 @@ def _tags(groups: Sequence[PartitionGroup], name: str) -> list[str]:
 
 
 def _not_resolved(name: str, missing: Sequence[str]) -> str:
-    return f"partitions {', '.join(missing)} of collection {name!r} were not resolved: see the log of resolve_ids"
+    tags = ", ".join(missing)
+    return f"partitions {tags} of collection {name!r} were not resolved: the log of the resolve step says why"
 
 
 def _partition_names(name: str, tags: Sequence[str], rename: Mapping[str, str]) -> dict[str, str]:
-    """Target partitions by tag; ``_default`` is always there, so nothing else may be mapped to it."""
+    """Target partitions by tag; ``_default`` always exists, so no other tag may be mapped to it."""
     mapped = target_names(
         [DEFAULT_PARTITION, *(tag for tag in tags if tag != DEFAULT_PARTITION)], rename, "partition", f"{name}/"
     )
@@ -143,10 +146,10 @@ def _tags_as_they_are(name: str, tags: Sequence[str], rename: Mapping[str, str])
     renamed = [f"{name}/{tag}" for tag in tags if f"{name}/{tag}" in rename]
     if renamed:
         raise ConfigurationError(
-            "rename names partitions that become no partitions",
-            expected=f"none: their tags are kept in the field {PARTITION_TAG} as they are (partitions: partition_key)",
+            "rename names partitions that do not become partitions in the target",
+            expected=f"none of them: their tags are stored in the field {PARTITION_TAG} (partitions: partition_key)",
             found=", ".join(renamed),
-            cure="Leave them out of rename.",
+            cure="Remove them from rename.",
         )
     return {tag: tag for tag in tags}
 
@@ -157,7 +160,7 @@ def _check_rename(rename: Mapping[str, str], tags: Mapping[str, Sequence[str]]) 
     unknown = sorted(name for name in set(rename) - known if not name.startswith(unreadable))
     if unknown:
         raise ConfigurationError(
-            "rename names what is not migrated",
+            "rename names collections or partitions that are not migrated",
             expected="collections, or collection/partition, of this run",
             found=", ".join(unknown),
             cure="Correct rename.",

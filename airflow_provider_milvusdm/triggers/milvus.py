@@ -1,4 +1,4 @@
-"""Waits for bulk imports, so that no worker has to."""
+"""Wait for bulk imports in the triggerer, so that no worker has to."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 
 
 class MilvusImportTrigger(BaseTrigger):
-    """Fires when none of the import jobs is running any more; without jobs, after its first pause.
+    """Fires when no import job is running any more; without jobs, after the first pause.
 
-    It fires as well when it can't ask: the task then meets the same error, and fails by it. And after an hour: the task
-    sees whether they move at all.
+    It also fires if it can't ask the server: the task then meets the same error, and fails or is retried. And it fires
+    after an hour: the task then checks whether the jobs make progress.
 
-    :param jobs: numbers of the jobs.
-    :param collection: that they import into.
-    :param seconds: before it asks for the first time; then it asks ever more seldom.
+    :param jobs: ids of the import jobs.
+    :param collection: the collection that they import into.
+    :param seconds: pause before the first question to the server; later pauses are longer.
     :param hook: arguments of :class:`MilvusHook`.
     """
 
@@ -51,5 +51,5 @@ class MilvusImportTrigger(BaseTrigger):
             with MilvusHook(**self.hook).client() as client:
                 return are_running(client, self.collection, self.jobs)
         except Exception:
-            self.log.exception("import jobs %s can't be asked for", self.jobs)
+            self.log.exception("could not read the state of import jobs %s", self.jobs)
             return False

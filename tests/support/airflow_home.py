@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.support.airflow_runs import DagRun, read_runs
 from tests.support.processes import StartError
+from tests.support.warm_python import run_warm
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,21 @@ def run_airflow(env: Mapping[str, str], *arguments: str, timeout: float = 120) -
     )
 
 
-def dags_test(env: Mapping[str, str], dag_id: str, conf: Mapping[str, Any], *, timeout: float = 300) -> DagsTest:
-    """Run `airflow dags test DAG_ID -c CONF`."""
+def dags_test(
+    env: Mapping[str, str], dag_id: str, conf: Mapping[str, Any], *, warm: bool = True, timeout: float = 300
+) -> DagsTest:
+    """Run `airflow dags test DAG_ID -c CONF`, which takes the DAG from the file of its name.
+
+    Where it is not warm, it runs in a new interpreter and parses the whole DAGs folder.
+    """
     before = {run.run_id for run in read_runs(env, dag_id)}
-    result = run_airflow(env, "dags", "test", dag_id, "-c", json.dumps(conf), timeout=timeout)
+    arguments = ("dags", "test", dag_id, "-c", json.dumps(conf))
+    if warm:
+        file = Path(env["AIRFLOW__CORE__DAGS_FOLDER"], f"{dag_id}.py")
+        arguments += ("--dagfile-path", str(file))
+        home = env["AIRFLOW_HOME"]
+        result: Any = run_warm("airflow.__main__:main", arguments, env=env, cwd=home, timeout=timeout, join_output=True)
+    else:
+        result = run_airflow(env, *arguments, timeout=timeout)
     new = [run for run in read_runs(env, dag_id) if run.run_id not in before]
     return DagsTest(result.returncode, result.stdout, new[0] if new else None)

@@ -19,6 +19,9 @@ from tests.support.processes import Process, free_ports, log_tail, running, wait
 COMPONENTS = ("api-server", "dag-processor", "scheduler")
 """A test of deferrable tasks adds `triggerer`."""
 
+_PARSED_SELDOM = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120"}
+"""A DAG file that did not change is parsed again every two minutes, unless the test asks for more."""
+
 
 @dataclass(frozen=True)
 class StandaloneAirflow:
@@ -109,7 +112,8 @@ def standalone_airflow(env: Mapping[str, str], components: tuple[str, ...] = COM
     """Airflow's components in the home that `env` names, started together."""
     port, *log_ports = free_ports(3)
     with ExitStack() as started:
-        airflow = StandaloneAirflow(f"http://127.0.0.1:{port}", dict(env) | _settings(port, *log_ports), started)
+        settings = _PARSED_SELDOM | dict(env) | _settings(port, *log_ports)
+        airflow = StandaloneAirflow(f"http://127.0.0.1:{port}", settings, started)
         for component in components:
             airflow.start(component)
         processes = list(airflow.processes.values())

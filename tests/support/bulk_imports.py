@@ -25,7 +25,7 @@ from tests.support.killed import Fuse, FusedStore, KilledError
 from tests.support.targets import milvus_client
 
 STAGED, ASKING, ASKED = 2, 3, 4
-"""Notes after which there are: files, a job that may have been asked for, one that was."""
+"""Numbers of notes after which there are files, a job that may have been requested, a job that was."""
 BEGUN = "begun\n"
 
 
@@ -53,7 +53,7 @@ def import_unit(
 def load_to_the_end(
     method: str, client: MilvusClient, unit: LoadUnit, checkpoints: CheckpointStore, store: ImportStore
 ) -> Loaded:
-    """Load `unit`, asked again while it waits for the server."""
+    """Load `unit`; repeated while it waits for the server."""
     while isinstance(loaded := load_unit_by(method, client, unit, checkpoints, store), Waiting):
         time.sleep(0.2)
     return loaded
@@ -83,7 +83,7 @@ class FileStore:
 
 @contextmanager
 def importing(uri: str, unit: LoadUnit, folder: str, store: FileStore) -> Iterator[subprocess.Popen[str]]:
-    """A process that imports the unit while the block runs; it has just begun."""
+    """A process that imports the unit while the block runs."""
     command = [sys.executable, "-m", __name__, uri, folder, str(store.path), str(store.left)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
@@ -95,7 +95,7 @@ def importing(uri: str, unit: LoadUnit, folder: str, store: FileStore) -> Iterat
 
 
 def main() -> None:
-    """Import a unit, given as JSON on standard input, in a process that is to be killed."""
+    """Import a unit, given as JSON on standard input."""
     uri, folder, values, notes = sys.argv[1:]
     unit = from_json(LoadUnit, json.load(sys.stdin))
     with milvus_client(uri) as client:

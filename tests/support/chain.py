@@ -101,7 +101,7 @@ class Steps:
         **options: Any,
     ) -> dict[str, CollectionReport]:
         """The reports by collection; those that are verified have their names. Options: of `verify_collection`."""
-        made, faults, changes = {one.name: one for one in created}, faults or {}, changes or {}
+        made, faults, changes = {collection.name: collection for collection in created}, faults or {}, changes or {}
         return {
             plan.name: _through_json(
                 verify_collection(
@@ -214,7 +214,7 @@ def export(groups: Sequence[PartitionGroup], folder: Path) -> dict[str, Collecti
     units = [_through_json(unit) for unit in export_units(plans, folder)]
     exported = [_through_json(export_partition(unit)) for unit in units]
     return {
-        plan.name: _through_json(verify_export(plan, [one for one in exported if one.collection == plan.name]))
+        plan.name: _through_json(verify_export(plan, [file for file in exported if file.collection == plan.name]))
         for plan in plans
     }
 

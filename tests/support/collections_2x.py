@@ -1,4 +1,4 @@
-"""Milvus 2.x collections made and read by the tests themselves, with nothing of the package."""
+"""Milvus 2.x collections that tests create and read without the package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_collection(
     metric: str | None = None,
     loaded: bool = False,
 ) -> None:
-    """A collection of float vectors as a user made it; `metric` gives it an index, `loaded` loads it too."""
+    """Create a collection of float vectors like a user; `metric` adds an index, `loaded` also loads it."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
@@ -56,7 +56,7 @@ def create_index(client: MilvusClient, collection: str, metric: str, field: str 
 
 
 def stored(client: MilvusClient, collection: str, **fields: str) -> dict[str, dict[int, bytes]]:
-    """Every row of every partition of a loaded collection, each counted and served once."""
+    """All rows of a loaded collection by partition; asserts that each is counted and returned once."""
     collection = called(client, collection)
     _await_writes(client, collection)
     return {
@@ -65,18 +65,18 @@ def stored(client: MilvusClient, collection: str, **fields: str) -> dict[str, di
 
 
 def _await_writes(client: MilvusClient, collection: str) -> None:
-    """Return once reads see all that was written: one strong read takes a server 0.2 s, those behind it none."""
+    """Wait until reads see all writes: one strong read takes a server 0.2 s, further reads none."""
     client.query(collection, filter="", output_fields=["count(*)"], consistency_level="Strong")
 
 
 def stored_in_all(client: MilvusClient, collections: Sequence[str]) -> dict[str, dict[str, dict[int, bytes]]]:
-    """The same of many collections, that are indexed and loaded for it."""
+    """The same for many collections, which are indexed and loaded first."""
     load_all(client, collections)
     return {name: stored(client, name) for name in collections}
 
 
 def load_all(client: MilvusClient, collections: Sequence[str]) -> None:
-    """Index and load many collections side by side, for that takes seconds."""
+    """Index and load many collections concurrently, because each takes seconds."""
 
     def load(collection: str) -> None:
         name = called(client, collection)
@@ -89,7 +89,7 @@ def load_all(client: MilvusClient, collections: Sequence[str]) -> None:
 
 
 def called(client: MilvusClient, collection: str) -> str:
-    """What a collection is called now: one that a run makes has a name of its own until it is verified."""
+    """The present name of a collection: a new one has a name of its own until it is verified."""
     if client.has_collection(collection):
         return collection
     [name] = own_names(client, collection)
@@ -97,7 +97,7 @@ def called(client: MilvusClient, collection: str) -> str:
 
 
 def own_names(client: MilvusClient, collection: str) -> list[str]:
-    """Names that runs gave to what is to become `collection`, or was it."""
+    """Names of collections that are to become `collection`, or were it."""
     own = re.compile(re.escape(collection[:224]) + "__milvusdm_[0-9a-f]{16}(_old)?")
     return [name for name in client.list_collections() if own.fullmatch(name)]
 
@@ -138,7 +138,7 @@ def _stored(
 
 
 def _count(client: MilvusClient, collection: str, partition: str) -> int:
-    """Milvus Lite's `count(*)` takes no notice of partitions, a server's statistics of deletions."""
+    """Milvus Lite's `count(*)` ignores partitions, a server's statistics ignore deletions."""
     if is_lite(client):
         return int(client.get_partition_stats(collection, partition)["row_count"])
     [found] = client.query(

@@ -23,3 +23,8 @@ def write_dag(folder: Path, name: str, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.py").write_text(text)
     return folder
+
+
+def copy_template(folder: Path, dag_id: str) -> Path:
+    """One of the templates as the only DAG file of `folder`, so that a DAG processor parses no other; the folder."""
+    return write_dag(folder, dag_id, (TEMPLATES / f"{dag_id}.py").read_text())

@@ -28,7 +28,7 @@ class HoldingProxy(grpc.GenericRpcHandler):
         self.uri = ""
 
     def release(self) -> None:
-        """Let what was held go on, and hold nothing any more."""
+        """Let the held requests continue, and hold no others."""
         self.held = set()
         self.released.set()
         self.released = threading.Event()

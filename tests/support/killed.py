@@ -36,13 +36,13 @@ ROWS = {"Insert", "Upsert"}
 
 
 class KilledError(BaseException):
-    """Stands for the end of the process."""
+    """Stands for a SIGKILL."""
 
 
 class Fuse:
-    """Kills at the given moment (0 is never): each write and each checkpoint has one before it and one after.
+    """Kills at the given moment (0: never): each write and each checkpoint has one before it and one after it.
 
-    What runs beside the killed one is killed at its own next moment.
+    Concurrent calls are killed at their own next moment.
     """
 
     def __init__(self, moment: int) -> None:
@@ -118,7 +118,7 @@ class Checkpoints(dict[str, Any]):
 
 
 class WatchedCheckpoints(Checkpoints):
-    """Calls `then` after the note of that number."""
+    """Calls `then` after a given number of notes."""
 
     def __init__(self, note: int, then: Callable[[], object]) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class WatchedCheckpoints(Checkpoints):
 
 
 class FusedStore:
-    """A checkpoint store over `values`, which outlive it."""
+    """A checkpoint store over `values`, which outlive the killed load."""
 
     def __init__(self, values: dict[str, Any], fuse: Fuse) -> None:
         self.values, self.fuse = values, fuse

@@ -1,4 +1,4 @@
-"""Loads in a process of their own, as a worker does them, that are stopped under way and go on later."""
+"""Loads in processes of their own, like those of a worker, which are suspended and continue later."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.support.targets import milvus_client
 
 MAX_SECONDS = 60
 REQUEST_SECONDS = 3
-"""For which a request of such a process is taken."""
+"""Timeout of a request of such a process."""
 
 
 class TryStore(FileStore):
-    """What a try of a task keeps, in a file: Airflow hands it on to the next, and has nothing for one given up."""
+    """The state of one try of a task, in a file: Airflow passes it to the next try, and hides it from the former."""
 
     def __init__(self, folder: Path, number: int = 1) -> None:
         super().__init__(folder / f"{number}.json")
@@ -54,13 +54,13 @@ class Sleeper:
     store: TryStore
 
     def stop(self, rows: int) -> None:
-        """Stop it, all its threads, as soon as that many rows are in the target."""
+        """Suspend it as soon as that many rows are in the target."""
         wait_until(lambda: self._rows() >= rows, MAX_SECONDS, lambda: f"{self._rows()} of {rows} rows", pause=0.005)
         os.kill(self.process.pid, signal.SIGSTOP)
         assert self._rows() < self.unit.stored_rows
 
     def wake(self) -> str:
-        """Let it go on to its end; what it says then, a traceback where it ends with an error."""
+        """Let it continue to its end; returns its output: a traceback where it ends with an error."""
         os.kill(self.process.pid, signal.SIGCONT)
         _, said = self.process.communicate(timeout=MAX_SECONDS)
         return said
@@ -71,7 +71,7 @@ class Sleeper:
 
 @contextmanager
 def loading(uri: str, unit: LoadUnit, store: TryStore, batch_bytes: int) -> Iterator[Sleeper]:
-    """A process that loads `unit`, and notes each request, while the block runs."""
+    """A process that loads `unit`, with a checkpoint for each request, while the block runs."""
     command = [sys.executable, "-m", __name__, uri, str(store.folder), str(batch_bytes)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdin

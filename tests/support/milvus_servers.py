@@ -32,6 +32,8 @@ _SHORT_INTERVALS = {
     "PROXY_TIMETICKINTERVAL": "50",
     "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "200",
     "QUERYCOORD_CHECKINTERVAL": "100",
+    "QUERYCOORD_CHECKCHANNELINTERVAL": "100",
+    "QUERYCOORD_CHECKSEGMENTINTERVAL": "100",
     "QUERYCOORD_DISTPULLINTERVAL": "100",
 }
 """In milliseconds: a server waits for its next round with each thing that tests ask of it."""
@@ -63,9 +65,11 @@ class MilvusServer:
     def __init__(self, folder: Path, *options: str, scheme: str = "http", **client_arguments: Any) -> None:
         self.folder, self.scheme, self.client_arguments = folder, scheme, client_arguments
         folder.mkdir(parents=True, exist_ok=True)
+        binary = milvus_server_binary()
+        _share_programs(binary, folder)
         etcd_peer, *ports = free_ports(len(_PORT_OPTIONS) + 1)
         etcd_config = _write_etcd_config(folder, ports[_PORT_OPTIONS.index("--etcd-port")], etcd_peer)
-        self.command: list[str | Path] = [milvus_server_binary(), "--data", folder, *options]
+        self.command: list[str | Path] = [binary, "--data", folder, *options]
         self.command += [f"{option}={port}" for option, port in zip(_PORT_OPTIONS, ports, strict=True)]
         self.env = os.environ | _SHORT_INTERVALS | {"ETCD_CONFIG_PATH": str(etcd_config)}
         self.run = ExitStack()
@@ -97,8 +101,7 @@ def running_milvus_server(folder: Path, *options: str, **arguments: Any) -> Iter
         with closing(MilvusServer(folder, *options, **arguments)) as server:
             yield server
     finally:
-        # 250 MB of programs, unpacked anew at each start.
-        shutil.rmtree(folder / "bin", ignore_errors=True)
+        _remove_programs(folder)
 
 
 @contextmanager
@@ -133,6 +136,18 @@ def milvus_server_on_s3(folder: Path, s3: S3Address) -> Iterator[MilvusOnS3]:
             patch.setenv("ROOTCOORD_IMPORTMAXPENDINGTASKCOUNT", "1")  # options set only what the template names
             address = started.enter_context(milvus_server(folder, *options))
         yield MilvusOnS3(address.uri, s3, bucket)
+
+
+def _share_programs(binary: Path, folder: Path) -> None:
+    """Give the server the programs that 'make test-tools' unpacked; else it unpacks 250 MB below `folder`."""
+    unpacked = binary.parents[1] / "unpacked" / "bin"
+    if unpacked.is_dir() and not (folder / "bin").exists():
+        (folder / "bin").symlink_to(unpacked)
+
+
+def _remove_programs(folder: Path) -> None:
+    if not (folder / "bin").is_symlink():
+        shutil.rmtree(folder / "bin", ignore_errors=True)
 
 
 def _write_etcd_config(folder: Path, port: int, peer_port: int) -> Path:

@@ -24,20 +24,20 @@ def status(name):
     return int(re.search(rf"{name}:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) << 10
 
 group = from_json(PartitionGroup, json.load(sys.stdin))
-open("/proc/self/clear_refs", "w").write("5")  # the peak is counted from here
+open("/proc/self/clear_refs", "w").write("5")  # the peak is measured from here on
 before, rows = status("VmRSS"), 0
 for unit in resolve_group(group).units:
     source = open_source(unit.source)
-    for piece in unit.slices:
-        segment = source.segment(unit.collection, piece.segment)
-        for bounds in ranges(piece.start, piece.stop, (8 << 20) // unit.collection.vector_bytes):
+    for row_slice in unit.slices:
+        segment = source.segment(unit.collection, row_slice.segment)
+        for bounds in ranges(row_slice.start, row_slice.stop, (8 << 20) // unit.collection.vector_bytes):
             rows += len(segment.read(*bounds))
 print(json.dumps([rows, status("VmHWM") - before]))
 """
 
 
 def read_elsewhere(group: PartitionGroup) -> tuple[int, int]:
-    """Rows read, and the most bytes taken above what the imports take, mapped files counted."""
+    """Number of rows read, and peak memory in bytes without that of the imports, including mapped files."""
     result = subprocess.run(
         [sys.executable, "-c", READER],
         input=json.dumps(to_json(group)),

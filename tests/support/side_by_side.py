@@ -1,4 +1,4 @@
-"""Migrations whose collections are verified side by side, as Airflow's mapped tasks do: loading one takes seconds."""
+"""Migrations that verify their collections concurrently, as Airflow's mapped tasks do: loading one takes seconds."""
 
 from __future__ import annotations
 

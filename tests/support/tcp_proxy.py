@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections under way, and delays what they carry."""
+"""A TCP proxy that cuts connections, and delays their data."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from tests.support.warm_python import run_warm
+
 MILVUSDM = (
     sys.executable,
     "-c",
@@ -82,11 +84,18 @@ class Terminal:
         return self.milvusdm("--yaml", self.write_yaml(**params))
 
     def milvusdm(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Ended:
+        """Run it to its end."""
+        entry_point, env = "airflow_provider_milvusdm.cli.command:main", self.env | dict(env or {})
+        ended = run_warm(entry_point, [*map(str, arguments)], env=env, cwd=self.folder, timeout=300)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def milvusdm_in_new_interpreter(self, *arguments: str | Path) -> Ended:
+        """The same from the start on, imports included."""
         command = [*MILVUSDM, *map(str, arguments)]
         result = subprocess.run(
             command,
             cwd=self.folder,
-            env=self.env | dict(env or {}),
+            env=self.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

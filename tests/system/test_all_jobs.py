@@ -102,7 +102,8 @@ def test_each_job_runs_as_airflow_dags_test(
     kind: str, sources: Sources, templates_env: dict[str, str], milvus_lite_uri: str
 ) -> None:
     before = tree_checksum(sources.directory.path)
-    ended = dags_test(templates_env, f"milvusdm_{kind.lower()}", sources.params(kind, milvus_lite_uri))
+    params = sources.params(kind, milvus_lite_uri)
+    ended = dags_test(templates_env, f"milvusdm_{kind.lower()}", params, warm=kind != "M2M")
 
     assert ended.state == "success", ended.output
     assert ended.run is not None
@@ -124,7 +125,7 @@ def write_yaml(terminal: Terminal, jobs: Mapping[str, Mapping[str, Any]]) -> Pat
 
 def test_one_file_runs_all_four_jobs_in_order(sources: Sources, terminal: Terminal, milvus_lite_uri: str) -> None:
     order = ("M2H", "F2M", "M2M", "H2M")
-    ended = terminal.milvusdm(
+    ended = terminal.milvusdm_in_new_interpreter(
         "--yaml", write_yaml(terminal, {kind: sources.params(kind, milvus_lite_uri) for kind in order})
     )
     assert ended.returncode == 0, ended

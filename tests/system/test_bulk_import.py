@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from tests.support.airflow_runs import read_run, read_task_logs, read_task_state
 from tests.support.airflow_standalone import COMPONENTS, standalone_airflow
 from tests.support.canary import files_with
 from tests.support.collections_2x import stored
+from tests.support.dag_templates import copy_template
 from tests.support.directories import write_directory
 from tests.support.milvus_servers import MilvusOnS3
 from tests.support.object_storage import airflow_connection
@@ -54,12 +55,12 @@ def kill_load(env: Mapping[str, str], run_id: str) -> bool:
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_load_task_waits_in_a_triggerer_or_in_its_worker_while_the_server_imports(
-    empty_milvus_server_uri: str, templates_env: dict[str, str], tmp_path: Path, deferrable: bool
+    empty_milvus_server_uri: str, airflow_home: Callable[[Path], dict[str, str]], tmp_path: Path, deferrable: bool
 ) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(50_000), "a": range(50_000, 50_500)}})
     folder = tmp_path / "import"
     folder.mkdir()
-    env = templates_env | connection(empty_milvus_server_uri, folder.as_uri())
+    env = airflow_home(copy_template(tmp_path / "dags", DAG_ID)) | connection(empty_milvus_server_uri, folder.as_uri())
     env["AIRFLOW__MILVUSDM__DEFERRABLE"] = str(deferrable)
     with standalone_airflow(env, (*COMPONENTS, "triggerer") if deferrable else COMPONENTS) as airflow:
         conf = {"source_milvus_path": str(directory.path), "load_method": "bulk_import", "verify": "full"}

@@ -13,7 +13,7 @@ from tests.support.airflow_home import airflow_env
 from tests.support.airflow_runs import DagRun, read_task_logs, read_xcom
 from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import QUICK, TEMPLATES, write_dag
+from tests.support.dag_templates import QUICK, write_dag
 from tests.support.directories import write_directory
 from tests.support.targets import drop_all_collections, milvus_client
 
@@ -21,7 +21,7 @@ from tests.support.targets import drop_all_collections, milvus_client
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[StandaloneAirflow]:
     folder = tmp_path_factory.mktemp("cleared")
-    dags = write_dag(Path(shutil.copytree(TEMPLATES, folder / "dags")), "quick", QUICK)
+    dags = write_dag(folder / "dags", "quick", QUICK)
     with standalone_airflow(airflow_env(folder / "airflow", dags, airflow_database)) as airflow:
         yield airflow
 
@@ -45,7 +45,9 @@ def cleared(airflow: StandaloneAirflow, run: DagRun, *tasks: str | tuple[str, in
 
 def reports(airflow: StandaloneAirflow, run: DagRun) -> dict[str, Any]:
     """What the run's report says, by collection."""
-    return {one["collection"]: one for one in read_xcom(airflow.env, run, "report", key="report")["collections"]}
+    return {
+        report["collection"]: report for report in read_xcom(airflow.env, run, "report", key="report")["collections"]
+    }
 
 
 def rows(target: str, collection: str) -> dict[str, dict[int, bytes]]:
@@ -88,4 +90,4 @@ def test_a_collection_that_was_verified_before_a_run_was_cleared_and_is_damaged_
     run = cleared(airflow, run, "inspect_source", downstream=True)
     assert run.states["verify_counts", 1] == "removed"
     assert run.state == "failed"
-    assert {name: one["status"] for name, one in reports(airflow, run).items()} == {"news": "failed"}
+    assert {name: report["status"] for name, report in reports(airflow, run).items()} == {"news": "failed"}

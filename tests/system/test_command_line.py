@@ -56,7 +56,7 @@ def test_milvusdms_own_file_runs_with_only_its_path_and_port_changed(
 ) -> None:
     published = PUBLISHED_M2M.replace("/Users/chenshiyu/workspace/milvus1", str(directory.path))
     (terminal.folder / "M2M.yaml").write_text(published.replace("19520", str(urlsplit(empty_milvus_server_uri).port)))
-    ended = terminal.milvusdm("--yaml", "M2M.yaml")
+    ended = terminal.milvusdm_in_new_interpreter("--yaml", "M2M.yaml")
 
     assert ended.returncode == 0, ended
     with milvus_client(empty_milvus_server_uri) as client:
@@ -144,7 +144,7 @@ def test_ctrl_c_in_the_middle_of_a_load_ends_it_clean_and_the_next_run_goes_on(
         rest, errors = process.communicate(timeout=60)
 
     assert process.returncode == 130, (shown, rest, errors)
-    assert rest.splitlines()[-1] == "Interrupted. Run it again to go on."
+    assert rest.splitlines()[-1] == "Interrupted. Run the command again to continue."
     assert not re.search(r"Traceback|FAILED|retry", rest + errors)
     assert terminal.private_homes == []
     assert 0 < _count(empty_milvus_server_uri) < ROWS
@@ -197,7 +197,7 @@ def test_being_told_to_end_while_another_process_has_the_target_ends_it_as_clean
         rest, errors = process.communicate(timeout=60)
 
     assert (process.returncode, errors) == (130, "")
-    assert rest.splitlines()[-1] == "Interrupted. Run it again to go on."
+    assert rest.splitlines()[-1] == "Interrupted. Run the command again to continue."
     assert terminal.private_homes == []
 
 
@@ -275,7 +275,7 @@ def test_dags_copies_the_templates_and_keeps_a_changed_one(terminal: Terminal) -
     (folder / "milvusdm_m2m.py").write_text("# mine\n")
     ended = terminal.milvusdm("dags", folder)
     assert ended.returncode == 2
-    assert re.search(r"A DAG file of this name is there and differs: .*milvusdm_m2m\.py", ended.stderr)
+    assert re.search(r"A different DAG file of this name exists: .*milvusdm_m2m\.py", ended.stderr)
     assert (folder / "milvusdm_m2m.py").read_text() == "# mine\n"
 
 
@@ -307,4 +307,4 @@ def test_wrong_usage_exits_with_2_and_a_message(arguments: list[str], message: s
 
 
 def test_it_tells_its_version(terminal: Terminal) -> None:
-    assert terminal.milvusdm("--version").stdout.strip() == __version__
+    assert terminal.milvusdm_in_new_interpreter("--version").stdout.strip() == __version__

@@ -62,7 +62,7 @@ def test_a_damaged_and_an_unknown_collection_leave_the_others_alone(
             "_2021_03_news": directory.live("news", "2021-03 news"),
         }
     report = read_xcom(templates_env, ended.run, "report", key="report")
-    faults = {one["collection"]: " ".join(one["faults"]) for one in report["collections"]}
+    faults = {report["collection"]: " ".join(report["faults"]) for report in report["collections"]}
     assert faults.keys() == ASKED.keys()
     assert faults["news"] == faults["faces"] == ""
     assert "damaged" in faults["damaged"]
@@ -138,7 +138,7 @@ def test_airflow_is_told_all_bad_params_at_once(templates_env: dict[str, str]) -
 
     assert "source_colection: there is no such param; did you mean source_collection?" in ended.output
     assert "dest_uri and dest_host or dest_port are both set" in ended.output
-    assert "source_collection: No partition of collection 'news' is named" in ended.output
+    assert "source_collection: The list of partitions of collection 'news' is empty" in ended.output
 
 
 def test_the_command_line_is_told_all_bad_params_at_once_before_airflow_starts(terminal: Terminal) -> None:
@@ -196,7 +196,9 @@ def test_a_source_that_changes_under_the_run_fails_it(
 
     assert ended.run is not None, ended.output
     assert ended.state == "failed"
-    reports = {one["collection"]: one for one in read_xcom(env, ended.run, "report", key="report")["collections"]}
+    reports = {
+        report["collection"]: report for report in read_xcom(env, ended.run, "report", key="report")["collections"]
+    }
     assert {name: report["status"] for name, report in reports.items()} == {"faces": "verified", "later": "failed"}
     [fault] = reports["later"]["faults"]
     assert "Collection 'later' of the source changed since it was inspected" in fault

@@ -40,7 +40,7 @@ def test_a_bucket_is_migrated_and_its_secret_stays_in_the_connection(
 
     groups = read_xcom(env, ended.run, "inspect_source")
     manifests = [read_xcom(env, ended.run, group["task"], key=group["xcom"]) for group in groups]
-    assert {manifest["source"]["path"] for manifest in manifests} == {f"{source}/db/tables"}
+    assert {manifest["source"]["folder"] for manifest in manifests} == {f"{source}/db/tables"}
     database = (Path(env["AIRFLOW_HOME"]) / "airflow.db").read_bytes().decode(errors="replace")
     written = f"{ended.output}\n{read_task_logs(env, ended.run)}\n{database}"
     for secret in (seaweedfs.secret_key, quote(seaweedfs.secret_key, safe="")):

@@ -42,12 +42,12 @@ from airflow.sdk import DAG, XComArg
 from airflow_provider_milvusdm.operators.milvus import (
     MilvusCreateCollectionOperator,
     MilvusLoadOperator,
-    PlanOperator,
-    ReportOperator,
     MilvusUnitsOperator,
     MilvusVerifyOperator,
 )
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
+from airflow_provider_milvusdm.operators.plan import PlanOperator
+from airflow_provider_milvusdm.operators.report import ReportOperator
 
 with DAG("by_hand") as dag:
     inspect = Milvus1xInspectOperator(
@@ -95,7 +95,7 @@ def test_the_chain_is_one_group_among_a_users_own_tasks_and_params(
     assert set(ended.run.states.values()) == {"success"}
     assert read_xcom(env, ended.run, "announce") == "search"
     assert read_xcom(env, ended.run, "search") == "searched"
-    assert [one["status"] for one in read_xcom(env, ended.run, "milvus1x_to_milvus.report")["collections"]] == [
+    assert [report["status"] for report in read_xcom(env, ended.run, "milvus1x_to_milvus.report")["collections"]] == [
         "verified"
     ]
     with milvus_client(milvus_lite_uri) as client:

@@ -40,8 +40,11 @@ def test_airflow_migrates_it_by_a_connection(
     assert tree_checksum(source) == before
     report = read_xcom(env, ended.run, "report", key="report")
     assert {
-        one["collection"]: (one["status"], *(one["partitions"][0][rows] for rows in ("live", "loaded", "counted")))
-        for one in report["collections"]
+        collection["collection"]: (
+            collection["status"],
+            *(collection["partitions"][0][rows] for rows in ("live", "loaded", "counted")),
+        )
+        for collection in report["collections"]
     } == REPORTED
 
 

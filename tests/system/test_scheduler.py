@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,7 +26,7 @@ from tests.support.airflow_runs import (
 )
 from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import TEMPLATES, write_dag
+from tests.support.dag_templates import copy_template, write_dag
 from tests.support.directories import write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.processes import wait_until
@@ -66,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def airflow(folder: Path, airflow_database: Path) -> Iterator[StandaloneAirflow]:
-    dags = Path(shutil.copytree(TEMPLATES, folder / "dags"))
+    dags = copy_template(folder / "dags", DAG_ID)
     with standalone_airflow(airflow_env(folder / "airflow", dags, airflow_database)) as airflow:
         yield airflow
 
@@ -141,7 +140,7 @@ def test_a_target_made_anew_is_refused_by_load_and_filled_again_from_create_on(
     assert loads(failed) == tries | {1: tries[1] + 1}
     log = read_task_logs(airflow.env, failed)
     assert "of the target is not the one that was made for this load" in log
-    assert "clear create_collection and what follows" in log
+    assert "repeat the create step and the steps after it" in log
 
     run = cleared(airflow, failed, "create_collection", downstream=True)
     assert run.state == "success"

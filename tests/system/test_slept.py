@@ -118,13 +118,13 @@ def asleep(task: TaskRun) -> Iterator[None]:
     assert task.pid
     process = psutil.Process(task.pid)
     sleeping = [process.parent(), process]
-    for one in sleeping:
-        one.suspend()
+    for sleeper in sleeping:
+        sleeper.suspend()
     try:
         yield
     finally:
-        for one in sleeping:
-            one.resume()
+        for sleeper in sleeping:
+            sleeper.resume()
     psutil.wait_procs([process], timeout=60)
     assert not process.is_running()
 
@@ -159,7 +159,7 @@ def test_a_second_run_is_refused_while_the_first_is_at_work_and_goes_on_once_tha
         first.set_state("failed")
         third = start(airflow, "other", directory, target, mode="append", verify="full")
         assert third.ended().state == "success", third.log()
-        assert f"waiting 5 s, in which requests that run {first.run_id} of DAG patient may have begun" in third.log()
+        assert f"waiting 5 s, until requests that run {first.run_id} of DAG patient may have begun" in third.log()
     assert_exact(directory, target, OLD["_default"])
 
 

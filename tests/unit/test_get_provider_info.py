@@ -1,4 +1,4 @@
-"""What Airflow's providers manager learns of the package, against its own schema and the code."""
+"""Provider info, compared with Airflow's schema and with the code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_fits_airflows_schema() -> None:
     jsonschema.validate(get_provider_info(), schema)
 
 
-def test_its_name_is_the_distributions() -> None:
+def test_its_name_is_that_of_the_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert get_provider_info()["package-name"] == project["name"]
     [entry] = project["entry-points"]["apache_airflow_provider"].values()
@@ -46,7 +46,7 @@ BASES = (MigrationOperator, BaseHook, BaseTrigger)
 KINDS = ("operators", "hooks", "triggers")
 
 
-def test_every_module_with_an_operator_a_hook_or_a_trigger_is_named() -> None:
+def test_every_module_with_an_operator_a_hook_or_a_trigger_is_listed() -> None:
     info = get_provider_info()
     named = {module for kind in KINDS for part in info[kind] for module in part["python-modules"]}
     paths = [path for kind in KINDS for path in (ROOT / "airflow_provider_milvusdm" / kind).glob("*.py")]
@@ -60,7 +60,7 @@ def has_public_classes(module: str) -> bool:
     return bool(own) and not module.endswith(".base")
 
 
-def test_the_connection_type_is_the_hooks(connection_type: dict[str, Any]) -> None:
+def test_the_connection_type_is_that_of_the_hook(connection_type: dict[str, Any]) -> None:
     module, name = connection_type["hook-class-name"].rsplit(".", 1)
     assert getattr(import_module(module), name) is MilvusHook
     assert connection_type["connection-type"] == MilvusHook.conn_type

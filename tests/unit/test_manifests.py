@@ -14,14 +14,15 @@ from airflow_provider_milvusdm.manifests import (
     CreatedCollection,
     Exported,
     ExportUnit,
+    Fault,
     Loaded,
     PartitionGroup,
     ResolvedGroup,
     ResolvedPartition,
     from_json,
-    parse_text,
     to_json,
 )
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import (
     CollectionSpec,
     Metric,
@@ -58,11 +59,12 @@ PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", excluded=1, notes=
         CollectionPlan(
             "news", TARGET, SOURCE, NEWS, True, (PARTITION,), {PARTITION.tag: "_2021"}, (UNIT,), notes=("a",)
         ),
-        CreatedCollection("news", "resumed", {"_default": 0, "x": 7}, upsert=True),
-        CreatedCollection("news", "created", plan_only=True),
+        CreatedCollection("news", Action.RESUMED, {"_default": 0, "x": 7}, upsert=True),
+        CreatedCollection("news", Action.CREATED, plan_only=True),
         ExportUnit(SOURCE, NEWS, "x", "/data/新/x.h5", 3, UNIT.slices),
         Exported("news", "x", "/data/新/x.h5", 3, "f00d", 1.5),
         Loaded("news", {"x": 3}, 1.5, "abc"),
+        Fault("news", "it is gone"),
         Report((CollectionReport("news", partitions=(PartitionReport("x", "y", 1, 2, 3),), faults=("a",)),)),
     ],
     ids=lambda manifest: type(manifest).__name__,
@@ -70,24 +72,6 @@ PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", excluded=1, notes=
 def test_a_manifest_comes_back_from_json_as_it_was(manifest: Any) -> None:
     text = json.dumps(to_json(manifest), allow_nan=False)
     assert from_json(type(manifest), json.loads(text)) == manifest
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ('{"news": null}', {"news": None}),
-        ("[]", []),
-        ("true", True),
-        ('"news"', "news"),
-        ("news", "news"),
-        ("", ""),
-        ({"news": None}, {"news": None}),
-        (False, False),
-        (None, None),
-    ],
-)
-def test_an_argument_may_come_as_a_value_or_as_what_a_template_makes_of_it(value: Any, expected: Any) -> None:
-    assert parse_text(value) == expected
 
 
 def test_an_error_says_what_where_expected_found_and_the_cure() -> None:

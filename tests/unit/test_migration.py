@@ -15,11 +15,11 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider_milvusdm.chains import refuse_bad_params
 from airflow_provider_milvusdm.config.jobs import H2M, JOBS
 from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params
 from airflow_provider_milvusdm.operators.base import RUN, run_folder
+from airflow_provider_milvusdm.operators.params import refuse_bad_params
 from tests.support.reading import assert_in_order, not_root
 from tests.support.repository import ROOT
 
@@ -83,12 +83,12 @@ def any_dag(kind: str) -> DAG:
     return template(kind)
 
 
-def test_each_chain_has_the_designs_tasks_edges_and_trigger_rules(kind: str, any_dag: DAG) -> None:
+def test_each_chain_has_its_tasks_edges_and_trigger_rules(kind: str, any_dag: DAG) -> None:
     found = {task.task_id: (task.trigger_rule, task.upstream_task_ids) for task in any_dag.tasks}
     assert found == CHAINS[kind]
 
 
-def test_each_mapped_step_is_mapped_over_the_step_that_knows_all_that_was_asked_for(dag: DAG) -> None:
+def test_verify_is_mapped_over_all_collections_that_were_asked_for_and_other_steps_over_their_inputs(dag: DAG) -> None:
     mapped = {task.task_id: task for task in dag.tasks if isinstance(task, MappedOperator)}
     assert set(mapped) == set(MAPPED)
     for task_id, (argument, upstream) in MAPPED.items():
@@ -104,12 +104,12 @@ def test_mapped_tasks_have_readable_indexes_and_every_task_is_retried(any_dag: D
         assert bool(task.map_index_template) == isinstance(task, MappedOperator)
 
 
-def test_a_run_at_a_time_and_none_for_the_past(kind: str, any_dag: DAG) -> None:
+def test_one_run_at_a_time_and_no_runs_for_the_past(kind: str, any_dag: DAG) -> None:
     found = (any_dag.dag_id, any_dag.max_active_runs, any_dag.catchup, any_dag.schedule)
     assert found == (f"milvusdm_{kind.lower()}", 1, False, None)
 
 
-def test_every_field_of_a_template_is_a_templated_one(any_dag: DAG) -> None:
+def test_every_argument_with_a_template_is_a_template_field(any_dag: DAG) -> None:
     for task in any_dag.tasks:
         arguments = task.partial_kwargs if isinstance(task, MappedOperator) else vars(task)
         templated = {name for name, value in arguments.items() if isinstance(value, str) and "params." in value}
@@ -150,7 +150,7 @@ def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
             dag.params.get_param(name).resolve(value)
 
 
-def test_what_the_form_sends_is_taken(kind: str, any_dag: DAG) -> None:
+def test_what_the_form_sends_is_accepted(kind: str, any_dag: DAG) -> None:
     sent = {name: any_dag.params.get_param(name).value for name in any_dag.params if name not in REQUIRED[kind]}
     files = {"data_dir": "/data"} if kind == "H2M" else {}
     read_params(JOBS[kind], {**sent, **REQUIRED[kind], **files})
@@ -174,7 +174,7 @@ def test_no_param_takes_a_secret(any_dag: DAG) -> None:
     assert not [name for name in any_dag.params if "password" in name or "token" in name or "mysql_parameter" in name]
 
 
-def test_given_defaults_take_the_models_place() -> None:
+def test_given_defaults_replace_those_of_the_model() -> None:
     params = migration_params(source_milvus_path="/data", mode="append", create_index=False)
     assert [params[name].value for name in ("source_milvus_path", "mode", "create_index", "verify")] == [
         "/data",
@@ -186,7 +186,7 @@ def test_given_defaults_take_the_models_place() -> None:
         migration_params(modes="append")
 
 
-def test_a_null_that_is_given_takes_the_models_place_where_there_is_one() -> None:
+def test_a_null_replaces_the_default_of_a_param_that_can_be_null() -> None:
     params = migration_params(H2M, ids_dataset=None, mode=None)
     assert (params["ids_dataset"].resolve(), params["mode"].resolve()) == (None, "skip")
 
@@ -215,7 +215,7 @@ def test_each_job_is_scheduled_once_its_required_params_have_defaults(kind: str)
     assert {name: made.params[name] for name in REQUIRED[kind]} == REQUIRED[kind]
 
 
-def test_each_chain_is_a_task_group_for_a_dag_of_ones_own(kind: str) -> None:
+def test_each_chain_is_a_task_group_for_a_users_own_dag(kind: str) -> None:
     job = JOBS[kind]
     params: dict[str, Any] = {**migration_params(job, **REQUIRED[kind]), "mine": Param(1, type="integer")}
     with DAG("own", schedule=None, params=params) as dag:
@@ -228,21 +228,21 @@ def test_each_chain_is_a_task_group_for_a_dag_of_ones_own(kind: str) -> None:
 
 
 def run_of(dag: DAG, task_id: str, run_id: str) -> str:
-    """What a task of the run takes for its name."""
+    """The argument `run` of a task, rendered."""
     task = dag.get_task(task_id)
     text = task.partial_kwargs.get("run", RUN) if isinstance(task, MappedOperator) else task.run
     return str(dag.get_template_env().from_string(text).render(ti={"dag_id": dag.dag_id}, run_id=run_id))
 
 
 @pytest.mark.parametrize("task_id", ["units", "resolve_ids"])
-def test_runs_of_two_dags_with_the_same_id_write_no_file_of_each_other(tmp_path: Path, task_id: str) -> None:
+def test_runs_of_two_dags_with_the_same_id_have_different_folders(tmp_path: Path, task_id: str) -> None:
     runs = [run_of(migration_dag(name, JOBS["M2H"]), task_id, "scheduled__2026-11-30") for name in ("a", "b")]
     folders = [run_folder(str(tmp_path), run) for run in (*runs, "a/..")]
     assert folders == [tmp_path / folder for folder in ("a/scheduled__2026-11-30", "b/scheduled__2026-11-30", "a/_.")]
 
 
 def refuse(kind: str, dag: DAG, folder: Path, name: str) -> None:
-    """What the first task does before its step."""
+    """Run the check that the first task makes before its step."""
     others = {"data_dir": tempfile.gettempdir(), "invalid_vectors": "skip", "skipped_rows_dir": tempfile.gettempdir()}
     context: Any = {"dag": dag, "params": {**REQUIRED[kind], **others, name: str(folder)}, "run_id": "manual"}
     refuse_bad_params(JOBS[kind])(context)
@@ -251,7 +251,7 @@ def refuse(kind: str, dag: DAG, folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [("M2H", "data_dir"), ("M2H", "skipped_rows_dir"), ("H2M", "skipped_rows_dir")]
 )
-def test_a_folder_that_can_not_be_written_into_is_found_first(kind: str, name: str) -> None:
+def test_a_folder_that_can_not_be_written_to_is_found_first(kind: str, name: str) -> None:
     dag = migration_dag("any", JOBS[kind])
     with tempfile.TemporaryDirectory() as named:
         folder = Path(named)

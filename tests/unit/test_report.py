@@ -51,7 +51,7 @@ def test_the_table_shows_each_partition_with_its_numbers() -> None:
     ]
 
 
-def test_what_was_mapped_noted_and_found_wrong_stands_below() -> None:
+def test_mappings_notes_and_faults_are_below_the_table() -> None:
     lines = render(Report((NEWS, BROKEN))).splitlines()
     assert lines[-4:] == [
         "news -> articles: created; metric TANIMOTO -> JACCARD; index ANNOY(n_trees=8) -> HNSW; 1024 rows read back",
@@ -71,7 +71,7 @@ def test_names_are_shown_as_they_are(name: str) -> None:
     assert f"{name} FAILED: in {name}" in text
 
 
-def test_long_names_are_folded_and_leave_the_numbers_whole() -> None:
+def test_long_names_are_folded_and_numbers_are_not() -> None:
     number = 123_456_789_012
     partition = PartitionReport("p" * 255, "q" * 255, number, number, number, number, number, number)
     table = cells(render(Report((replace(NEWS, collection="c" * 255, partitions=(partition,)),))))
@@ -86,7 +86,7 @@ def test_a_long_fault_is_one_line() -> None:
     assert render(report).splitlines()[-1].strip() == ("broken FAILED: " + "x " * 500).strip()
 
 
-def test_the_failed_collections_are_named() -> None:
+def test_the_failed_collections_are_listed() -> None:
     skipped = replace(NEWS, collection="old", status=SKIPPED)
     assert Report((NEWS, BROKEN, skipped)).failed == ["broken"]
     assert Report().failed == []

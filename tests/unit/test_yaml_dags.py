@@ -1,4 +1,4 @@
-"""A folder of YAML files as DAGs: one of each file, and what is wrong with the others."""
+"""A folder of YAML files as DAGs: a DAG for each valid file, and an error for each other file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 
 def faults() -> str:
-    """What the import error says."""
+    """The message of the import error."""
     with pytest.raises(ConfigurationError) as fault:
         refuse_broken_files()
     return str(fault.value)
@@ -59,7 +59,7 @@ def test_each_file_is_a_dag_named_after_it_with_its_values_as_defaults(folder: P
     assert sorted(dags) == ["export", "faiss", "hdf5", "other", "to_milvus"]
     assert dags["to_milvus"].params["source_milvus_path"] == "/data/milvus"
     assert dags["to_milvus"].params["mode"] == "append"
-    assert dags["to_milvus"].params["verify"] == "full"
+    assert dags["to_milvus"].params["verify"] == "sample"
     assert dags["hdf5"].params["target"] == {"metric_type": "COSINE"}
     assert dags["hdf5"].params["ids_dataset"] is None
     assert dags["faiss"].params["data_path"] == "/data/a.index"
@@ -69,7 +69,7 @@ def test_each_file_is_a_dag_named_after_it_with_its_values_as_defaults(folder: P
         json.dumps(DagSerialization.to_dict(dag))
 
 
-def test_a_schedule_and_what_belongs_to_it(folder: Path) -> None:
+def test_a_schedule_and_the_other_arguments_of_the_dag(folder: Path) -> None:
     write(folder, {"nightly": SCHEDULED, "by_hand": GOOD["to milvus"]})
     dags = make_dags()
     nightly, by_hand = dags["nightly"], dags["by_hand"]
@@ -86,20 +86,20 @@ BROKEN = {
     "unknown": ("M2M: {source_milvus_path: /data, mod: skip}", "mod: there is no such param; did you mean mode?"),
     "secret": (
         "M2M: {source_milvus_path: /data, mysql_parameter: {host: db, password: s3cret}}",
-        "xpected mysql_conn_id: an Airflow connection keeps the password",
+        "xpected mysql_conn_id, because an Airflow connection keeps the password",
     ),
     "misspelt": ("M2M: {source_milvus_path: /data, mysql_paramter: {password: s3cret}}", "mysql_paramter: there is no"),
     "foreign": ("H2M: {data_dir: /d, dest_collection_name: a, mysql_parameter: {password: s3cret}}", "no such param"),
     "several": ("\n".join([GOOD["faiss"], GOOD["export"]]), "found F2M, M2H"),
     "not_yaml": ("M2M: [s3cret", "ot a YAML file"),
-    "no_job": ("", "of no job"),
-    "cron": ("M2M: {source_milvus_path: /data, schedule: every day}", "A DAG can't be made of it"),
-    "milvusdm_m2m": (GOOD["to milvus"], "ound milvusdm_m2m, as the template of M2M"),
+    "no_job": ("", "without a job"),
+    "cron": ("M2M: {source_milvus_path: /data, schedule: every day}", "No DAG can be made of a YAML file"),
+    "milvusdm_m2m": (GOOD["to milvus"], "ound milvusdm_m2m, which is also the id of the template of M2M"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_told_by_name_and_leaves_the_others_alone(folder: Path, name: str) -> None:
+def test_a_broken_file_is_named_and_does_not_affect_the_others(folder: Path, name: str) -> None:
     text, part = BROKEN[name]
     write(folder, {**GOOD, name: text})
     assert sorted(make_dags()) == ["export", "faiss", "hdf5", "to_milvus"]
@@ -116,8 +116,8 @@ def test_all_broken_files_are_told_at_once(folder: Path) -> None:
     assert all(str(folder / f"{name}.yaml") in found for name in BROKEN)
 
 
-def test_what_is_no_file_is_left_out(folder: Path) -> None:
-    """Opened, a FIFO would hold the scheduler's DAG processor for ever."""
+def test_special_files_are_ignored(folder: Path) -> None:
+    """A FIFO that is opened would block Airflow's DAG processor forever."""
     write(folder, GOOD)
     os.mkfifo(folder / "pipe.yaml")
     (folder / "device.yaml").symlink_to("/dev/zero")
@@ -127,15 +127,15 @@ def test_what_is_no_file_is_left_out(folder: Path) -> None:
         refuse_broken_files()
 
 
-def test_a_link_to_nothing_is_told(folder: Path) -> None:
+def test_a_dangling_link_is_an_error(folder: Path) -> None:
     (folder / "gone.yaml").symlink_to(folder / "nowhere")
     assert str(folder / "gone.yaml") in faults()
 
 
-def test_two_files_that_would_make_one_dag_are_told(folder: Path) -> None:
+def test_two_files_for_the_same_dag_are_an_error(folder: Path) -> None:
     write(folder, {"a b": GOOD["faiss"], "a_b": GOOD["faiss"]})
     assert sorted(make_dags()) == ["a_b"]
-    assert "Two DAGs would have one id" in faults()
+    assert "Two DAGs would have the same id" in faults()
 
 
 def test_without_a_folder_there_are_no_dags(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,13 +145,13 @@ def test_without_a_folder_there_are_no_dags(monkeypatch: pytest.MonkeyPatch) -> 
     refuse_broken_files()
 
 
-def test_a_folder_that_is_not_there_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILVUSDM_CONFIG_DIR", str(folder / "missing"))
     assert make_dags() == {}
     assert str(folder / "missing") in faults()
 
 
-def test_the_folder_may_be_named_in_airflows_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_may_be_set_in_airflows_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MILVUSDM_CONFIG_DIR", raising=False)
     monkeypatch.setenv("AIRFLOW__MILVUSDM__CONFIG_DIR", str(tmp_path))
     assert config_dir() == tmp_path

@@ -1,4 +1,4 @@
-"""What a Faiss index is for: its metric, and the index that it is, in Milvus's names."""
+"""The metric and the index type of a Faiss index, in Milvus's names."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ METRICS = {faiss.METRIC_L2: Metric.L2, faiss.METRIC_INNER_PRODUCT: Metric.IP}
 
 
 def choose_metric(index: Any, wanted: Metric | None) -> tuple[Metric, str]:
-    """The index's metric, or the user's, with a note where they differ."""
+    """The user's metric or the index's, and a note if they differ. Raises ConfigurationError."""
     is_binary = isinstance(index, faiss.IndexBinary)
     own = Metric.HAMMING if is_binary else METRICS.get(index.metric_type)
     if wanted is None and own is None:
         raise ConfigurationError(
-            "the index has a metric that Milvus has not",
+            "the index has a metric that Milvus doesn't have",
             expected="L2 or inner product",
             found=f"Faiss metric {_metric_name(index.metric_type)}",
-            cure="Name the metric to use: metric_type.",
+            cure="Choose the metric to use: metric_type.",
         )
     metric = wanted or own or Metric.L2
     if metric.is_binary != is_binary:
         raise ConfigurationError(
             "the metric does not fit the vectors",
-            expected=", ".join(one for one in Metric if one.is_binary == is_binary),
+            expected=", ".join(fitting for fitting in Metric if fitting.is_binary == is_binary),
             found=metric,
-            cure="Name a metric that fits, or none: the index has its own.",
+            cure="Choose a metric that fits, or none: the index has one.",
         )
-    same = metric == own
-    return metric, "" if same else f"metric {metric} was named; the index's is {own or _metric_name(index.metric_type)}"
+    if metric == own:
+        return metric, ""
+    return metric, f"metric {metric} was chosen; the index's is {own or _metric_name(index.metric_type)}"
 
 
 def _metric_name(number: int) -> str:
@@ -42,7 +43,7 @@ def _metric_name(number: int) -> str:
 
 
 def index_type(index: Any) -> tuple[str, dict[str, int]]:
-    """Index type and params as Milvus 1.x names them; FLAT for what it has no name for."""
+    """Index type and params as Milvus 1.x names them; FLAT if it has no such index."""
     if isinstance(index, WRAPPERS):
         return index_type(faiss.downcast_index(index.index))
     if isinstance(index, faiss.IndexRefine):

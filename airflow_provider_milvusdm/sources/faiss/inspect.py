@@ -1,4 +1,4 @@
-"""Inspect a Faiss index: one collection, one partition, one segment."""
+"""Inspect a Faiss index: it is one collection with one partition and one segment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_milvusdm.model.collections import (
 from airflow_provider_milvusdm.model.units import unit_bytes_within
 from airflow_provider_milvusdm.sources.faiss.index_type import choose_metric, index_type
 from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions, FaissSegment
-from airflow_provider_milvusdm.sources.row_numbers import check_row_numbers
+from airflow_provider_milvusdm.sources.row_numbers import check_row_numbers, numbered_segment
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 
 
@@ -35,27 +35,27 @@ def inspect_faiss(
     unit_bytes: int,
     max_tasks: int,
 ) -> list[PartitionGroup]:
-    """The one group to resolve: collection ``name`` with all rows of the index.
+    """One group to resolve: collection ``name`` with all rows of the index.
 
-    ``dimension`` is checked against the index; without a ``metric`` it is the index's. ``options.ids`` of the group's
-    source is what the ids are: ``index``, ``row_number`` or ``auto``. ``id_offset`` is for rows that are numbered.
+    ``dimension`` is checked against the index. Without a ``metric``, the index's metric is used. ``id_offset`` is the
+    id of the first row if the index has no ids. The options in the group's source say where the ids come from. Raises
+    SourceError or ConfigurationError.
     """
     path, options = path.absolute(), options or FaissOptions()
     segment = FaissSegment(path, options)
     has_ids, rows = segment.rows.has_ids, segment.stored_rows
     _check_dimension(segment, dimension)
     chosen, metric_note = choose_metric(segment.file.index, metric)
-    kind, params = index_type(segment.file.index)
-    collection = CollectionSpec(name, segment.rows.dimension, chosen, kind, params)
-    found = replace(options, ids="index") if has_ids else options
+    collection = CollectionSpec(name, segment.rows.dimension, chosen, *index_type(segment.file.index))
+    decided = replace(options, ids="index") if has_ids else options
     if not has_ids:
         check_row_numbers(id_offset, rows)
-    file = SegmentSpec(path.name if has_ids else f"{path.name}@{id_offset}", rows)
+    file = SegmentSpec(path.name if has_ids else numbered_segment(path.name, id_offset), rows)
     notes = (metric_note, *segment.rows.notes, *segment.rows.losses, _ids_note(options, has_ids, id_offset))
     return [
         PartitionGroup(
             name=name,
-            source=SourceRef("faiss", str(path.parent), found.as_manifest()),
+            source=SourceRef("faiss", str(path.parent), decided.as_manifest()),
             collection=collection,
             partitions=(PartitionSpec(partition, (file,), first_key=id_offset),),
             unit_bytes=unit_bytes_within(rows * collection.vector_bytes, 1, max_tasks, unit_bytes),
@@ -71,13 +71,13 @@ def _check_dimension(segment: FaissSegment, dimension: int | None) -> None:
             where=segment.file.path,
             expected=f"dimension {dimension}, as collection_parameter says",
             found=segment.rows.dimension,
-            cure="Correct or leave out the dimension; that of binary vectors counts bits.",
+            cure="Correct or remove the dimension; the dimension of binary vectors is their number of bits.",
         )
 
 
 def _ids_note(options: FaissOptions, has_ids: bool, id_offset: int) -> str:
     if not has_ids:
-        made = "the target makes them" if options.ids == "auto" else f"rows are numbered from {id_offset}"
-        return f"ids: the index has none of its own: {made}"
-    ignored = [word for word, given in (("auto", options.ids == "auto"), ("id_offset", id_offset)) if given]
-    return f"ids: the index's own are kept ({' and '.join(ignored)} is for rows without)" if ignored else ""
+        origin = "the target generates them" if options.ids == "auto" else f"rows are numbered from {id_offset}"
+        return f"ids: the index has none: {origin}"
+    ignored = [name for name, given in (("auto", options.ids == "auto"), ("id_offset", id_offset)) if given]
+    return f"ids: the ids in the index are kept ({' and '.join(ignored)} is for rows without ids)" if ignored else ""

@@ -1,4 +1,4 @@
-"""The inverted lists of an IVF index: codes and ids, list by list, in the index's file or in one beside it."""
+"""The inverted lists of an IVF index, which hold codes and ids, in the index's file or in another one beside it."""
 
 from __future__ import annotations
 
@@ -20,26 +20,32 @@ ID_BYTES = 8
 
 
 class Lists(Protocol):
-    """``sizes``: rows of each list."""
+    """The lists of an index, by their number."""
 
     sizes: npt.NDArray[np.int64]
+    """Number of rows in each list: int64 of shape (lists,)."""
 
     def codes(self, number: int, start: int, stop: int) -> Codes:
-        """Rows ``start`` to ``stop`` of a list: shape (rows, bytes of a code)."""
+        """Codes of rows ``start`` to ``stop`` of a list: uint8 of shape (stop - start, bytes of a code)."""
         ...
 
-    def ids(self, number: int, start: int, stop: int) -> Ids: ...
+    def ids(self, number: int, start: int, stop: int) -> Ids:
+        """Ids of rows ``start`` to ``stop`` of a list: int64 of shape (stop - start,)."""
+        ...
 
 
 def open_lists(path: Path, index: Any) -> Lists:
-    """The lists of an IVF index that was read from ``path``."""
+    """The lists of an IVF index that was read from ``path``.
+
+    Raises UnsupportedSourceError, SourceNotFoundError or DamagedSourceError.
+    """
     lists = faiss.downcast_InvertedLists(index.invlists)
     if type(lists) is faiss.ArrayInvertedLists:
         return ArrayLists(lists)
     if type(lists) is faiss.OnDiskInvertedLists:
         return OnDiskLists(path.parent, lists)
     raise UnsupportedSourceError(
-        "an IVF index whose lists are of a kind that is not read",
+        "an IVF index with inverted lists of a type that can't be read",
         where=path,
         expected="ArrayInvertedLists or OnDiskInvertedLists",
         found=type(lists).__name__ if lists is not None else "none",
@@ -47,8 +53,8 @@ def open_lists(path: Path, index: Any) -> Lists:
     )
 
 
-def pieces(sizes: npt.NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Rows ``start`` to ``stop`` of all lists in order, as (list, from, to)."""
+def split_rows(sizes: npt.NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Rows ``start`` to ``stop``, counted over all lists in order, as (list, start in the list, stop in the list)."""
     ends = np.cumsum(sizes)
     number = int(np.searchsorted(ends, start, side="right"))
     while start < stop:
@@ -61,7 +67,7 @@ def pieces(sizes: npt.NDArray[np.int64], start: int, stop: int) -> Iterator[tupl
 
 
 class ArrayLists:
-    """Lists in the index's own file."""
+    """Lists in the index's file."""
 
     def __init__(self, lists: Any) -> None:
         self._lists = lists
@@ -84,19 +90,19 @@ def _copy(pointer: Any, offset: int, into: npt.NDArray[Any]) -> None:
 
 
 class OnDiskLists:
-    """Lists in a file beside the index: each has room for ``capacity`` codes and after them as many ids.
+    """Lists in another file: each has room for ``capacity`` codes, followed by room for as many ids.
 
-    The index names the file by the path that it was written at; only its last part counts here. faiss maps the file and
-    checks nothing; it is read here instead.
+    The index names the file by the path at which it was written; here only the file's name counts, and the file must be
+    beside the index. faiss would map the file without any checks, so it is read here.
     """
 
     def __init__(self, folder: Path, lists: Any) -> None:
         self.path = folder / Path(lists.filename).name
         self._width = lists.code_size
-        places = [lists.lists.at(number) for number in range(lists.lists.size())]
-        self.sizes = np.array([place.size for place in places], np.uint64).astype(np.int64)
-        self._capacities = [place.capacity for place in places]
-        self._offsets = [place.offset for place in places]
+        entries = [lists.lists.at(number) for number in range(lists.lists.size())]
+        self.sizes = np.array([entry.size for entry in entries], np.uint64).astype(np.int64)
+        self._capacities = [entry.capacity for entry in entries]
+        self._offsets = [entry.offset for entry in entries]
         self._check(lists.totsize)
 
     def codes(self, number: int, start: int, stop: int) -> Codes:
@@ -110,13 +116,13 @@ class OnDiskLists:
     def _read(self, dtype: type[Any], offset: int, items: int) -> npt.NDArray[Any]:
         found = np.fromfile(self.path, dtype, items, offset=offset)
         if len(found) < items:
-            raise self._cut(f"{items} items from byte {offset}", f"{len(found)}")
+            raise self._mismatch(f"{items} items from byte {offset}", f"{len(found)}")
         return found
 
     def _check(self, stated: int) -> None:
-        """Every list is inside its file, which is as large as ``stated``: faiss makes it so with each change.
+        """Check that every list is inside the file, and that the file has the size that the index states.
 
-        Where lists were made anew, the bytes in the places that an older index names are others.
+        faiss resizes the file with each change. If it was written again, an older index points to other bytes.
         """
         if not self.path.is_file():
             raise SourceNotFoundError(
@@ -130,13 +136,14 @@ class OnDiskLists:
         for size, capacity, offset in zip(self.sizes.tolist(), self._capacities, self._offsets, strict=True):
             end = offset + capacity * (self._width + ID_BYTES)
             if size and not (0 < size <= capacity and end <= present):
-                raise self._cut(f"a list of {size} rows with room for {capacity}, up to byte {end}", f"{present} bytes")
+                expected = f"a list of {size} rows with room for {capacity}, up to byte {end}"
+                raise self._mismatch(expected, f"{present} bytes")
         if present != stated:
-            raise self._cut(f"{stated} bytes", f"{present}: another index's, or of another time")
+            raise self._mismatch(f"{stated} bytes", f"{present}: it belongs to another index, or to another version")
 
-    def _cut(self, expected: str, found: str) -> DamagedSourceError:
+    def _mismatch(self, expected: str, found: str) -> DamagedSourceError:
         return DamagedSourceError(
-            "the file of inverted lists is not what its index says",
+            "the file of inverted lists does not match its index",
             where=self.path,
             expected=expected,
             found=found,

@@ -1,7 +1,7 @@
-"""Rows of a Faiss index by its kind, in an order that stays: the storage's, or list by list.
+"""The rows of a Faiss index, depending on its type, in a stable order: as they are stored, or list by list.
 
-Only calls that do what they say are made: several of faiss's ``reconstruct`` give garbage or end the process on an
-index that doesn't support them.
+Only safe calls are used: several ``reconstruct`` functions of faiss return garbage or crash if an index doesn't support
+them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, UnsupportedSourceError
 from airflow_provider_milvusdm.sources.faiss.file import CURE, CURE_NOT_READ, FaissFile
 from airflow_provider_milvusdm.sources.faiss.storage import Labels, ListRows, StoredRows, Vectors
-from airflow_provider_milvusdm.sources.faiss.transform import reverse
+from airflow_provider_milvusdm.sources.faiss.transform import invert_transform
 
-# These and no subclass, which may keep its rows in another manner: so do Panorama and Dedup.
+# Exactly these types and no subclasses: those can store rows in another way, as Panorama and Dedup do.
 STORED: tuple[Any, ...] = (
     faiss.IndexFlat,
     faiss.IndexFlatL2,
@@ -41,34 +41,37 @@ LISTS_OF_CODES: tuple[Any, ...] = (
     faiss.IndexIVFProductResidualQuantizer,
     faiss.IndexIVFProductLocalSearchQuantizer,
 )
-# Of these the rows are those of an index in them.
+# These have an index inside, which holds the rows.
 GRAPHS: tuple[Any, ...] = (faiss.IndexHNSW, faiss.IndexNSG, faiss.IndexNNDescent, faiss.IndexBinaryHNSW)
 MAPS: tuple[Any, ...] = (faiss.IndexIDMap, faiss.IndexBinaryIDMap)
 
 
 class Rows(Protocol):
-    """``labels`` are ids of the index's own where ``has_ids``, else row numbers."""
+    """The rows of an index or of an index inside it."""
 
     count: int
     dimension: int
     has_ids: bool
+    """Labels are ids of the index; otherwise they are row numbers."""
     notes: tuple[str, ...]
     losses: tuple[str, ...]
-    """What the vectors are not; none where they are those that were added."""
+    """How the vectors differ from those that were added to the index; empty if they don't."""
 
-    def labels(self, start: int, stop: int) -> Labels: ...
+    def labels(self, start: int, stop: int) -> Labels:
+        """Labels of rows ``start`` to ``stop``: int64 of shape (stop - start,)."""
+        ...
 
     def vectors(self, start: int, stop: int) -> Vectors:
-        """float32, shape (rows, dimension), or uint8, shape (rows, dimension / 8)."""
+        """Rows ``start`` to ``stop``: float32 of shape (rows, dimension), or uint8 of shape (rows, dimension / 8)."""
         ...
 
 
 def open_rows(file: FaissFile, index: Any) -> Rows:
-    """The rows of an index or of a part of one; refused when its kind is not read."""
+    """The rows of an index or of an index inside it. Raises UnsupportedSourceError or DamagedSourceError."""
     rows = _open(file, index)
     if (rows.count, rows.dimension) != (index.ntotal, index.d) or rows.count < 0 or rows.dimension < 1:
         raise DamagedSourceError(
-            f"parts of a Faiss index are at odds: {type(index).__name__}",
+            f"parts of a Faiss index don't match: {type(index).__name__}",
             where=file.path,
             expected=f"{index.ntotal} rows of dimension {index.d}",
             found=f"{rows.count} of dimension {rows.dimension}",
@@ -84,15 +87,15 @@ def _open(file: FaissFile, index: Any) -> Rows:
     if kind in (*LISTS, *LISTS_OF_CODES):
         return ListRows(file, index, lossy=kind in LISTS_OF_CODES)
     if isinstance(index, GRAPHS):
-        return open_rows(file, _part(file, index, index.storage))
+        return open_rows(file, _require_inner(file, index, index.storage))
     if isinstance(index, faiss.IndexRefine):
-        return open_rows(file, _part(file, index, index.refine_index))
+        return open_rows(file, _require_inner(file, index, index.refine_index))
     if isinstance(index, MAPS):
         return MappedRows(file, index)
     if isinstance(index, faiss.IndexPreTransform):
-        return ReversedRows(file, index)
+        return TransformedRows(file, index)
     raise UnsupportedSourceError(
-        "a Faiss index of a kind that is not read",
+        "a Faiss index of a type that can't be read",
         where=file.path,
         expected="Flat, IVF-Flat, HNSW-Flat or another graph of flat vectors, IDMap, PreTransform or RefineFlat around "
         "them, binary Flat, IVF or HNSW; or, with allow_lossy, PQ, SQ or additive quantizers",
@@ -101,8 +104,9 @@ def _open(file: FaissFile, index: Any) -> Rows:
     )
 
 
-def _part(file: FaissFile, index: Any, part: Any) -> Any:
-    if part is None:
+def _require_inner(file: FaissFile, index: Any, inner: Any) -> Any:
+    """The index inside another one. Raises UnsupportedSourceError if there is none."""
+    if inner is None:
         raise UnsupportedSourceError(
             f"a {type(index).__name__} without its vectors",
             where=file.path,
@@ -110,22 +114,22 @@ def _part(file: FaissFile, index: Any, part: Any) -> Any:
             found="none",
             cure="Write the index with its storage.",
         )
-    return faiss.downcast_IndexBinary(part) if isinstance(part, faiss.IndexBinary) else faiss.downcast_index(part)
+    return faiss.downcast_IndexBinary(inner) if isinstance(inner, faiss.IndexBinary) else faiss.downcast_index(inner)
 
 
 class MappedRows:
-    """Rows with ids of their own: id_map[label] is the id."""
+    """The rows of an IDMap: ``id_map[label]`` is the id, where ``label`` is the label in the index inside."""
 
     has_ids = True
 
     def __init__(self, file: FaissFile, index: Any) -> None:
-        self._rows = open_rows(file, _part(file, index, index.index))
+        self._rows = open_rows(file, _require_inner(file, index, index.index))
         self._map = faiss.vector_to_array(index.id_map)
         self.count, self.dimension = self._rows.count, self._rows.dimension
         self.notes, self.losses = self._rows.notes, self._rows.losses
         if len(self._map) != self.count:
             raise DamagedSourceError(
-                "ids and rows of a Faiss index are at odds",
+                "ids and rows of a Faiss index don't match",
                 where=file.path,
                 expected=f"{self.count} ids",
                 found=f"{len(self._map)}",
@@ -138,7 +142,7 @@ class MappedRows:
         outside = labels[(labels < 0) | (labels >= len(self._map))]
         if outside.size:
             raise DamagedSourceError(
-                "a Faiss index has rows that its ids don't count",
+                "a Faiss index has rows without an id",
                 where=self._path,
                 expected=f"labels from 0, below {len(self._map)}",
                 found=f"{outside.size} others, the first {outside[0]}",
@@ -151,35 +155,37 @@ class MappedRows:
         return self._rows.vectors(start, stop)
 
 
-class ReversedRows:
-    """Rows as they were before the steps in front of their index."""
+class TransformedRows:
+    """The rows of an IndexPreTransform, as they were before its transforms."""
 
     def __init__(self, file: FaissFile, index: Any) -> None:
-        self._rows = open_rows(file, _part(file, index, index.index))
-        steps = [faiss.downcast_VectorTransform(index.chain.at(number)) for number in range(index.chain.size())]
-        self._check_chain(file, index, steps)
-        self._reversals = [reverse(file.path, step) for step in steps]
+        self._rows = open_rows(file, _require_inner(file, index, index.index))
+        transforms = [faiss.downcast_VectorTransform(index.chain.at(number)) for number in range(index.chain.size())]
+        self._check_chain(file, index, transforms)
+        self._inverses = [invert_transform(file.path, transform) for transform in transforms]
         self.count, self.dimension, self.has_ids = self._rows.count, index.d, self._rows.has_ids
-        self.notes = (*self._rows.notes, *(one.note for one in self._reversals if one.note))
-        self.losses = (*self._rows.losses, *(one.loss for one in self._reversals if one.loss))
+        self.notes = (*self._rows.notes, *(inverse.note for inverse in self._inverses if inverse.note))
+        self.losses = (*self._rows.losses, *(inverse.loss for inverse in self._inverses if inverse.loss))
 
     def labels(self, start: int, stop: int) -> Labels:
         return self._rows.labels(start, stop)
 
     def vectors(self, start: int, stop: int) -> Vectors:
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are found by whoever looks for them
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are found when vectors are checked
             rows = self._rows.vectors(start, stop).astype(np.float64)
-            for reversal in reversed(self._reversals):
-                rows = reversal.turn_back(rows)
+            for inverse in reversed(self._inverses):
+                rows = inverse.apply(rows)
             return np.ascontiguousarray(rows, np.float32)
 
-    def _check_chain(self, file: FaissFile, index: Any, steps: list[Any]) -> None:
-        found = [index.d, *(size for step in steps for size in (step.d_in, step.d_out)), self._rows.dimension]
-        if any(before != after for before, after in zip(found[::2], found[1::2], strict=True)):
+    def _check_chain(self, file: FaissFile, index: Any, transforms: list[Any]) -> None:
+        """Check that each transform has the output dimension that the next one, or the index, takes."""
+        inner = (size for transform in transforms for size in (transform.d_in, transform.d_out))
+        dimensions = [index.d, *inner, self._rows.dimension]
+        if any(before != after for before, after in zip(dimensions[::2], dimensions[1::2], strict=True)):
             raise DamagedSourceError(
-                "steps of a Faiss index don't fit each other",
+                "the transforms of a Faiss index don't fit together",
                 where=file.path,
-                expected="each to give what the next one takes",
-                found=f"dimensions {', '.join(map(str, found))}",
+                expected="each output dimension equal to the next input dimension",
+                found=f"dimensions {', '.join(map(str, dimensions))}",
                 cure=CURE,
             )

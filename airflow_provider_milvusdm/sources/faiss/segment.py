@@ -1,4 +1,4 @@
-"""A Faiss index as a source: the file is the one segment."""
+"""A Faiss index as a source: the index file is the only segment."""
 
 from __future__ import annotations
 
@@ -17,44 +17,47 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.model.rows import IDS_A_BATCH, VectorBatch, ranges
 from airflow_provider_milvusdm.sources.faiss.file import FaissFile, refuse_damage
 from airflow_provider_milvusdm.sources.faiss.rows import Rows, open_rows
+from airflow_provider_milvusdm.sources.row_numbers import parse_numbered_segment
 
 
 @dataclass(frozen=True)
 class FaissOptions:
-    """How a Faiss index is read.
-
-    ``ids``: ``index`` takes the index's own, which it must have. ``row_number`` and ``auto`` say what rows get where
-    it has none: their number, or whatever the target makes.
-    """
+    """How a Faiss index is read."""
 
     ids: Literal["index", "row_number", "auto"] = "row_number"
+    """``index``: the ids are in the index, which must have them. The others say which ids rows without ids get:
+    ``row_number`` their number, ``auto`` what the target generates."""
     allow_lossy: bool = False
-    """Read vectors that the index keeps only as codes, or in part."""
+    """Also read vectors that the index stores only as codes, or not completely."""
 
     def as_manifest(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class FaissSource:
-    """A folder with the index's file; ``options`` are those that inspecting found, with ``ids`` decided."""
+    """The folder of an index file.
 
-    def __init__(self, path: str, options: Mapping[str, Any]) -> None:
-        self.folder = Path(path)
+    ``options``: :class:`FaissOptions` as inspecting decided them: ``ids`` is ``index`` if the index has ids.
+    """
+
+    def __init__(self, folder: str, options: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
         self.options = FaissOptions(**options)
 
     def segment(self, collection: CollectionSpec, name: str) -> FaissSegment:
-        """Open segment ``<file>`` or, where rows are numbered, ``<file>@<id of the first row>``."""
-        first_id = 0
-        if self.options.ids != "index":
-            name, _, number = name.rpartition("@")
-            first_id = int(number)
-        segment = FaissSegment(self.folder / name, self.options, first_id)
+        """Open the index: ``name`` is the file's name, or a numbered segment if the index has no ids.
+
+        Raises SourceNotFoundError, DamagedSourceError or UnsupportedSourceError.
+        """
+        has_ids = self.options.ids == "index"
+        file, first_id = (name, 0) if has_ids else parse_numbered_segment(name)
+        segment = FaissSegment(self.folder / file, self.options, first_id)
         segment.require(collection)
         return segment
 
 
 class FaissSegment:
-    """Ids and vectors of an index; the file is mapped, and what was read of it given back batch by batch."""
+    """Ids and vectors of an index, a ``Segment``; the file is mapped, and its pages are released after each batch."""
 
     deleted_rows = replayed_deletes = 0
 
@@ -93,18 +96,18 @@ class FaissSegment:
         return batch
 
     def fingerprint(self) -> bytes:
-        """Digest of the file's size, the index's kind and shape, and the ids."""
-        kind = (type(self.file.index).__name__, self.rows.dimension, self.stored_rows, self.rows.has_ids)
-        digest = hashlib.blake2b(repr((self.file.size, *kind)).encode(), digest_size=16)
+        """Digest of the file's size, the index's type and shape, and the ids."""
+        described = (type(self.file.index).__name__, self.rows.dimension, self.stored_rows, self.rows.has_ids)
+        digest = hashlib.blake2b(repr((self.file.size, *described)).encode(), digest_size=16)
         for start, stop in ranges(0, self.stored_rows, IDS_A_BATCH):
             digest.update(self.ids(start, stop).data)
         return digest.digest()
 
     def require(self, collection: CollectionSpec) -> None:
-        """The vectors are of the kind that inspecting found."""
+        """Check that the vectors fit the collection. Raises DamagedSourceError if not."""
         if (self.rows.dimension, self.is_binary) != (collection.dimension, collection.metric.is_binary):
             raise DamagedSourceError(
-                "an index is not what it was when it was inspected",
+                "an index changed since it was inspected",
                 where=self.file.path,
                 expected=f"{collection.metric} vectors of dimension {collection.dimension}",
                 found=f"{'binary' if self.is_binary else 'float'} vectors of dimension {self.rows.dimension}",
@@ -119,20 +122,20 @@ class FaissSegment:
 def _refuse_loss(path: Path, rows: Rows, options: FaissOptions) -> None:
     if rows.losses and not options.allow_lossy:
         raise UnsupportedSourceError(
-            "a Faiss index that does not hold the vectors that were added",
+            "a Faiss index that does not store the original vectors",
             where=path,
-            expected="the vectors themselves",
+            expected="the vectors that were added to it",
             found="; ".join(rows.losses),
-            cure="Load the original vectors from an HDF5 file; or accept the loss: allow_lossy: true.",
+            cure="Load the original vectors from an HDF5 file, or accept the loss: allow_lossy: true.",
         )
 
 
 def _refuse_missing_ids(path: Path, rows: Rows, options: FaissOptions) -> None:
     if options.ids == "index" and not rows.has_ids:
         raise ConfigurationError(
-            "a Faiss index without ids of its own",
+            "a Faiss index without ids",
             where=path,
             expected="an IVF or an IDMap index, as ids: index says",
-            found="rows in the order that they were added in",
+            found="rows in the order in which they were added",
             cure="Use ids: row_number, or auto.",
         )

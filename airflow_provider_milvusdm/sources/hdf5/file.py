@@ -1,7 +1,7 @@
-"""An HDF5 file, opened to be read, and the datasets in it; nothing that leads out of the file is followed.
+"""Open an HDF5 file and find its datasets; nothing that leads out of the file is followed.
 
-Links: a hard link names an object of the same file, a soft link a path, an external link another file. A dataset's
-values may stand elsewhere too: in raw files (external storage) or in other datasets (a virtual dataset). Source: "The
+A hard link points to an object of the same file, a soft link to a path, an external link to another file. The values of
+a dataset can be elsewhere, too: in raw files (external storage), or in other datasets (a virtual dataset). Source: "The
 HDF5 library and file format", the chapters on groups and on datasets.
 """
 
@@ -24,18 +24,22 @@ from airflow_provider_milvusdm.exceptions import (
 from airflow_provider_milvusdm.storage.paths import AnyPath
 
 NO_SIGNATURE = "file signature not found"
-"""HDF5's words for a file that is none of its own."""
+"""What HDF5 says of a file that is not an HDF5 file."""
 CHUNK_CACHE_BYTES = 32 << 20
-"""Unpacked chunks kept for the next batch; h5py makes them so that a batch's are below 10 MiB."""
+"""Unpacked chunks are kept for the next batch; with the chunk sizes that h5py chooses, a batch needs less than 10 MiB.
+"""
 CHUNK_CACHE_SLOTS = 10_007
 MAX_LINKS = 16
 EXAMPLES = 20
 CURE = "Restore the file from a backup or write it again."
-CURE_OUTSIDE = "Copy the rows into a dataset of this file (h5copy and h5repack do); other files are never opened."
+CURE_OUTSIDE = "Copy the rows into a dataset of this file (with h5copy or h5repack); other files are never opened."
 
 
 def open_hdf5(path: AnyPath) -> h5py.File:
-    """Open a file without locking it: a read-only mount has no locks to give, and nobody is kept from it."""
+    """Open a file without a lock: read-only mounts have no locks, and nobody else has to wait.
+
+    Raises SourceNotFoundError, UnsupportedSourceError or DamagedSourceError.
+    """
     if not path.is_file():
         raise SourceNotFoundError("no HDF5 file", where=path, expected="a file", found="none")
     with refuse_damage(path):
@@ -51,12 +55,12 @@ def open_hdf5(path: AnyPath) -> h5py.File:
                 where=path,
                 expected="the signature of HDF5",
                 found=f"a file of {path.stat().st_size} bytes without it",
-                cure="Name HDF5 files alone.",
+                cure="Name only HDF5 files.",
             ) from None
 
 
 def _openable(path: AnyPath) -> Path | BinaryIO:
-    """What h5py opens; the system says when a file may not be read, as h5py does not."""
+    """What h5py can open. A local file is opened here first, because h5py doesn't raise a PermissionError."""
     if isinstance(path, Path):
         with path.open("rb"):
             return path
@@ -65,7 +69,7 @@ def _openable(path: AnyPath) -> Path | BinaryIO:
 
 @contextmanager
 def refuse_damage(path: AnyPath) -> Iterator[None]:
-    """What HDF5 can't make sense of is damage; what the system refused it (errno) a retry may mend."""
+    """Raise DamagedSourceError for errors of HDF5; errors of the system (with an errno) are raised as they are."""
     try:
         yield
     except MilvusdmError:
@@ -79,38 +83,42 @@ def refuse_damage(path: AnyPath) -> Iterator[None]:
 
 
 def has_name(file: h5py.File, name: str) -> bool:
-    """Whether anything is called so, be it no more than a link to nothing."""
+    """Whether there is a link with this name, even if it points to nothing."""
     folder, _, last = name.rstrip("/").rpartition("/")
     return _link_kind(_walk(file, folder), last) is not None
 
 
-def require_dataset(file: h5py.File, name: str, cure: str = "Name the dataset that is meant.") -> h5py.Dataset:
-    """The dataset of this name, ``a`` or ``/group/a``, which must be there; refused where it leaves the file."""
-    found = _walk(file, name)
-    if not isinstance(found, h5py.Dataset):
+def require_dataset(file: h5py.File, name: str, cure: str = "Name the right dataset.") -> h5py.Dataset:
+    """The dataset with this name, ``a`` or ``/group/a``.
+
+    Raises SourceNotFoundError; UnsupportedSourceError if its values are outside the file, or of a type or behind a
+    filter that can't be read; DamagedSourceError if values are missing.
+    """
+    node = _walk(file, name)
+    if not isinstance(node, h5py.Dataset):
         raise SourceNotFoundError(
             f"no dataset {name!r}",
             where=file.filename,
             expected=f"a dataset {name!r}",
-            found=_kind_of_other(file, name, found) + (", ".join(_dataset_names(file)) or "no dataset at all"),
+            found=_describe_other(file, name, node) + (", ".join(_list_datasets(file)) or "no dataset at all"),
             cure=cure,
         )
-    _refuse_outside(file, found)
-    _refuse_unknown_filters(file, found)
-    _refuse_unknown_type(file, found)
-    _refuse_unwritten(file, found)
-    return found
+    _refuse_outside(file, node)
+    _refuse_unknown_filters(file, node)
+    _refuse_unknown_type(file, node)
+    _refuse_unwritten(file, node)
+    return node
 
 
-def _kind_of_other(file: h5py.File, name: str, found: h5py.HLObject | None) -> str:
-    """What is called so, in front of the names of the datasets that there are."""
-    if found is None:
+def _describe_other(file: h5py.File, name: str, node: h5py.HLObject | None) -> str:
+    """What has the name of the missing dataset; the message goes on with the datasets that exist."""
+    if node is None:
         return "a link to nothing, and " if has_name(file, name) else ""
-    return f"{'a group' if isinstance(found, h5py.Group) else 'a type'} of this name, and "
+    return f"{'a group' if isinstance(node, h5py.Group) else 'a type'} of this name, and "
 
 
 def _walk(file: h5py.File, name: str) -> h5py.HLObject | None:
-    """Follow hard links, and soft links inside the file, one step at a time."""
+    """Follow hard links, and soft links inside the file, one step at a time; None if the path doesn't exist."""
     node, steps, links = file, name.split("/")[::-1], 0
     while steps:
         step = steps.pop()
@@ -127,7 +135,7 @@ def _walk(file: h5py.File, name: str) -> h5py.HLObject | None:
         elif kind is None:
             return None
         else:
-            raise _outside(file, name, f"{step!r} leads elsewhere: an external link, or links without end")
+            raise _outside(file, name, f"{step!r}, which is an external link or a circle of links")
     return node
 
 
@@ -137,7 +145,7 @@ def _link_kind(node: h5py.HLObject | None, step: str) -> int | None:
 
 
 def _refuse_outside(file: h5py.File, dataset: h5py.Dataset) -> None:
-    """Values in raw files, or in datasets of other files. Neither is opened by looking at what the dataset says."""
+    """Refuse values in raw files and in datasets of other files; looking at the dataset's properties opens no file."""
     created = dataset.id.get_create_plist()
     if created.get_external_count():
         raise _outside(file, dataset.name, "external storage in raw files")
@@ -153,7 +161,7 @@ def _refuse_outside(file: h5py.File, dataset: h5py.Dataset) -> None:
 
 def _outside(file: h5py.File, name: str, found: str) -> UnsupportedSourceError:
     return UnsupportedSourceError(
-        f"dataset {name!r} leaves its file",
+        f"dataset {name!r} leads out of its file",
         where=file.filename,
         expected="rows inside the file",
         found=found,
@@ -167,43 +175,43 @@ def _refuse_unknown_filters(file: h5py.File, dataset: h5py.Dataset) -> None:
         code, _, _, name = created.get_filter(number)
         if not h5py.h5z.filter_avail(code):
             raise UnsupportedSourceError(
-                f"dataset {dataset.name!r} is packed by a filter that is not here",
+                f"dataset {dataset.name!r} is compressed with a filter that is not installed",
                 where=file.filename,
                 expected="gzip, lzf, or no compression",
                 found=f"filter {code} ({name.decode(errors='replace')})",
-                cure="Install its HDF5 plugin (hdf5plugin), or write the file anew: h5repack -f GZIP=1 FILE NEW.",
+                cure="Install its HDF5 plugin (hdf5plugin), or rewrite the file: h5repack -f GZIP=1 FILE NEW.",
             )
 
 
 def _refuse_unknown_type(file: h5py.File, dataset: h5py.Dataset) -> None:
-    """Bit fields, times: what NumPy has no type for."""
+    """Refuse types that NumPy doesn't have, such as bit fields and times."""
     try:
         _ = dataset.dtype
     except TypeError as error:
         raise UnsupportedSourceError(
-            f"dataset {dataset.name!r} is of a type that is not read",
+            f"dataset {dataset.name!r} has a type that can't be read",
             where=file.filename,
             expected="numbers, or bytes of a fixed length",
             found=error,
-            cure="Name another dataset, or write the file anew.",
+            cure="Name another dataset, or rewrite the file.",
         ) from None
 
 
 def _refuse_unwritten(file: h5py.File, dataset: h5py.Dataset) -> None:
-    """Rows that nobody wrote are read as the fill value, zeros mostly: a writer that was killed leaves such."""
+    """Refuse rows that were never written, as a killed writer leaves them: HDF5 reads the fill value, mostly zeros."""
     unwritten = _unwritten(file, dataset)
     if unwritten:
         raise DamagedSourceError(
             f"rows of dataset {dataset.name!r} were never written",
             where=file.filename,
             expected="a value for every row",
-            found=f"{unwritten} without any: HDF5 reads them as {dataset.fillvalue}",
-            cure="Write the file again. If that value is meant, write it: dataset[...] = dataset[...] in h5py.",
+            found=f"{unwritten} without a value: HDF5 reads them as {dataset.fillvalue}",
+            cure="Write the file again. If that value is right, write it: dataset[...] = dataset[...] in h5py.",
         )
 
 
 def _unwritten(file: h5py.File, dataset: h5py.Dataset) -> str:
-    """What of the dataset has no place in its file; all of a compact one has."""
+    """Which part of the dataset has no storage in the file; a compact dataset always has."""
     created = dataset.id.get_create_plist()
     if not dataset.size or created.get_layout() == h5py.h5d.COMPACT:
         return ""
@@ -215,12 +223,12 @@ def _unwritten(file: h5py.File, dataset: h5py.Dataset) -> str:
     if dataset.chunks is None:
         return "all" if dataset.id.get_offset() is None else ""
     expected = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
-    there = dataset.id.get_num_chunks()
-    return f"{expected - there} of {expected} chunks" if there < expected else ""
+    found = dataset.id.get_num_chunks()
+    return f"{expected - found} of {expected} chunks" if found < expected else ""
 
 
 def _mapped(dataset: h5py.Dataset) -> int:
-    """How many values of a virtual dataset stand elsewhere; what is mapped twice counts once."""
+    """Number of values of a virtual dataset that are mapped to other datasets; values mapped twice count once."""
     created, mapped = dataset.id.get_create_plist(), dataset.id.get_space()
     mapped.select_none()
     for number in range(created.get_virtual_count()):
@@ -233,7 +241,7 @@ def _mapped(dataset: h5py.Dataset) -> int:
 
 
 def _slabs(space: h5py.h5s.SpaceID) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """What is selected, as (start, stride, count, block): one where it is regular, however many blocks it has."""
+    """The selection as hyperslabs (start, stride, count, block): a single one if it is regular."""
     if space.is_regular_hyperslab():
         yield space.get_regular_hyperslab()
         return
@@ -242,13 +250,13 @@ def _slabs(space: h5py.h5s.SpaceID) -> Iterator[tuple[tuple[int, ...], ...]]:
         yield tuple(first), once, once, tuple(last - first + 1)
 
 
-def _dataset_names(file: h5py.File) -> list[str]:
+def _list_datasets(file: h5py.File) -> list[str]:
     names: list[str] = []
 
-    def note(name: str, node: h5py.HLObject) -> bool | None:
+    def visit(name: str, node: h5py.HLObject) -> bool | None:
         if isinstance(node, h5py.Dataset):
             names.append(repr(name))
         return len(names) >= EXAMPLES or None
 
-    file.visititems(note)  # hard links alone
+    file.visititems(visit)  # follows hard links only
     return names

@@ -1,8 +1,7 @@
-"""Look at an HDF5 file in a process of its own first.
+"""Read an HDF5 file in a child process first.
 
-Over damaged bytes libhdf5 may loop for ever (a global heap that says an object is of no size) or crash: a child
-ends then, and not the task. It is forked, for that takes milliseconds, and a new Python with h5py half a second for
-each of many files.
+With damaged bytes, libhdf5 may loop for ever (a global heap with an object of size 0) or crash: then the child ends and
+not the task. The child is forked, because that takes milliseconds; a new Python with h5py takes half a second per file.
 """
 
 from __future__ import annotations
@@ -17,36 +16,39 @@ from airflow_provider_milvusdm.exceptions import DamagedSourceError
 from airflow_provider_milvusdm.sources.hdf5.file import CURE
 
 SECONDS = 60
-"""Looking at a file takes milliseconds; a busy disk far away takes longer."""
+"""Inspecting a file takes milliseconds, but a busy network disk can be much slower."""
 
 
-def probe(path: Path, look: Callable[[], object]) -> None:
-    """Look, in a child; DamagedSourceError where that doesn't end, or ends the child, whatever else it raises."""
+def probe(path: Path, inspect: Callable[[], object]) -> None:
+    """Call ``inspect`` in a child process; what it returns or raises there is ignored.
+
+    Raises DamagedSourceError if it doesn't end or crashes.
+    """
     child = os.fork()
     if not child:
-        _look(look)
+        _inspect_and_exit(inspect)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         raise DamagedSourceError(
             "a damaged HDF5 file",
             where=path,
             expected="what HDF5 can read",
-            found=f"bytes over which {_how(signal.Signals(os.WTERMSIG(status)))}",
+            found=_describe(signal.Signals(os.WTERMSIG(status))),
             cure=CURE,
         )
 
 
-def _how(ended_by: signal.Signals) -> str:
+def _describe(ended_by: signal.Signals) -> str:
     if ended_by == signal.SIGALRM:
-        return f"it had not come to an end after {SECONDS} s"
-    return f"its process ended by {ended_by.name}"
+        return f"bytes that HDF5 was still reading after {SECONDS} s"
+    return f"bytes with which HDF5 crashed ({ended_by.name})"
 
 
-def _look(look: Callable[[], object]) -> NoReturn:
-    """The child: ended by the alarm, without asking Python, which a loop in C doesn't."""
+def _inspect_and_exit(inspect: Callable[[], object]) -> NoReturn:
+    """The child process. The alarm ends it without Python, which never gets a turn while C code loops."""
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS)
-        look()
+        inspect()
     finally:
         os._exit(0)

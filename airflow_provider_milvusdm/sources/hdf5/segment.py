@@ -1,4 +1,4 @@
-"""HDF5 files as a source: each file is a segment."""
+"""HDF5 files as a source: each file is one segment."""
 
 from __future__ import annotations
 
@@ -18,53 +18,57 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.model.rows import IDS_A_BATCH, VectorBatch, ranges
 from airflow_provider_milvusdm.sources.hdf5.file import has_name, open_hdf5, refuse_damage, require_dataset
 from airflow_provider_milvusdm.sources.hdf5.ids import NUMBER_ROWS, check_ids, number_rows, read_ids
-from airflow_provider_milvusdm.sources.hdf5.vectors import kind_of, place, vector_layout
+from airflow_provider_milvusdm.sources.hdf5.vectors import describe_dataset, describe_layout, vector_layout
+from airflow_provider_milvusdm.sources.row_numbers import parse_numbered_segment
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
 IDS_DATASET = "ids"
 IDS_IF_THERE = "ids?"
-"""As a name: the dataset ``ids`` where there is one."""
+"""As the name of a dataset: ``ids``, if the file has it."""
 
 
 @dataclass(frozen=True)
 class Hdf5Options:
-    """Where an HDF5 file has its rows, and what their ids are.
-
-    ``ids``: ``dataset`` takes them from ``ids_dataset``, which must be there. ``row_number`` and ``auto`` say what rows
-    get that have none: their number, counted on over several files, or whatever the target makes.
-    """
+    """Which datasets of an HDF5 file to read."""
 
     embeddings: str = "embeddings"
+    """Name of the dataset with the vectors."""
     ids_dataset: str | None = IDS_IF_THERE
-    """Any other name must be there; None: no dataset is looked for."""
+    """Name of the dataset with the ids; any other name than the default must exist. None: no dataset is read."""
     ids: Literal["dataset", "row_number", "auto"] = "row_number"
+    """``dataset``: the ids are in ``ids_dataset``, which must exist. The others say which ids rows without ids get:
+    ``row_number`` their number, which counts on over all files, ``auto`` what the target generates."""
 
     def as_manifest(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class Hdf5Source:
-    """A folder with HDF5 files below; ``options`` are those that inspecting found, with ``ids`` decided."""
+    """A folder that HDF5 files are below.
 
-    def __init__(self, path: str, options: Mapping[str, Any]) -> None:
-        self.folder = source_path(path)
+    ``options``: :class:`Hdf5Options` as inspecting decided them: ``ids`` is ``dataset`` if the files have ids.
+    """
+
+    def __init__(self, folder: str, options: Mapping[str, Any]) -> None:
+        self.folder = source_path(folder)
         self.options = Hdf5Options(**options)
 
     def segment(self, collection: CollectionSpec, name: str) -> Hdf5Segment:
-        """Open segment ``<file>`` or, where rows are numbered, ``<file>@<id of its first row>``."""
-        first_id = 0
-        if self.options.ids != "dataset":
-            name, _, number = name.rpartition("@")
-            first_id = int(number)
-        segment = Hdf5Segment(self.folder / name, self.options, first_id)
+        """Open a file: ``name`` is its path below the folder, or a numbered segment if the file has no ids.
+
+        Raises SourceNotFoundError, DamagedSourceError or UnsupportedSourceError.
+        """
+        has_ids = self.options.ids == "dataset"
+        file, first_id = (name, 0) if has_ids else parse_numbered_segment(name)
+        segment = Hdf5Segment(self.folder / file, self.options, first_id)
         segment.require(collection)
         return segment
 
 
 class Hdf5Segment:
-    """Ids and vectors of one file; nothing is kept in memory but some unpacked chunks.
+    """Ids and vectors of one file, a ``Segment``; only a few unpacked chunks are kept in memory.
 
-    The file stays open as long as this object lives: HDF5 unpacks whole chunks, and two batches share some.
+    The file stays open as long as this object lives: HDF5 unpacks whole chunks, and neighbouring batches share chunks.
     """
 
     deleted_rows = replayed_deletes = 0
@@ -107,13 +111,13 @@ class Hdf5Segment:
         return digest.digest()
 
     def require(self, collection: CollectionSpec) -> None:
-        """The vectors are of the kind that inspecting found."""
+        """Check that the vectors fit the collection. Raises DamagedSourceError if not."""
         if (self.layout.dimension, self.layout.is_binary) != (collection.dimension, collection.metric.is_binary):
             raise DamagedSourceError(
-                "a file is not what it was when it was inspected",
-                where=place(self._vectors),
+                "a file changed since it was inspected",
+                where=describe_dataset(self._vectors),
                 expected=f"{collection.metric} vectors of dimension {collection.dimension}",
-                found=kind_of(self.layout),
+                found=describe_layout(self.layout),
                 cure="Start a new run.",
             )
 
@@ -125,26 +129,26 @@ class Hdf5Segment:
 
 
 def _find_ids(file: h5py.File, options: Hdf5Options, rows: int) -> h5py.Dataset | None:
-    """The ids dataset. One that was named, or that ``ids: dataset`` asks for, must be there."""
-    name, wanted = options.ids_dataset, options.ids == "dataset"
-    if wanted and not name:
+    """The ids dataset, which must exist if it is named or if ``ids: dataset`` asks for it; None: there is none."""
+    name, required = options.ids_dataset, options.ids == "dataset"
+    if required and not name:
         raise ConfigurationError(
             "ids: dataset without an ids dataset", expected="its name", cure="Set ids_dataset, or ids: row_number."
         )
     if name == IDS_IF_THERE:
-        name = IDS_DATASET if wanted or has_name(file, IDS_DATASET) else None
+        name = IDS_DATASET if required or has_name(file, IDS_DATASET) else None
     if not name:
         return None
-    dataset = require_dataset(file, name, cure=f"Name the ids dataset that is meant, {NUMBER_ROWS}")
+    dataset = require_dataset(file, name, cure=f"Name the right ids dataset, {NUMBER_ROWS}")
     check_ids(dataset, rows)
     return dataset
 
 
 def _distance(file: h5py.File) -> str:
-    """The attribute ``distance``, which ann-benchmarks' files have; what it is where it is no text."""
+    """The attribute ``distance``, as in the files of ann-benchmarks; or a note that it is not text."""
     try:
         value = file.attrs.get("distance", "")
-    except TypeError as error:  # a type that NumPy has none for
+    except TypeError as error:  # a type that NumPy doesn't have
         return f"no text ({error})"
     if isinstance(value, bytes):
         return value.decode(errors="replace")

@@ -1,7 +1,7 @@
-"""How the rows of an HDF5 dataset become vectors: by its rank and type.
+"""How the rows of an HDF5 dataset become vectors, depending on its rank and type.
 
-MilvusDM writes a matrix, of uint8 for binary vectors; a binary vector of its example is one string of a fixed length
-(``S64`` for 512 bits), whose trailing zero bytes belong to it. Source: MilvusDM's ``core/save_data.py``,
+MilvusDM writes a matrix, of uint8 for binary vectors. In its example, a binary vector is a string of fixed length
+(``S64`` for 512 bits); trailing zero bytes are part of the vector. Source: MilvusDM's ``core/save_data.py``,
 ``core/read_data.py`` and ``examples/``.
 """
 
@@ -19,29 +19,31 @@ from airflow_provider_milvusdm.exceptions import DamagedSourceError, Unsupported
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 SUPPORTED = (
-    "rows of float16, float32 or float64; of uint8 (8 bits each) or bool; or fixed-length bytes, a string a vector"
+    "rows of float16, float32 or float64; of uint8 (8 bits each) or bool; or strings of fixed length, one per vector"
 )
 CURE = "Write the vectors in one of these forms, or name another dataset."
 NOTES = {
-    2: "float16 became float32, exactly",
+    2: "float16 was converted to float32, exactly",
     4: "",
-    8: "float64 was rounded to float32, which Milvus holds; a number beyond 3.4e38 is infinity then, and refused",
+    8: "float64 was rounded to float32, which Milvus holds; numbers above 3.4e38 become infinity and are refused",
 }
+"""What reading floats changes, by the bytes of a number."""
 
 
 @dataclass(frozen=True)
 class VectorLayout:
-    """``read(dataset, start, stop)`` gives float32 of shape (rows, dimension) or uint8 of (rows, dimension / 8)."""
+    """How the vectors of a dataset are read."""
 
     dimension: int
     is_binary: bool
     read: Callable[[h5py.Dataset, int, int], Vectors]
+    """``read(dataset, start, stop)``: float32 of shape (rows, dimension), or uint8 of shape (rows, dimension / 8)."""
     note: str = ""
     """What reading changes."""
 
 
 def vector_layout(dataset: h5py.Dataset) -> VectorLayout:
-    """The layout of a dataset of vectors; refused when it's none."""
+    """The layout of a dataset. Raises UnsupportedSourceError or DamagedSourceError if it holds no vectors."""
     kind, shape = dataset.dtype.kind, dataset.shape
     if kind == "S" and _rank(shape) == 1 and _is_bytes(dataset):
         return VectorLayout(dataset.dtype.itemsize * 8, True, _read_strings)
@@ -49,31 +51,34 @@ def vector_layout(dataset: h5py.Dataset) -> VectorLayout:
         raise _unsupported(dataset)
     if not shape[1]:
         raise DamagedSourceError(
-            "vectors of no dimension", where=place(dataset), expected="a column at least", found=f"shape {shape}"
+            "vectors without dimensions",
+            where=describe_dataset(dataset),
+            expected="at least one column",
+            found=f"shape {shape}",
         )
     if kind == "f":
         return VectorLayout(shape[1], False, _read_floats, NOTES[dataset.dtype.itemsize])
     if kind == "u":
-        note = f"uint8 was taken as bits: {shape[1]} columns are {shape[1] * 8} dimensions"
+        note = f"uint8 was read as bits: {shape[1]} columns are {shape[1] * 8} dimensions"
         return VectorLayout(shape[1] * 8, True, _read_bytes, note)
     if shape[1] % 8:
         raise UnsupportedSourceError(
-            "bool vectors that don't fill their bytes",
-            where=place(dataset),
+            "bool vectors that don't fill whole bytes",
+            where=describe_dataset(dataset),
             expected="a multiple of 8 columns: Milvus has no other binary vectors",
             found=f"{shape[1]} columns",
             cure="Pad the vectors with false.",
         )
-    return VectorLayout(shape[1], True, _read_bools, "bool was packed to bits, the first column the highest bit")
+    return VectorLayout(shape[1], True, _read_bools, "bool was packed into bits, the first column is the highest bit")
 
 
-def kind_of(layout: VectorLayout) -> str:
-    """What vectors these are, for a message."""
+def describe_layout(layout: VectorLayout) -> str:
+    """What kind of vectors these are, for a message."""
     return f"{'binary' if layout.is_binary else 'float'} vectors of dimension {layout.dimension}"
 
 
-def place(dataset: h5py.Dataset) -> str:
-    """A dataset's name and file, for a message."""
+def describe_dataset(dataset: h5py.Dataset) -> str:
+    """File and name of a dataset, for a message."""
     return f"{dataset.file.filename}, dataset {dataset.name}"
 
 
@@ -82,7 +87,7 @@ def _rank(shape: tuple[int, ...] | None) -> int:
 
 
 def _is_bytes(dataset: h5py.Dataset) -> bool:
-    """Not text: MilvusDM's strings are made by NumPy, whose ``S`` is plain ASCII to HDF5."""
+    """Whether strings are bytes and not text: NumPy's ``S``, which MilvusDM uses, is stored as ASCII."""
     return bool(dataset.id.get_type().get_cset() == h5py.h5t.CSET_ASCII)
 
 
@@ -95,7 +100,7 @@ def _is_numeric(dtype: np.dtype[Any]) -> bool:
 def _unsupported(dataset: h5py.Dataset) -> UnsupportedSourceError:
     return UnsupportedSourceError(
         "a dataset that doesn't hold vectors",
-        where=place(dataset),
+        where=describe_dataset(dataset),
         expected=SUPPORTED,
         found=f"shape {dataset.shape} of {_type_name(dataset)}",
         cure=CURE,
@@ -110,7 +115,7 @@ def _type_name(dataset: h5py.Dataset) -> str:
 
 
 def _read_floats(dataset: h5py.Dataset, start: int, stop: int) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # infinity, found by whoever looks for it
+    with np.errstate(over="ignore"):  # infinity is found when vectors are checked
         return np.ascontiguousarray(dataset[start:stop], np.float32)
 
 
@@ -123,7 +128,7 @@ def _read_bools(dataset: h5py.Dataset, start: int, stop: int) -> npt.NDArray[np.
 
 
 def _read_strings(dataset: h5py.Dataset, start: int, stop: int) -> npt.NDArray[np.uint8]:
-    """Read strings as the file has them: made into NumPy's, a null-terminated one ends at its first zero byte."""
+    """Read the bytes of strings as they are in the file: NumPy would drop what follows the first zero byte."""
     rows = np.empty((stop - start, dataset.dtype.itemsize), np.uint8)
     if len(rows):
         stored = dataset.id.get_space()

@@ -1,6 +1,7 @@
-"""The catalog of a Milvus 1.x server: tables ``Tables``, ``TableFiles`` and ``Fields`` of SQLite or MySQL.
+"""The catalog of a Milvus 1.x server: the SQL tables ``Tables``, ``TableFiles`` and ``Fields`` in SQLite or MySQL.
 
-Source of the facts: the server's own code, ``core/src/db/meta/MySQLMetaImpl.cpp`` and ``SqliteMetaImpl.cpp``.
+A row of ``Tables`` is a collection, or a partition: then ``owner_table`` names its collection. A row of ``TableFiles``
+is a file of a segment. Source: the server's code, ``core/src/db/meta/MySQLMetaImpl.cpp`` and ``SqliteMetaImpl.cpp``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from airflow_provider_milvusdm.model.collections import (
     PartitionSpec,
     SegmentSpec,
 )
+from airflow_provider_milvusdm.sources.milvus1x.segment_name import SegmentFolder
 
 STATES = {0: "NORMAL", 1: "TO_DELETE"}
 STATE_DROPPED = 1
@@ -49,14 +51,16 @@ INDEXES = {
     11: "HNSW",
     12: "ANNOY",
 }
+FILE_TYPE_NEW = 0
+"""Of a segment that the server still adds rows to."""
 FILE_TYPES_WITH_ROWS = {1: "RAW", 2: "TO_INDEX", 3: "INDEX", 7: "BACKUP"}
-FILE_TYPES_WITHOUT_ROWS = {0: "NEW", 4: "TO_DELETE", 5: "NEW_MERGE", 6: "NEW_INDEX"}
+FILE_TYPES_WITHOUT_ROWS = {FILE_TYPE_NEW: "NEW", 4: "TO_DELETE", 5: "NEW_MERGE", 6: "NEW_INDEX"}
 FLAG_IDS_BY_SERVER = 1
 KEY_BITS = 44
-"""Rows with keys of their own: those of a partition count on from its place in the collection, shifted by this."""
+"""New keys of a partition start at its number in the collection, shifted by this."""
 VERSIONS = re.compile(r"(0\.(7|8|9|10)|1\.[01])(\.\d+)*")
 RESTORE = "Restore the catalog from a backup."
-COPY_WAL = "Copy meta.sqlite-wal beside meta.sqlite, where a stopped server leaves most of it"
+COPY_WAL = "Copy meta.sqlite-wal together with meta.sqlite: a stopped server leaves most of the catalog there"
 
 COLUMNS = {
     "Tables": (
@@ -87,9 +91,10 @@ TEXT_COLUMNS = {
     "collection_id",
 }
 NAMES = {"table_id", "owner_table", "collection_id"}
-"""What says whose row it is: a fault in it is the whole catalog's, one in another column that collection's."""
+"""Columns that say which collection a row belongs to. If one is wrong, the whole catalog is refused; if another column
+is wrong, only its collection is."""
 OPTIONAL = ("Fields", "Environment")
-"""Not in every version's catalog."""
+"""SQL tables that not every version has."""
 ORDER = {"Tables": " ORDER BY id", "TableFiles": " ORDER BY id", "Fields": "", "Environment": ""}
 
 Row = Mapping[str, Any]
@@ -98,29 +103,31 @@ Known = TypeVar("Known")
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a 1.x server knew of its collections, as it knew it."""
+    """The rows of the catalog as the server wrote them. They are checked when a collection is read from it."""
 
     origin: str
-    """Where it was read: a file, or a MySQL connection."""
+    """Where it was read: a file or a MySQL connection."""
     collections: Mapping[str, Row]
+    """Rows of ``Tables``, by name."""
     partitions: Mapping[str, list[Row]]
-    """By collection."""
+    """Rows of ``Tables``, by the name of their collection."""
     files: Mapping[str, list[Row]]
-    """By table_id, in the catalog's order."""
+    """Rows of ``TableFiles``, by ``table_id``, in the catalog's order."""
     with_attributes: frozenset[str] = field(default_factory=frozenset)
+    """Names of hybrid collections."""
     global_lsn: int = 0
-    """The log position that was flushed last of all."""
+    """The lsn of the last flush of all collections."""
     notes: tuple[str, ...] = ()
-    """What the report has to say of it."""
+    """Notes for the report."""
 
     @property
     def log_start(self) -> int:
-        """Where a server that starts begins to read its log."""
+        """The lsn from which a server reads its log when it starts."""
         return max(self.global_lsn, min(self.lsns, default=0))
 
     @cached_property
     def lsns(self) -> list[int]:
-        """Up to where each collection and partition was flushed: the log goes at least as far."""
+        """The lsn of the last flush of each collection and partition; the log has records up to these at least."""
         rows = [*self.collections.values(), *chain.from_iterable(self.partitions.values())]
         return [row["flush_lsn"] for row in rows if isinstance(row["flush_lsn"], int)]
 
@@ -128,7 +135,10 @@ class Catalog:
         return list(self.collections)
 
     def collection(self, name: str) -> CollectionSpec:
-        """The collection ``name``; refused when unknown, of another version, or with attributes."""
+        """The collection with this name.
+
+        Raises SourceNotFoundError, UnsupportedSourceError (another version, or attributes) or DamagedSourceError.
+        """
         row = self.collections.get(name)
         if row is None:
             raise SourceNotFoundError(
@@ -143,7 +153,10 @@ class Catalog:
         return self._spec(row)
 
     def partition(self, collection: str, tag: str) -> PartitionSpec:
-        """The partition ``tag`` (``_default`` for the rows outside any) with the segments that hold rows."""
+        """The partition with this tag and its segments that hold rows; ``_default`` has the rows without a tag.
+
+        Raises SourceNotFoundError or DamagedSourceError.
+        """
         rows = [row for row in self.partitions.get(collection, []) if row["partition_tag"] == tag]
         for row in rows:
             self._check(row, "Tables")
@@ -163,31 +176,32 @@ class Catalog:
         return PartitionSpec(tag, self._segments(rows[0]["table_id"]), first_key=number << KEY_BITS)
 
     def tags(self, collection: str) -> list[str]:
-        """All partition tags of a collection, ``_default`` first."""
+        """All partition tags of a collection, ``_default`` first. Raises DamagedSourceError."""
         rows = self.partitions.get(collection, [])
         for row in rows:
             self._check(row, "Tables")
         counts = Counter(row["partition_tag"] for row in rows)
-        bad = sorted(tag for tag, count in counts.items() if count > 1 or tag in ("", DEFAULT_PARTITION))
-        if bad:
-            self._refuse_tags(collection, bad)
+        invalid = sorted(tag for tag, count in counts.items() if count > 1 or tag in ("", DEFAULT_PARTITION))
+        if invalid:
+            self._refuse_tags(collection, invalid)
         return [DEFAULT_PARTITION, *counts]
 
-    def folders(self) -> frozenset[str]:
-        """``<table_id>/<segment_id>`` of every file that it names, dead and unfinished ones too."""
+    def folders(self) -> frozenset[SegmentFolder]:
+        """The segment folders of all files in the catalog, deleted and unfinished ones too."""
         rows = chain.from_iterable(self.files.values())
-        return frozenset(f"{row['table_id']}/{row['segment_id']}" for row in rows)
+        return frozenset(SegmentFolder(row["table_id"], str(row["segment_id"])) for row in rows)
 
     def table_ids(self, collection: str, tags: Collection[str]) -> frozenset[str]:
-        """Folders of some partitions of a collection."""
+        """The ``table_id`` of each of these partitions of a collection: the folders that hold their segments."""
         rows = [row for row in self.partitions.get(collection, []) if row["partition_tag"] in tags]
         own = {collection} if DEFAULT_PARTITION in tags else set()
         return frozenset(own | {row["table_id"] for row in rows})
 
     def flushed_lsns(self, collection: str) -> dict[str, int]:
-        """By tag: the last log position whose operations are in the partition's segments.
+        """By tag: the last lsn whose operations are in the partition's segments. Raises DamagedSourceError.
 
-        Its own, for a flush commits them one by one: a server killed in one leaves partitions behind their collection.
+        A flush commits the partitions of a collection one after another. If a server is killed during a flush, they
+        have different lsns.
         """
         rows = self.partitions.get(collection, [])
         for row in rows:
@@ -197,7 +211,7 @@ class Catalog:
 
     def _refuse_tags(self, collection: str, tags: list[str]) -> NoReturn:
         raise DamagedSourceError(
-            f"partition tags of collection {collection!r} are empty, reserved or there twice",
+            f"partition tags of collection {collection!r} are empty, reserved or not unique",
             where=f"{self.origin}, table Tables",
             expected="each tag once",
             found=", ".join(map(repr, tags)),
@@ -208,7 +222,7 @@ class Catalog:
         name, version = row["table_id"], row["version"]
         if not VERSIONS.fullmatch(version):
             raise UnsupportedSourceError(
-                f"collection {name!r} is of another version of Milvus",
+                f"collection {name!r} was written by another version of Milvus",
                 where=self.origin,
                 expected="0.7 to 0.10, 1.0 or 1.1",
                 found=repr(version),
@@ -216,9 +230,9 @@ class Catalog:
             )
         if name in self.with_attributes:
             raise UnsupportedSourceError(
-                f"collection {name!r} keeps attributes beside its vectors (a hybrid collection of 0.9 or 0.10)",
+                f"collection {name!r} has attributes besides its vectors (a hybrid collection of 0.9 or 0.10)",
                 where=f"{self.origin}, table Fields",
-                cure="Such collections are not migrated yet; leave it out of source_collection.",
+                cure="Such collections can't be migrated; leave it out of source_collection.",
             )
 
     def _spec(self, row: Row) -> CollectionSpec:
@@ -243,14 +257,14 @@ class Catalog:
         )
 
     def _index_params(self, row: Row) -> dict[str, int]:
-        """The whole numbers among the params: a 1.x server kept whatever else its client sent along."""
+        """The params that are integers: a 1.x server also stored anything else that its client sent."""
         try:
             params = json.loads(row["index_params"] or "{}")
         except (ValueError, RecursionError):
             params = None
         if not isinstance(params, dict):
             raise DamagedSourceError(
-                f"index_params of collection {row['table_id']!r}",
+                f"index_params of collection {row['table_id']!r} are invalid",
                 where=f"{self.origin}, table Tables",
                 expected="a JSON object",
                 found=repr(row["index_params"]),
@@ -262,7 +276,7 @@ class Catalog:
         if row[column] in names:
             return names[row[column]]
         raise DamagedSourceError(
-            f"{column} of {row['table_id']!r} is none that Milvus 1.x had",
+            f"{column} of {row['table_id']!r} is not a value that Milvus 1.x writes",
             where=self.origin,
             expected=f"one of {', '.join(map(str, names))}",
             found=row[column],
@@ -270,22 +284,22 @@ class Catalog:
         )
 
     def _check(self, row: Row, table: str) -> None:
-        """Refuse a row with a value of the wrong type."""
+        """Raise DamagedSourceError if a value has the wrong type."""
         for column in COLUMNS[table]:
             check_type(row, column, table, self.origin)
 
     def _segments(self, table_id: str) -> tuple[SegmentSpec, ...]:
-        """Segments that hold rows; one whose index and raw file are both listed counts once."""
+        """Segments that hold rows; a segment counts once if its raw file and its index are both listed."""
         counts: dict[str, int] = {}
         for row in self.files.get(table_id, []):
             self._check(row, "TableFiles")
             self._known(FILE_TYPES_WITH_ROWS | FILE_TYPES_WITHOUT_ROWS, row, "file_type")
             if row["file_type"] not in FILE_TYPES_WITH_ROWS:
                 continue
-            name, rows = f"{table_id}/{row['segment_id']}", row["row_count"]
+            name, rows = str(SegmentFolder(table_id, row["segment_id"])), row["row_count"]
             if counts.setdefault(name, rows) != rows:
                 raise DamagedSourceError(
-                    f"the files of segment {name} differ in row_count",
+                    f"the files of segment {name} have different row_count values",
                     where=f"{self.origin}, table TableFiles",
                     expected=counts[name],
                     found=rows,
@@ -295,12 +309,13 @@ class Catalog:
 
 
 def check_type(row: Row, column: str, table: str, origin: str) -> None:
+    """Raise DamagedSourceError if the value of a column has the wrong type."""
     if isinstance(row[column], str if column in TEXT_COLUMNS else int):
         return
     raise DamagedSourceError(
-        f"column {column} of a row in table {table}",
+        f"column {column} of a row in table {table} has the wrong type",
         where=origin,
-        expected="text in UTF-8" if column in TEXT_COLUMNS else "a whole number",
+        expected="text in UTF-8" if column in TEXT_COLUMNS else "an integer",
         found=repr(row[column]),
         cure=RESTORE,
     )

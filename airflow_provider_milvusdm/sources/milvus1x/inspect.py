@@ -1,4 +1,4 @@
-"""Inspect a Milvus 1.x catalog: which collections and partitions are asked for, in groups to resolve."""
+"""Inspect a Milvus 1.x catalog: the selected collections and partitions, in groups to resolve."""
 
 from __future__ import annotations
 
@@ -22,36 +22,43 @@ from airflow_provider_milvusdm.model.collections import (
 from airflow_provider_milvusdm.model.units import group_sizes, split_evenly, unit_bytes_within
 from airflow_provider_milvusdm.sources.milvus1x.catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x.lock import is_running
-from airflow_provider_milvusdm.sources.milvus1x.log_segment import log_options
+from airflow_provider_milvusdm.sources.milvus1x.log_options import LogOptions
 from airflow_provider_milvusdm.sources.milvus1x.position import find_position, with_log
+from airflow_provider_milvusdm.sources.milvus1x.segment_name import SegmentFolder
 from airflow_provider_milvusdm.sources.milvus1x.unflushed import Flushed, LogCounts, Unflushed, count_log
-from airflow_provider_milvusdm.sources.milvus1x.unlisted import count_unlisted, describe, list_folders, unlisted_fault
+from airflow_provider_milvusdm.sources.milvus1x.unlisted import (
+    count_unlisted,
+    describe_unlisted,
+    list_folders,
+    unlisted_fault,
+)
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath
 
-FLUSH_IT = (
-    "Start the 1.x server once more on a copy of the directory and flush the collection, or leave these rows behind: "
+CURE_FLUSH = (
+    "Start the 1.x server on a copy of the directory and flush the collection, or migrate without these rows: "
     "unflushed_log: ignore."
 )
 UNLISTED = "segment folders that the catalog does not name, whose rows may be missing"
 
 Selection = Mapping[str, Sequence[str] | None]
+"""By collection: the tags of the partitions to migrate; None: all of them."""
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A collection asked for, or why it can't be read."""
+class _Request:
+    """A selected collection and what was found of it, or why it can't be read."""
 
     name: str
     whole: bool
+    """All its partitions are selected."""
     collection: CollectionSpec | None = None
     partitions: tuple[PartitionSpec, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
     flushed: Flushed = field(default_factory=Flushed)
-    """By partition: the last log position whose operations are in segments."""
     unflushed: Unflushed | None = None
-    """What of the log is to be replayed."""
+    """The operations in the log that are to be replayed."""
     table_ids: Collection[str] = ()
     """Folders of its partitions."""
     position: SourcePosition | None = None
@@ -61,24 +68,29 @@ class _Asked:
         rows = sum(partition.live_rows for partition in self.partitions)
         return rows * self.collection.vector_bytes if self.collection else 0
 
-    def source(self, tables: AnyPath, wal: AnyPath, partitions: Sequence[PartitionSpec]) -> SourceRef:
-        """Where these partitions of it are read from."""
-        log = log_options(wal, self.unflushed, self.flushed, partitions) if self.unflushed else {}
-        return SourceRef("milvus1x", str(tables), log)
+    def source(self, tables_folder: AnyPath, log_folder: AnyPath, partitions: Sequence[PartitionSpec]) -> SourceRef:
+        """The source of these partitions of the collection."""
+        ref = SourceRef("milvus1x", str(tables_folder))
+        if not self.unflushed:
+            return ref
+        options = LogOptions.of(log_folder, self.unflushed, self.flushed, partitions)
+        return replace(ref, options=options.as_manifest())
 
-    def owns(self, folder: str) -> bool:
-        """Whether it is the folder of one of its segments."""
-        return folder.partition("/")[0] in self.table_ids
+    def owns(self, folder: SegmentFolder) -> bool:
+        return folder.table_id in self.table_ids
 
-    def refused(self, fault: SourceError) -> _Asked:
-        return _Asked(self.name, self.whole, error=str(fault), table_ids=self.table_ids)
+    def noted(self, *notes: str) -> _Request:
+        return replace(self, notes=(*self.notes, *notes))
+
+    def refused(self, fault: SourceError) -> _Request:
+        return _Request(self.name, self.whole, error=str(fault), table_ids=self.table_ids)
 
 
 @refuse_unreadable()
 def inspect_catalog(
     catalog: Catalog,
-    tables: AnyPath,
-    wal: AnyPath,
+    tables_folder: AnyPath,
+    log_folder: AnyPath,
     selection: Selection,
     *,
     unit_bytes: int,
@@ -86,56 +98,77 @@ def inspect_catalog(
     unflushed_log: str = "replay",
     unlisted_segments: str = "error",
     partitions: str = "keep",
-    folders: Collection[str] | None = None,
+    folders: Collection[SegmentFolder] | None = None,
 ) -> list[PartitionGroup]:
-    """Groups of partitions to resolve, at least one for each collection asked for.
+    """Groups of partitions to resolve, at least one for each selected collection.
 
-    ``unit_bytes`` is raised and partitions are grouped so that no step of the run gets more than ``max_tasks``
-    tasks. With ``partitions`` ``partition_key`` all of a collection are one group, for an id may not be in two of them.
-    ``folders``: what :func:`list_folders` found before the catalog was read, so that none which a server makes
-    meanwhile is taken for one that the catalog lacks; None: they are listed now. A fault of one collection travels in
-    its group; only a source that can't be read at all raises.
+    ``unit_bytes`` is raised, and partitions are grouped, so that no step of the run gets more than ``max_tasks`` tasks.
+    With ``partitions`` ``partition_key``, all partitions of a collection are one group, because an id may not be in two
+    of them. ``folders``: what :func:`list_folders` found before the catalog was read, so that a folder which a server
+    creates in between is not taken for one that the catalog lacks; None: they are listed now.
+
+    A fault of one collection is the ``error`` of its group. Raises SourceError or ConfigurationError only if the whole
+    source can't be read.
     """
-    if not tables.is_dir():
+    if not tables_folder.is_dir():
         raise SourceNotFoundError(
             "no tables folder",
-            where=tables,
-            cure="source_milvus_path is the directory that holds db/tables; tables_path names another place.",
+            where=tables_folder,
+            cure="source_milvus_path is the directory that has db/tables; if the tables are elsewhere, set "
+            "tables_path.",
         )
-    asked = [_ask(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]
-    if len(asked) > max_tasks // 2:
-        raise ConfigurationError(
-            f"{len(asked)} collections are too many for one run",
-            expected=f"at most {max_tasks // 2}, half of Airflow's core.max_map_length",
-            cure="Name fewer in source_collection, or raise core.max_map_length.",
-        )
-    log = count_log(wal, catalog, {one.name: one.flushed for one in asked})
-    asked = [_with_log(one, log, wal, unflushed_log) for one in asked]
-    unlisted = count_unlisted(tables, list_folders(tables) if folders is None else folders, catalog.folders())
-    asked = [_with_unlisted(one, unlisted, tables, unlisted_segments) for one in asked]
-    others = {name: rows for name, rows in unlisted.items() if not any(one.owns(name) for one in asked)}
-    notes = (*_notes_on_all(catalog, log, tables, wal, unflushed_log), *_note_on_unlisted(others))
-    asked[0] = replace(asked[0], notes=(*asked[0].notes, *notes))
-    one_key_space = partitions == "partition_key"
-    counts = group_sizes([1 if one_key_space else len(one.partitions) for one in asked], max_tasks // 2)
-    total = sum(one.live_bytes for one in asked)
-    unit_bytes = unit_bytes_within(total, sum(counts), max_tasks, unit_bytes)
+    requests = [_find(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]
+    _check_number(len(requests), max_tasks // 2)
+    log = count_log(log_folder, catalog, {request.name: request.flushed for request in requests})
+    requests = [_with_log(request, log, log_folder, unflushed_log) for request in requests]
+    folders = list_folders(tables_folder) if folders is None else folders
+    unlisted = count_unlisted(tables_folder, folders, catalog.folders())
+    requests = [_with_unlisted(request, unlisted, tables_folder, unlisted_segments) for request in requests]
+    others = {
+        folder: rows for folder, rows in unlisted.items() if not any(request.owns(folder) for request in requests)
+    }
+    notes = (*_list_notes(catalog, log, tables_folder, log_folder, unflushed_log), *_list_unlisted_notes(others))
+    requests[0] = replace(requests[0], notes=(*requests[0].notes, *notes))
+    return _group(requests, tables_folder, log_folder, partitions == "partition_key", max_tasks, unit_bytes)
+
+
+def _group(
+    requests: Sequence[_Request],
+    tables_folder: AnyPath,
+    log_folder: AnyPath,
+    one_key_space: bool,
+    max_tasks: int,
+    unit_bytes: int,
+) -> list[PartitionGroup]:
+    """Groups of the partitions: half of the tasks at most, as the units of a group are rounded up."""
+    counts = group_sizes([1 if one_key_space else len(request.partitions) for request in requests], max_tasks // 2)
+    total_bytes = sum(request.live_bytes for request in requests)
+    unit_bytes = unit_bytes_within(total_bytes, sum(counts), max_tasks, unit_bytes)
     return [
         PartitionGroup(
-            name=one.name,
-            source=one.source(tables, wal, some),
-            collection=one.collection,
-            partitions=some,
-            whole=one.whole,
+            name=request.name,
+            source=request.source(tables_folder, log_folder, group),
+            collection=request.collection,
+            partitions=group,
+            whole=request.whole,
             one_key_space=one_key_space,
             unit_bytes=unit_bytes,
-            position=one.position,
-            error=one.error,
-            notes=one.notes,
+            position=request.position,
+            error=request.error,
+            notes=request.notes,
         )
-        for one, count in zip(asked, counts, strict=True)
-        for some in split_evenly(one.partitions, count)
+        for request, count in zip(requests, counts, strict=True)
+        for group in split_evenly(request.partitions, count)
     ]
+
+
+def _check_number(collections: int, limit: int) -> None:
+    if collections > limit:
+        raise ConfigurationError(
+            f"{collections} collections are too many for one run",
+            expected=f"at most {limit}, half of Airflow's core.max_map_length",
+            cure="Name fewer in source_collection, or raise core.max_map_length.",
+        )
 
 
 def _expand(catalog: Catalog, selection: Selection) -> dict[str, Sequence[str] | None]:
@@ -153,14 +186,14 @@ def _expand(catalog: Catalog, selection: Selection) -> dict[str, Sequence[str] |
         expanded |= {name: None for name in catalog.names() if name not in expanded}
     if not expanded:
         raise SourceNotFoundError(
-            "the catalog holds no collection",
+            "the catalog has no collection",
             where=catalog.origin,
-            cure=f"Is this the directory? {COPY_WAL}.",
+            cure=f"Is this the right directory? {COPY_WAL}.",
         )
     return expanded
 
 
-def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
+def _find(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Request:
     whole = tags is None
     try:
         collection = catalog.collection(name)
@@ -169,103 +202,106 @@ def _ask(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Asked:
         lsns = catalog.flushed_lsns(name)
         position = find_position(catalog, name)
     except SourceError as fault:
-        return _Asked(name, whole, error=str(fault))
+        return _Request(name, whole, error=str(fault))
     flushed, table_ids = Flushed((tag, lsns[tag]) for tag in wanted), catalog.table_ids(name, wanted)
-    return _Asked(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids, position=position)
+    return _Request(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids, position=position)
 
 
-def _with_log(one: _Asked, log: LogCounts, wal: AnyPath, unflushed_log: str) -> _Asked:
-    """The collection with the rows that only the log holds: they are data, and in no segment."""
-    if one.error:
-        return one
-    lost, unflushed = log.lost(one.flushed), log.unflushed[one.name]
-    if lost and unflushed_log != "ignore":
-        return one.refused(lost)
-    one = replace(one, notes=(*one.notes, *_log_notes(unflushed, lost)))
-    policy = {"replay": _replayed, "ignore": _ignored, "error": _refused}[unflushed_log]
-    return policy(one, unflushed, wal) if unflushed else one
+def _with_log(request: _Request, log: LogCounts, log_folder: AnyPath, unflushed_log: str) -> _Request:
+    """Apply the policy ``unflushed_log`` to the operations that are only in the log."""
+    if request.error:
+        return request
+    fault, unflushed = log.gap_fault(request.flushed), log.unflushed[request.name]
+    if fault and unflushed_log != "ignore":
+        return request.refused(fault)
+    request = request.noted(*_list_log_notes(unflushed, fault))
+    policy = {"replay": _replay, "ignore": _ignore, "error": _refuse}[unflushed_log]
+    return policy(request, unflushed, log_folder) if unflushed else request
 
 
-def _log_notes(unflushed: Unflushed, lost: SourceError | None) -> Iterator[str]:
-    if lost:
-        yield f"the 1.x server's log was ignored, rows that only it held are not migrated: {lost}"
+def _list_log_notes(unflushed: Unflushed, fault: SourceError | None) -> Iterator[str]:
+    if fault:
+        yield f"the 1.x server's log was ignored, rows that are only in the log are not migrated: {fault}"
     if unflushed.before_start:
         yield (
-            f"{unflushed.before_start} rows in the 1.x server's log are left out, as by the server: they are before "
-            f"lsn {unflushed.start}, up to which its catalog says that all was flushed"
+            f"{unflushed.before_start} rows in the 1.x server's log are not migrated, as the server ignores them too: "
+            f"they are before lsn {unflushed.start}, and the catalog says that everything before it was flushed"
         )
 
 
-def _replayed(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
+def _replay(request: _Request, unflushed: Unflushed, log_folder: AnyPath) -> _Request:
     if unflushed.others:
-        return one.refused(
+        return request.refused(
             UnsupportedSourceError(
-                f"operations of collection {one.name!r} in the 1.x server's log that can't be replayed",
-                where=wal,
+                f"the 1.x server's log has operations on collection {request.name!r} that can't be replayed",
+                where=log_folder,
                 expected="insertions and deletions",
                 found=", ".join(f"{count} records of type {kind}" for kind, count in sorted(unflushed.others.items())),
-                cure=FLUSH_IT,
+                cure=CURE_FLUSH,
             )
         )
-    partitions = tuple(_with_segments_of_log(partition, unflushed) for partition in one.partitions)
+    partitions = tuple(_with_log_segments(partition, unflushed) for partition in request.partitions)
+    position = with_log(request.position, unflushed.last_lsn) if request.position else None
     note = f"replayed from the 1.x server's log: {unflushed.inserted} rows inserted, {unflushed.deleted} ids deleted"
-    position = with_log(one.position, unflushed.last_lsn) if one.position else None
-    return replace(one, partitions=partitions, unflushed=unflushed, position=position, notes=(*one.notes, note))
+    return replace(request, partitions=partitions, unflushed=unflushed, position=position).noted(note)
 
 
-def _with_segments_of_log(partition: PartitionSpec, unflushed: Unflushed) -> PartitionSpec:
+def _with_log_segments(partition: PartitionSpec, unflushed: Unflushed) -> PartitionSpec:
     added = tuple(unflushed.segments(partition.tag))
     rows = sum(segment.live_rows for segment in added)
     return replace(partition, segments=(*partition.segments, *added), replayed_rows=rows)
 
 
-def _ignored(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
-    note = f"rows that only the 1.x server's log holds were ignored: {unflushed}"
-    return replace(one, notes=(*one.notes, note))
+def _ignore(request: _Request, unflushed: Unflushed, log_folder: AnyPath) -> _Request:
+    return request.noted(f"rows that are only in the 1.x server's log were ignored: {unflushed}")
 
 
-def _refused(one: _Asked, unflushed: Unflushed, wal: AnyPath) -> _Asked:
-    return one.refused(
+def _refuse(request: _Request, unflushed: Unflushed, log_folder: AnyPath) -> _Request:
+    return request.refused(
         UnsupportedSourceError(
-            f"rows of collection {one.name!r} are only in the 1.x server's log",
-            where=wal,
+            f"rows of collection {request.name!r} are only in the 1.x server's log",
+            where=log_folder,
             expected="all rows in segments",
             found=str(unflushed),
-            cure=f"Load them, too: unflushed_log: replay. Or: {FLUSH_IT}",
+            cure=f"Migrate them too: unflushed_log: replay. Or: {CURE_FLUSH}",
         )
     )
 
 
-def _with_unlisted(one: _Asked, unlisted: Mapping[str, int], tables: AnyPath, policy: str) -> _Asked:
-    """The collection, or its refusal where segments of it may be missing in the catalog."""
-    own = {name: rows for name, rows in unlisted.items() if one.owns(name)}
-    if one.error or not own:
-        return one
+def _with_unlisted(
+    request: _Request, unlisted: Mapping[SegmentFolder, int], tables_folder: AnyPath, policy: str
+) -> _Request:
+    """Apply the policy ``unlisted_segments`` to segment folders that the catalog lacks."""
+    owned = {folder: rows for folder, rows in unlisted.items() if request.owns(folder)}
+    if request.error or not owned:
+        return request
     if policy != "ignore":
-        return one.refused(unlisted_fault(one.name, tables, own))
-    return replace(one, notes=(*one.notes, f"{UNLISTED}, left behind: {describe(own)}"))
+        return request.refused(unlisted_fault(request.name, tables_folder, owned))
+    return request.noted(f"{UNLISTED}, not migrated: {describe_unlisted(owned)}")
 
 
-def _note_on_unlisted(others: Mapping[str, int]) -> Iterator[str]:
+def _list_unlisted_notes(others: Mapping[SegmentFolder, int]) -> Iterator[str]:
     if others:
-        yield f"{UNLISTED}: {describe(others)}"
+        yield f"{UNLISTED}: {describe_unlisted(others)}"
 
 
-def _notes_on_all(catalog: Catalog, log: LogCounts, tables: AnyPath, wal: AnyPath, unflushed_log: str) -> Iterator[str]:
-    """What the report has to say of the whole directory."""
+def _list_notes(
+    catalog: Catalog, log: LogCounts, tables_folder: AnyPath, log_folder: AnyPath, unflushed_log: str
+) -> Iterator[str]:
+    """Notes on the whole directory, for the report."""
     yield from catalog.notes
-    if is_running(tables, wal):
+    if is_running(tables_folder, log_folder):
         yield (
             "a Milvus 1.x server has the directory open: what it writes from now on is not migrated, and the run "
-            "fails if that touches what is"
+            "fails if that changes what is migrated"
         )
-    if not log.is_there:
-        yield f"no log of the 1.x server in {wal}: rows that only it held, if there were any, are not migrated"
-    if log.rows_behind:
+    if not log.exists:
+        yield f"no log of the 1.x server in {log_folder}: rows that were only in the log, if any, are not migrated"
+    if log.rows_after_last:
         yield (
-            f"{log.rows_behind} rows in the 1.x server's log are left out, as by the server: they are behind the last "
-            "record that mxlog.meta names"
+            f"{log.rows_after_last} rows in the 1.x server's log are not migrated, as the server ignores them too: "
+            "they are after the last record that mxlog.meta names"
         )
     if unflushed_log == "replay" and log.unknown:
         listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(log.unknown.items()))
-        yield f"rows in the 1.x server's log of what its catalog does not hold are left out: {listed}"
+        yield f"rows in the 1.x server's log for collections or partitions that its catalog lacks are ignored: {listed}"

@@ -1,7 +1,7 @@
-"""Whether a Milvus 1.x server has its directory open.
+"""Whether a running Milvus 1.x server has its directory open.
 
-It holds a write lock on ``lock`` in its storage folder and in the log's as long as it runs. Source: the server's code,
-``core/src/server/init/InstanceLockCheck.cpp``. A server on another machine may not be seen.
+While it runs, a server holds a write lock on the file ``lock`` in its storage folder and in its log folder. Source: the
+server's code, ``core/src/server/init/InstanceLockCheck.cpp``. The lock of a server on another machine may be invisible.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 from airflow_provider_milvusdm.storage.paths import AnyPath
 
 FLOCK = struct.Struct("hhqqi4x")
-"""``struct flock`` of Linux on 64 bits: type, whence, start, length, process."""
+"""``struct flock`` of 64-bit Linux: type, whence, start, length, process."""
 
 
-def is_running(tables: AnyPath, wal: AnyPath) -> bool:
-    """Whether the folder that ``db/tables`` is in, or the log's, is locked."""
-    return any(map(_is_locked, (tables.parent.parent / "lock", wal / "lock")))
+def is_running(tables_folder: AnyPath, log_folder: AnyPath) -> bool:
+    """Whether the storage folder (which has ``db/tables``) or the log folder is locked."""
+    return any(map(_is_locked, (tables_folder.parent.parent / "lock", log_folder / "lock")))
 
 
 def _is_locked(path: AnyPath) -> bool:
-    """Whether another process holds a write lock; asked without taking one."""
+    """Whether another process holds a write lock; no lock is taken to find out."""
     if sys.platform != "linux" or not isinstance(path, Path) or not path.is_file():
         return False
     question = FLOCK.pack(fcntl.F_RDLCK, 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The log of a Milvus 1.x server (``wal/<n>.wal``, ``mxlog.meta``): operations that may be in no segment yet.
+"""The log of a Milvus 1.x server (``wal/<n>.wal``, ``mxlog.meta``): operations that may not be in a segment yet.
 
 Source: the server's code, ``core/src/db/wal/WalBuffer.cpp`` and ``WalMetaHandler.cpp``. A record, packed:
 
@@ -20,31 +20,32 @@ from airflow_provider_milvusdm.storage.paths import AnyPath
 RECORD = struct.Struct("<QBHHII")
 META_FILE, META = "mxlog.meta", struct.Struct("<3Q")
 OFFSET_BITS = 32
-"""An lsn is the file's number, shifted by this, with the offset of the record's end in it."""
+"""An lsn (log sequence number) is the number of the log's file, shifted by this, plus the end of the record in it."""
 END_MASK = (1 << OFFSET_BITS) - 1
 INSERTS, DELETE, FLUSH = frozenset({1, 2}), 3, 5
-"""1 inserts binary vectors, 2 float vectors."""
+"""Types of records. 1 inserts binary vectors, 2 float vectors."""
 PLAIN = INSERTS | {DELETE, FLUSH}
-"""Records of nothing but ids and vectors."""
+"""Types of records that hold only ids and vectors."""
 ID_BYTES = 8
 NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
-RESTORE = "Restore the log from a backup, or leave its rows behind: unflushed_log: ignore."
+RESTORE = "Restore the log from a backup, or migrate without its rows: unflushed_log: ignore."
 
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """The head of a record: what it does to which partition, to how many rows."""
+    """The head of a record: its type, partition and number of rows."""
 
     lsn: int
     kind: int
+    """Its type."""
     collection: str
     tag: str
-    """Empty: ``_default``; for a deletion, all partitions."""
+    """Empty: ``_default``, or all partitions if it is a deletion."""
     rows: int
     data_bytes: int
-    """Of the vectors."""
+    """Bytes of the vectors."""
     ids_at: int
-    """Where the ids start in the file; the vectors are behind them."""
+    """Byte in the file at which the ids start; the vectors follow them."""
 
     @property
     def file_number(self) -> int:
@@ -52,7 +53,7 @@ class LogRecord:
 
     @property
     def end(self) -> int:
-        """Where it ends in the file."""
+        """Byte in the file at which it ends."""
         return self.lsn & END_MASK
 
     @property
@@ -63,42 +64,45 @@ class LogRecord:
 
 @dataclass(frozen=True)
 class LogGap:
-    """Records that are missing, or can't be read."""
+    """Records that are missing or can't be read."""
 
     end: int
-    """None behind this lsn is among them."""
+    """No record after this lsn is affected."""
     fault: SourceError
 
 
 class Log:
-    """The log in a folder, up to its last lsn; none where there are no files.
+    """The log in a folder, from the lsn ``start`` to the lsn ``last``.
 
-    A server reads it from the lsn ``start``. ``known``: lsns of records, by the catalog.
+    ``known``: lsns in the catalog, at which records must end.
     """
 
     def __init__(self, folder: AnyPath, start: int, last: int, known: Iterable[int] = ()) -> None:
         self.folder, self.start, self.last = folder, start, last
         self._known = {lsn for lsn in known if lsn & END_MASK}
         self._ends = {lsn >> OFFSET_BITS: lsn for lsn in sorted(self._known)}
-        """By file: the lsn that it goes up to at least."""
+        """By file: the lsn that its records must reach."""
         self.gap: LogGap | None = None
-        """Once the records have been read: what of them is missing."""
+        """What is missing; known once all records have been read."""
 
     def records(self) -> Iterator[LogRecord]:
-        """Heads of all records, in order; a torn one behind the last was never acknowledged."""
-        awaited, final = self.start >> OFFSET_BITS, self.last >> OFFSET_BITS
+        """Heads of all records, in order. Raises DamagedSourceError if this is the log of another catalog.
+
+        An incomplete record after the last lsn is no damage: the server never acknowledged it.
+        """
+        next_number, final = self.start >> OFFSET_BITS, self.last >> OFFSET_BITS
         for number, path in _list_files(self.folder):
             if number > final:
                 break
-            self._refuse_missing(awaited, number)
+            self._note_missing(next_number, number)
             yield from self._records_of(number, path)
-            awaited = max(awaited, number + 1)
-        self._refuse_missing(awaited, final + 1)
+            next_number = max(next_number, number + 1)
+        self._note_missing(next_number, final + 1)
 
-    def count_rows_behind(self) -> int:
-        """Rows inserted by records behind the last lsn, which nobody was told are stored.
+    def count_rows_after_last(self) -> int:
+        """Number of rows inserted by records after the last lsn, which the server never acknowledged.
 
-        Raises DamagedSourceError where that lsn is 0, and there are several: a server that is killed leaves one.
+        Raises DamagedSourceError if that lsn is 0 and there are several such records: a killed server leaves only one.
         """
         files = [(number, path) for number, path in _list_files(self.folder) if number >= self.last >> OFFSET_BITS]
         records = rows = 0
@@ -118,22 +122,23 @@ class Log:
             yield record
             read = record.lsn
             self._known.discard(read)
-        self._refuse_another(number, path, read)
-        self._refuse_cut(number, path, read)
+        self._refuse_other_log(number, path, read)
+        self._note_cut(number, path, read)
 
-    def _refuse_another(self, number: int, path: AnyPath, read: int) -> None:
-        """A file whose records were read, and don't end where the catalog says that some did."""
+    def _refuse_other_log(self, number: int, path: AnyPath, read: int) -> None:
+        """Refuse a file that was read up to ``read``, if no record ends at an lsn that the catalog names."""
         unmet = [lsn for lsn in self._known if number << OFFSET_BITS < lsn < read]
         if unmet:
             raise DamagedSourceError(
-                "the 1.x server's log is not that of its catalog",
+                "the 1.x server's log does not belong to its catalog",
                 where=path,
-                expected=f"a record that ends at lsn {min(unmet)}, up to which something was flushed by the catalog",
-                found="one that goes on",
-                cure=f"Name the log of the same server, copied with its catalog: wal_path. {RESTORE}",
+                expected=f"a record that ends at lsn {min(unmet)}, which the catalog names as flushed",
+                found="a record that ends later",
+                cure=f"Set wal_path to the log of the same server, copied together with the catalog. {RESTORE}",
             )
 
-    def _refuse_cut(self, number: int, path: AnyPath, read: int) -> None:
+    def _note_cut(self, number: int, path: AnyPath, read: int) -> None:
+        """Note a gap if the records of a file end before they should."""
         begin, end = number << OFFSET_BITS, self.last
         if number < self.last >> OFFSET_BITS:
             end = max(self._ends.get(number, 0), begin + max(path.stat().st_size, 1))
@@ -146,29 +151,29 @@ class Log:
                 found=f"records up to lsn {read}" if read > begin else "none",
             )
 
-    def _refuse_missing(self, awaited: int, number: int) -> None:
-        """Files ``awaited`` to before ``number`` aren't there."""
-        if awaited < number:
+    def _note_missing(self, start: int, stop: int) -> None:
+        """Note a gap if there are files missing: those with the numbers from ``start`` to ``stop - 1``."""
+        if start < stop:
             self._add_gap(
-                number - 1,
+                stop - 1,
                 "files of the 1.x server's log are missing",
                 where=self.folder,
-                expected=f"{awaited}.wal" + (f" to {number - 1}.wal" if number - awaited > 1 else ""),
+                expected=f"{start}.wal" + (f" to {stop - 1}.wal" if stop - start > 1 else ""),
                 found="none",
             )
 
     def _add_gap(self, number: int, what: str, **facts: object) -> None:
-        """Up to the end of file ``number``, wherever that was; a server reads nothing before ``start``."""
+        """Note a gap up to the end of a file; before ``start`` nothing is needed."""
         end = min(number << OFFSET_BITS | END_MASK, self.last)
         if self.start < end:
-            reads = f"The server reads it from lsn {self.start} to {self.last}, and does not start otherwise."
+            reads = f"A server needs the records from lsn {self.start} to {self.last}, and does not start without them."
             self.gap = LogGap(end, DamagedSourceError(what, **facts, cure=f"{reads} {RESTORE}"))
 
 
 def last_lsn(folder: AnyPath, flushed: int) -> int | None:
-    """The last lsn that the log in ``folder`` says it has; None where there is no log.
+    """The last lsn according to ``mxlog.meta``; None if there is no log.
 
-    ``flushed``: the last lsn that the catalog names. Raises DamagedSourceError where ``mxlog.meta`` can't be right.
+    ``flushed``: the last lsn that the catalog names. Raises DamagedSourceError if ``mxlog.meta`` is missing or wrong.
     """
     last, is_written = _read_meta(folder / META_FILE), any(path.stat().st_size for _, path in _list_files(folder))
     if last is not None and last >= flushed:
@@ -182,14 +187,14 @@ def _no_end(folder: AnyPath, least: str, found: object) -> DamagedSourceError:
     return DamagedSourceError(
         "the 1.x server's log does not say where it ends",
         where=folder / META_FILE,
-        expected=f"{META.size} bytes, and in them an lsn not below {least}",
+        expected=f"{META.size} bytes with an lsn of at least {least}",
         found=found,
-        cure=f"Where the log was copied before the catalog, copy both again, from a server that is stopped. {RESTORE}",
+        cure="If the log was copied before the catalog, stop the server and copy both again. " + RESTORE,
     )
 
 
 def _read_meta(path: AnyPath) -> int | None:
-    """The last lsn written: the third of three where it equals the second, else the first."""
+    """The last lsn written: the third number if it equals the second, otherwise the first."""
     refuse_link(path)
     if not path.is_file() or path.stat().st_size < META.size:
         return None
@@ -198,28 +203,28 @@ def _read_meta(path: AnyPath) -> int | None:
 
 
 def _list_files(folder: AnyPath) -> list[tuple[int, AnyPath]]:
-    """Numbers and paths, in order."""
+    """Number and path of each file, in order. Raises DamagedSourceError for a link."""
     files = [(int(path.stem), path) for path in folder.glob("*.wal") if NUMBER.fullmatch(path.stem)]
     for _, path in files:
         refuse_link(path)
-        _refuse_no_file(path)
+        _require_file(path)
     return sorted(files)
 
 
-def _refuse_no_file(path: AnyPath) -> None:
-    """A pipe keeps its reader waiting for ever."""
+def _require_file(path: AnyPath) -> None:
+    """Refuse a pipe, which would block its reader for ever, and a folder. Raises DamagedSourceError."""
     if not path.is_file():
         raise DamagedSourceError(
-            "what is called as a file of the 1.x server's log is none",
+            "a file of the 1.x server's log is not a regular file",
             where=path,
-            expected="a file",
+            expected="a regular file",
             found="a folder, a pipe or a device",
             cure=f"Remove or rename it. {RESTORE}",
         )
 
 
 def _read_file(path: AnyPath, number: int) -> Iterator[LogRecord]:
-    """Records up to the first whose head is not that of one."""
+    """The records of a file, up to the first one with an invalid head."""
     size, start = path.stat().st_size, 0
     with path.open("rb") as file:
         while start + RECORD.size <= size:
@@ -227,8 +232,8 @@ def _read_file(path: AnyPath, number: int) -> Iterator[LogRecord]:
             lsn, kind, name_length, tag_length, rows, data_bytes = RECORD.unpack(file.read(RECORD.size))
             ids_at, end = start + RECORD.size + name_length + tag_length, lsn & END_MASK
             least = ids_at + rows * ID_BYTES + data_bytes
-            is_odd = (end > least and kind in PLAIN) or (kind == FLUSH and end > ids_at)
-            if lsn >> OFFSET_BITS != number or not least <= end <= size or is_odd:
+            is_too_long = (end > least and kind in PLAIN) or (kind == FLUSH and end > ids_at)
+            if lsn >> OFFSET_BITS != number or not least <= end <= size or is_too_long:
                 return
             name, tag = file.read(name_length), file.read(tag_length)
             collection, partition = name.decode("utf-8", "replace"), tag.decode("utf-8", "replace")

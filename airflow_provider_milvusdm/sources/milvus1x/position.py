@@ -1,57 +1,45 @@
-"""How far a collection of a Milvus 1.x server had come: which segments there were, and what of the log was in them.
+"""The position of a Milvus 1.x collection: which segments were finished, and how much of the log was included.
 
-A segment is named by the time at which it was begun, in nanoseconds; no row comes into it once it is finished. A merge
-or a compaction makes a new one, with rows of older ones. So a vector that differs from the one seen under its id stands
-in a younger segment, or in one that was not finished then, or in the log. Source: the server's code,
-``SafeIDGenerator`` in ``core/src/db/IDGenerator.cpp``, ``CreateCollectionFile`` in ``core/src/db/meta``,
-``MemTableFile.cpp`` in ``core/src/db/insert``, and ``CompactFile`` in ``core/src/db/DBImpl.cpp``.
+A segment has the time at which it was begun as its number. Once it is finished, no row is added to it: a merge or a
+compaction makes a new segment from rows of older ones. So if the vector of an id changes, the new one is in a younger
+segment, in a segment that was not finished, or in the log. Source: the server's code, ``CreateCollectionFile`` in
+``core/src/db/meta``, ``MemTableFile.cpp`` in ``core/src/db/insert``, and ``CompactFile`` in ``core/src/db/DBImpl.cpp``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from airflow_provider_milvusdm.model.collections import SourcePosition
-from airflow_provider_milvusdm.sources.milvus1x.catalog import FILE_TYPES_WITH_ROWS, Catalog
-from airflow_provider_milvusdm.sources.milvus1x.log_segment import is_in_log
-
-TIME = re.compile(r"[0-9]{1,19}")
-NEW = 0
-"""``file_type`` of a segment that rows still come into."""
+from airflow_provider_milvusdm.sources.milvus1x.catalog import FILE_TYPE_NEW, FILE_TYPES_WITH_ROWS, Catalog
+from airflow_provider_milvusdm.sources.milvus1x.segment_name import SegmentFolder, parse_segment_name
 
 
 def find_position(catalog: Catalog, collection: str) -> SourcePosition:
-    """That of a collection that the catalog knows, without what only the log holds."""
-    numbers = list(_numbers(catalog, collection))
-    finished = max((number for number, file_type in numbers if file_type in FILE_TYPES_WITH_ROWS), default=0)
-    begun = min((number for number, file_type in numbers if file_type == NEW), default=finished + 1)
-    created = catalog.collections[collection]["created_on"]
-    return SourcePosition(
-        f"{collection} {created}", min(finished, begun - 1), max(catalog.flushed_lsns(collection).values())
-    )
+    """The position of a collection in the catalog, without what only the log holds. Raises DamagedSourceError."""
+    segments = list(_list_segments(catalog, collection))
+    finished = max((begun for begun, file_type in segments if file_type in FILE_TYPES_WITH_ROWS), default=0)
+    unfinished = min((begun for begun, file_type in segments if file_type == FILE_TYPE_NEW), default=finished + 1)
+    history = f"{collection} {catalog.collections[collection]['created_on']}"
+    return SourcePosition(history, min(finished, unfinished - 1), max(catalog.flushed_lsns(collection).values()))
 
 
 def with_log(position: SourcePosition, last_lsn: int) -> SourcePosition:
-    """The position with the log taken in up to ``last_lsn``."""
+    """The position if the log is included up to ``last_lsn``."""
     return replace(position, lsn=max(position.lsn, last_lsn))
 
 
 def is_seen(segment: str, position: SourcePosition) -> bool:
-    """Whether all rows of a segment were there at that position; never those of the log."""
-    number = segment.rpartition("/")[2]
-    return not is_in_log(segment) and _is_time(number) and int(number) <= position.segment
+    """Whether all rows of a segment were there at that position; False for segments in the log."""
+    name = parse_segment_name(segment)
+    return isinstance(name, SegmentFolder) and name.begun is not None and name.begun <= position.segment
 
 
-def _numbers(catalog: Catalog, collection: str) -> Iterator[tuple[int, int]]:
-    """Number and ``file_type`` of each segment of a collection and its partitions."""
+def _list_segments(catalog: Catalog, collection: str) -> Iterator[tuple[int, int]]:
+    """When it was begun and ``file_type``, for each file of the collection and its partitions."""
     for table_id in [collection, *(row["table_id"] for row in catalog.partitions.get(collection, []))]:
         for row in catalog.files.get(table_id, []):
-            if _is_time(row["segment_id"]):
-                yield int(row["segment_id"]), row["file_type"]
-
-
-def _is_time(name: object) -> bool:
-    """Whether a name is one that a server made; a damaged catalog may hold anything."""
-    return isinstance(name, str) and bool(TIME.fullmatch(name))
+            begun = SegmentFolder(table_id, str(row["segment_id"])).begun
+            if begun is not None:
+                yield begun, row["file_type"]

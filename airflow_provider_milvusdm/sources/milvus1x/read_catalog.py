@@ -1,4 +1,4 @@
-"""Read the tables of a Milvus 1.x catalog, and all of one in SQLite."""
+"""Read the SQL tables of a Milvus 1.x catalog, and open a catalog in SQLite."""
 
 from __future__ import annotations
 
@@ -28,58 +28,55 @@ from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath
 
 ALL_ROWS = 2**63 - 1
-"""A query without a limit gets MySQL's ``sql_select_limit`` for one, and ends there without a word."""
-Tables = dict[str, list[dict[str, Any]]]
-"""Rows by table."""
+"""Limit of every query: without one, MySQL applies its ``sql_select_limit`` and drops further rows silently."""
+RowsByTable = dict[str, list[dict[str, Any]]]
+"""Rows by SQL table; a row is its values by column."""
 
 
-def read_tables(connection: Any, origin: str, text_column: str = "{}") -> Tables:
-    """Read the catalog's tables through a DB-API 2.0 connection.
+def read_tables(connection: Any, origin: str, text_column: str = "{}") -> RowsByTable:
+    """Read the catalog's SQL tables through a DB-API 2.0 connection. Raises UnsupportedSourceError.
 
-    ``text_column``: what is selected of a column of text, to get its bytes in UTF-8.
+    ``text_column``: the SQL expression that selects the UTF-8 bytes of a text column.
     """
     return {table: _read_table(connection, table, origin, text_column) for table in COLUMNS}
 
 
-def make_catalog(tables: Tables, origin: str, notes: tuple[str, ...] = ()) -> Catalog:
-    """The catalog that these tables hold. Raises SourceError."""
-    for table, rows in tables.items():
+def make_catalog(rows_by_table: RowsByTable, origin: str, notes: tuple[str, ...] = ()) -> Catalog:
+    """The catalog in these rows. Raises DamagedSourceError."""
+    for table, rows in rows_by_table.items():
         for row in rows:
             for column in NAMES & row.keys():
                 check_type(row, column, table, origin)
-    for row in tables["Environment"]:
+    for row in rows_by_table["Environment"]:
         check_type(row, "global_lsn", "Environment", origin)
-    kept = [row for row in tables["Tables"] if row["state"] != STATE_DROPPED]
+    kept = [row for row in rows_by_table["Tables"] if row["state"] != STATE_DROPPED]
     return Catalog(
         origin=origin,
         collections={row["table_id"]: row for row in kept if not row["owner_table"]},
         partitions=_group(kept, "owner_table"),
-        files=_group(tables["TableFiles"], "table_id"),
-        with_attributes=frozenset(row["collection_id"] for row in tables["Fields"]),
-        global_lsn=max((row["global_lsn"] for row in tables["Environment"]), default=0),
+        files=_group(rows_by_table["TableFiles"], "table_id"),
+        with_attributes=frozenset(row["collection_id"] for row in rows_by_table["Fields"]),
+        global_lsn=max((row["global_lsn"] for row in rows_by_table["Environment"]), default=0),
         notes=notes,
     )
 
 
 @refuse_unreadable()
 def read_sqlite_catalog(path: AnyPath) -> Catalog:
-    """Read ``meta.sqlite`` and the rows still in its ``-wal`` from a copy: the source is not even locked.
-
-    Raises SourceError.
-    """
+    """Read ``meta.sqlite`` and its ``-wal`` from a copy, so that the source is not even locked. Raises SourceError."""
     if not path.is_file():
         raise SourceNotFoundError(
             "no Milvus 1.x catalog",
             where=path,
-            cure="source_milvus_path is the directory that holds db/ and wal/. A catalog kept in MySQL needs "
-            "mysql_conn_id (mysql_parameter in YAML), one kept elsewhere catalog_path.",
+            cure="source_milvus_path is the directory that has db/ and wal/. If the catalog is in MySQL, set "
+            "mysql_conn_id (mysql_parameter in YAML); if it is in another place, set catalog_path.",
         )
     with _copy(path) as copy, closing(sqlite3.connect(copy)) as connection:
-        connection.text_factory = bytes  # decoded later, strictly
+        connection.text_factory = bytes  # SQLite's own decoding is not strict
         try:
             _check_file(connection)
             return make_catalog(read_tables(connection, str(path)), str(path))
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged schema's names, or SQLite's words on them
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged schema breaks names and SQLite's own messages
             raise DamagedSourceError(
                 "the catalog can't be read",
                 where=path,
@@ -90,14 +87,14 @@ def read_sqlite_catalog(path: AnyPath) -> Catalog:
 
 
 def _check_file(connection: sqlite3.Connection) -> None:
-    """Refuse a damaged file: SQLite itself may read on in it and show fewer rows."""
+    """Refuse a damaged file: SQLite may read it without an error and return fewer rows."""
     [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
     if verdict != b"ok":
         raise sqlite3.DatabaseError(verdict.decode("utf-8", "replace"))
     kinds = {kind for (kind,) in connection.execute("SELECT type FROM sqlite_master")}
     if not kinds:
         raise sqlite3.DatabaseError("an empty one")
-    if b"view" in kinds:  # no server made one, and a query of one may have no end
+    if b"view" in kinds:  # no server creates one, and querying it may never end
         raise sqlite3.DatabaseError("one with a view")
 
 
@@ -126,12 +123,12 @@ def _read_table(connection: Any, table: str, origin: str, text_column: str) -> l
         missing = [column for column in COLUMNS[table] if column not in present]
         if missing:
             raise UnsupportedSourceError(
-                f"table {table} is not that of a Milvus 1.x catalog",
+                f"table {table} does not belong to a Milvus 1.x catalog",
                 where=origin,
                 expected=f"columns {', '.join(missing)}",
                 found=f"columns {', '.join(present)}" if present else "no such table",
-                cure="0.6 and earlier and 0.11 keep another format: only 0.7 to 0.10, 1.0 and 1.1 are read. "
-                f"If it was one of these: {COPY_WAL}.",
+                cure="Only catalogs of Milvus 0.7 to 0.10, 1.0 and 1.1 can be read; 0.6 and earlier and 0.11 have "
+                f"other formats. If it is one of these: {COPY_WAL}.",
             )
         selected = [text_column.format(name) if name in TEXT_COLUMNS else name for name in COLUMNS[table]]
         cursor.execute(f"SELECT {', '.join(selected)} FROM {table}{ORDER[table]} LIMIT {ALL_ROWS}")  # noqa: S608
@@ -139,7 +136,7 @@ def _read_table(connection: Any, table: str, origin: str, text_column: str) -> l
 
 
 def _columns(cursor: Any, table: str, origin: str) -> list[str]:
-    """Columns of ``table``, none where there is no such table."""
+    """Names of the columns; none if the SQL table doesn't exist."""
     try:
         cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608
     except Exception as error:
@@ -150,7 +147,7 @@ def _columns(cursor: Any, table: str, origin: str) -> list[str]:
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with bytes as text, but where they are no UTF-8."""
+    """The row with bytes as text, except where they are not UTF-8."""
     for column, value in row.items():
         if isinstance(value, bytes | bytearray):
             with suppress(UnicodeDecodeError):

@@ -1,9 +1,9 @@
-"""Replay the log of a Milvus 1.x server, as it does at its start.
+"""Replay the log of a Milvus 1.x server, as the server does when it starts.
 
-An insertion adds rows. A deletion takes its ids out of the rows on disk and of those inserted before it, in the
-partition that it names, or in all where it names none: so a row is deleted if a later record names its id. Rows on disk
-are as old as the last flush of their partition. Source: the server's code, ``core/src/db/wal/WalManager.cpp`` and
-``core/src/db/DBImpl.cpp``.
+An insertion adds rows. A deletion removes its ids from the rows in segment folders and from the rows inserted before
+it, in the partition that it names, or in all partitions if it names none. So a row is deleted if a later record deletes
+its id; rows in folders are as old as the last flush of their partition. Source: the server's code,
+``core/src/db/wal/WalManager.cpp`` and ``core/src/db/DBImpl.cpp``.
 """
 
 from __future__ import annotations
@@ -26,76 +26,81 @@ from airflow_provider_milvusdm.storage.paths import AnyPath
 
 ID = np.dtype("<i8")
 
+Ids = npt.NDArray[np.int64]
 Lsns = npt.NDArray[np.int64]
 Records = npt.NDArray[np.int64]
+"""A row per record: ``(lsn, rows, byte at which the ids start)``, shape (records, 3)."""
 
 
 @dataclass(frozen=True)
 class Deletions:
-    """Deleted ids, sorted, and the lsn of the last record that deletes each; both int64."""
+    """Deleted ids, sorted and unique, and the lsn of the last record that deletes each: int64 of shape (ids,)."""
 
-    ids: npt.NDArray[np.int64]
+    ids: Ids
     lsns: Lsns
 
-    def of(self, ids: npt.NDArray[np.int64], lsns: Lsns) -> npt.NDArray[np.bool_]:
-        """Which rows are deleted, given their ids and the lsns of the records that inserted them."""
+    def mask(self, ids: Ids, lsns: Lsns) -> npt.NDArray[np.bool_]:
+        """Which rows are deleted, given their ids and the lsns of the records that inserted them.
+
+        All arrays have the shape (rows,); the result is bool.
+        """
         deleted = is_among(ids, self.ids)
         places = np.searchsorted(self.ids, ids[deleted])
         deleted[deleted] = self.lsns[places] > lsns[deleted]
         return deleted
 
 
-def is_among(ids: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which ids are among ``some``, which are sorted."""
-    return np.searchsorted(some, ids, "left") < np.searchsorted(some, ids, "right")
+def is_among(ids: Ids, sorted_ids: Ids) -> npt.NDArray[np.bool_]:
+    """Which of ``ids`` are in ``sorted_ids``: bool of the shape of ``ids``."""
+    return np.searchsorted(sorted_ids, ids, "left") < np.searchsorted(sorted_ids, ids, "right")
 
 
 @dataclass(frozen=True)
 class Insertions:
-    """The records of one file that insert into one partition, int64 each."""
+    """The records of one file that insert into one partition; the arrays are int64."""
 
     path: AnyPath
     lsns: Lsns
+    """Shape (records,)."""
     starts: npt.NDArray[np.int64]
-    """First row of each record, and behind the last the number of all rows."""
+    """Number of the first row of each record, and at the end the number of all rows: shape (records + 1,)."""
     ids_at: npt.NDArray[np.int64]
-    """Where the ids of each start in the file."""
+    """Byte in the file at which the ids of each record start: shape (records,)."""
 
     @property
     def vectors_at(self) -> npt.NDArray[np.int64]:
+        """Byte in the file at which the vectors of each record start: int64 of shape (records,)."""
         rows = self.starts[1:] - self.starts[:-1]
         return self.ids_at + rows * ID.itemsize
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """The part of the log that is beyond the segments of some partitions of a collection.
-
-    Of records there is only ``(lsn, rows, where the ids start)``: int64, shape (records, 3).
-    """
+    """The operations of a log on some partitions of a collection that their segment folders don't have yet."""
 
     folder: AnyPath
     flushed: Mapping[str, int]
-    """By partition: the last log position whose operations are in segments."""
+    """By partition: the last lsn whose operations are in segment folders."""
     inserts: Mapping[tuple[int, str], Records]
     """By file number and partition."""
     deletes: Mapping[str, Deletions]
-    """By tag, empty for those of all partitions."""
+    """By tag; the empty tag has the deletions from all partitions."""
 
-    @lru_cache(maxsize=1)  # noqa: B019 - the replay is kept anyway, and a partition's segments are read in a row
+    @lru_cache(maxsize=1)  # noqa: B019 - the replay is cached anyway, and segments of a partition follow each other
     def deletions(self, tag: str) -> Deletions:
-        """All that apply to a partition."""
+        """All deletions from a partition."""
         return _last_of_each(self.deletes[name] for name in ("", tag) if name in self.deletes)
 
     @lru_cache(maxsize=1)  # noqa: B019
-    def deleted_ids(self, tag: str) -> npt.NDArray[np.int64]:
-        """Ids, sorted, that are deleted from a partition's rows on disk."""
+    def deleted_ids(self, tag: str) -> Ids:
+        """Ids that are deleted from a partition's segment folders: int64 of shape (ids,), sorted."""
         deletions = self.deletions(tag)
         return deletions.ids[deletions.lsns > self.flushed[tag]]
 
     def insertions(self, number: int, tag: str) -> Insertions:
+        """The records in file ``number`` that insert into a partition. Raises ChangedSourceError if there are none."""
         if (number, tag) not in self.inserts:
-            raise changed(self.folder, f"records in {number}.wal that insert into partition {tag!r}", "none")
+            raise _changed(self.folder, f"records in {number}.wal that insert into partition {tag!r}", "none")
         records = self.inserts[number, tag]
         starts = np.append(0, np.cumsum(records[:, 1]))
         return Insertions(_file(self.folder, number), records[:, 0], starts, records[:, 2])
@@ -104,10 +109,10 @@ class Replay:
 def read_replay(
     folder: AnyPath, collection: str, vector_bytes: int, flushed: tuple[tuple[str, int], ...], last_lsn: int
 ) -> Replay:
-    """Read the log from the flushed lsns of a collection's partitions to ``last_lsn``; kept for the next who asks.
+    """Read the log from the flushed lsns of a collection's partitions to ``last_lsn``; the last result is cached.
 
-    Only heads and deleted ids are in memory. Raises DamagedSourceError, or ChangedSourceError where the log ends before
-    ``last_lsn``.
+    Only heads of records and deleted ids are in memory. Raises DamagedSourceError, or ChangedSourceError if the log
+    ends before ``last_lsn``.
     """
     return _read_replay(folder, version_of(sorted(folder.glob("*.wal"))), collection, vector_bytes, flushed, last_lsn)
 
@@ -115,7 +120,7 @@ def read_replay(
 @lru_cache(maxsize=1)
 def _read_replay(
     folder: AnyPath,
-    _stamp: str,
+    _file_version: str,
     collection: str,
     vector_bytes: int,
     flushed: tuple[tuple[str, int], ...],
@@ -124,7 +129,7 @@ def _read_replay(
     lsns, last = Flushed(flushed), 0
     inserts: defaultdict[tuple[int, str], array[int]] = defaultdict(lambda: array("q"))
     deletes: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
-    log = Log(folder, lsns.least, last_lsn)
+    log = Log(folder, lsns.lowest, last_lsn)
     for record in log.records():
         if record.collection != collection:
             continue
@@ -136,18 +141,18 @@ def _read_replay(
         records.extend((record.lsn, record.rows, record.ids_at))
     if last != last_lsn or log.gap:
         found = f"none of them, or not all, before lsn {log.gap.end}" if log.gap else f"records up to lsn {last}"
-        raise changed(folder, f"records of collection {collection!r} up to lsn {last_lsn}", found)
+        raise _changed(folder, f"records of collection {collection!r} up to lsn {last_lsn}", found)
     return Replay(
         folder,
         lsns,
-        {place: _table(records) for place, records in inserts.items()},
-        {tag: _last_of_each(_read_deletions(folder, _table(records))) for tag, records in deletes.items()},
+        {key: _to_array(records) for key, records in inserts.items()},
+        {tag: _last_of_each(_read_deletions(folder, _to_array(records))) for tag, records in deletes.items()},
     )
 
 
-def changed(folder: AnyPath, expected: str, found: object) -> ChangedSourceError:
+def _changed(folder: AnyPath, expected: str, found: object) -> ChangedSourceError:
     return ChangedSourceError(
-        "the 1.x server's log is not what it was when it was inspected",
+        "the 1.x server's log changed since it was inspected",
         where=folder,
         expected=expected,
         found=found,
@@ -155,11 +160,12 @@ def changed(folder: AnyPath, expected: str, found: object) -> ChangedSourceError
     )
 
 
-def _table(records: array[int]) -> Records:
+def _to_array(records: array[int]) -> Records:
     return np.frombuffer(records, np.int64).reshape(-1, 3)
 
 
 def _read_deletions(folder: AnyPath, records: Records) -> Iterator[Deletions]:
+    """The ids of each record that deletes."""
     numbers = records[:, 0] >> OFFSET_BITS
     for number in np.unique(numbers).tolist():
         path = _file(folder, number)
@@ -169,9 +175,9 @@ def _read_deletions(folder: AnyPath, records: Records) -> Iterator[Deletions]:
             yield Deletions(ids, np.full(rows, lsn))
 
 
-def _last_of_each(some: Iterable[Deletions]) -> Deletions:
+def _last_of_each(deletions: Iterable[Deletions]) -> Deletions:
     """Each id once, with its last lsn."""
-    parts = [Deletions(np.empty(0, np.int64), np.empty(0, np.int64)), *some]
+    parts = [Deletions(np.empty(0, np.int64), np.empty(0, np.int64)), *deletions]
     ids, lsns = np.concatenate([part.ids for part in parts]), np.concatenate([part.lsns for part in parts])
     order = np.lexsort((lsns, ids))
     ids, lsns = ids[order], lsns[order]
@@ -184,6 +190,7 @@ def _file(folder: AnyPath, number: int) -> AnyPath:
 
 
 def _check(folder: AnyPath, record: LogRecord, vector_bytes: int) -> None:
+    """Raise DamagedSourceError if the sizes in a record's head contradict each other."""
     data = record.rows * vector_bytes if record.kind in INSERTS else 0
     end = record.ids_at + record.rows * ID.itemsize + record.data_bytes
     if record.data_bytes != data or end != record.end:

@@ -1,6 +1,6 @@
-"""Write partitions into HDF5 files of MilvusDM's layout: datasets ``embeddings`` and ``ids``, a row an entry.
+"""Write partitions into HDF5 files of MilvusDM's layout: datasets ``embeddings`` and ``ids``, one entry a row.
 
-A file is written under a temporary name and renamed when it is whole and on disk: one that is there is complete.
+A file is written under a temporary name, and renamed when it is complete and on disk: a ``.h5`` file is complete.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, Exported, Export
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
 from airflow_provider_milvusdm.rows.reader import read_slices
-from airflow_provider_milvusdm.sources.registry import source_of
+from airflow_provider_milvusdm.sources.registry import narrow_source
 
 ID_BYTES = 8
 CHUNK_BYTES = 1 << 20
 STEM_BYTES = 241
-"""A file's name is of 255 bytes at most, and its last part of 14: ``.0a1b2c3d.part``."""
+"""A file name has at most 255 bytes, of which the suffix (``.0a1b2c3d.part``) takes 14."""
 DISTANCES = {"L2": "euclidean", "IP": "ip", "HAMMING": "hamming", "JACCARD": "jaccard"}
-"""The attribute ``distance``, as the files of ann-benchmarks have it."""
+"""Values of the attribute ``distance``, as in the files of ann-benchmarks."""
 
 
 def export_units(plans: Iterable[CollectionPlan], folder: Path) -> list[ExportUnit]:
-    """Each partition of the collections that were resolved, with its file ``folder/<collection>/<partition>.h5``."""
+    """The partitions of the resolved collections, each with its file ``folder/<collection>/<partition>.h5``."""
     return [unit for plan in plans for unit in _collection_units(plan, folder)]
 
 
@@ -37,15 +37,14 @@ def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit
     for partition in plan.partitions:
         name = plan.partition_names[partition.tag]
         path = folder / plan.target.name / file_name(name)
-        pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
-        slices = tuple(piece for _, piece in pieces)
-        whole = pieces[0][0].source if pieces else plan.source  # of the group that the partition was resolved in
-        source = source_of(whole, slices)
+        units = [unit for unit in plan.units if any(row_slice.partition == partition.tag for row_slice in unit.slices)]
+        slices = tuple(row_slice for unit in units for row_slice in unit.slices if row_slice.partition == partition.tag)
+        source = narrow_source(units[0].source if units else plan.source, slices)
         yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices, name)
 
 
 def file_name(partition: str) -> str:
-    """The file of a partition; a name that is too long is cut, and gets a digest for what is cut off."""
+    """File name of a partition; a name that is too long is cut, and ends with a digest of the whole name."""
     if len(partition.encode()) <= STEM_BYTES:
         return f"{partition}.h5"
     digest = hashlib.blake2b(partition.encode(), digest_size=8).hexdigest()
@@ -53,7 +52,10 @@ def file_name(partition: str) -> str:
 
 
 def export_partition(unit: ExportUnit) -> Exported:
-    """Write a partition's file, and beside it the YAML of a job that loads it."""
+    """Write a partition's file, and beside it the YAML of a job that loads it.
+
+    Raises TargetError where the number of rows is not the one that was resolved.
+    """
     from airflow_provider_milvusdm.storage.hdf5_output import begin_part
 
     started, path = time.monotonic(), Path(unit.path)
@@ -64,7 +66,7 @@ def export_partition(unit: ExportUnit) -> Exported:
         raise TargetError(
             f"partition {unit.label} changed while it was read",
             where=partial,
-            expected=f"{unit.rows} rows, as they were resolved",
+            expected=f"{unit.rows} rows, as many as were resolved",
             found=rows,
             cure="Stop the 1.x server and run again.",
         )
@@ -74,7 +76,7 @@ def export_partition(unit: ExportUnit) -> Exported:
 
 
 def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
-    """Rows written and their digest; the file is flushed to the disk."""
+    """Write the file and flush it to disk; returns the number of rows and their digest."""
     from airflow_provider_milvusdm.storage.hdf5_output import create_hdf5
 
     digest, rows = RowsDigest(), 0
@@ -95,7 +97,7 @@ def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
 
 
 class RowsDigest:
-    """Digest of ids and vectors, whatever batches they come in."""
+    """Digest of ids and vectors; it does not depend on the sizes of the batches."""
 
     def __init__(self) -> None:
         self.ids, self.vectors = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
@@ -120,7 +122,7 @@ def _datasets(file: Any, unit: ExportUnit) -> tuple[Any, Any]:
 
 
 def load_yaml(unit: ExportUnit) -> str:
-    """An H2M job for the file, in MilvusDM's terms; ``index_file_size`` means nothing to Milvus 2.x."""
+    """An H2M job for the file, with MilvusDM's keys; Milvus 2.x ignores ``index_file_size``."""
     import yaml
 
     job = {

@@ -1,4 +1,4 @@
-"""Read exported HDF5 files back and compare every byte with what was written."""
+"""Read exported HDF5 files back, and compare every byte with what was written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH_BYTES = 8 << 20
 
 
 def planned_export(plan: CollectionPlan) -> CollectionReport:
-    """What a run would write."""
+    """The report of a dry run: what a run would write."""
     if plan.collection is None:
         return CollectionReport(plan.name, plan.target.name, faults=(plan.error,))
     data = plan.rows * (plan.collection.vector_bytes + ID_BYTES)
@@ -40,25 +40,26 @@ def planned_export(plan: CollectionPlan) -> CollectionReport:
 def verify_export(
     plan: CollectionPlan, exported: Sequence[Exported], faults: Sequence[str] = (), changes: Sequence[str] = ()
 ) -> CollectionReport:
-    """Read a collection's files back and compare them with what was written, every byte; nothing is raised.
+    """Read a collection's files back and compare every byte with what was written.
 
-    ``changes``: what of the source is not as it was when it was inspected; each is a fault.
+    ``faults``: why earlier steps failed. ``changes``: how the source has changed since it was inspected; each is a
+    fault. Faults are reported, not raised.
     """
     if plan.collection is None:
         return CollectionReport(plan.name, plan.target.name, faults=(plan.error,))
-    files = {one.partition: one for one in exported}
+    files = {file.partition: file for file in exported}
     missing = [partition.tag for partition in plan.partitions if partition.tag not in files]
     if missing:
         found = (f"partitions {', '.join(missing)} were not exported", *faults, *changes)
         return CollectionReport(plan.name, plan.target.name, action="exported", faults=found)
-    counts = {one.partition: _read_back(Path(one.path)) for one in exported}
+    counts = {file.partition: _read_back(Path(file.path)) for file in exported}
     wrong = [
-        f"{one.path}: expected {one.rows} rows with digest {one.digest}, found {counts[one.partition]}"
-        for one in exported
-        if counts[one.partition] != (one.rows, one.digest)
+        f"{file.path}: expected {file.rows} rows with digest {file.digest}, found {counts[file.partition]}"
+        for file in exported
+        if counts[file.partition] != (file.rows, file.digest)
     ]
-    wrong += [*_left_behind(exported), *changes]
-    seconds, rows = sum(one.seconds for one in exported), sum(one.rows for one in exported)
+    wrong += [*_list_other_files(exported), *changes]
+    seconds, rows = sum(file.seconds for file in exported), sum(file.rows for file in exported)
     return CollectionReport(
         plan.name,
         str(Path(exported[0].path).parent),
@@ -87,15 +88,15 @@ def verify_export(
     )
 
 
-def _left_behind(exported: Sequence[Exported]) -> Iterator[str]:
-    """Files that a job over the whole folder would load, too."""
-    paths = {Path(one.path) for one in exported}
+def _list_other_files(exported: Sequence[Exported]) -> Iterator[str]:
+    """A fault for each other file, which a job that loads the whole folder would load too."""
+    paths = {Path(file.path) for file in exported}
     for path in sorted({path for folder in {path.parent for path in paths} for path in folder.glob("*.h5")} - paths):
-        yield f"{path}: of an earlier try of this run, of a partition that is not exported now: remove it"
+        yield f"{path}: written by an earlier try of this run for a partition that is not exported now: remove it"
 
 
 def _read_back(path: Path) -> tuple[int, str]:
-    """Rows of a file and their digest."""
+    """The number of rows in a file, and their digest."""
     import h5py
 
     digest = RowsDigest()

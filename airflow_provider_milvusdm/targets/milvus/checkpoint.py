@@ -1,4 +1,4 @@
-"""How far the writer of a load unit got, kept where it outlives the process."""
+"""How far the writer of a load unit got, stored where it outlives the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHECKPOINT = "checkpoint"
 
 
 class CheckpointStore(Protocol):
-    """Where a checkpoint outlives the process: Airflow's task state, say."""
+    """Where checkpoints outlive the process: JSON values by key."""
 
     def get(self, key: str) -> Any: ...
 
@@ -26,8 +26,8 @@ class CheckpointStore(Protocol):
 class Checkpoint:
     """How far a unit's writer got, in stored rows of the unit.
 
-    ``done`` rows are in the target; those from there to ``intended`` may be. Worth something only for the same
-    ``unit`` and the same ``generation`` of the target.
+    The first ``done`` rows are in the target; the rows from there to ``intended`` may be. A checkpoint is valid only
+    for the same ``unit`` and the same ``generation`` of the target.
     """
 
     unit: str
@@ -37,11 +37,11 @@ class Checkpoint:
     rows: dict[str, int] = field(default_factory=dict)
     """Live rows among the ``done``, by target partition."""
     attempt: str = ""
-    """Of which attempt it is: another one's means that this one was given up."""
+    """Which attempt wrote it; where another attempt has written one, this attempt was given up."""
 
 
 def last_checkpoint(unit: LoadUnit, marker: Marker, store: CheckpointStore) -> Checkpoint:
-    """The checkpoint of an earlier attempt, or one at the start."""
+    """The checkpoint of an earlier attempt if it is valid, else one at the start of the unit."""
     fresh = Checkpoint(unit.digest, marker.generation)
     found = store.get(CHECKPOINT)
     if not found:
@@ -51,11 +51,11 @@ def last_checkpoint(unit: LoadUnit, marker: Marker, store: CheckpointStore) -> C
 
 
 class Progress:
-    """The batches of one attempt, in their order: first each is intended, later, also in order, it is done.
+    """The batches of one attempt, in order: each is first intended, and later done.
 
-    :param last: the checkpoint to go on from.
-    :param in_doubt: stored rows up to which an earlier attempt may have written.
-    :param stride: stored rows between two checkpoints.
+    :param last: the checkpoint to continue from.
+    :param in_doubt: number of stored rows up to which an earlier attempt may have written.
+    :param stride: number of stored rows between two checkpoints.
     """
 
     def __init__(self, store: CheckpointStore, last: Checkpoint, in_doubt: int, stride: int) -> None:
@@ -70,9 +70,9 @@ class Progress:
         return self.checkpoint.rows
 
     def intend(self, end: int) -> bool:
-        """Note that the next batch, up to stored row ``end``, is being written.
+        """Note that the next batch, up to stored row ``end``, is going to be written.
 
-        True where some of its rows may be there already.
+        Returns True where some of its rows may be in the target already.
         """
         start, self.position = self.position, end
         if end > self.noted:
@@ -81,31 +81,31 @@ class Progress:
         return start < self.in_doubt
 
     def done(self, end: int, partition: str, rows: int) -> None:
-        """The rows of the next batch, up to stored row ``end``, are in the target, ``rows`` of them live."""
+        """Note that the next batch, up to stored row ``end``, is in the target; ``rows`` of its rows are live."""
         total = self.rows | {partition: self.rows.get(partition, 0) + rows}
         self.checkpoint = replace(self.checkpoint, done=end, rows=total)
 
     def finish(self) -> None:
-        """All that was intended is done."""
+        """Note that all intended batches are done."""
         self._store(self.position)
 
     def refuse_other_attempt(self) -> None:
-        """Refuse to go on once another attempt has begun: this one has slept, and was given up.
+        """Raises TargetError once another attempt has begun: this one was suspended, and given up.
 
-        From any thread; a store serves one at a time.
+        Any thread may call it; the store is used by one thread at a time.
         """
         with self.lock:
             self._refuse_other_attempt()
 
     def _refuse_other_attempt(self) -> None:
-        """Of an attempt that was given up, Airflow finds no state at all."""
+        """The store may also be empty for an attempt that was given up: Airflow's task state is."""
         found = (self.store.get(CHECKPOINT) or {}).get("attempt", "")
         if found != self.checkpoint.attempt:
             raise TargetError(
                 "another attempt to load these rows has begun",
                 expected=f"a checkpoint of this attempt, {self.checkpoint.attempt}",
                 found=f"one of attempt {found}" if found else "none",
-                cure="None is needed: this one was given up, while it slept perhaps, and the other one does it all.",
+                cure="Nothing has to be done: this attempt was given up, and the other one loads all rows.",
             )
 
     def _store(self, intended: int) -> None:

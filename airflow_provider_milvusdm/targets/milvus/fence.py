@@ -1,4 +1,4 @@
-"""What was given up writes nothing any more: it looks before each request, which is taken for so long only."""
+"""An attempt that was given up writes no more: it checks the target before each request, which has a deadline."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from collections.abc import Callable
 
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus.runs import Run, Runs
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 
 FENCE_SECONDS = 1
 REQUEST_SECONDS = 120
-"""A server that has no whole request by then takes it no more, should the rest of it come yet."""
+"""Timeout of a request: a server that has not received all of it by then drops it, even if the rest arrives later."""
 
 
 class Fence:
-    """Looks again, before a request is sent, whether the target is still ours: a process may have slept since.
+    """Checks before a request is sent that the target is still ours, as the process may have been suspended.
 
-    Where a collection has a name of its own the target itself refuses what comes late; where rows are added to one
-    that is there, this does.
+    Where a collection has a name of its own, the target itself refuses late requests. Where rows are added to an
+    existing collection, this class does.
+
+    :param look: raises an error where nothing may be written any more.
     """
 
     def __init__(self, look: Callable[[], object]) -> None:
         self.look, self.looked = look, 0.0
 
     def check(self) -> float:
-        """When the request must be taken by, for :func:`seconds_left`; raises what ``look`` raises.
+        """The deadline of the request, for :func:`seconds_left`; raises what ``look`` raises.
 
-        Asks at most every :data:`FENCE_SECONDS`. What counts is when it asked: it may sleep before it has the answer.
+        Calls ``look`` at most once every :data:`FENCE_SECONDS`. The deadline counts from before the call, because the
+        process may be suspended before it has the answer.
         """
-        looked, now = self.looked, seconds_awake_or_not()
+        looked, now = self.looked, seconds_since_boot()
         if now - looked > FENCE_SECONDS:
             self.look()
             self.looked = looked = now
@@ -37,11 +40,11 @@ class Fence:
 
 
 def await_requests(runs: Runs, run: Run, collection: str) -> None:
-    """Return once the target takes nothing more of ``run``, that another marker was set for in its place just now.
+    """Wait until the target accepts no more requests of ``run``, whose marker was replaced just now.
 
-    A process that is stopped may have sent half of a request; the rest would come when it wakes, and be inserted.
+    A suspended process may have sent half of a request; when it wakes, the rest would arrive and be inserted.
     """
     if runs.may_wake(run):
-        text = "%s: waiting %d s, in which requests that %s may have begun come in or are refused"
+        text = "%s: waiting %d s, until requests that %s may have begun have arrived or are refused"
         progress.info(text, collection, REQUEST_SECONDS, run)
         time.sleep(REQUEST_SECONDS)

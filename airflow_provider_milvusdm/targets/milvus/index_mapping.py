@@ -1,7 +1,6 @@
-"""Names, metrics and indexes of Milvus 1.x in the terms of Milvus 2.x.
+"""Metrics and indexes of Milvus 1.x, and what they become in Milvus 2.x.
 
-Sources: the limits of Milvus 2.x (letters, digits and underscores in names, 255 characters), its index and metric
-reference, and ``core/src/index`` of Milvus 1.x for what its indexes were.
+Sources: the index and metric reference of Milvus 2.x, and ``core/src/index`` of Milvus 1.x.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from dataclasses import dataclass, field
 from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric
 
 GRAPHS = ("RNSG", "SPTAG_KDT", "SPTAG_BKT", "ANNOY")
-"""Indexes of Milvus 1.x whose nearest is HNSW; their params mean nothing to it."""
+"""Indexes of Milvus 1.x that become HNSW, which does not have their params."""
 
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """An index of the target; ``notes`` say where it differs from the source's."""
+    """An index of the target; ``notes`` say how it differs from the source's."""
 
     index_type: str
     metric: Metric
@@ -30,16 +29,16 @@ class IndexSpec:
 
 
 def target_metric(metric: Metric) -> tuple[Metric, tuple[str, ...]]:
-    """The metric in Milvus 2.x and a note where it's another one."""
+    """The metric in Milvus 2.x, and a note where it is a different one."""
     if metric == Metric.TANIMOTO:
         return Metric.JACCARD, ("metric TANIMOTO is not in Milvus 2.x: JACCARD orders the same",)
     return metric, ()
 
 
 def target_index(collection: CollectionSpec, supported: frozenset[str] | None = None) -> IndexSpec:
-    """The source's index, or the nearest that the target has.
+    """The source's index, or the most similar one that the target has.
 
-    ``supported``: index types of a target that has few (Milvus Lite); None: all of Milvus 2.x.
+    ``supported``: the index types that the target has; None: all of Milvus 2.x.
     """
     metric, notes = target_metric(collection.metric)
     index_type, params, reason = _nearest(collection, metric)
@@ -53,7 +52,7 @@ def target_index(collection: CollectionSpec, supported: frozenset[str] | None = 
 
 
 def _nearest(collection: CollectionSpec, metric: Metric) -> tuple[str, dict[str, int], str]:
-    """Index type, params and, when it's not the source's own, the reason."""
+    """Index type, params and, where the type differs from the source's, the reason."""
     source = collection.index_type
     if metric.is_binary:
         return _nearest_binary(collection, metric)
@@ -78,7 +77,7 @@ def _nearest_binary(collection: CollectionSpec, metric: Metric) -> tuple[str, di
         return "BIN_FLAT", {}, reason
     if collection.index_type == "BIN_IVF_FLAT":
         return "BIN_IVF_FLAT", _nlist(collection), ""
-    reason = "" if collection.index_type in ("FLAT", "BIN_FLAT") else "the source's is none for binary vectors"
+    reason = "" if collection.index_type in ("FLAT", "BIN_FLAT") else "the source's index is not for binary vectors"
     return "BIN_FLAT", {}, reason
 
 
@@ -102,7 +101,7 @@ def _product_quantizer(collection: CollectionSpec) -> tuple[str, dict[str, int],
 
 
 def _changed(source: Mapping[str, int], target: Mapping[str, int]) -> Iterator[str]:
-    """A note on each param that the source has otherwise, or not at all."""
+    """A note on each param that has another value in the source, or is missing there."""
     for name in sorted(set(target) - {"nbits"}):
         if source.get(name) != target[name]:
             yield f"index param {name} became {target[name]}: the source has {source.get(name, 'none')}"

@@ -1,7 +1,7 @@
-"""The marker that a collection carries while it's loaded, and afterwards: a collection property.
+"""The marker of a collection while it is loaded and afterwards: a collection property.
 
-A half-loaded collection is never taken for a finished one: whoever finds the marker knows who is loading it, and into
-what it becomes. It is small whatever the number of partitions: etcd takes some 0.75 MB a collection.
+By the marker a half-loaded collection is told from a finished one: it says which run loads it, and what it becomes.
+It stays small for any number of partitions, because etcd accepts only some 0.75 MB a collection.
 """
 
 from __future__ import annotations
@@ -15,28 +15,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_properties_at_once
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 PROPERTY = "milvusdm.migration"
 LOADING, VERIFIED, COMPLETE = "loading", "verified", "complete"
-CREATED, OVERWRITTEN, EMPTYING, SYNCED = "created", "overwritten", "emptying", "synced"
-ADDED, APPENDED = "added", "appended"
-"""Actions that whoever goes on has to know: ``overwritten`` takes another's place, ``emptying`` is the first half of
-replacing partitions."""
 UNTOUCHED = -1
-"""Stands in ``counts`` for a partition that is left as it is."""
+"""In ``counts``: this partition is left as it is."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """Who loads what into a collection, and how far that is.
+    """Which run loads what into a collection, and how far it got.
 
-    ``state``: ``loading``, ``verified`` (it only has to get its name) or ``complete``. ``source``: fingerprint of the
-    source. ``counts``: rows in each partition to load before the first of ours, see :func:`pack_counts`.
+    ``state``: ``loading``, ``verified`` (only its name is still to be changed) or ``complete``. ``source``: fingerprint
+    of the source. ``counts``: number of rows in each partition before the run wrote any, see :func:`pack_counts`.
     """
 
     state: str
@@ -45,20 +43,20 @@ class Marker:
     collection: str = ""
     """The source's name of the collection."""
     target: str = ""
-    """The name that the collection gets once it is verified, or has."""
-    action: str = ""
+    """The name that the collection has, or gets once it is verified."""
+    action: Action | None = None
     run: Run = field(default_factory=Run)
     counts: tuple[int, ...] = ()
     partitions: str = ""
-    """Digest of the partitions' names that ``counts`` are of."""
+    """Digest of the names of the partitions that ``counts`` belong to."""
     settings: str = ""
-    """Digest of what a new collection was made with."""
+    """Digest of the schema and settings of a new collection."""
     aliases: tuple[str, ...] = ()
-    """To be made once it has its name: they stood for a collection that was dropped for it."""
+    """Aliases to create once it has its name; they belonged to a collection that was dropped for it."""
     previous: str = ""
-    """``source`` of the marker that this one took the place of."""
+    """``source`` of the marker that this one replaced."""
     seen: str = ""
-    """What of the source the target holds bit for bit once the load is complete, see
+    """Which part of the source the target holds bit for bit once the load is complete, see
     :mod:`airflow_provider_milvusdm.targets.milvus.seen`."""
 
     @property
@@ -66,17 +64,17 @@ class Marker:
         return self.state == LOADING
 
     def properties(self) -> dict[str, str]:
-        """The marker as a collection property; what is empty is left out."""
+        """The marker as a collection property, without its empty fields."""
         filled = {name: value for name, value in asdict(self).items() if value}
         return {PROPERTY: json.dumps(filled, separators=(",", ":"))}
 
     @property
     def finished_source(self) -> str:
-        """``source`` of the last marker whose rows are all there."""
+        """``source`` of the last marker whose load is complete."""
         return self.source if self.state == COMPLETE else self.previous
 
     def before_it(self) -> Marker | None:
-        """The marker of before, where this one's rows are taken back."""
+        """The marker to set once the rows of this one are removed; None where there was none before."""
         return Marker(COMPLETE, self.generation, self.previous, self.collection, self.target) if self.previous else None
 
     def verified(self) -> Marker:
@@ -87,57 +85,78 @@ class Marker:
 
 
 def new_marker(source: str, **others: Any) -> Marker:
-    """A marker with an generation of its own: checkpoints written for another one are worth nothing."""
+    """A marker with a new generation, for which no checkpoint of another marker is valid."""
     return Marker(LOADING, secrets.token_hex(8), source, **others)
 
 
 def read_marker(collection: str, properties: Mapping[str, str]) -> Marker | None:
-    """The marker among the properties of a described collection; TargetError where it is none of this version's."""
+    """The marker among the ``properties`` of a described collection; None where there is none.
+
+    Raises TargetError where another version of the provider wrote it.
+    """
     text = properties.get(PROPERTY)
     if not text:
         return None
     try:
         values = json.loads(text)
         lists = {name: tuple(values[name]) for name in ("counts", "aliases") if name in values}
-        return Marker(**{**values, **lists, "run": Run(**values.get("run", {}))})
+        action = Action(values["action"]) if "action" in values else None
+        return Marker(**{**values, **lists, "action": action, "run": Run(**values.get("run", {}))})
     except (ValueError, TypeError, AttributeError) as error:
         raise unreadable(collection, PROPERTY, text) from error
 
 
 def unreadable(collection: str, name: str, text: str) -> TargetError:
+    """The error for a property that can't be parsed."""
     return TargetError(
-        f"what a migration noted on collection {collection!r} of the target can't be read",
+        f"a property that a migration set on collection {collection!r} of the target can't be read",
         expected=f"property {name} as this version of the provider writes it",
         found=text[:200],
-        cure=f"Drop or rename the collection, or, where all of its rows are known to be right, empty the property: "
+        cure=f"Drop or rename the collection. If you know that all of its rows are right, empty the property: "
         f"client.alter_collection_properties({collection!r}, {{{name!r}: ''}}).",
     )
 
 
 def set_marker(client: MilvusClient, collection: str, marker: Marker) -> None:
-    client.alter_collection_properties(collection, marker.properties())
+    _set_properties(client, collection, marker.properties())
 
 
-def refuse_other_marker(client: MilvusClient, collection: str, generation: str) -> None:
-    """Refuse to go on with a collection that another run has marked since; empty: one that carried no marker."""
-    marker = read_marker(collection, client.describe_collection(collection).get("properties", {}))
+def _set_properties(client: MilvusClient, collection: str, properties: Mapping[str, str]) -> None:
+    """Set properties so that they survive a restart of the server."""
+    for _ in range(1 if stores_properties_at_once(client) else 2):
+        client.alter_collection_properties(collection, dict(properties))
+
+
+def refuse_changed_collection(
+    client: MilvusClient, collection: str, generation: str, collection_id: int | None = None
+) -> None:
+    """Raises TargetError where another run has marked the collection since, or something has dropped it.
+
+    ``generation``: of the marker that it carried; empty: it carried none. ``collection_id``: by which the target knew
+    it; a collection that was created anew under the same name has another one.
+    """
+    described = client.describe_collection(collection) if client.has_collection(collection) else None
+    marker = read_marker(collection, described.get("properties", {})) if described else None
     found = marker.generation if marker else ""
-    if found != generation:
-        raise TargetError(
-            f"another run has begun to write into collection {collection!r} of the target",
-            expected=f"a marker with generation {generation}" if generation else "no marker",
-            found=f"one with generation {found}" if found else "none",
-            cure="Wait for it to end, and start a new run.",
-        )
+    same = described is not None and collection_id in (None, described["collection_id"])
+    if same and found == generation:
+        return
+    carried = f"a marker with generation {found}" if found else "no marker"
+    raise TargetError(
+        f"another run or program has changed collection {collection!r} of the target",
+        expected=f"the collection with a marker of generation {generation}" if generation else "one with no marker",
+        found="no such collection" if described is None else f"{'it' if same else 'a new one'} with {carried}",
+        cure="Wait until no other run is at work on it, and start a new run.",
+    )
 
 
-def fence_by_mark(client: MilvusClient, collection: str, generation: str) -> Fence:
-    """A fence that refuses as :func:`refuse_other_marker` does."""
-    return Fence(partial(refuse_other_marker, client, collection, generation))
+def fence_by_marker(client: MilvusClient, collection: str, generation: str) -> Fence:
+    """A fence that checks with :func:`refuse_changed_collection`."""
+    return Fence(partial(refuse_changed_collection, client, collection, generation))
 
 
 def restore_marker(client: MilvusClient, collection: str, marker: Marker | None) -> None:
-    """Have the collection carry the marker that it had before, or none."""
+    """Set the marker that the collection had before, or remove it where there was none."""
     if marker:
         set_marker(client, collection, marker)
     else:
@@ -151,23 +170,29 @@ def remove_property(client: MilvusClient, collection: str, name: str) -> None:
     try:
         client.drop_collection_properties(collection, [name])
     except MilvusException:
-        client.alter_collection_properties(collection, {name: ""})
+        _set_properties(client, collection, {name: ""})
 
 
 def pack_counts(partitions: Collection[str], before: Mapping[str, int]) -> dict[str, Any]:
-    """``before`` as fields of a marker: in the order of the ``partitions`` that rows go to, nothing where all are 0."""
+    """``before`` (rows by partition) as fields of a marker: counts in the order of the sorted ``partitions``.
+
+    A partition that ``before`` lacks is left as it is. No counts are stored where all are 0.
+    """
     counts = tuple(before.get(name, UNTOUCHED) for name in sorted(partitions))
     return {"counts": counts if any(counts) else (), "partitions": _digest(partitions)}
 
 
 def unpack_counts(partitions: Collection[str], marker: Marker) -> dict[str, int]:
-    """Rows before the first of ours in each of the ``partitions``, without those that are left as they are."""
+    """Number of rows before the run wrote any, by partition, without the partitions that are left as they are.
+
+    Raises TargetError where the marker is of a load of other partitions.
+    """
     if not is_of(partitions, marker):
         raise TargetError(
-            f"collection {marker.target!r} of the target is half loaded, with other partitions",
-            expected="the partitions of the run that left it so",
+            f"collection {marker.target!r} of the target is half loaded, and by a run with other partitions",
+            expected="the partitions of that run",
             found=", ".join(sorted(partitions)[:20]),
-            cure="Name the same source_collection, and a copy of the source as it was then.",
+            cure="Use the same source_collection, and a copy of the source as it was then.",
         )
     names = sorted(partitions)
     found = dict(zip(names, marker.counts or [0] * len(names), strict=True))

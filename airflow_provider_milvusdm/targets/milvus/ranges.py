@@ -17,7 +17,7 @@ import numpy as np
 from airflow_provider_milvusdm.model.mask import Mask
 from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, KeyRanges
 from airflow_provider_milvusdm.rows.row_hashes import hash_rows
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import serves_requests_concurrently
 from airflow_provider_milvusdm.targets.milvus.server.queries import READS_AT_ONCE
 from airflow_provider_milvusdm.targets.milvus.server.range_queries import RangeQueries
 
@@ -78,8 +78,8 @@ class RangeReader:
     ) -> None:
         self.queries, self.expected = RangeQueries(client, target), expected
         self.row_bytes = vector_bytes + ID_BYTES * (2 if target.own_keys else 1)
-        self.lite = is_lite(client)
-        self.reply_bytes = LITE_REPLY_BYTES if self.lite else REPLY_BYTES
+        self.concurrent = serves_requests_concurrently(client)
+        self.reply_bytes = REPLY_BYTES if self.concurrent else LITE_REPLY_BYTES
         self.lock = Lock()
 
     def compare(self, equal: Mapping[str, Mask]) -> Iterator[list[RangeComparison]]:
@@ -140,7 +140,8 @@ class RangeReader:
                     found[read.partition].add(batch.ids, hashes)
 
         largest = max(read.size for read in reads)
-        at_once = 1 if self.lite else min(max(int(BYTES_IN_FLIGHT // max(largest, 1)), 1), READS_AT_ONCE)
+        fitting = max(int(BYTES_IN_FLIGHT // max(largest, 1)), 1)
+        at_once = min(fitting, READS_AT_ONCE) if self.concurrent else 1
         with ThreadPoolExecutor(at_once) as threads:
             try:
                 list(threads.map(read_one, reads))

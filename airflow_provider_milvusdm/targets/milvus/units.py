@@ -1,4 +1,4 @@
-"""Units to load: those of the collections that were created, addressed to their targets."""
+"""Load units of the collections that were created, with the names of the target."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import replace
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.sources.registry import source_of
+from airflow_provider_milvusdm.sources.registry import narrow_source
 
 
 def address_units(plans: Sequence[CollectionPlan], created: Sequence[CreatedCollection]) -> list[LoadUnit]:
-    """Load units with target names, without the partitions that are left as they are."""
+    """The units of all collections, without the partitions that are left as they are."""
     made = {collection.name: collection for collection in created}
     units = (unit for plan in plans if plan.name in made for unit in collection_units(plan, made[plan.name]))
-    return [replace(unit, source=source_of(unit.source, unit.slices)) for unit in units]
+    return [replace(unit, source=narrow_source(unit.source, unit.slices)) for unit in units]
 
 
 def collection_units(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:
-    """Load units of one collection."""
+    """The units of one collection: those to load."""
     return _address(plan, created, plan.units if created.units is None else created.units)
 
 
 def all_rows(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:
-    """The same of all rows that the target is to hold in the end, those that it holds already among them."""
+    """The units of all rows that the target holds in the end, including those that it holds already."""
     return _address(plan, created, plan.units)
 
 
 def loaded_into(plan: CollectionPlan, created: CreatedCollection) -> TargetCollection:
-    """The collection under the name that it has while it is loaded."""
+    """The target under the name that it has while it is loaded."""
     return replace(plan.target, name=created.own_name or plan.target.name)
 
 
@@ -37,9 +37,9 @@ def _address(plan: CollectionPlan, created: CreatedCollection, units: Iterable[L
     migration = plan.fingerprint
     for unit in units:
         slices = tuple(
-            replace(piece, partition=plan.partition_names[piece.partition])
-            for piece in unit.slices
-            if plan.partition_names[piece.partition] in created.before
+            replace(row_slice, partition=plan.partition_names[row_slice.partition])
+            for row_slice in unit.slices
+            if plan.partition_names[row_slice.partition] in created.before
         )
         if slices:
             yield replace(

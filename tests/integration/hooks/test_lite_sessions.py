@@ -1,4 +1,4 @@
-"""A Milvus Lite file is opened anew by each task, and forgets with each closing what was loaded."""
+"""Each task opens a Milvus Lite file again, and with each closing the file's collections are released."""
 
 from __future__ import annotations
 

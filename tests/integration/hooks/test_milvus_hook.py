@@ -1,4 +1,4 @@
-"""Airflow connections to real targets: which are reached, and what is said of the others."""
+"""Airflow connections to real targets: which of them work, and the errors of the others."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.targets import milvus_client
 Connect = Callable[..., None]
 Dial = Callable[..., None]
 NOWHERE = 1
-"""A port that nobody listens on."""
+"""A port on which no server listens."""
 AWAY = {"host": "nowhere.invalid", "port": NOWHERE}
 AWAY_URI = f"http://127.0.0.1:{NOWHERE}"
 
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
-    """Makes Airflow's connection `target` of the fields given."""
+    """Makes Airflow's connection `target` from the fields given."""
 
     def connect(**fields: Any) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps({"conn_type": "milvus"} | fields))
@@ -74,7 +74,7 @@ def server(empty_milvus_server_uri: str) -> MilvusAddress:
         "arguments: uri instead of a uri",
     ],
 )
-def test_a_server_is_reached_by_the_connection_or_by_what_takes_its_place(
+def test_a_server_is_reached_by_the_connection_or_by_what_replaces_it(
     connect: Connect, server: MilvusAddress, reach: Any
 ) -> None:
     fields, arguments = reach(server)
@@ -82,7 +82,7 @@ def test_a_server_is_reached_by_the_connection_or_by_what_takes_its_place(
     assert collections(MilvusHook("target", **arguments)) == ["there"]
 
 
-def test_the_default_connection_may_be_missing_where_the_host_is_given(server: MilvusAddress) -> None:
+def test_the_default_connection_may_be_missing_if_the_host_is_given(server: MilvusAddress) -> None:
     assert collections(MilvusHook(host=server.host, port=server.port)) == ["there"]
 
 
@@ -91,18 +91,18 @@ def test_another_connection_that_is_missing_is_an_error(server: MilvusAddress) -
         collections(MilvusHook("absent", host=server.host, port=server.port))
 
 
-def test_a_port_alone_does_not_take_the_place_of_a_uri(connect: Connect, server: MilvusAddress) -> None:
+def test_a_port_alone_does_not_replace_a_uri(connect: Connect, server: MilvusAddress) -> None:
     connect(extra={"uri": server.uri})
-    with pytest.raises(ConfigurationError, match="ort alone can't take the place of the uri of connection target"):
+    with pytest.raises(ConfigurationError, match="ort alone can't replace the uri of connection target"):
         collections(MilvusHook("target", port=NOWHERE))
 
 
-def test_the_test_button_tells_the_version(connect: Connect, server: MilvusAddress) -> None:
+def test_the_test_button_shows_the_version(connect: Connect, server: MilvusAddress) -> None:
     connect(host=server.host, port=server.port)
     assert MilvusHook("target").test_connection() == (True, "Milvus v2.3.5-lite")
 
 
-def test_the_test_button_tells_what_is_wrong(connect: Connect) -> None:
+def test_the_test_button_shows_the_error(connect: Connect) -> None:
     connect(host="127.0.0.1", port=NOWHERE)
     worked, message = MilvusHook("target").test_connection()
     assert not worked
@@ -130,7 +130,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[MilvusAddress]:
-    """A server with TLS that wants a password."""
+    """A server with TLS that asks for a password."""
     options = {
         "--authorization-enabled": "true",
         "--tls-mode": "1",
@@ -151,7 +151,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 
 @pytest.fixture
 def dial(connect: Connect, guarded: MilvusAddress, certificates: Certificates) -> Dial:
-    """Makes the connection to the guarded server, right but for what is given."""
+    """Makes the connection to the guarded server, which is right except for the fields given."""
 
     def dial(*, login: str = "root", password: str = "Milvus", **extra: Any) -> None:
         right = {"secure": True, "ca_pem_path": str(certificates.authority), "server_name": SERVER_NAME}
@@ -165,7 +165,7 @@ def test_tls_with_its_authority_and_a_user_is_reached(dial: Dial) -> None:
     assert collections(MilvusHook("target")) == []
 
 
-def test_a_token_stands_in_for_user_and_password(dial: Dial) -> None:
+def test_a_token_replaces_user_and_password(dial: Dial) -> None:
     dial(login="", password="", token="root:Milvus")
     assert collections(MilvusHook("target")) == []
 
@@ -176,7 +176,7 @@ def test_a_uri_with_tls_is_reached(dial: Dial, guarded: MilvusAddress) -> None:
 
 
 @pytest.mark.parametrize("name", ["server_pem_path", "ca_pem_path"])
-def test_the_authority_may_stand_in_either_field_beside_a_client_certificate(
+def test_the_authority_may_be_in_either_field_beside_a_client_certificate(
     dial: Dial, certificates: Certificates, name: str
 ) -> None:
     client = {"client_pem_path": str(certificates.client), "client_key_path": str(certificates.client_key)}
@@ -224,18 +224,18 @@ def test_a_server_that_can_not_prove_who_it_is_is_refused(
     assert "Fail connecting to server" in message
 
 
-def test_a_certificate_that_is_not_there_is_told_by_its_field(dial: Dial, tmp_path: Path) -> None:
+def test_a_missing_certificate_is_named_by_its_field(dial: Dial, tmp_path: Path) -> None:
     dial(ca_pem_path=str(tmp_path / "ca.pem"))
-    with pytest.raises(ConfigurationError, match="pem_path of the connection names no file"):
+    with pytest.raises(ConfigurationError, match="pem_path of the connection is not a file"):
         collections(MilvusHook("target"))
 
 
-def test_a_host_in_the_place_of_a_uri_with_tls_is_asked_for_tls(dial: Dial, guarded: MilvusAddress) -> None:
+def test_a_host_that_replaces_a_uri_with_tls_is_asked_for_tls(dial: Dial, guarded: MilvusAddress) -> None:
     dial(secure=False, uri=guarded.uri)
     assert collections(MilvusHook("target", host=guarded.host, port=guarded.port)) == []
 
 
-def test_a_connection_of_a_login_alone_goes_to_the_host_that_is_given(
+def test_a_connection_with_only_a_login_is_used_for_the_host_given(
     connect: Connect, guarded: MilvusAddress, certificates: Certificates
 ) -> None:
     trust = {"secure": True, "ca_pem_path": str(certificates.authority), "server_name": SERVER_NAME}

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, StalledError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError
 from tests.support.processes import wait_until
 from tests.support.targets import milvus_client
 
@@ -45,9 +44,7 @@ def test_a_file_is_made_and_opened_again(milvus_lite_uri: str, monkeypatch: pyte
     assert hook.test_connection()[1].startswith("Milvus milvus_lite-3.")
 
 
-def test_looking_makes_no_file_and_leaves_none(
-    tmp_path: Path, milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plan_only_makes_no_file(tmp_path: Path, milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     hook = MilvusHook(uri=milvus_lite_uri)
     with hook.client(plan_only=True) as client:
@@ -57,7 +54,7 @@ def test_looking_makes_no_file_and_leaves_none(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_looking_finds_what_a_file_holds(milvus_lite_uri: str) -> None:
+def test_plan_only_finds_what_a_file_holds(milvus_lite_uri: str) -> None:
     hook = MilvusHook(uri=milvus_lite_uri)
     with hook.client() as client:
         client.create_collection("news", dimension=4)
@@ -81,7 +78,7 @@ def test_a_file_is_free_for_others_after_the_block(milvus_lite_uri: str) -> None
     assert (other.returncode, other.stdout) == (0, "open\n"), other.stderr
 
 
-def test_a_second_process_waits_for_the_file_and_then_finds_all_that_the_first_wrote(
+def test_a_second_process_waits_for_the_file_and_then_finds_what_the_first_wrote(
     milvus_lite_uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     command = [sys.executable, "-c", HOLD, milvus_lite_uri]
@@ -101,26 +98,26 @@ def test_a_second_process_waits_for_the_file_and_then_finds_all_that_the_first_w
 
 @pytest.mark.parametrize("plan_only", [False, True])
 @pytest.mark.parametrize("place", ["lite", "lite.sqlite", "no/folder/lite.db", "old.db", "data"])
-def test_a_place_that_is_none_for_milvus_lite_is_told(tmp_path: Path, place: str, plan_only: bool) -> None:
+def test_an_invalid_path_for_milvus_lite_is_an_error(tmp_path: Path, place: str, plan_only: bool) -> None:
     (tmp_path / "old.db").write_bytes(b"SQLite format 3\0")
     (tmp_path / "data").mkdir()
     before = sorted(tmp_path.rglob("*"))
     hook = MilvusHook(uri=str(tmp_path / place))
     with pytest.raises(ConfigurationError) as error, hook.client(plan_only=plan_only):
         pass
-    assert f"ot a place for Milvus Lite 3.2 or later: {tmp_path / place}." in str(error.value)
+    assert f"ot a path for Milvus Lite 3.2 or later: {tmp_path / place}." in str(error.value)
     assert "xpected a name that ends in .db, in a folder that exists" in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_else_is_wrong_with_a_file_is_told_at_once(tmp_path: Path) -> None:
+def test_any_other_error_of_a_file_is_raised_at_once(tmp_path: Path) -> None:
     (tmp_path / "lite.db").mkdir()
     (tmp_path / "lite.db" / "collections").write_bytes(b"")
     with pytest.raises(FileExistsError, match="collections"):
         collections(MilvusHook(uri=str(tmp_path / "lite.db")))
 
 
-def test_a_file_that_stays_open_elsewhere_is_given_up(milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_file_that_stays_open_ends(milvus_lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_milvusdm.hooks.milvus.LITE_WAIT_SECONDS", 1)
     command = [sys.executable, "-c", HOLD, milvus_lite_uri]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

@@ -68,7 +68,7 @@ def test_float64_is_converted_and_the_report_says_so(client, tmp_path):
     assert "float64" in "; ".join(report.notes)
 
 
-def test_rows_are_numbered_on_over_several_files(client, tmp_path):
+def test_rows_are_numbered_over_several_files(client, tmp_path):
     parts = np.split(VECTORS, [1000, 1001])
     paths = [write_hdf5(tmp_path / f"{n}.h5", {"embeddings": part}) for n, part in enumerate(parts)]
     report = migrate(client, inspect_hdf5(paths, id_offset=-5, unit_bytes=40_000))
@@ -89,7 +89,7 @@ def test_numbered_rows_that_are_loaded_again_are_the_same_rows(client, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "faiss"])
-def test_row_numbers_that_are_there_already_are_refused_with_id_offset(lite_client, tmp_path, kind):
+def test_existing_row_numbers_are_refused_with_a_hint_at_id_offset(lite_client, tmp_path, kind):
     def numbered(first: int) -> PartitionGroup:
         if kind == "hdf5":
             return inspect_hdf5(write_hdf5(tmp_path / "b.h5", {"embeddings": VECTORS[5:]}), id_offset=first)
@@ -105,7 +105,7 @@ def test_row_numbers_that_are_there_already_are_refused_with_id_offset(lite_clie
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "faiss"])
-def test_a_sync_compares_the_vectors_of_files_unless_they_are_those_of_the_last(lite_client, tmp_path, kind):
+def test_a_sync_compares_the_vectors_of_files_unless_nothing_changed(lite_client, tmp_path, kind):
     def write(vectors: np.ndarray) -> PartitionGroup:
         if kind == "hdf5":
             return inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": vectors, "ids": IDS}))
@@ -140,7 +140,7 @@ def test_binary_vectors_are_refused_by_milvus_lite(lite_client, tmp_path):
     assert lite_client.list_collections() == []
 
 
-def test_a_partition_of_its_own_gets_the_rows(client, tmp_path):
+def test_rows_go_to_the_named_partition(client, tmp_path):
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS[:10]})
     for name in ("first", "second part"):
         group = inspect_hdf5(path, partition=name)
@@ -163,14 +163,14 @@ def vectors_in(client: MilvusClient) -> list[bytes]:
     return sorted(stored(client, "news")["_default"].values())
 
 
-def test_the_target_makes_ids_and_every_row_is_there_once(client, without_ids):
+def test_the_target_generates_ids_and_every_row_is_there_once(client, without_ids):
     report = migrate(client, without_ids)
     assert (report.status, report.sampled, report.partitions[0].counted) == (VERIFIED, 0, ROWS)
     assert vectors_in(client) == sorted(map(bytes, VECTORS))
     assert client.describe_collection("news")["auto_id"] is True
 
 
-def test_the_target_makes_ids_for_an_index_without(client, tmp_path):
+def test_the_target_generates_ids_for_an_index_without_ids(client, tmp_path):
     path = write_index(tmp_path / "a.index", make_index("Flat", VECTORS))
     report = migrate(client, inspect_faiss(path, options=FaissOptions(ids="auto")))
     assert (report.status, report.partitions[0].counted) == (VERIFIED, ROWS)
@@ -183,7 +183,7 @@ def test_rows_without_ids_that_were_appended_last_are_kept(client, without_ids):
     assert vectors_in(client) == sorted(map(bytes, VECTORS))
 
 
-def test_a_load_without_ids_that_ended_in_doubt_is_refused_and_a_new_run_starts_anew(client, without_ids):
+def test_an_uncertain_load_without_ids_is_refused_and_a_new_run_starts_again(client, without_ids):
     chain = GroupsChain([without_ids], client)
     plans = chain.plan()
     created, _ = chain.create(plans)
@@ -191,14 +191,14 @@ def test_a_load_without_ids_that_ended_in_doubt_is_refused_and_a_new_run_starts_
     doubtful = next(iter(chain.stores.values()))["checkpoint"]
     doubtful["done"] = 0
 
-    with pytest.raises(TargetError, match="No retry can be exact: load it anew with mode overwrite"):
+    with pytest.raises(TargetError, match="No retry can be exact: load the collection again with mode overwrite"):
         chain.load(plans, created)
     assert migrate(client, without_ids).action == "created"
     assert client.list_collections() == ["news"]
     assert vectors_in(client) == sorted(map(bytes, VECTORS))
 
 
-def test_a_load_without_ids_cleared_after_it_was_done_doubles_nothing(client, without_ids):
+def test_a_finished_load_without_ids_that_is_cleared_writes_no_row_twice(client, without_ids):
     chain = GroupsChain([without_ids], client)
     plans = chain.plan()
     created, _ = chain.create(plans)
@@ -211,7 +211,7 @@ def test_a_load_without_ids_cleared_after_it_was_done_doubles_nothing(client, wi
 
 
 @pytest.mark.parametrize("kind", ["IVF16,Flat", "IDMap2,Flat", "IDMap,HNSW8"])
-def test_an_index_with_ids_of_its_own_arrives_bit_for_bit(client, tmp_path, kind):
+def test_an_index_with_ids_arrives_bit_for_bit(client, tmp_path, kind):
     path = write_index(tmp_path / "a.index", make_index(kind, VECTORS, IDS))
     check_exact(client, migrate(client, inspect_faiss(path)), rows(IDS, VECTORS))
 
@@ -310,14 +310,14 @@ def inner_product(tmp_path: Path) -> Sequence[PartitionGroup]:
     return [inspect_hdf5(path, metric=Metric.IP) for path in paths]
 
 
-def test_inner_product_becomes_cosine_where_vectors_have_unit_length(client, inner_product):
+def test_inner_product_becomes_cosine_if_vectors_have_unit_length(client, inner_product):
     report = migrate(client, inner_product[0], settings={"metric_type": "COSINE"})
     assert (report.status, report.metric, report.target_metric) == (VERIFIED, "IP", "COSINE")
     found = client.describe_index("news", client.list_indexes("news")[0])
     assert found["metric_type"] == "COSINE"
 
 
-def test_inner_product_does_not_become_cosine_where_one_has_another(client, inner_product):
+def test_inner_product_does_not_become_cosine_if_a_vector_has_another_length(client, inner_product):
     report = migrate(client, inner_product[1], settings={"metric_type": "COSINE"})
     assert "can't be compared by COSINE instead of IP" in report.faults[0]
     assert f"id {ROWS // 2}" in report.faults[0]
@@ -325,7 +325,7 @@ def test_inner_product_does_not_become_cosine_where_one_has_another(client, inne
     assert client.list_collections() == []
 
 
-def test_a_binary_metric_is_none_for_floats(client, inner_product):
+def test_a_binary_metric_is_refused_for_floats(client, inner_product):
     report = migrate(client, inner_product[0], settings={"metric_type": "HAMMING"})
     assert "can't be compared by HAMMING" in report.faults[0]
     assert client.list_collections() == []
@@ -334,7 +334,7 @@ def test_a_binary_metric_is_none_for_floats(client, inner_product):
 # A dry run.
 
 
-def test_a_dry_run_makes_nothing_and_says_what_would_be(client, tmp_path):
+def test_a_dry_run_creates_nothing_and_reports_the_plan(client, tmp_path):
     group = inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS}))
     report = migrate(client, group, dry_run=True)
     assert (report.status, report.action, report.faults) == (PLANNED, "would be created", ())
@@ -346,7 +346,7 @@ def test_a_dry_run_makes_nothing_and_says_what_would_be(client, tmp_path):
 @pytest.mark.parametrize(
     ("mode", "action"), [("skip", "skipped"), ("append", "appended"), ("overwrite", "overwritten")]
 )
-def test_a_dry_run_leaves_what_exists(client, tmp_path, mode, action):
+def test_a_dry_run_does_not_change_existing_collections(client, tmp_path, mode, action):
     one = inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS}))
     migrate(client, one)
     before = client.describe_collection("news")
@@ -357,7 +357,7 @@ def test_a_dry_run_leaves_what_exists(client, tmp_path, mode, action):
     assert stored(client, "news") == {"_default": rows(range(ROWS), VECTORS)}
 
 
-def test_a_dry_run_finds_what_would_be_refused(client, tmp_path):
+def test_a_dry_run_finds_faults(client, tmp_path):
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS})
     migrate(client, inspect_hdf5(path))
     wider = write_hdf5(tmp_path / "b.h5", {"embeddings": np.tile(VECTORS, 2)})
@@ -395,7 +395,7 @@ def test_settings_arrive_on_the_server(server_client, tmp_path):
     assert "NotLoad" in str(server_client.get_load_state("news")["state"])
 
 
-def test_without_settings_a_server_keeps_its_own(server_client, tmp_path):
+def test_without_settings_the_server_defaults_apply(server_client, tmp_path):
     migrate(server_client, inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS})))
     found = server_client.describe_collection("news")
     assert (found["num_shards"], found["enable_dynamic_field"]) == (1, False)
@@ -406,7 +406,7 @@ def test_without_settings_a_server_keeps_its_own(server_client, tmp_path):
     assert "Loaded" in str(server_client.get_load_state("news")["state"])
 
 
-def test_an_index_type_that_milvus_lite_has_not_is_refused_before_anything_is_made(lite_client, tmp_path):
+def test_an_index_type_that_milvus_lite_lacks_is_refused_before_anything_is_created(lite_client, tmp_path):
     group = inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS[:10]}))
     [fault] = migrate(lite_client, group, settings={"index_type": "DISKANN"}).faults
     assert "has no index DISKANN" in fault

@@ -1,4 +1,4 @@
-"""A 1.x server that goes on writing between inspect and load is noticed, whatever it does to its files."""
+"""A 1.x server that still writes between inspect and load is noticed, whatever it does to its files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.reading import assert_in_order
 
 @dataclass
 class Server:
-    """A directory, and what a server may do to it."""
+    """A directory, and what a server can do to it."""
 
     path: Path
 
@@ -103,7 +103,7 @@ class ChangedChain(Chain):
     ],
     ids=["new segment", "deletion", "log"],
 )
-def test_a_change_that_touches_no_file_which_is_read_fails_the_collection_in_the_end(
+def test_a_change_outside_the_files_that_are_read_fails_the_collection(
     server: Server, lite_client: MilvusClient, change: Callable[[Server], None], found: str
 ) -> None:
     chain = ChangedChain(server.path, lite_client, change=lambda: change(server))
@@ -118,7 +118,7 @@ def test_a_change_that_touches_no_file_which_is_read_fails_the_collection_in_the
     [
         (Server.delete, ["Segment news/1 changed", "1/deleted_docs", "12 bytes, written", "start a new run"]),
         (Server.append, ["Segment news/2 changed", "/2/2.", "written", "start a new run"]),
-        (Server.merge, ["folder is gone", "news/1", "may have merged it", "start a new run"]),
+        (Server.merge, ["folder is gone", "news/1", "may have merged the segment", "start a new run"]),
     ],
     ids=["delete", "append", "merge"],
 )
@@ -131,7 +131,7 @@ def test_a_segment_that_changes_stops_its_load(
     assert_in_order(str(fault.value), parts)
 
 
-def test_a_segment_that_changes_while_it_is_read_is_noticed_behind_its_last_batch(
+def test_a_segment_that_changes_while_it_is_read_is_noticed_after_its_last_batch(
     server: Server, lite_client: MilvusClient
 ) -> None:
     [plan] = Chain(server.path, lite_client).plan()
@@ -143,7 +143,7 @@ def test_a_segment_that_changes_while_it_is_read_is_noticed_behind_its_last_batc
         next(batches)
 
 
-def test_a_source_that_stays_as_it_is_raises_no_alarm(server: Server, lite_client: MilvusClient) -> None:
+def test_an_unchanged_source_is_no_fault(server: Server, lite_client: MilvusClient) -> None:
     report = Chain(server.path, lite_client).run()["news"]
     assert (report.status, report.faults, report.notes) == (VERIFIED, (), ())
 
@@ -171,7 +171,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["lock", "wal/lock"])
-def test_a_server_that_runs_is_named_in_the_report(server: Server, name: str) -> None:
+def test_a_running_server_is_noted_in_the_report(server: Server, name: str) -> None:
     with locked(server.path / name):
         [group] = inspect_directory(server.path, "*")
     assert ["server has the directory open" in note for note in group.notes] == [True]

@@ -1,4 +1,4 @@
-"""A catalog kept in MySQL is read through Airflow's own hook as the same one in SQLite."""
+"""A catalog in MySQL, read through Airflow's hook, is the same as in SQLite."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def mysql_catalog(origin: str) -> Catalog:
 
 
 def inspect(path: Path, **arguments: Any) -> Any:
-    """What the inspect task of a DAG hands on."""
+    """The result of a DAG's inspect task."""
     operator = Milvus1xInspectOperator(task_id="inspect", source_milvus_path=str(path), **arguments)
     return [to_json(group) for group in operator.inspect()]
 
 
 @pytest.fixture
 def rich(tmp_path: Path, database: Any, connect: Connect) -> Milvus1xDirectory:
-    """A directory of everything, its catalog in both."""
+    """The rich directory, with its catalog in both."""
     directory = write_rich_directory(tmp_path / "milvus")
     directory.write_mysql(database)
     return directory
@@ -104,7 +104,7 @@ def test_a_task_finds_the_same_partitions_in_both(rich: Milvus1xDirectory) -> No
     assert inspect(rich.path, mysql_conn_id="catalog") == inspect(rich.path)
 
 
-def test_a_directory_without_a_catalog_of_its_own_arrives(
+def test_a_directory_without_a_catalog_file_arrives(
     lite_client: MilvusClient, tmp_path: Path, database: Any, connect: Connect
 ) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(9), "新闻": [-1, 20]}})
@@ -122,7 +122,7 @@ def test_a_directory_without_a_catalog_of_its_own_arrives(
         ({"schema": "nowhere"}, "database 'nowhere'"),
     ],
 )
-def test_a_connection_that_mysql_refuses_is_told_with_its_cure(
+def test_a_connection_that_mysql_refuses_is_reported_with_its_cure(
     tmp_path: Path, connect: Connect, changed: dict[str, Any], found: str
 ) -> None:
     connect(**changed)
@@ -140,12 +140,12 @@ def test_a_server_that_is_away_is_left_to_a_retry(tmp_path: Path, connect: Conne
 
 
 def test_a_database_that_holds_no_catalog_is_refused(tmp_path: Path, database: Any, connect: Connect) -> None:
-    with pytest.raises(UnsupportedSourceError, match=r"able Tables is not that of a Milvus 1\.x catalog"):
+    with pytest.raises(UnsupportedSourceError, match=r"able Tables does not belong to a Milvus 1\.x catalog"):
         inspect(tmp_path, mysql_conn_id="catalog")
 
 
 TAGS = ["Nëws 中", "news", "News", "news ", "néws", "ÁÍÏÐÝ あ"]
-"""A collation takes some for equal; bytes of the last are none of cp1252."""
+"""A collation takes two of them for equal; the last has bytes that cp1252 does not define."""
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def server_of_1x(address: MySqlAddress, connection_charset: str, database_charse
     ("connection_charset", "database_charset"),
     [("latin1", "utf8mb4"), ("latin1", "latin1"), ("latin1", "utf8mb3"), ("utf8mb4", "utf8mb4")],
 )
-def test_tags_are_those_that_a_server_wrote_over_any_charset(
+def test_tags_are_right_whatever_charset_the_server_wrote_them_in(
     mariadb_server: MySqlAddress,
     lite_client: MilvusClient,
     tmp_path: Path,
@@ -195,20 +195,20 @@ def tags_of(groups: Any) -> list[str]:
     return [partition["tag"] for group in groups for partition in group["partitions"]]
 
 
-def test_a_charset_that_the_names_do_not_tell_is_asked_for(
+def test_the_charset_is_asked_for_if_it_can_not_be_detected(
     mariadb_server: MySqlAddress, tmp_path: Path, connect: Connect
 ) -> None:
     directory = write_tags(mariadb_server, tmp_path / "milvus", "utf8mb4", ["NÃ«ws", "新闻"])
     with pytest.raises(ConfigurationError) as error:
         inspect(directory.path, mysql_conn_id="catalog")
-    assert_in_order(str(error.value), ["'新闻' as they are, 'NÃ«ws' as either", "mysql_charset: utf8mb4"])
+    assert_in_order(str(error.value), ["'新闻' in UTF-8, 'NÃ«ws' in either", "mysql_charset: utf8mb4"])
     found = inspect(directory.path, mysql_conn_id="catalog", mysql_charset="utf8mb4")
     assert tags_of(found) == ["_default", "NÃ«ws", "新闻"]
-    with pytest.raises(DamagedSourceError, match=r"not what a server writes over a latin1 connection.*'新闻'"):
+    with pytest.raises(DamagedSourceError, match=r"not written over a latin1 connection.*'新闻'"):
         inspect(directory.path, mysql_conn_id="catalog", mysql_charset="latin1")
 
 
-def test_names_that_could_be_either_are_taken_as_asked(
+def test_ambiguous_names_are_decoded_as_the_param_says(
     mariadb_server: MySqlAddress, tmp_path: Path, connect: Connect
 ) -> None:
     directory = write_tags(mariadb_server, tmp_path / "milvus", "latin1", ["Nëws"])
@@ -218,7 +218,7 @@ def test_names_that_could_be_either_are_taken_as_asked(
 
 @pytest.fixture
 def reader(mariadb_server: MySqlAddress, connect: Connect) -> Iterator[Callable[[str], None]]:
-    """Makes the connection that of a user who has these rights alone."""
+    """Makes the connection that of a user with only these rights."""
     with closing(MySQLdb.connect(**asdict(replace(mariadb_server, user=ADMIN)))) as admin:
         cursor = admin.cursor()
         cursor.execute("CREATE USER reader IDENTIFIED BY 'reading'")
@@ -231,13 +231,13 @@ def reader(mariadb_server: MySqlAddress, connect: Connect) -> Iterator[Callable[
         cursor.execute("DROP USER reader")
 
 
-def test_a_user_who_may_only_read_is_enough(rich: Milvus1xDirectory, reader: Callable[[str], None]) -> None:
+def test_read_permission_is_enough(rich: Milvus1xDirectory, reader: Callable[[str], None]) -> None:
     reader("SELECT ON milvus.*")
     assert inspect(rich.path, mysql_conn_id="catalog") == inspect(rich.path)
 
 
 @pytest.mark.parametrize("rights", ["SELECT ON milvus.Tables", "SELECT (id) ON milvus.Tables", "INSERT ON milvus.*"])
-def test_a_user_who_may_not_read_all_is_refused(
+def test_a_user_without_permission_to_read_all_is_refused(
     rich: Milvus1xDirectory, reader: Callable[[str], None], rights: str
 ) -> None:
     reader(rights)
@@ -249,7 +249,7 @@ def test_a_user_who_may_not_read_all_is_refused(
 def test_a_connection_lost_midway_is_left_to_a_retry(
     mariadb_server: MySqlAddress, rich: Milvus1xDirectory, connect: Connect
 ) -> None:
-    """Wherever it is lost, nothing is taken for read that wasn't."""
+    """Wherever it is lost, no missing row is taken for a complete result."""
     address = f"http://{mariadb_server.host}:{mariadb_server.port}"
     lost = 0
     for cut in range(100, 2000, 100):
@@ -266,7 +266,7 @@ def test_a_connection_lost_midway_is_left_to_a_retry(
 
 
 @pytest.mark.parametrize("says", ["nothing", "something too late"])
-def test_a_server_that_is_not_heard_is_given_up(
+def test_a_server_that_does_not_answer_times_out(
     mariadb_server: MySqlAddress, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch, says: str
 ) -> None:
     limits = {"connect_timeout": 2, "read_timeout": 1}
@@ -347,7 +347,7 @@ def dial(guarded: MySqlAddress, certificates: Certificates, connect: Connect, tm
 @pytest.mark.parametrize("wrong", ["nothing", "name, said to be none"])
 def test_a_server_with_tls_is_reached(tmp_path: Path, dial: Callable[[str], None], wrong: str) -> None:
     dial(wrong)
-    with pytest.raises(UnsupportedSourceError, match="able Tables is not that of"):
+    with pytest.raises(UnsupportedSourceError, match="able Tables does not belong to"):
         inspect(tmp_path, mysql_conn_id="catalog")
 
 

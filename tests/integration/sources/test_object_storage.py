@@ -20,15 +20,16 @@ from airflow_provider_milvusdm.exceptions import (
     SourceError,
     SourceNotFoundError,
 )
+from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, Slice, SourceRef
-from airflow_provider_milvusdm.operators import base  # opens URLs with Airflow's connections from here on
+from airflow_provider_milvusdm.operators.hdf5 import Hdf5InspectOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.sources.hdf5.inspect import list_hdf5
 from airflow_provider_milvusdm.sources.registry import open_source
 from airflow_provider_milvusdm.storage import paths
-from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
+from airflow_provider_milvusdm.storage.paths import AnyPath, open_urls_with, source_path
 from tests.support.chain import Chain, GroupsChain, inspect_directory
 from tests.support.collections_2x import stored
 from tests.support.directories import random_rows, random_vectors, write_directory
@@ -38,11 +39,10 @@ from tests.support.milvus1x_log import DELETE, Log
 from tests.support.object_storage import Bucket, airflow_connection
 from tests.support.rich_directory import PARTITIONS, write_rich_directory
 from tests.support.seaweedfs import S3Address, running_seaweedfs
-
-assert paths._open_url is base.open_url
+from tests.support.xcom import XComs
 
 COLLECTIONS = ["news", "year$2020"]
-"""Of the rich directory: each state of segments and partitions is there, and a collection without rows in part."""
+"""Collections of the rich directory: together they have every state of segments and partitions."""
 ROWS = 3000
 IDS = np.arange(-100, ROWS - 100)
 VECTORS = random_vectors(ROWS, 1)
@@ -50,6 +50,9 @@ VECTORS = random_vectors(ROWS, 1)
 
 @pytest.fixture(autouse=True)
 def connections(seaweedfs: S3Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """URLs are opened with Airflow's connections, as in a task."""
+    monkeypatch.setattr(paths, "_open_url", paths._open_url)  # restored after the test
+    open_urls_with(open_url)
     monkeypatch.setenv("AIRFLOW_CONN_BUCKETS", airflow_connection(seaweedfs))
     monkeypatch.setenv("AIRFLOW_CONN_REFUSED", airflow_connection(seaweedfs, secret_key="another"))
 
@@ -65,7 +68,7 @@ def place(bucket: Bucket) -> Callable[[str], AnyPath]:
     return lambda key: source_path(f"s3://buckets@{bucket.name}/{key}")
 
 
-def test_a_directory_arrives_exact_and_stays_as_it_was(bucket, place, lite_client: MilvusClient, tmp_path: Path):
+def test_a_directory_arrives_exact_and_is_not_changed(bucket, place, lite_client: MilvusClient, tmp_path: Path):
     directory = write_rich_directory(tmp_path / "milvus")
     bucket.upload(directory.path, "a/milvus")
     before = bucket.contents()
@@ -134,14 +137,25 @@ def test_hdf5_files_arrive_exact(bucket, place, lite_client: MilvusClient, tmp_p
     report = GroupsChain([group], lite_client).run()["news"]
 
     assert (report.status, report.faults) == (VERIFIED, ())
-    assert group.source.path == f"s3://buckets@{bucket.name}/paths"
+    assert group.source.folder == f"s3://buckets@{bucket.name}/paths"
     rows = {int(row_id): vector.tobytes() for row_id, vector in zip(IDS, VECTORS, strict=True)}
     assert stored(lite_client, "news") == {"_default": rows}
     assert bucket.contents() == before
 
 
+def test_a_task_opens_urls_with_airflow_connections(bucket, tmp_path: Path):
+    """Importing an operator changes nothing; a task sets the opener before its step."""
+    open_urls_with(paths._open_with_fsspec)
+    write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS})
+    bucket.upload(tmp_path, "paths")
+    url = f"s3://buckets@{bucket.name}/paths/a.h5"
+    xcoms = XComs()
+    [group] = xcoms.run(Hdf5InspectOperator(task_id="i", data_path=url, dest_collection_name="news"))
+    assert xcoms.manifest(group)["partitions"][0]["segments"][0]["live_rows"] == ROWS
+
+
 class Meter:
-    """A filesystem whose reads are noted: (key, bytes)."""
+    """A filesystem that notes its reads: (key, bytes)."""
 
     def __init__(self, filesystem: Any, reads: list[tuple[str, int]]) -> None:
         self.filesystem, self.reads = filesystem, reads
@@ -156,11 +170,11 @@ class Meter:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What is read from here on."""
+    """The reads from now on."""
     noted: list[tuple[str, int]] = []
 
     def open_metered(url: str) -> tuple[Any, str]:
-        filesystem, key = base.open_url(url)
+        filesystem, key = open_url(url)
         return Meter(filesystem, noted), key
 
     monkeypatch.setattr(paths, "_open_url", open_metered)
@@ -173,10 +187,10 @@ def test_a_load_reads_its_own_rows_once_batch_by_batch(bucket, place, reads, tmp
     [unit] = resolve_group(inspect_directory(place("milvus"))[0]).units
     [whole] = unit.slices
     reads.clear()
-    piece = Slice(whole.partition, whole.segment, 10_000, 30_000)
+    row_slice = Slice(whole.partition, whole.segment, 10_000, 30_000)
     read = dict(list(directory.live("news").items())[10_000:30_000])
     found = {}
-    for _, _, batch in read_slices(unit.source, unit.collection, [piece], 1000):
+    for _, _, batch in read_slices(unit.source, unit.collection, [row_slice], 1000):
         found |= dict(zip(batch.ids.tolist(), map(bytes, batch.vectors), strict=True))
 
     assert found == read
@@ -209,7 +223,7 @@ def test_hdf5_is_read_in_part(bucket, place, reads, tmp_path: Path):
     ],
     ids=["prefix", "bucket", "permission", "connection", "login", "provider", "scheme"],
 )
-def test_what_no_retry_mends_is_refused(bucket, tmp_path: Path, url: str, error: type[Exception], words: str):
+def test_errors_that_no_retry_can_fix_are_refused(bucket, tmp_path: Path, url: str, error: type[Exception], words: str):
     bucket.upload(write_directory(tmp_path / "milvus", {"news": {"_default": [1]}}).path, "milvus")
     with pytest.raises(error) as raised:
         inspect_directory(source_path(url.format(bucket=bucket.name)))
@@ -217,13 +231,13 @@ def test_what_no_retry_mends_is_refused(bucket, tmp_path: Path, url: str, error:
     assert "secret@" not in str(raised.value)
 
 
-def test_faults_of_segments_are_those_of_a_local_source(bucket, place, tmp_path: Path):
+def test_faults_of_segments_are_the_same_as_of_a_local_source(bucket, place, tmp_path: Path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     bucket.upload(directory.path, "milvus")
     [group] = inspect_directory(place("milvus"))
     [rv] = [key for key in bucket.contents() if key.endswith(".rv")]
     bucket.filesystem.pipe_file(rv, bucket.filesystem.cat_file(rv)[:-1])
-    with pytest.raises(DamagedSourceError, match="shorter than it says: s3://buckets@"):
+    with pytest.raises(DamagedSourceError, match="shorter than its header says: s3://buckets@"):
         resolve_group(group)
     bucket.filesystem.rm_file(rv)
     with pytest.raises(SourceNotFoundError, match="file is gone: s3://buckets@"):
@@ -238,7 +252,7 @@ def test_a_segment_outside_the_tables_folder_is_refused(bucket, place, name: str
         source.segment(CollectionSpec("news", 8, Metric.L2), name)
 
 
-def test_a_server_that_goes_away_is_no_fault_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_server_is_not_a_fault_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with running_seaweedfs(tmp_path / "seaweedfs") as address:
         monkeypatch.setenv("AIRFLOW_CONN_AWAY", airflow_connection(address, retries=0))
         bucket = Bucket.make(address)

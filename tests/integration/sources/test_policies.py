@@ -1,4 +1,4 @@
-"""Rows that Milvus 1.x took and 2.x refuses, as they arrive in each target under each policy."""
+"""Rows that Milvus 1.x accepts and 2.x refuses, as they arrive in each target with each policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.milvus1x_rows import HAMMING
 
 RANDOM = np.random.default_rng(20_210_305)
 FACES = [7, 7, 8, 7, 9, 7, 8, 8, 9, 9, 7, -3, 7, 8]
-"""14 vectors under 4 ids."""
+"""14 vectors with 4 ids."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def stored(client: MilvusClient, collection: str, fields: list[str]) -> list[tup
     return sorted((*(row[name] for name in fields), vector_bytes(row["embedding"])) for row in rows)
 
 
-def test_every_row_arrives_under_a_key_of_its_own(client: MilvusClient, faces: Milvus1xDirectory) -> None:
+def test_every_row_arrives_with_a_new_key(client: MilvusClient, faces: Milvus1xDirectory) -> None:
     chain = Chain(faces.path, client, policies=RowPolicies("remap"))
     report = chain.run()["faces"]
     assert (report.status, report.faults) == (VERIFIED, ())
@@ -65,13 +65,13 @@ def test_one_row_of_each_id_arrives(client: MilvusClient, faces: Milvus1xDirecto
     assert (report.status, partition.live, partition.excluded, partition.counted) == (VERIFIED, 14, 10, 4)
     rows = faces.live_rows("faces")
     assert stored(client, "faces", ["id"]) == sorted(dict(rows if policy == "keep_last" else rows[::-1]).items())
-    assert f"10 rows excluded: another row of their id was kept (duplicate_ids: {policy})" in "\n".join(report.notes)
+    assert f"10 rows excluded: another row with their id was kept (duplicate_ids: {policy})" in "\n".join(report.notes)
 
 
 def test_the_default_refuses_them_before_the_target_is_touched(client: MilvusClient, faces: Milvus1xDirectory) -> None:
     report = Chain(faces.path, client).run()["faces"]
     assert report.status == FAILED
-    assert "3 ids stand on rows with different vectors" in report.faults[0]
+    assert "3 ids are on rows with different vectors" in report.faults[0]
     assert client.list_collections() == []
 
 
@@ -91,7 +91,7 @@ def test_binary_rows_under_each_policy(server_client: MilvusClient, tmp_path: Pa
         )
 
 
-def test_invalid_vectors_stay_behind_and_the_others_arrive(client: MilvusClient, tmp_path: Path) -> None:
+def test_valid_rows_arrive_without_the_invalid_ones(client: MilvusClient, tmp_path: Path) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     vectors = RANDOM.random((10, 8)).astype(np.float32)
     vectors[[2, 7], [0, 5]] = np.nan, np.inf
@@ -104,9 +104,7 @@ def test_invalid_vectors_stay_behind_and_the_others_arrive(client: MilvusClient,
     assert str(tmp_path / "skipped" / "news" / "_default.h5") in "\n".join(report.notes)
 
 
-def test_rows_with_keys_of_their_own_are_appended_only_to_their_like(
-    client: MilvusClient, faces: Milvus1xDirectory
-) -> None:
+def test_rows_with_new_keys_are_only_appended_to_such_rows(client: MilvusClient, faces: Milvus1xDirectory) -> None:
     Chain(faces.path, client, policies=RowPolicies("keep_first")).run()
     report = Chain(faces.path, client, policies=RowPolicies("remap")).run(mode="append")["faces"]
     assert "source_id is not an INT64 field" in report.faults[0]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from airflow_provider_milvusdm.report import VERIFIED
 from tests.support.chain import Chain
-from tests.support.map_concurrently import migrate
 from tests.support.real_directory import SOURCE, expected_collections, found_collections
+from tests.support.side_by_side import migrate
 from tests.support.targets import milvus_client
 from tests.support.tree_checksum import tree_checksum
 
 
-def test_a_real_directory_arrives_as_its_checksums_say(target_uri: str, real_data: Path) -> None:
+def test_a_real_directory_arrives_with_the_expected_checksums(target_uri: str, real_data: Path) -> None:
     source, expected = real_data / SOURCE, expected_collections(real_data)
     before = tree_checksum(source)
     with milvus_client(target_uri) as client:

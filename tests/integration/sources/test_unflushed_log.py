@@ -1,4 +1,4 @@
-"""Rows that only the 1.x server's log holds arrive as the server would have served them after its next start."""
+"""Rows that are only in the 1.x server's log arrive as the server would return them after its next start."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_the_log_is_replayed(client: MilvusClient, tmp_path: Path) -> None:
     assert tree_checksum(path) == before
 
 
-def test_rows_of_a_partition_that_a_killed_flush_left_behind_arrive(lite_client: MilvusClient, tmp_path: Path) -> None:
+def test_rows_of_a_partition_that_a_killed_flush_did_not_reach_arrive(
+    lite_client: MilvusClient, tmp_path: Path
+) -> None:
     directory, log = Milvus1xDirectory(tmp_path / "milvus"), Log(tmp_path / "milvus" / "wal")
     log.insert("news", "x", range(10), random_vectors(10, seed=1))
     flushed = log.insert("news", "", range(10, 20), random_vectors(10, seed=2))

@@ -1,4 +1,4 @@
-"""A directory with all that a 1.x server may leave arrives exact."""
+"""A directory with everything that a 1.x server can leave arrives exact."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
 from tests.support.chain import Chain
 from tests.support.collections_2x import stored
-from tests.support.map_concurrently import migrate
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.rich_directory import BINARY, FLOAT, PARTITIONS, RENAME, write_rich_directory
+from tests.support.side_by_side import migrate
 from tests.support.targets import drop_all_collections, milvus_client
 from tests.support.tree_checksum import tree_checksum
 
@@ -30,7 +30,7 @@ class Migrated:
     client: MilvusClient
     reports: dict[str, CollectionReport]
     checksums: tuple[str, str]
-    """Of the source, before and after."""
+    """Checksums of the source, before and after."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def target_name(name: str) -> str:
 
 
 NAMES = {"lite": FLOAT, "server": [*FLOAT, *BINARY]}
-"""The collections that each kind of target takes."""
+"""The collections that each kind of target accepts."""
 each_target = pytest.mark.parametrize("migrated", NAMES, indirect=True)
 each_collection = pytest.mark.parametrize(
     ("migrated", "name"), [(kind, name) for kind in NAMES for name in NAMES[kind]], indirect=["migrated"]
@@ -85,7 +85,7 @@ def test_every_live_row_arrives_in_its_partition_and_no_other(migrated: Migrated
 
 
 @each_collection
-def test_the_report_counts_what_was_read_loaded_and_counted(migrated: Migrated, name: str) -> None:
+def test_the_report_has_the_counts_of_each_step(migrated: Migrated, name: str) -> None:
     report = migrated.reports[name]
     assert (report.status, report.action, report.faults) == (VERIFIED, "created", ())
     assert {part.partition: part.target for part in report.partitions} == PARTITIONS[name]
@@ -95,13 +95,13 @@ def test_the_report_counts_what_was_read_loaded_and_counted(migrated: Migrated, 
 
 
 @each_target
-def test_the_source_stays_as_it_was(migrated: Migrated) -> None:
+def test_the_source_is_not_changed(migrated: Migrated) -> None:
     before, after = migrated.checksums
     assert before == after
 
 
 @each_target
-def test_nothing_else_is_made(migrated: Migrated) -> None:
+def test_nothing_else_is_created(migrated: Migrated) -> None:
     assert sorted(migrated.client.list_collections()) == sorted(map(target_name, migrated.reports))
     assert "gone" not in migrated.reports
 
@@ -136,7 +136,7 @@ def test_the_index_is_carried_over_as_mapped(migrated: Migrated, name: str) -> N
     ],
     indirect=["migrated"],
 )
-def test_what_milvus_2_has_not_is_noted(migrated: Migrated, name: str, note: str) -> None:
+def test_what_milvus_2_lacks_is_noted(migrated: Migrated, name: str, note: str) -> None:
     assert note in migrated.reports[name].notes
 
 
@@ -166,15 +166,15 @@ def floats(vector: bytes) -> list[float]:
     return list(struct.unpack(f"<{len(vector) // 4}f", vector))
 
 
-def test_units_are_cut_inside_segments_and_hold_several(tmp_path: Path, lite_client: MilvusClient) -> None:
+def test_units_split_and_group_segments(tmp_path: Path, lite_client: MilvusClient) -> None:
     directory = write_rich_directory(tmp_path / "milvus")
     [plan] = Chain(directory.path, lite_client, unit_bytes=UNIT_BYTES).plan("news", {"news/新闻": "xinwen"})
     assert max(unit.stored_rows for unit in plan.units) == UNIT_BYTES // 32
-    assert any(piece.start for unit in plan.units for piece in unit.slices)
+    assert any(row_slice.start for unit in plan.units for row_slice in unit.slices)
     assert any(len(unit.slices) > 1 for unit in plan.units)
 
 
-def test_binary_vectors_are_refused_by_milvus_lite_before_anything_is_made(
+def test_binary_vectors_are_refused_by_milvus_lite_before_anything_is_created(
     tmp_path: Path, lite_client: MilvusClient
 ) -> None:
     directory = write_rich_directory(tmp_path / "milvus")

@@ -1,4 +1,4 @@
-"""The command `milvusdm`, as far as it needs no target."""
+"""The parts of the command `milvusdm` that need no target."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def test_sample_writes_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_dags_copies_the_templates_and_leaves_what_was_changed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dags_copies_the_templates_and_keeps_a_changed_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "dags"
     for _ in range(2):
         assert main(["dags", str(folder)]) == 0
@@ -30,7 +28,7 @@ def test_dags_copies_the_templates_and_leaves_what_was_changed(
     assert {path.name: path.read_text() for path in folder.glob("*.py")} == templates
     (folder / "milvusdm_m2m.py").write_text("# mine")
     assert main(["dags", str(folder)]) == 2
-    assert "is there and differs" in capsys.readouterr().err
+    assert "different DAG file of this name exists" in capsys.readouterr().err
     assert (folder / "milvusdm_m2m.py").read_text() == "# mine"
 
 

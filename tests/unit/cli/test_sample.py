@@ -47,9 +47,9 @@ def test_it_is_the_same_each_time(tmp_path: Path) -> None:
     assert tree_checksum(tmp_path / "a") == tree_checksum(tmp_path / "b")
 
 
-def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     for target in (tmp_path, tmp_path / "mine"):
-        with pytest.raises(ConfigurationError, match=r"(?s)sample is not empty.*Name another one"):
+        with pytest.raises(ConfigurationError, match=r"(?s)sample is not empty.*Choose another folder"):
             write_sample(target)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -1,4 +1,4 @@
-"""Params of the jobs: what is taken, and all that is wrong told at once."""
+"""Params of the jobs: which values are accepted, and that all faults are told at once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.model.collections import Metric
 from tests.support.reading import assert_in_order
 
-CURE = " Correct them and start again; nothing has been read or written."
+CURE = " Correct them and start again; nothing was read or written."
 PATH = {"source_milvus_path": "/data/milvus"}
 
 
 def faults(params: dict[str, Any], job: type[Params] = M2M) -> list[str]:
-    """What is said of each bad param."""
+    """The fault of each bad param."""
     with pytest.raises(ConfigurationError) as fault:
         read_params(job, params)
     listed = str(fault.value).removesuffix(CURE).splitlines()
@@ -55,7 +55,7 @@ def test_defaults() -> None:
         "partitions": "keep",
         "auto_id": "keep",
         "load_method": "insert",
-        "verify": "full",
+        "verify": "sample",
         "verify_search": 0,
         "search_recall": 0.9,
         "search_params": {},
@@ -76,7 +76,7 @@ def test_defaults() -> None:
         ({"news": ["2021", "_default"], "more": None}, {"news": ["2021", "_default"], "more": None}),
     ],
 )
-def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: dict[str, Any]) -> None:
+def test_each_form_of_a_selection_becomes_an_object(value: Any, expected: dict[str, Any]) -> None:
     assert parse_selection(value) == expected
     assert read_params(M2M, {**PATH, "source_collection": value}).source_collection == expected
 
@@ -84,12 +84,12 @@ def test_each_spelling_of_a_selection_becomes_an_object(value: Any, expected: di
 @pytest.mark.parametrize("tags", [[], (), {}, False, 0])
 @pytest.mark.parametrize("name", ["news", "*"])
 @pytest.mark.parametrize("job", [M2M, M2H])
-def test_a_collection_of_which_no_partition_is_named_is_refused_and_not_taken_whole(
-    job: type[Params], name: str, tags: Any
-) -> None:
+def test_an_empty_list_of_partitions_is_refused(job: type[Params], name: str, tags: Any) -> None:
     params = PATH | {"source_collection": {"other": None, name: tags}} | ({"data_dir": "/data"} if job is M2H else {})
     [fault] = faults(params, job)
-    assert_in_order(fault, ["source_collection: No partition of collection", repr(name), "null", f"found {tags!r}"])
+    assert_in_order(
+        fault, ["source_collection: The list of partitions of collection", repr(name), "null", f"found {tags!r}"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_every_param_has_a_bad_value_above() -> None:
         ("unit_mib", None),
     ],
 )
-def test_a_good_value_is_taken(name: str, value: Any) -> None:
+def test_a_good_value_is_accepted(name: str, value: Any) -> None:
     expected = int(value) if name == "dest_port" else value
     assert getattr(read_params(M2M, {**PATH, name: value}), name) == expected
 
@@ -235,10 +235,10 @@ def test_a_good_value_is_taken(name: str, value: Any) -> None:
         ("modes", "did you mean mode?"),
         ("dest_ports", "did you mean dest_port?"),
         ("zzz", "there is no such param"),
-        ("mysql_parameter", "make an Airflow connection of it and give its id as mysql_conn_id"),
+        ("mysql_parameter", "create an Airflow connection from it, and set mysql_conn_id to its id"),
     ],
 )
-def test_an_unknown_param_is_refused_with_the_nearest(name: str, hint: str) -> None:
+def test_an_unknown_param_is_refused_with_the_most_similar(name: str, hint: str) -> None:
     [fault] = faults({**PATH, name: {"password": "s3cret"}})
     assert fault.startswith(f"{name}: there is no such param")
     assert hint in fault
@@ -254,14 +254,14 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("other", [{"dest_host": "milvus"}, {"dest_port": 19530}])
-def test_a_uri_stands_alone(other: dict[str, Any]) -> None:
+def test_a_uri_excludes_host_and_port(other: dict[str, Any]) -> None:
     assert read_params(M2M, {**PATH, "dest_uri": "lite.db"}).dest_uri == "lite.db"
     with pytest.raises(ConfigurationError, match=r"(?i)dest_uri and dest_host or dest_port are both set"):
         read_params(M2M, {**PATH, "dest_uri": "lite.db", **other})
 
 
 @pytest.mark.parametrize("name", ["id_field", "vector_field"])
-def test_the_field_of_the_tags_is_theirs_alone(name: str) -> None:
+def test_the_field_of_the_tags_is_used_for_nothing_else(name: str) -> None:
     params = {**PATH, name: "partition_tag"}
     assert getattr(read_params(M2M, params), name) == "partition_tag"
     [fault] = faults({**params, "partitions": "partition_key"})
@@ -278,7 +278,7 @@ LEAST: dict[type[Params], dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("job", JOBS.values())
-def test_a_job_needs_what_it_requires_and_no_more(job: type[Params]) -> None:
+def test_a_job_needs_its_required_params_and_no_others(job: type[Params]) -> None:
     assert read_params(job, LEAST[job]).model_fields_set == set(LEAST[job])
     for name in set(LEAST[job]) - {"data_path"}:
         rest = {other: value for other, value in LEAST[job].items() if other != name}
@@ -307,18 +307,18 @@ def test_a_path_alone_is_a_list_of_one() -> None:
         ({"data_path": ["a.h5"], "data_dir": "/data"}, "both"),
     ],
 )
-def test_hdf5_files_are_named_or_their_folder_is(params: dict[str, Any], found: str) -> None:
+def test_either_hdf5_files_or_their_folder_are_given(params: dict[str, Any], found: str) -> None:
     expected = f"data_path or data_dir: one of the two, found {found}"
     assert faults({"dest_collection_name": "news", **params}, H2M) == [expected]
 
 
 @pytest.mark.parametrize("job", [M2M, H2M, F2M])
-def test_contradictions_of_the_target_are_found_in_each_job_that_has_one(job: type[Params]) -> None:
+def test_contradictions_of_the_target_are_found_in_each_job_that_writes_to_milvus(job: type[Params]) -> None:
     both = {**LEAST[job], "dest_uri": "http://root:s3cret@milvus:19530", "dest_port": 19530}
     found = faults(both, job)
     assert len(found) == 2
     assert "both set" in found[0]
-    assert "a login belongs into the connection" in found[1]
+    assert "a login belongs in the connection" in found[1]
     assert "s3cret" not in "".join(found)
 
 
@@ -335,10 +335,14 @@ def test_contradictions_of_the_target_are_found_in_each_job_that_has_one(job: ty
         ),
         (F2M, {"mode": "append", "alias": "a"}, "mode: append with alias"),
         (H2M, {"create_index": False, "alias": "a"}, "create_index: false with alias"),
-        (M2H, {"data_dir": "/out", "skipped_rows_dir": "/x/../out/"}, "data_dir and skipped_rows_dir are one folder"),
+        (
+            M2H,
+            {"data_dir": "/out", "skipped_rows_dir": "/x/../out/"},
+            "data_dir and skipped_rows_dir are the same folder",
+        ),
     ],
 )
-def test_what_can_not_be_together_is_refused(job: type[Params], params: dict[str, Any], fault: str) -> None:
+def test_params_that_exclude_each_other_are_refused(job: type[Params], params: dict[str, Any], fault: str) -> None:
     [found] = faults({**LEAST[job], **params}, job)
     assert found.startswith(f"{fault}: ")
 
@@ -388,11 +392,11 @@ def test_a_bad_value_of_another_job_is_refused_with_its_name(job: type[Params], 
         ),
     ],
 )
-def test_an_unknown_name_inside_a_block_is_refused_with_the_nearest_there(block: dict[str, Any], fault: str) -> None:
+def test_an_unknown_name_in_a_block_is_refused_with_the_most_similar(block: dict[str, Any], fault: str) -> None:
     assert faults({**LEAST[H2M], **block}, H2M) == [fault]
 
 
-def test_faults_of_a_file_name_it() -> None:
+def test_faults_of_a_file_contain_its_path() -> None:
     with pytest.raises(
         ConfigurationError, match=r"(?i)these params of /a/b\.yaml can't be used:\n- data_dir: required"
     ):
@@ -412,5 +416,5 @@ def test_the_settings_of_a_collection_are_those_of_all_but_for_its_own() -> None
 def test_index_file_size_is_explained() -> None:
     read = read_params(H2M, {**LEAST[H2M], "collection_parameter": {"index_file_size": 1024}})
     assert read.collection_parameter.notes() == (
-        "index_file_size 1024 means nothing to Milvus 2.x, which sizes its segments itself",
+        "index_file_size 1024 is ignored: Milvus 2.x chooses the size of segments itself",
     )

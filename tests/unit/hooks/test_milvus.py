@@ -1,4 +1,4 @@
-"""An Airflow connection as arguments of a client."""
+"""An Airflow connection becomes the arguments of a client."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_connection_becomes_arguments_of_a_client(
 
 
 @pytest.mark.parametrize("arguments", [{"host": "milvus"}, {"uri": "http://milvus:19530"}])
-def test_the_default_connection_may_be_missing_where_the_target_is_given(arguments: dict[str, Any]) -> None:
+def test_the_default_connection_may_be_missing_if_the_target_is_given(arguments: dict[str, Any]) -> None:
     assert MilvusHook(**arguments).client_arguments() == {"uri": "http://milvus:19530"}
 
 
@@ -73,7 +73,7 @@ def test_another_missing_connection_is_refused(conn_id: str, arguments: dict[str
         MilvusHook(conn_id, **arguments).client_arguments()
 
 
-def test_the_test_button_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_button_shows_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": "nowhere"}}))
     worked, message = MilvusHook().test_connection()
     assert not worked
@@ -97,11 +97,11 @@ def test_a_login_in_the_address_is_refused_without_being_told(
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus"} | connection))
     worked, message = MilvusHook(**arguments).test_connection()
     assert not worked
-    assert "The address of connection milvus_default, or the one given in its place, holds a login" in message
+    assert "The address of connection milvus_default, or the one given instead, holds a login" in message
     assert "s3cret" not in message
 
 
-def test_a_host_and_port_may_spell_the_connections_own_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_and_port_may_be_those_of_the_connections_uri(monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://milvus:19530"
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": uri}}))
     assert MilvusHook(host="milvus", port=19530).client_arguments()["uri"] == uri
@@ -165,14 +165,14 @@ def test_a_login_goes_to_no_host_that_its_connection_does_not_name(
         ({}, {}, "http://localhost:19530"),
     ],
 )
-def test_a_login_goes_to_the_hosts_that_its_connection_names_and_where_it_names_none_to_the_one_given(
+def test_a_login_goes_to_the_hosts_of_its_connection_or_if_it_has_none_to_the_host_given(
     monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], arguments: dict[str, Any], uri: str
 ) -> None:
     found = connect(monkeypatch, {"conn_type": "milvus", "login": "root", "password": "s3cret"} | own, **arguments)
     assert (found["uri"], found["password"]) == (uri, "s3cret")
 
 
-def test_a_connection_without_a_login_may_lead_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_a_login_may_be_used_for_any_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connect(monkeypatch, HOST, host="other")["uri"] == "http://other:19531"
 
 
@@ -184,14 +184,14 @@ def test_tls_is_not_dropped(
 ) -> None:
     connection = {"conn_type": "milvus", "host": "milvus", "extra": extra} | login
     with pytest.raises(
-        ConfigurationError, match="asks for TLS, and its address, or the one given in its place, goes without"
+        ConfigurationError, match="asks for TLS, but its address, or the one given instead, is without TLS"
     ):
         connect(monkeypatch, connection, uri=uri)
     assert connect(monkeypatch, connection, host="milvus")["uri"].startswith("https://milvus:")
     assert connect(monkeypatch, connection, uri="/data/lite.db") == {"uri": "/data/lite.db"}
 
 
-def test_a_connection_that_asks_for_tls_does_not_go_to_its_own_uri_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_asks_for_tls_does_not_use_its_own_uri_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="asks for TLS"):
         connect(monkeypatch, HOST | {"extra": {"secure": True, "uri": "http://milvus:19530"}})
 
@@ -215,30 +215,30 @@ def test_a_connection_that_asks_for_tls_does_not_go_to_its_own_uri_without(monke
         ({}, {"uri": "https://milvus\\.other"}),
     ],
 )
-def test_what_is_no_address_is_refused_without_being_told(
+def test_an_invalid_address_is_refused_and_not_quoted(
     monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConfigurationError, match=r"one given in its place, is none\. Expected") as fault:
+    with pytest.raises(ConfigurationError, match=r"one given instead, is invalid\. Expected") as fault:
         connect(monkeypatch, {"conn_type": "milvus"} | own, **arguments)
     assert "s3cret" not in str(fault.value)
 
 
 @pytest.mark.parametrize("arguments", [{"host": "::1"}, {"host": "[::1]"}, {"uri": "http://[::1]:19530"}])
 def test_an_ipv6_address_is_refused(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]) -> None:
-    """pymilvus leaves out its brackets, and gRPC takes the port for a part of the address: that of another host."""
-    with pytest.raises(ConfigurationError, match="is none"):
+    """pymilvus removes the brackets, and gRPC reads the port as a part of the address, which is of another host."""
+    with pytest.raises(ConfigurationError, match="is invalid"):
         connect(monkeypatch, {"conn_type": "milvus"}, **arguments)
 
 
 @pytest.mark.parametrize("hosts", [["*"], ["other:19530"], ["http://other"], "a,*.example"])
 def test_allowed_hosts_are_names(monkeypatch: pytest.MonkeyPatch, hosts: Any) -> None:
-    with pytest.raises(ConfigurationError, match="llowed_hosts of connection target are no names of hosts"):
+    with pytest.raises(ConfigurationError, match="llowed_hosts of connection target are not names of hosts"):
         connect(monkeypatch, HOST | {"extra": {"allowed_hosts": hosts}})
 
 
 @pytest.mark.parametrize("conn_type", ["aws", "postgres", ""])
 def test_the_login_of_another_service_is_not_sent_to_a_milvus(monkeypatch: pytest.MonkeyPatch, conn_type: str) -> None:
     connection = {"conn_type": conn_type, "login": "AKIA", "password": "s3cret"}
-    with pytest.raises(ConfigurationError, match="onnection target leads to no Milvus") as fault:
+    with pytest.raises(ConfigurationError, match="onnection target is not of a Milvus") as fault:
         connect(monkeypatch, connection, host="other")
     assert "s3cret" not in str(fault.value)

@@ -20,14 +20,18 @@ def slices_of(rows: list[int]) -> list[Slice]:
 
 
 @given(rows=SEGMENTS, capacity=st.integers(1, 400))
-def test_units_hold_each_row_once_in_order_and_are_full(rows: list[int], capacity: int) -> None:
+def test_units_have_each_row_once_in_order_and_are_full(rows: list[int], capacity: int) -> None:
     units = list(cut_units(slices_of(rows), capacity))
-    pieces = [piece for unit in units for piece in unit]
-    assert [(piece.partition, piece.segment, row) for piece in pieces for row in range(piece.start, piece.stop)] == [
-        (piece.partition, piece.segment, row) for piece in slices_of(rows) for row in range(piece.stop)
+    slices = [row_slice for unit in units for row_slice in unit]
+    assert [
+        (row_slice.partition, row_slice.segment, row)
+        for row_slice in slices
+        for row in range(row_slice.start, row_slice.stop)
+    ] == [
+        (row_slice.partition, row_slice.segment, row) for row_slice in slices_of(rows) for row in range(row_slice.stop)
     ]
-    assert all(piece.stored_rows > 0 for piece in pieces)
-    sizes = [sum(piece.stored_rows for piece in unit) for unit in units]
+    assert all(row_slice.stored_rows > 0 for row_slice in slices)
+    sizes = [sum(row_slice.stored_rows for row_slice in unit) for unit in units]
     assert all(size == capacity for size in sizes[:-1])
     assert all(0 < size <= capacity for size in sizes[-1:])
 
@@ -103,12 +107,12 @@ def test_a_run_has_no_more_units_than_its_limit_however_many_rows_are_deleted(
         (256, 16, 0, 0, 16),
     ],
 )
-def test_a_unit_has_rows_for_its_bytes_and_more_where_rows_are_deleted(
+def test_a_unit_has_rows_for_its_bytes_and_more_if_rows_are_deleted(
     unit_bytes: int, vector_bytes: int, live: int, stored: int, expected: int
 ) -> None:
     assert unit_rows(unit_bytes, vector_bytes, live, stored) == expected
 
 
-def test_units_follow_one_another_without_a_gap() -> None:
-    pieces = [piece for unit in cut_units([Slice("p", "t/1", 0, 1000)], 7) for piece in unit]
-    assert all(before.stop == after.start for before, after in pairwise(pieces))
+def test_units_follow_each_other_without_a_gap() -> None:
+    slices = [row_slice for unit in cut_units([Slice("p", "t/1", 0, 1000)], 7) for row_slice in unit]
+    assert all(before.stop == after.start for before, after in pairwise(slices))

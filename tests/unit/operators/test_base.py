@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CreatedCollection, from_json, to_json
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
 from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
@@ -25,7 +26,7 @@ from airflow_provider_milvusdm.operators.milvus1x import (
 from airflow_provider_milvusdm.operators.plan import PlanOperator
 from airflow_provider_milvusdm.operators.report import ReportOperator
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
-from airflow_provider_milvusdm.operators.xcom import all_values
+from airflow_provider_milvusdm.operators.xcom import list_values
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 from tests.support.faiss_inputs import make_index, write_index
@@ -41,7 +42,7 @@ def xcoms() -> XComs:
 
 
 def fault_of(xcoms: XComs, operator: MigrationOperator) -> dict[str, Any]:
-    """What a step that fails leaves for those behind it."""
+    """The fault that a step that fails leaves for later steps."""
     with pytest.raises(AirflowFailException):
         xcoms.run(operator)
     [fault] = xcoms.given(operator, -1, operator.task_id, FAULT)
@@ -68,7 +69,7 @@ def source(directory: Milvus1xDirectory) -> Path:
 @pytest.mark.parametrize(
     "selection", [{"news": None}, '{"news": null}', "news", ["news"], {"news": ["_default", "2021"]}]
 )
-def test_the_steps_hand_on_json_from_the_source_to_the_units(xcoms: XComs, source: Path, selection: Any) -> None:
+def test_the_steps_pass_on_json_from_the_source_to_the_units(xcoms: XComs, source: Path, selection: Any) -> None:
     groups = xcoms.run(
         Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection=selection)
     )
@@ -77,7 +78,7 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(xcoms: XComs, sourc
     assert [operator.label for operator in resolving] == ["news/_default", "news/2021"]
     plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved, rename='{"news": "articles"}'))
     assert [xcoms.manifest(plan)["target"]["name"] for plan in plans] == ["articles"]
-    created = to_json(CreatedCollection("news", "created", {"_default": 0, "_2021": 0}))
+    created = to_json(CreatedCollection("news", Action.CREATED, {"_default": 0, "_2021": 0}))
     listing = MilvusUnitsOperator(task_id="u", collections=plans, created=[created])
     units = [from_json(LoadUnit, xcoms.manifest(unit)) for unit in xcoms.run(listing)]
     assert [unit.upsert for unit in units] == [False, False]
@@ -89,13 +90,13 @@ def test_the_steps_hand_on_json_from_the_source_to_the_units(xcoms: XComs, sourc
 
 
 @pytest.mark.parametrize("selection", [{"news": []}, '{"news": []}', {"broken": None, "news": ()}])
-def test_a_collection_of_which_no_partition_is_named_is_refused(xcoms: XComs, source: Path, selection: Any) -> None:
+def test_an_empty_list_of_partitions_is_refused(xcoms: XComs, source: Path, selection: Any) -> None:
     inspect = Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection=selection)
-    assert "No partition of collection 'news' is named" in fault_of(xcoms, inspect)["fault"]
+    assert "The list of partitions of collection 'news' is empty" in fault_of(xcoms, inspect)["fault"]
 
 
 @pytest.mark.parametrize("unflushed_log", ["replay", "ignore"])
-def test_a_log_folder_that_is_named_must_be_there(xcoms: XComs, source: Path, unflushed_log: str) -> None:
+def test_a_log_folder_that_is_given_must_exist(xcoms: XComs, source: Path, unflushed_log: str) -> None:
     named = {"wal_path": str(source / "wahl"), "unflushed_log": unflushed_log}
     inspect = Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), **named)
     assert_in_order(fault_of(xcoms, inspect)["fault"], ["o log folder", str(source / "wahl"), "wal_path"])
@@ -103,7 +104,7 @@ def test_a_log_folder_that_is_named_must_be_there(xcoms: XComs, source: Path, un
     assert "no log of the 1.x server in" in xcoms.manifest(xcoms.run(inspect)[0])["notes"][0]
 
 
-def test_places_may_be_given_one_by_one(xcoms: XComs, source: Path, tmp_path: Path) -> None:
+def test_catalog_and_segments_may_be_in_other_places(xcoms: XComs, source: Path, tmp_path: Path) -> None:
     catalog = (source / "db" / "meta.sqlite").rename(tmp_path / "meta")
     tables = (source / "db" / "tables").rename(tmp_path / "segments")
     found = xcoms.run(
@@ -116,11 +117,11 @@ def test_places_may_be_given_one_by_one(xcoms: XComs, source: Path, tmp_path: Pa
         )
     )
     groups = [xcoms.manifest(group) for group in found]
-    assert {group["source"]["path"] for group in groups} == {str(tables)}
+    assert {group["source"]["folder"] for group in groups} == {str(tables)}
     assert {group["unit_bytes"] for group in groups} == {1 << 20}
 
 
-def test_a_fault_fails_the_task_at_once_and_is_left_for_the_steps_behind(xcoms: XComs, source: Path) -> None:
+def test_a_fault_fails_the_task_at_once_and_is_left_for_later_steps(xcoms: XComs, source: Path) -> None:
     [group] = xcoms.run(
         Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="broken")
     )
@@ -169,7 +170,7 @@ def test_a_report_with_a_failed_collection_fails_the_run(xcoms: XComs, source: P
     assert len(report["collections"]) == 1
 
 
-def test_a_source_is_looked_at_again_and_what_changed_is_told_by_collection(
+def test_a_source_is_inspected_again_and_changes_are_reported_by_collection(
     xcoms: XComs, directory: Milvus1xDirectory
 ) -> None:
     news = directory.collection("news", dimension=4)
@@ -200,21 +201,21 @@ def test_a_source_is_looked_at_again_and_what_changed_is_told_by_collection(
     assert xcoms.run(Milvus1xCheckOperator(task_id="c", inspected=None, **asked)) == []
 
 
-def test_a_collection_fails_where_nobody_could_look_at_its_source_again(xcoms: XComs, source: Path) -> None:
+def test_a_collection_fails_if_its_source_could_not_be_inspected_again(xcoms: XComs, source: Path) -> None:
     groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
     [plan] = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups)))
     verify = MilvusVerifyOperator(task_id="v", collection=plan, created=[], loaded=[], changes=None)
-    assert "nobody looked whether the source changed: see the log of check_source" in fault_of(xcoms, verify)["fault"]
+    assert "it is unknown whether the source changed: see the log of check_source" in fault_of(xcoms, verify)["fault"]
 
 
 @pytest.mark.parametrize(("xcoms", "values"), [(None, []), ([], []), ([None, 1, None], [1]), ((1, 2), [1, 2])])
-def test_what_upstream_tasks_left_is_a_list_without_gaps(xcoms: Any, values: list[Any]) -> None:
-    assert all_values(xcoms) == values
+def test_results_of_upstream_tasks_are_a_list_without_gaps(xcoms: Any, values: list[Any]) -> None:
+    assert list_values(xcoms) == values
 
 
 @pytest.mark.parametrize("ids", ["row_number", "auto"])
 @pytest.mark.parametrize("operator", [Hdf5InspectOperator, FaissInspectOperator])
-def test_rows_of_files_without_ids_get_those_asked_for(xcoms: XComs, tmp_path: Path, operator: Any, ids: str) -> None:
+def test_rows_of_files_without_ids_get_the_ids_asked_for(xcoms: XComs, tmp_path: Path, operator: Any, ids: str) -> None:
     vectors = np.ones((3, 4), np.float32)
     if operator is Hdf5InspectOperator:
         path = write_hdf5(tmp_path / "a.h5", {"embeddings": vectors})
@@ -227,7 +228,9 @@ def test_rows_of_files_without_ids_get_those_asked_for(xcoms: XComs, tmp_path: P
 
 
 @pytest.mark.parametrize(("ids_dataset", "expected"), [("ids?", "dataset"), (None, "row_number"), ("", "row_number")])
-def test_no_ids_dataset_numbers_the_rows(xcoms: XComs, tmp_path: Path, ids_dataset: str | None, expected: str) -> None:
+def test_rows_are_numbered_if_there_is_no_dataset_of_ids(
+    xcoms: XComs, tmp_path: Path, ids_dataset: str | None, expected: str
+) -> None:
     """An empty text is what a template makes of null."""
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": np.ones((3, 4), np.float32), "ids": np.arange(3)})
     operator = Hdf5InspectOperator(
@@ -252,7 +255,7 @@ def import_store() -> ImportStore | None:
         ("s3://bucket@milvus", "milvus", "a.npy"),
     ],
 )
-def test_import_url_says_where_files_go_and_how_the_server_names_them(
+def test_import_url_gives_the_folder_of_files_and_their_names_on_the_server(
     url: str, root: str, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BUCKET", json.dumps(BUCKET))
@@ -274,9 +277,7 @@ def test_import_url_says_where_files_go_and_how_the_server_names_them(
         ("s3:///import", ConfigurationError),
     ],
 )
-def test_an_import_url_that_leads_nowhere_is_refused(
-    url: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_import_url_is_refused(url: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps({"conn_type": "milvus"} | {"extra": {"import_url": url}}))
     with pytest.raises(error):
         import_store()

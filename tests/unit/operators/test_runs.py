@@ -1,4 +1,4 @@
-"""Whether the process of a run is gone."""
+"""Whether the process of a run has ended."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_killed_process_is_gone_whether_anybody_waited_for_it_or_not(process: subprocess.Popen[bytes]) -> None:
     found = psutil.Process(process.pid)
-    noted = runs._described(found)
-    assert runs._process_is_gone(noted) is False
+    noted = runs._describe(found)
+    assert runs._has_process_ended(noted) is False
     process.kill()
     wait_until(lambda: found.status() == psutil.STATUS_ZOMBIE, 10, lambda: "it lives")
-    assert runs._process_is_gone(noted) is True
+    assert runs._has_process_ended(noted) is True
     process.wait()
-    assert runs._process_is_gone(noted) is True
+    assert runs._has_process_ended(noted) is True
 
 
-def test_a_clock_that_is_set_makes_no_other_process_of_it(
+def test_a_process_is_the_same_after_the_clock_was_set(
     process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a process was started is known in seconds since the machine was, and told by the clock of now."""
-    noted, booted = runs._described(psutil.Process(process.pid)), psutil.boot_time()
+    """The kernel stores the start of a process in seconds from the start of the machine."""
+    noted, booted = runs._describe(psutil.Process(process.pid)), psutil.boot_time()
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted + 3600)
-    assert runs._process_is_gone(noted) is False
+    assert runs._has_process_ended(noted) is False
 
 
-def test_of_another_host_nobody_can_tell() -> None:
-    assert runs._process_is_gone("elsewhere/1/2.00") is None
+def test_it_is_unknown_on_another_host() -> None:
+    assert runs._has_process_ended("elsewhere/1/2.00") is None

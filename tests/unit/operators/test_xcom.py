@@ -25,6 +25,7 @@ from airflow_provider_milvusdm.manifests import (
     from_json,
     to_json,
 )
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.units import LoadUnit, cut_units
 from airflow_provider_milvusdm.operators.base import REPORT, cut_label
@@ -40,7 +41,7 @@ from airflow_provider_milvusdm.operators.plan import PlanOperator
 from airflow_provider_milvusdm.operators.report import ReportOperator
 from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.report import CollectionReport
-from airflow_provider_milvusdm.sources.registry import source_of
+from airflow_provider_milvusdm.sources.registry import narrow_source
 from tests.support.directories import write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_log import DELETE, Log
@@ -62,20 +63,22 @@ class Resolve(Milvus1xSegmentOperator):
             for segment in partition.segments
         ]
         rows = max(group.unit_bytes // group.collection.vector_bytes, 1)
-        units = tuple(LoadUnit(group.source, group.collection, some) for some in cut_units(slices, rows))
-        partitions = tuple(ResolvedPartition(one.tag, one.live_rows, 0, FILE_VERSION) for one in group.partitions)
-        return self.hand_in(context, to_json(ResolvedGroup(group.name, partitions, units)))
+        units = tuple(LoadUnit(group.source, group.collection, unit) for unit in cut_units(slices, rows))
+        partitions = tuple(
+            ResolvedPartition(partition.tag, partition.live_rows, 0, FILE_VERSION) for partition in group.partitions
+        )
+        return self.push_result(context, to_json(ResolvedGroup(group.name, partitions, units)))
 
 
 @pytest.fixture
 def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target that takes everything, and says nothing worth counting."""
+    """A target that accepts everything, and returns nothing that counts."""
 
     def create(_: Any, plan: CollectionPlan, *__: Any, **___: Any) -> CreatedCollection:
-        return CreatedCollection(plan.name, "created", dict.fromkeys(plan.partition_names.values(), 0))
+        return CreatedCollection(plan.name, Action.CREATED, dict.fromkeys(plan.partition_names.values(), 0))
 
     def load(_: str, __: Any, unit: LoadUnit, *___: Any) -> Loaded:
-        rows = {piece.partition: piece.stored_rows for piece in unit.slices}
+        rows = {row_slice.partition: row_slice.stored_rows for row_slice in unit.slices}
         return Loaded(unit.collection.name, rows, 1.0, unit.digest)
 
     def verify(_: Any, plan: CollectionPlan, created: Any, loads: Any, *__: Any, **___: Any) -> CollectionReport:
@@ -163,7 +166,7 @@ class Chain:
 
 
 def write_catalog(path: Path, *, tags: int, segments: int, collections: int = 1) -> Path:
-    """A directory of a catalog, with so many tags and segments in all, and a log; no segment has a folder."""
+    """A directory with a catalog of so many tags and segments in all, and a log; no segment has a folder."""
     directory, log = Milvus1xDirectory(path), Log(path / "wal")
     tables = []
     for number in range(collections):
@@ -184,7 +187,7 @@ def run_chain(path: Path, job: str, **options: Any) -> XComs:
 
 @pytest.fixture
 def few_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a task pulls beside its own are references, as many as there are tasks: here there are as many as may be."""
+    """Beside its own manifests a task pulls a reference for each task: here there are as many tasks as are allowed."""
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "64")
 
 
@@ -216,7 +219,11 @@ def test_what_all_tasks_pull_grows_with_the_source_and_no_faster(
 
 
 @pytest.mark.usefixtures("no_target")
-@pytest.mark.parametrize("options", [{}, {"partitions": "partition_key"}], ids=["partitions", "partition_key"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"partitions": "partition_key"}, marks=pytest.mark.long)],
+    ids=["partitions", "partition_key"],
+)
 def test_a_task_of_a_large_source_pulls_its_own_unit(tmp_path: Path, options: dict[str, str]) -> None:
     """Of 20,000 segments, 4,096 tags and a log: 50 KB, most of it references."""
     xcoms = run_chain(write_catalog(tmp_path / "milvus", tags=4096, segments=20_000), "M2M", **options)
@@ -237,11 +244,11 @@ def test_what_tasks_left_that_are_no_longer_mapped_is_neither_planned_nor_report
     assert [partition["tag"] for partition in xcoms.manifest(plan)["partitions"]] == ["_default", "tag 1"]
     assert len(json.loads(xcoms.values["units", -1, RETURNED])) == 2
     report = json.loads(xcoms.values["report", -1, RETURNED])
-    assert [one["collection"] for one in report["collections"]] == ["news_0"]
+    assert [collection["collection"] for collection in report["collections"]] == ["news_0"]
 
 
 @pytest.mark.usefixtures("no_target")
-def test_a_plan_takes_nothing_that_was_resolved_for_another_try_of_inspect(tmp_path: Path) -> None:
+def test_a_plan_ignores_what_was_resolved_for_another_try_of_inspect(tmp_path: Path) -> None:
     chain = Chain(write_catalog(tmp_path / "milvus", tags=2, segments=2), {}, XComs())
     chain.inspect()
     chain.resolve()
@@ -251,16 +258,16 @@ def test_a_plan_takes_nothing_that_was_resolved_for_another_try_of_inspect(tmp_p
     assert "_default, tag 1 of collection 'news_0' were not resolved" in chain.xcoms.manifest(plan)["error"]
 
 
-def test_a_manifest_that_is_gone_is_told_with_the_cure(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_an_error_with_a_cure(tmp_path: Path) -> None:
     chain = Chain(write_catalog(tmp_path / "milvus", tags=1, segments=1), {}, XComs())
     chain.inspect()
     [group] = json.loads(chain.xcoms.values["inspect", -1, RETURNED])
     del chain.xcoms.values["inspect", -1, group["xcom"]]
-    with pytest.raises(MilvusdmError, match="Clear inspect and what follows"):
+    with pytest.raises(MilvusdmError, match="Clear task inspect and all tasks after it"):
         chain.xcoms.run(Resolve(task_id="resolve", partitions=group))
 
 
-def test_a_label_too_long_for_airflow_is_cut_and_still_tells_itself_from_others() -> None:
+def test_a_label_too_long_for_airflow_is_cut_and_still_unique() -> None:
     tag = "新" * 125 + "x" * 125
     labels = [f"news/{tag}: {number}/{tag} [0:{end}]" for number in (1, 2) for end in (10, 11)]
     cut = [cut_label(label) for label in labels]
@@ -270,14 +277,14 @@ def test_a_label_too_long_for_airflow_is_cut_and_still_tells_itself_from_others(
     assert cut_label("x" * 250) == "x" * 250
 
 
-def test_every_mapped_steps_label_is_cut(tmp_path: Path) -> None:
+def test_the_label_of_every_mapped_step_is_cut(tmp_path: Path) -> None:
     xcoms = XComs()
     path = write_directory(tmp_path / "milvus", {"news": {"t" * 300: range(3)}}).path
     groups = xcoms.run(Milvus1xInspectOperator(task_id="inspect", source_milvus_path=str(path)))
     tasks = [Milvus1xSegmentOperator(task_id="resolve", partitions=group) for group in groups]
     resolved = [xcoms.run(task, map_index=number) for number, task in enumerate(tasks)]
     [plan] = xcoms.run(PlanOperator(task_id="plan", groups=groups, resolved=resolved))
-    created = to_json(CreatedCollection("news", "created", {"_default": 0, "t" * 300: 0}))
+    created = to_json(CreatedCollection("news", Action.CREATED, {"_default": 0, "t" * 300: 0}))
     units = xcoms.run(MilvusUnitsOperator(task_id="units", collections=[plan], created=[created]))
     tasks += [MilvusLoadOperator(task_id="load", unit=xcoms.manifest(unit)) for unit in units]
     exports = xcoms.run(Hdf5UnitsOperator(task_id="units", collections=[plan], data_dir=str(tmp_path), run="run"))
@@ -285,7 +292,7 @@ def test_every_mapped_steps_label_is_cut(tmp_path: Path) -> None:
     assert max(len(task.label) for task in tasks) == 250
 
 
-def test_a_unit_says_of_the_log_what_its_own_partitions_need_and_reads_the_same(tmp_path: Path) -> None:
+def test_a_unit_has_the_log_options_of_its_own_partitions_only_and_reads_the_same(tmp_path: Path) -> None:
     ids = {"_default": range(9), "a/b 新": range(10, 19), "c": range(30, 39)}
     path = write_directory(tmp_path / "milvus", {"news": ids}).path
     log = Log(path / "wal")
@@ -294,7 +301,7 @@ def test_a_unit_says_of_the_log_what_its_own_partitions_need_and_reads_the_same(
     log.insert("news", "a/b 新", [20, 21], np.ones((2, 8), np.float32))
     log.write()
     [group] = resolve(path, partitions="partition_key", unit_bytes=1)
-    units = [replace(unit, source=source_of(unit.source, unit.slices)) for unit in group.units]
+    units = [replace(unit, source=narrow_source(unit.source, unit.slices)) for unit in group.units]
     for unit in units:
-        assert set(unit.source.options["flushed"]) == {piece.partition for piece in unit.slices}
+        assert set(unit.source.options["flushed"]) == {row_slice.partition for row_slice in unit.slices}
     assert read_rows(units) == read_rows(group.units)

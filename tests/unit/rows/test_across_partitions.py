@@ -1,4 +1,4 @@
-"""Ids that stand on rows of several partitions are found, whatever their number and order, in bounded memory."""
+"""Ids in several partitions are found, whatever their number and order, with bounded memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RANDOM = np.random.default_rng(20_210_309)
 
 
 def shared(groups: list[ResolvedGroup]) -> dict[int, bool]:
-    """The ids that several partitions share, and whether their vectors differ."""
+    """The ids that are in several partitions, and whether their vectors differ."""
     units = [unit for group in groups for unit in group.units]
     partitions = [partition for group in groups for partition in group.partitions]
     found = list(find_ids_across(units, partitions))
-    ids = [row_id for some in found for row_id in some.ids.tolist()]
+    ids = [row_id for shared in found for row_id in shared.ids.tolist()]
     assert ids == sorted(set(ids))
-    return dict(zip(ids, (bool(one) for some in found for one in some.different), strict=True))
+    return dict(zip(ids, (differs for shared in found for differs in shared.different.tolist()), strict=True))
 
 
 def expected(directory: Milvus1xDirectory, tags: list[str]) -> dict[int, bool]:
@@ -33,12 +33,12 @@ def expected(directory: Milvus1xDirectory, tags: list[str]) -> dict[int, bool]:
     for tag in tags:
         for row_id, vector in directory.live("news", tag).items():
             vectors[row_id].append(vector)
-    return {row_id: len(set(some)) > 1 for row_id, some in vectors.items() if len(some) > 1}
+    return {row_id: len(set(found)) > 1 for row_id, found in vectors.items() if len(found) > 1}
 
 
 @pytest.mark.parametrize("window", [7, 40, 6 << 20])
 @pytest.mark.parametrize("spread", [60, 300, 5000])
-def test_they_are_those_that_a_dictionary_finds(
+def test_shared_ids_are_those_that_a_dictionary_finds(
     directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch, window: int, spread: int
 ) -> None:
     monkeypatch.setattr(across_partitions, "WINDOW_IDS", window)
@@ -72,7 +72,7 @@ def test_memory_is_bounded_by_the_window(directory: Milvus1xDirectory, monkeypat
         tracemalloc.stop()
 
 
-def test_nothing_is_read_where_ranges_of_ids_do_not_meet(directory: Milvus1xDirectory) -> None:
+def test_nothing_is_read_if_id_ranges_do_not_overlap(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=2)
     for number, table in enumerate([news, directory.partition(news, "x"), directory.partition(news, "y")]):
         directory.segment(table, range(number * 10, number * 10 + 10), RANDOM.random((10, 2)))

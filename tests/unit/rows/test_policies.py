@@ -1,4 +1,4 @@
-"""Rows that Milvus 1.x took and 2.x refuses, under each policy: which rows are loaded, under which keys."""
+"""Rows that Milvus 1.x accepts and 2.x refuses: which are loaded with each policy, and with which keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST = 2**63 - 1
 
 
 def shared_ids(directory: Milvus1xDirectory, **collection: Any) -> Path:
-    """Three segments whose rows share few ids and few vectors, some of them deleted."""
+    """Three segments with few different ids and vectors, and with deleted rows."""
     binary = bool(collection)
     news = directory.collection("news", dimension=16 if binary else 2, **collection)
     for rows in (60, 1, 90):
@@ -66,12 +66,12 @@ def test_one_row_of_each_id_is_kept(
     )
     left = [row for row in rows if row not in expected]
     same = len(rows) - len(expected) - len(left)
-    assert f"{len(left)} rows excluded: another row of their id was kept (duplicate_ids: {policy})" in notes(groups)
-    assert f"{same} rows excluded that are the same as another" in notes(groups)
+    assert f"{len(left)} rows excluded: another row with their id was kept (duplicate_ids: {policy})" in notes(groups)
+    assert f"{same} rows excluded that have the same id and vector as another" in notes(groups)
 
 
 @pytest.mark.parametrize("unit_bytes", [16, 40, 1 << 28])
-def test_remapped_rows_get_keys_by_their_place(directory: Milvus1xDirectory, unit_bytes: int) -> None:
+def test_remapped_rows_get_keys_by_their_position(directory: Milvus1xDirectory, unit_bytes: int) -> None:
     path = shared_ids(directory)
     found: list[list[tuple[int, int, bytes]]] = []
     for _ in range(2):
@@ -91,10 +91,10 @@ def test_remapped_rows_get_keys_by_their_place(directory: Milvus1xDirectory, uni
     assert [(row_id, vector) for _, row_id, vector in found[0]] == directory.live_rows("news")
     assert len({key for key, *_ in found[0]}) == len(found[0])
     assert group.partitions[0].excluded == 0
-    assert "ids stand on several rows: each row has a key of its own" in notes([group])
+    assert "ids are on several rows: each row gets a new key" in notes([group])
 
 
-def test_keys_of_two_partitions_never_meet_whichever_are_migrated(directory: Milvus1xDirectory) -> None:
+def test_key_ranges_of_two_partitions_never_overlap(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=2)
     for table in (news, directory.partition(news, "x"), directory.partition(news, "y")):
         directory.segment(table, [5, 5], [[0, 1], [2, 3]])
@@ -102,13 +102,13 @@ def test_keys_of_two_partitions_never_meet_whichever_are_migrated(directory: Mil
     whole = keys(resolve(path, policies=RowPolicies("remap")))
     one_by_one = [resolve(path, {"news": [tag]}, RowPolicies("remap")) for tag in ("_default", "x", "y")]
     alone = keys(group for groups in one_by_one for group in groups)
-    assert len({key for some in whole.values() for key in some}) == 6
+    assert len({key for keys in whole.values() for key in keys}) == 6
     assert whole == alone
 
 
 def keys(groups: Iterable[ResolvedGroup]) -> dict[tuple[str, str], list[int]]:
     rows = read_rows(unit for group in groups for unit in group.units)
-    return {place: [key for key, _ in some] for place, some in rows.items()}
+    return {place: [key for key, _ in found] for place, found in rows.items()}
 
 
 def test_the_id_that_milvus_never_returns_can_be_remapped(directory: Milvus1xDirectory) -> None:
@@ -116,23 +116,23 @@ def test_the_id_that_milvus_never_returns_can_be_remapped(directory: Milvus1xDir
     assert resolve(directory.write(), policies=RowPolicies("remap"))[0].partitions[0].rows == 1
 
 
-def test_rows_that_are_the_same_need_no_choice(directory: Milvus1xDirectory) -> None:
+def test_identical_rows_need_no_policy(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=2)
     directory.segment(news, [5, 6], [[0, 1], [2, 3]])
     directory.segment(news, [6, 5], [[2, 3], [0, 1]])
     groups = resolve(directory.write())
     assert read_rows(groups[0].units)["news", "_default"] == directory.live_rows("news")[:2]
     assert groups[0].partitions[0].excluded == 2
-    assert notes(groups) == "partition '_default': 2 rows excluded that are the same as another, id and vector"
+    assert notes(groups) == "partition '_default': 2 rows excluded that have the same id and vector as another row"
 
 
 def test_zeros_of_both_signs_are_different_vectors(directory: Milvus1xDirectory) -> None:
     directory.segment(directory.collection("news", dimension=2), [5, 5], [[0.0, 1], [-0.0, 1]])
-    with pytest.raises(RefusedRowsError, match="1 ids stand on rows with different vectors"):
+    with pytest.raises(RefusedRowsError, match="1 ids are on rows with different vectors"):
         resolve(directory.write())
 
 
-def test_what_is_left_out_changes_the_fingerprint(directory: Milvus1xDirectory) -> None:
+def test_excluded_rows_change_the_fingerprint(directory: Milvus1xDirectory) -> None:
     path = shared_ids(directory)
     prints = {
         resolve(path, policies=RowPolicies(policy))[0].partitions[0].fingerprint
@@ -154,7 +154,7 @@ def test_partitions_that_become_one_share_their_keys(directory: Milvus1xDirector
     assert {tag: [row_id for row_id, _ in rows] for (_, tag), rows in found.items()} == {"_default": [6], "x": [5, 7]}
 
 
-def test_an_id_under_two_tags_is_two_rows_also_where_the_vectors_are_equal(directory: Milvus1xDirectory) -> None:
+def test_an_id_under_two_tags_is_two_rows_even_if_the_vectors_are_equal(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=2)
     directory.segment(news, [5, 6], [[0, 1], [2, 3]], segment_id="7")
     directory.segment(directory.partition(news, "x", table_id="t"), [5, 6, 6], [[0, 1], [2, 3], [2, 3]])
@@ -162,29 +162,29 @@ def test_an_id_under_two_tags_is_two_rows_also_where_the_vectors_are_equal(direc
     group = replace(group, one_key_space=True)
     with pytest.raises(RefusedRowsError) as fault:
         resolve_group(group)
-    assert_in_order(str(fault.value), ["2 ids stand on rows with different tags or vectors", "id 5", "ids 5, 6"])
+    assert_in_order(str(fault.value), ["2 ids are on rows with different tags or vectors", "id 5", "ids 5, 6"])
     for policy, counts, excluded in (("keep_first", (2, 0), 3), ("keep_last", (0, 2), 2)):
         resolved = resolve_group(group, RowPolicies(policy))
         rows = read_rows(resolved.units)
         assert (len(rows["news", "_default"]), len(rows["news", "x"])) == counts
-        told = f"{excluded} rows excluded: another row of their id was kept (duplicate_ids: {policy}), "
+        told = f"{excluded} rows excluded: another row with their id was kept (duplicate_ids: {policy}), "
         assert told + f"for {excluded} of them under another tag" in notes([resolved])
     rows = read_rows(resolve_group(group, RowPolicies("remap")).units)
-    assert {tag: len(some) for (_, tag), some in rows.items()} == {"_default": 2, "x": 3}
+    assert {tag: len(found) for (_, tag), found in rows.items()} == {"_default": 2, "x": 3}
 
 
-def test_rows_that_are_the_same_under_one_tag_of_several_are_one(directory: Milvus1xDirectory) -> None:
+def test_identical_rows_under_the_same_tag_are_one_row(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=2)
     directory.segment(news, [5, 5], [[0, 1], [0, 1]])
     directory.segment(directory.partition(news, "x"), [6], [[0, 1]])
     [group] = inspect(directory.write(), max_tasks=2)
     resolved = resolve_group(replace(group, one_key_space=True))
     assert sum(partition.rows for partition in resolved.partitions) == 2
-    assert notes([resolved]) == "1 rows excluded that are the same as another, id and vector"
+    assert notes([resolved]) == "1 rows excluded that have the same id and vector as another row"
 
 
 @pytest.mark.parametrize("tag", ["2021-03 news", "../x/\0%[]", "新" * 255])
-def test_invalid_vectors_are_saved_and_left_out(directory: Milvus1xDirectory, tmp_path: Path, tag: str) -> None:
+def test_invalid_vectors_are_saved_and_excluded(directory: Milvus1xDirectory, tmp_path: Path, tag: str) -> None:
     news = directory.collection("news/../x", dimension=16)
     table = directory.partition(news, tag, table_id="t")
     vectors = np.arange(160 * 3, dtype=np.float32).reshape(30, 16)
@@ -206,9 +206,7 @@ def test_invalid_vectors_are_saved_and_left_out(directory: Milvus1xDirectory, tm
         assert file["embeddings"][:].tobytes() == vectors[[3, 29]].tobytes()
 
 
-def test_rows_that_are_left_out_of_two_partitions_are_in_two_files(
-    directory: Milvus1xDirectory, tmp_path: Path
-) -> None:
+def test_excluded_rows_of_two_partitions_are_in_two_files(directory: Milvus1xDirectory, tmp_path: Path) -> None:
     news, tags = directory.collection("news", dimension=2), ["a 13", "a\u2013"]
     for number, tag in enumerate(tags):
         directory.segment(directory.partition(news, tag), [number], [[np.nan, 1]])
@@ -220,27 +218,27 @@ def test_rows_that_are_left_out_of_two_partitions_are_in_two_files(
     assert saved == {"a 13": [0], "a\u2013": [1]}
 
 
-def test_without_a_folder_rows_that_are_left_out_are_counted(directory: Milvus1xDirectory) -> None:
+def test_without_a_folder_excluded_rows_are_only_counted(directory: Milvus1xDirectory) -> None:
     directory.segment(directory.collection("news", dimension=2), [5, 6], [[np.nan, 1], [2, 3]])
     groups = resolve(directory.write(), policies=RowPolicies("error", "skip"))
     assert (groups[0].partitions[0].excluded, Path("news").exists()) == (1, False)
-    assert "1 rows with NaN or infinity would be left out and saved" in notes(groups)
+    assert "1 rows with NaN or infinity would be excluded and saved" in notes(groups)
 
 
-def test_an_invalid_vector_that_is_skipped_is_no_duplicate(directory: Milvus1xDirectory, tmp_path: Path) -> None:
+def test_a_skipped_row_is_no_duplicate(directory: Milvus1xDirectory, tmp_path: Path) -> None:
     directory.segment(directory.collection("news", dimension=2), [5, 5], [[np.nan, 1], [2, 3]])
     groups = resolve(directory.write(), policies=RowPolicies("error", "skip", str(tmp_path / "skipped")))
     assert read_rows(groups[0].units)["news", "_default"] == directory.live_rows("news")[1:]
 
 
-def test_no_file_is_left_where_nothing_was_skipped(directory: Milvus1xDirectory, tmp_path: Path) -> None:
+def test_there_is_no_file_if_nothing_was_skipped(directory: Milvus1xDirectory, tmp_path: Path) -> None:
     directory.segment(directory.collection("news", dimension=2), [5], [[0, 1]])
     resolve(directory.write(), policies=RowPolicies("error", "skip", str(tmp_path / "skipped")))
     assert not [path for path in (tmp_path / "skipped").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("rows", [1, 7, 8, 9, 1000])
-def test_a_mask_comes_back_from_text_as_it_was(rows: int) -> None:
+def test_a_mask_is_the_same_after_text(rows: int) -> None:
     for mask in (np.ones(rows, bool), np.zeros(rows, bool), RANDOM.random(rows) < 0.5):
         assert from_text(to_text(mask), rows).tolist() == mask.tolist()
 

@@ -1,4 +1,4 @@
-"""Batches of rows: of several segments where these are small, of one partition each."""
+"""Batches of rows: from several segments if these are small, but from one partition."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.directories import DIMENSION, random_vectors
 from tests.support.milvus1x_directory import Milvus1xDirectory
 
 SEGMENTS = {"_default": (3, 2, 4, 9), "march": (1, 5)}
-"""Stored rows by partition; their ids count on from 0."""
+"""Stored rows of the segments, by partition; ids are counted from 0."""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_small_segments_of_a_partition_are_read_together(tmp_path, slices):
 
 
 @pytest.mark.parametrize("done", range(24))
-def test_the_rows_that_are_done_are_passed_over(tmp_path, slices, done):
+def test_rows_that_are_done_are_skipped(tmp_path, slices, done):
     everything = [row for _, _, ids, _ in batches(tmp_path, slices) for row in ids]
     read = batches(tmp_path, slices, done)
     assert [row for _, _, ids, _ in read for row in ids] == [row for row in everything if row >= done]

@@ -48,7 +48,7 @@ def test_a_collection_without_rows_has_no_units(directory: Milvus1xDirectory) ->
 
 
 @pytest.mark.parametrize("row_count", [0, 1, 3, 2**60, -2])
-def test_a_row_count_at_odds_with_the_segment_is_refused(directory: Milvus1xDirectory, row_count: int) -> None:
+def test_a_row_count_that_differs_from_the_segment_is_refused(directory: Milvus1xDirectory, row_count: int) -> None:
     news = directory.collection("news", dimension=4)
     directory.segment(news, [1, 2, 3], FLOATS[:3], deleted=[1], row_count=row_count, segment_id="7")
     assert_in_order(
@@ -83,14 +83,14 @@ def test_a_deleted_vector_may_be_anything(directory: Milvus1xDirectory) -> None:
     assert group.partitions[0].live_rows == 9
 
 
-def test_bytes_of_binary_vectors_are_no_numbers(directory: Milvus1xDirectory) -> None:
+def test_binary_vectors_are_not_checked_for_nan(directory: Milvus1xDirectory) -> None:
     faces = directory.collection("faces", dimension=32, metric=HAMMING)
     directory.segment(faces, [1], np.frombuffer(np.float32(np.nan).tobytes(), "u1"))
     assert resolve(directory.write())[0].partitions[0].live_rows == 1
 
 
 def test_bad_vectors_are_found_in_every_part_of_a_large_segment(directory: Milvus1xDirectory) -> None:
-    vectors = np.full((100, 32768), np.nan, np.float32)  # more than is looked at at once
+    vectors = np.full((100, 32768), np.nan, np.float32)  # more than one batch
     vectors[::2] = 0
     directory.segment(directory.collection("news", dimension=32768), range(100), vectors)
     text = refused(directory.write(), as_a=RefusedRowsError)
@@ -105,9 +105,9 @@ def test_an_id_on_several_rows_of_a_partition_is_refused(directory: Milvus1xDire
     assert_in_order(
         refused(directory.write(), as_a=RefusedRowsError),
         [
-            "2 ids stand on rows with different vectors in partition '_default' of collection 'news'",
+            "2 ids are on rows with different vectors in partition '_default' of collection 'news'",
             "id 1 in segments news/7, news/8.",
-            "Expected one row an id",
+            "Expected one row per id",
             "found ids 1, 5.",
             "Choose duplicate_ids: keep_first or keep_last",
         ],
@@ -120,14 +120,14 @@ def test_an_id_twice_in_one_segment_names_that_segment(directory: Milvus1xDirect
     assert "id 5 in segments news/7 (2 times)" in refused(directory.write(), as_a=RefusedRowsError)
 
 
-def test_of_many_duplicates_the_first_are_named_and_all_counted(directory: Milvus1xDirectory) -> None:
+def test_many_duplicates_are_counted_and_the_first_are_named(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=4)
     for number in range(2):
         directory.segment(news, range(30), np.full((30, 4), number))
     assert_in_order(refused(directory.write()), ["30 ids", "found ids 0, 1, 2,", "19 and 10 more"])
 
 
-def test_an_id_is_free_again_once_its_row_is_deleted(directory: Milvus1xDirectory) -> None:
+def test_an_id_can_be_used_again_after_its_row_is_deleted(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=4)
     directory.segment(news, [5, 6], FLOATS[:2], deleted=[0])
     directory.segment(news, [5], FLOATS[2:3])
@@ -159,7 +159,7 @@ def test_the_id_that_milvus_never_returns_is_refused(directory: Milvus1xDirector
     )
 
 
-def test_all_faults_of_a_group_come_in_one_message(directory: Milvus1xDirectory) -> None:
+def test_all_faults_of_a_group_are_in_one_message(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=4)
     directory.segment(news, [1], FLOATS[:1], row_count=9, segment_id="1")
     directory.segment(news, [2], FLOATS[:1], write_folder=False, segment_id="2")
@@ -174,7 +174,7 @@ def test_all_faults_of_a_group_come_in_one_message(directory: Milvus1xDirectory)
     assert len(text.splitlines()) == 7
 
 
-def test_of_very_many_faults_the_first_are_named_and_all_counted(directory: Milvus1xDirectory) -> None:
+def test_many_faults_are_counted_and_the_first_are_named(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=4)
     for number in range(50):
         directory.segment(news, [number], FLOATS[:1], write_folder=False)
@@ -189,7 +189,7 @@ def test_a_segment_that_may_not_be_read_is_refused(directory: Milvus1xDirectory)
     with without_permissions(directory.tables_folder), pytest.raises(SourceError) as fault:
         resolve_group(group)
     assert_in_order(
-        str(fault.value), ["No permission to read the source", str(directory.tables_folder), "Let the user"]
+        str(fault.value), ["No permission to read the source", str(directory.tables_folder), "Give read permission"]
     )
 
 
@@ -199,7 +199,7 @@ def test_a_collection_refused_by_inspect_is_refused_with_its_error(directory: Mi
 
 
 def fingerprint(path: Path, *segments: dict[str, Any], tag: str = "x") -> str:
-    """Of a partition whose segments are as given, and otherwise of ids 1, 2, 3 with the second deleted."""
+    """The fingerprint of a partition with these segments; by default ids 1, 2, 3 with the second deleted."""
     directory = Milvus1xDirectory(path)
     partition = directory.partition(directory.collection("news", dimension=4), tag)
     for segment in segments:
@@ -242,5 +242,5 @@ def test_the_same_rows_have_the_same_fingerprint(tmp_path: Path, segment: dict[s
     assert fingerprint(tmp_path / "a", segment) == fingerprint(tmp_path / "b", {})
 
 
-def test_the_order_of_deletions_is_not_in_the_fingerprint(tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_order_of_deletions(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "a", {"deleted": [0, 2]}) == fingerprint(tmp_path / "b", {"deleted": [2, 0]})

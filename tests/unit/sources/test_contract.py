@@ -1,4 +1,4 @@
-"""What every source keeps to, whatever its rows were kept in."""
+"""The contract of every source, whatever its format."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.support.milvus1x_rows import HAMMING
 from tests.support.reading import inspect as inspect_milvus1x
 from tests.support.tree_checksum import tree_checksum
 
-ROWS = 121  # NSG takes no less
+ROWS = 121  # the least that NSG accepts
 FIRST_ID = 5
 RANDOM = np.random.default_rng(20_210_305)
 FLOATS = RANDOM.standard_normal((ROWS, 16)).astype(np.float32)
 BITS = RANDOM.integers(0, 256, (ROWS, 4), np.uint8)
-BITS[::3, 1:] = 0  # trailing zero bytes, and zeros alone in some rows
+BITS[::3, 1:] = 0  # trailing zero bytes, and rows of zeros only
 BITS[::9] = 0
 IDS = RANDOM.permutation(np.arange(ROWS)).astype(np.int64) * 7 - 100
 NUMBERS = np.arange(FIRST_ID, FIRST_ID + ROWS)
@@ -49,7 +49,7 @@ Build = Callable[[Path, np.ndarray], PartitionGroup]
 
 @dataclass(frozen=True)
 class Case:
-    """A source with rows of `vectors`; `build` gives it the ids it is told, or numbers rows from the first of them."""
+    """A source with rows of `vectors`; `build` gives them ids, or numbers them from the first id."""
 
     build: Build
     vectors: np.ndarray = field(default_factory=lambda: FLOATS)
@@ -77,7 +77,7 @@ def milvus1x(**collection: Any) -> Build:
 
 
 def milvus1x_log(**collection: Any) -> Build:
-    """Rows of which the log holds the most: in records of several sizes, two files and with another partition's."""
+    """Most rows are in the log: in records of several sizes, in two files, mixed with another partition's."""
 
     def build(folder: Path, ids: np.ndarray) -> PartitionGroup:
         vectors = BITS if collection else FLOATS
@@ -212,14 +212,14 @@ CASES = {
 
 @dataclass(frozen=True)
 class Built:
-    """A case's source, as a task gets it in its manifest."""
+    """The source of a case, as a task gets it in its manifest."""
 
     case: Case
     folder: Path
     group: PartitionGroup
 
     def segments(self) -> Iterator[tuple[Segment, int]]:
-        """Each segment opened anew, with the live rows that inspecting found."""
+        """Each segment, newly opened, with the live rows that inspecting found."""
         assert self.group.collection is not None
         source = open_source(self.group.source)
         for partition in self.group.partitions:
@@ -257,7 +257,7 @@ def test_all_rows_are_read_bit_for_bit(built: Built) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 40])
-def test_any_split_gives_what_the_whole_gives(built: Built, step: int) -> None:
+def test_rows_are_the_same_whatever_the_batch_size(built: Built, step: int) -> None:
     for segment, _ in built.segments():
         parts = [segment.read(*bounds) for bounds in ranges(0, segment.stored_rows, step)]
         assert [row for part in parts for row in rows(part)] == rows(whole(segment))
@@ -270,14 +270,14 @@ def test_rows_can_be_read_in_any_order_and_again(built: Built) -> None:
             assert rows(segment.read(*bounds)) == expected[bounds]
 
 
-def test_an_empty_range_has_the_shape_of_the_others(built: Built) -> None:
+def test_an_empty_range_has_the_same_types_and_dimensions(built: Built) -> None:
     for segment, _ in built.segments():
         batch = segment.read(segment.stored_rows, segment.stored_rows)
         assert len(batch) == 0
         assert batch.vectors.shape == (0, whole(segment).vectors.shape[1])
 
 
-def test_ids_alone_are_those_of_the_rows(built: Built) -> None:
+def test_ids_are_the_same_without_vectors(built: Built) -> None:
     for segment, live_rows in built.segments():
         ids = segment.ids(0, segment.stored_rows)
         assert ids.dtype == np.int64
@@ -287,7 +287,7 @@ def test_ids_alone_are_those_of_the_rows(built: Built) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 40])
-def test_what_is_live_says_where_the_rows_are_stored(built: Built, step: int) -> None:
+def test_live_rows_are_found_at_their_positions(built: Built, step: int) -> None:
     for segment, live_rows in built.segments():
         found = 0
         for start, stop in ranges(0, segment.stored_rows, step):
@@ -312,10 +312,10 @@ def test_batches_have_the_types_and_shapes_that_targets_take(built: Built) -> No
         assert batch.vectors.shape == (len(batch), collection.vector_bytes // batch.vectors.itemsize)
 
 
-def test_a_fingerprint_stays_when_the_source_does(built: Built) -> None:
+def test_the_same_source_has_the_same_fingerprint(built: Built) -> None:
     first = [segment.fingerprint() for segment, _ in built.segments()]
     assert first == [segment.fingerprint() for segment, _ in built.segments()]
-    assert all(isinstance(one, bytes) and one for one in first)
+    assert all(isinstance(digest, bytes) and digest for digest in first)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -325,7 +325,7 @@ def test_a_fingerprint_changes_with_the_ids(case: Case, tmp_path: Path) -> None:
     assert all(one.fingerprint() != other.fingerprint() for (one, rows), (other, _) in pairs if rows)
 
 
-def test_resolving_divides_all_rows_into_units(built: Built) -> None:
+def test_units_have_all_rows(built: Built) -> None:
     resolved = resolve_group(replace(built.group, unit_bytes=7 * built.case.vectors[0].nbytes))
     assert sum(partition.live_rows for partition in resolved.partitions) == len(built.case.rows)
     assert len(resolved.units) > 1
@@ -333,31 +333,31 @@ def test_resolving_divides_all_rows_into_units(built: Built) -> None:
     ids = []
     for unit in resolved.units:
         source = open_source(unit.source)
-        for piece in unit.slices:
-            ids += source.segment(unit.collection, piece.segment).read(piece.start, piece.stop).ids.tolist()
+        for row_slice in unit.slices:
+            ids += source.segment(unit.collection, row_slice.segment).read(row_slice.start, row_slice.stop).ids.tolist()
     assert sorted(ids) == sorted(built.case.rows)
 
 
-def refused_as_changed(unit: LoadUnit, piece: Slice) -> str:
-    """What reading says of files that changed; the error itself would keep them open."""
+def refused_as_changed(unit: LoadUnit, row_slice: Slice) -> str:
+    """The message if files changed; the error itself would keep them open."""
     try:
-        list(read_slices(unit.source, unit.collection, [piece], 7))
+        list(read_slices(unit.source, unit.collection, [row_slice], 7))
     except ChangedSourceError as fault:
         return str(fault)
     return ""
 
 
 def test_a_file_that_changes_after_its_rows_were_resolved_is_noticed(built: Built) -> None:
-    pieces = [(unit, piece) for unit in resolve_group(built.group).units for piece in unit.slices]
-    for unit, piece in pieces:
-        for file in open_source(unit.source).segment(unit.collection, piece.segment).files:
+    slices = [(unit, row_slice) for unit in resolve_group(built.group).units for row_slice in unit.slices]
+    for unit, row_slice in slices:
+        for file in open_source(unit.source).segment(unit.collection, row_slice.segment).files:
             before = file.stat()
             os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**10))
-            message = refused_as_changed(unit, piece)
+            message = refused_as_changed(unit, row_slice)
             os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-            assert f"{piece.segment} changed" in message
+            assert f"{row_slice.segment} changed" in message
             assert f"{file}. " in message
-        assert refused_as_changed(unit, piece) == ""
+        assert refused_as_changed(unit, row_slice) == ""
 
 
 def test_a_source_can_be_open_twice(built: Built) -> None:
@@ -368,7 +368,7 @@ def test_a_source_can_be_open_twice(built: Built) -> None:
             assert rows(one.read(*bounds)) == rows(other.read(*bounds))
 
 
-def test_the_source_stays_as_it_was(built: Built) -> None:
+def test_the_source_is_not_changed(built: Built) -> None:
     before = tree_checksum(built.folder)
     resolve_group(built.group)
     for segment, _ in built.segments():

@@ -1,4 +1,4 @@
-"""What the fuzzing of readers asks of them does fail where they don't do it."""
+"""The fuzzing of readers finds readers that fail."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def connects_to_another(source: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [fails, takes_memory, writes, opens_another, connects_to_another])
-def test_a_fault_is_found(read: Callable[[Path], None]) -> None:
+def test_a_reader_that_fails_is_found(read: Callable[[Path], None]) -> None:
     with pytest.raises((AssertionError, KeyError)):
         outcome({"a": b"bytes"}, read)
 
 
-def test_a_file_that_is_read_is_told(tmp_path: Path) -> None:
+def test_a_reader_that_opens_any_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"content")
     with pytest.raises(AssertionError, match="was read"), unread(tmp_path):
         (tmp_path / "a").read_bytes()

@@ -1,4 +1,4 @@
-"""Sources that can be read and not written, of every kind."""
+"""Sources of every kind that can be read but not written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IDS = np.arange(121) + 5
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that every user may look into."""
+    """A folder that every user may read."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -49,7 +49,7 @@ def inspect_milvus1x(path: Path) -> PartitionGroup:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Everybody may read what is below the folder, and the block may write none of it."""
+    """Inside the block, everything below the folder can be read and nothing can be written."""
     paths = [folder, *folder.rglob("*")]
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -72,7 +72,7 @@ def read_only(folder: Path) -> Iterator[None]:
     ],
     ids=["Milvus 1.x", "Milvus 1.x, catalog not closed", "HDF5", "Faiss", "Faiss, lists of their own"],
 )
-def test_a_source_that_may_not_be_written_is_read(
+def test_a_read_only_source_can_be_read(
     folder: Path, write: Callable[[Path], Path], inspect: Callable[[Path], PartitionGroup]
 ) -> None:
     path = write(folder)

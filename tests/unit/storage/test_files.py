@@ -1,4 +1,4 @@
-"""Paths and URLs alike: what sources ask of a file, wherever it is."""
+"""Paths and URLs: sources read files from both in the same way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BYTES = bytes(range(100))
 
 @pytest.fixture(params=["local", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> AnyPath:
-    """A folder of a disk, and of a filesystem of fsspec's, with the same in it."""
+    """A local folder, and one in an fsspec filesystem, with the same content."""
     url = str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4()}"
     filesystem, root = fsspec.core.url_to_fs(url)
     filesystem.makedirs(f"{root}/some/empty")
@@ -34,7 +34,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> AnyPath:
     return source_path(url)
 
 
-def test_what_is_there_is_told_alike(folder: AnyPath) -> None:
+def test_paths_and_urls_give_the_same_answers(folder: AnyPath) -> None:
     file = folder / "some" / "b.wal"
     assert (file.name, file.stem, file.suffix, file.parent.name) == ("b.wal", "b", ".wal", "some")
     assert (file.is_file(), file.is_dir(), folder.is_dir(), (folder / "some").is_file()) == (True, False, True, False)
@@ -48,17 +48,17 @@ def test_what_is_there_is_told_alike(folder: AnyPath) -> None:
     assert list((folder / "none").glob("*")) == []
 
 
-def test_folders_two_below_are_listed_at_once() -> None:
+def test_subfolders_are_listed_with_one_request() -> None:
     url = f"memory://{uuid.uuid4()}"
     filesystem, root = fsspec.core.url_to_fs(url)
     for name in ("t/a/1/1.uid", "t/a/1/deep/er", "t/a/2/2.rv", "t/a/file", "t/file", "t/b/3/x", "t2/a/4/x", "u/a/5/x"):
         filesystem.pipe_file(f"{root}/{name}", b"")
     folder = source_path(f"{url}/t")
     assert isinstance(folder, RemotePath)
-    assert folder.folders_below() == {"a/1", "a/2", "b/3"}
+    assert folder.list_subfolders() == {("a", "1"), ("a", "2"), ("b", "3")}
     none = source_path(f"{url}/none")
     assert isinstance(none, RemotePath)
-    assert none.folders_below() == set()
+    assert none.list_subfolders() == set()
 
 
 def test_an_opened_file_is_read_from_anywhere(folder: AnyPath) -> None:
@@ -78,14 +78,14 @@ def test_items_are_read_from_an_offset(folder: AnyPath, offset: int, items: int)
     assert found.tolist() == np.frombuffer(BYTES, "<i4")[offset // 4 :][:items].tolist()
 
 
-def test_what_is_not_there_is_an_error_with_its_name(folder: AnyPath) -> None:
+def test_a_missing_file_is_an_error_with_its_name(folder: AnyPath) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         (folder / "none").stat()
     assert (raised.value.errno, raised.value.filename) == (errno.ENOENT, str(folder / "none"))
 
 
 class Faulty:
-    """A filesystem whose every request ends in this error."""
+    """A filesystem whose requests all fail with this error."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -102,21 +102,21 @@ class Faulty:
         (TimeoutError("late"), errno.EIO, r"\[Errno 5\] late: 's3://b/a'"),
     ],
 )
-def test_errors_of_a_filesystem_get_a_number_and_a_name(error: OSError, number: int, words: str) -> None:
+def test_errors_of_a_filesystem_get_an_errno_and_a_filename(error: OSError, number: int, words: str) -> None:
     with pytest.raises(OSError, match=words) as raised:
         RemotePath("s3://b/a", "b/a", Faulty(error)).read(0, 1)
     assert (raised.value.errno, raised.value.filename) == (number, "s3://b/a")
     assert isinstance(raised.value, PermissionError) == isinstance(error, PermissionError)
 
 
-def test_a_file_that_got_shorter_is_damaged() -> None:
+def test_a_file_that_became_shorter_is_damaged() -> None:
     filesystem, key = fsspec.core.url_to_fs(f"memory://{uuid.uuid4()}")
     filesystem.pipe_file(key, BYTES)
     with pytest.raises(DamagedSourceError, match=r"ends too early: memory://x\. Expected bytes 90 to 110, found 10"):
         RemotePath("memory://x", key, filesystem).read(90, 110)
 
 
-def test_an_object_that_marks_its_folder_is_none_of_the_folders_files() -> None:
+def test_an_object_that_stands_for_its_folder_is_not_listed() -> None:
     class Marked:
         def ls(self, key: str, detail: bool) -> list[str]:
             return [f"{key}/", key, f"{key}/a"]
@@ -128,7 +128,7 @@ def test_a_file_url_is_a_path() -> None:
     assert source_path("file:///data/milvus") == Path("/data/milvus")
 
 
-def test_an_opened_remote_file_is_named_by_its_url(tmp_path: Path) -> None:
+def test_an_opened_remote_file_has_its_url_as_name(tmp_path: Path) -> None:
     path = source_path(f"memory://{uuid.uuid4()}")
     assert isinstance(path, RemotePath)
     path.filesystem.pipe_file(path.key, b"")
@@ -137,8 +137,8 @@ def test_an_opened_remote_file_is_named_by_its_url(tmp_path: Path) -> None:
     assert repr(opened) == str(path)
 
 
-def test_nothing_is_collected_while_h5py_waits_for_a_filesystem() -> None:
-    """Its lock would never come free: the object to free may be h5py's, and the thread the filesystem's."""
+def test_no_garbage_is_collected_while_h5py_waits_for_a_filesystem() -> None:
+    """Otherwise the filesystem's thread could wait for h5py's lock, to free an object of h5py, for ever."""
     enabled = []
 
     class Noting:
@@ -169,7 +169,7 @@ def remote(*urls: str) -> list[AnyPath]:
         (remote("s3://b//x/1.h5", "s3://b//x/2.h5"), "s3://b//x"),
     ],
 )
-def test_the_folder_of_several_files(paths: list[AnyPath], folder: str) -> None:
+def test_the_common_folder_of_several_files(paths: list[AnyPath], folder: str) -> None:
     assert str(common_folder(paths)) == folder
 
 
@@ -203,5 +203,5 @@ def test_a_url_is_refused_where_a_path_is_needed(url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/data/x", "x", "./s3:/x", "C:/x"])
-def test_a_path_is_taken_where_a_path_is_needed(path: str) -> None:
+def test_a_path_is_accepted_where_a_path_is_needed(path: str) -> None:
     assert local_path(path) == path

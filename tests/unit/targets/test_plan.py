@@ -1,4 +1,4 @@
-"""Plans: what was resolved, under the names it gets in the target; and the units addressed to it."""
+"""Plans: what was resolved, with its names in the target; and load units with these names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, PartitionGroup, ResolvedGroup
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.targets.milvus.units import address_units
@@ -21,7 +22,7 @@ from tests.support.reading import assert_in_order, inspect, read_rows
 
 @pytest.fixture
 def groups(directory: Milvus1xDirectory) -> list[PartitionGroup]:
-    """Collections `news` (10 rows, and in `2021` 5) and `more` (3 rows)."""
+    """Collections `news` (10 rows, and 5 in `2021`) and `more` (3 rows)."""
     news = directory.collection("news", dimension=4)
     for table, rows in {
         news: 10,
@@ -39,15 +40,15 @@ def plan(
     failed: Mapping[str, str] | None = None,
     **names: Any,
 ) -> dict[str, CollectionPlan]:
-    """Plans by collection; the groups whose label is in `failed` weren't resolved."""
+    """Plans by collection; groups whose label is in `failed` were not resolved."""
     failed = failed or {}
     resolved: list[ResolvedGroup] = [resolve_group(group) for group in groups if group.label not in failed]
     faults = {label.split("/")[0]: fault for label, fault in failed.items() if fault}
     plans = plan_collections(groups, resolved, faults, rename=rename or {}, **names)
-    return {one.name: one for one in plans}
+    return {found.name: found for found in plans}
 
 
-def test_a_plan_holds_all_that_was_resolved(groups: list[PartitionGroup]) -> None:
+def test_a_plan_holds_everything_that_was_resolved(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"more": "others"}, id_field="key", vector_field="vector")
     assert list(plans) == ["news", "more"]
     news = plans["news"]
@@ -69,7 +70,7 @@ def test_a_plan_holds_all_that_was_resolved(groups: list[PartitionGroup]) -> Non
         ("", "partitions 2021 of collection 'news' were not resolved"),
     ],
 )
-def test_a_collection_that_was_not_resolved_entirely_has_an_error_and_others_a_plan(
+def test_a_collection_that_was_not_fully_resolved_has_an_error_and_others_have_a_plan(
     groups: list[PartitionGroup], fault: str, expected: str
 ) -> None:
     plans = plan(groups, failed={"news/2021": fault})
@@ -85,38 +86,46 @@ def test_a_collection_that_inspect_refused_keeps_its_error(groups: list[Partitio
     assert plans["news"].partition_names["2021"] == "z"
 
 
-def test_notes_of_a_group_go_with_the_plan(groups: list[PartitionGroup]) -> None:
+def test_notes_of_a_group_are_in_the_plan(groups: list[PartitionGroup]) -> None:
     plans = plan([replace(group, notes=(f"of {group.name}",)) for group in groups])
     assert {name: one.notes for name, one in plans.items()} == {"news": ("of news",), "more": ("of more",)}
 
 
-def test_partitions_are_renamed_each_in_its_collection(groups: list[PartitionGroup]) -> None:
+def test_partitions_are_renamed_within_their_collection(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"news/2021": "y2021", "news/_default": "rest"})
     assert plans["news"].partition_names == {"_default": "rest", "2021": "y2021"}
     assert plans["more"].partition_names == {"_default": "_default"}
 
 
 @pytest.mark.parametrize("rename", [{"new": "x"}, {"news/2022": "x"}, {"more/2021": "x"}, {"2021": "x"}])
-def test_a_rename_of_what_is_not_migrated_is_refused(groups: list[PartitionGroup], rename: dict[str, str]) -> None:
+def test_a_rename_of_something_that_is_not_migrated_is_refused(
+    groups: list[PartitionGroup], rename: dict[str, str]
+) -> None:
     with pytest.raises(ConfigurationError) as fault:
         plan(groups, rename)
     assert_in_order(
-        str(fault.value), ["ename names what is not migrated", "Expected", f"found {next(iter(rename))}", "Correct"]
+        str(fault.value),
+        [
+            "ename names collections or partitions that are not migrated",
+            "Expected",
+            f"found {next(iter(rename))}",
+            "Correct",
+        ],
     )
 
 
-def test_two_collections_of_one_name_refuse_the_run(groups: list[PartitionGroup]) -> None:
-    with pytest.raises(ConfigurationError, match="wo collections would get one name"):
+def test_two_collections_with_the_same_name_stop_the_run(groups: list[PartitionGroup]) -> None:
+    with pytest.raises(ConfigurationError, match="wo collections would get the same name"):
         plan(groups, {"more": "news"})
 
 
-def test_two_partitions_of_one_name_refuse_their_collection_alone(groups: list[PartitionGroup]) -> None:
+def test_two_partitions_with_the_same_name_stop_only_their_collection(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"news/2021": "_default"})
-    assert_in_order(plans["news"].error, ["wo partitions would get one name", "'_default' and '2021'", "rename"])
+    assert_in_order(plans["news"].error, ["wo partitions would get the same name", "'_default' and '2021'", "rename"])
     assert plans["more"].error == ""
 
 
-def test_the_fingerprint_is_of_the_rows_and_of_where_they_go(groups: list[PartitionGroup]) -> None:
+def test_the_fingerprint_depends_on_the_rows_and_their_partitions(groups: list[PartitionGroup]) -> None:
     first = plan(groups)["news"].fingerprint
     assert plan(list(reversed(groups)))["news"].fingerprint == first
     assert plan(groups, {"more": "others"})["news"].fingerprint == first
@@ -130,7 +139,7 @@ def test_the_fingerprint_is_of_the_rows_and_of_where_they_go(groups: list[Partit
 
 def test_units_are_addressed_to_what_was_created(groups: list[PartitionGroup]) -> None:
     plans = plan(groups, {"news": "articles", "news/2021": "y2021"})
-    created = CreatedCollection("news", "created", {"_default": 0, "y2021": 0}, upsert=True)
+    created = CreatedCollection("news", Action.CREATED, {"_default": 0, "y2021": 0}, upsert=True)
     units = address_units(list(plans.values()), [created])
     assert {unit.collection.name for unit in units} == {"news"}
     assert {where: len(rows) for where, rows in read_rows(units).items()} == {
@@ -149,9 +158,9 @@ def test_partitions_that_are_left_as_they_are_get_no_units(directory: Milvus1xDi
     [group] = inspect(directory.write(), max_tasks=2)
     plans = plan([group])
     assert len(plans["news"].units) == 1
-    [unit] = address_units(list(plans.values()), [CreatedCollection("news", "added", {"a": 0})])
-    assert [piece.partition for piece in unit.slices] == ["a"]
-    assert address_units(list(plans.values()), [CreatedCollection("news", "skipped")]) == []
+    [unit] = address_units(list(plans.values()), [CreatedCollection("news", Action.ADDED, {"a": 0})])
+    assert [row_slice.partition for row_slice in unit.slices] == ["a"]
+    assert address_units(list(plans.values()), [CreatedCollection("news", Action.SKIPPED)]) == []
 
 
 def test_tags_become_a_partition_key_as_they_are(groups: list[PartitionGroup]) -> None:
@@ -174,7 +183,7 @@ def test_tags_become_a_partition_key_as_they_are(groups: list[PartitionGroup]) -
         (True, "keep", True, False),
     ],
 )
-def test_whose_ids_the_target_goes_on_making(
+def test_for_which_collections_the_target_makes_new_ids(
     groups: list[PartitionGroup], generated: bool, auto_id: str, own_keys: bool, expected: bool
 ) -> None:
     groups = [
@@ -184,17 +193,17 @@ def test_whose_ids_the_target_goes_on_making(
     ]
     resolved = [resolve_group(group, RowPolicies("remap" if own_keys else "error")) for group in groups]
     plans = plan_collections(groups, resolved, {}, rename={}, auto_id=auto_id)
-    assert {one.target.accepts_new_ids for one in plans} == {expected}
+    assert {found.target.accepts_new_ids for found in plans} == {expected}
 
 
-def test_a_collection_behind_an_alias_has_a_name_of_its_own_that_tells_its_rows(groups: list[PartitionGroup]) -> None:
+def test_a_collection_behind_an_alias_has_a_name_with_the_fingerprint_of_its_rows(groups: list[PartitionGroup]) -> None:
     plain, aliased = plan(groups, {"news": "n" * 255}), plan(groups, {"news": "n" * 255}, alias={"news": "articles"})
     assert aliased["news"].target.name == "n" * 242 + "_" + plain["news"].fingerprint[:12]
     assert (aliased["news"].alias, aliased["more"]) == ("articles", plain["more"])
     again = plan(groups, {"news": "n" * 255}, alias={"news": "other"})
     assert again["news"].target == aliased["news"].target
-    [some] = plan([group for group in groups if group.name == "more"], alias="articles").values()
-    assert (some.alias, some.target.name[:5]) == ("articles", "more_")
+    [with_alias] = plan([group for group in groups if group.name == "more"], alias="articles").values()
+    assert (with_alias.alias, with_alias.target.name[:5]) == ("articles", "more_")
 
 
 @pytest.mark.parametrize(
@@ -202,13 +211,13 @@ def test_a_collection_behind_an_alias_has_a_name_of_its_own_that_tells_its_rows(
     [
         ("articles", "'articles' can't stand for 2 collections"),
         ({"old": "articles"}, "'old' is not migrated"),
-        ({"news": "2021"}, "'2021' is not a name"),
-        ({"news": ""}, "'' is not a name"),
+        ({"news": "2021"}, "'2021' is not a valid name"),
+        ({"news": ""}, "'' is not a valid name"),
         ({"news": "more"}, "'more' is the name of a collection in the target"),
         ({"news": "a", "more": "a"}, "'a' can't stand for two collections"),
     ],
 )
-def test_an_alias_that_can_not_be_is_refused(groups: list[PartitionGroup], alias: Any, fault: str) -> None:
+def test_an_alias_that_is_not_possible_is_refused(groups: list[PartitionGroup], alias: Any, fault: str) -> None:
     with pytest.raises(ConfigurationError, match=fault):
         plan(groups, alias=alias)
 

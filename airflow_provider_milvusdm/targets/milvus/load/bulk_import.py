@@ -1,8 +1,8 @@
-"""Load a unit by bulk import, so that being killed anywhere costs only time.
+"""Load a unit by bulk import; an import that is killed at any point can be retried exactly.
 
-files staged → jobs asked for → jobs completed → files removed. Each step is noted before it and after it. A job is
-asked for once; where it can't be told whether its rows came (it failed, or the server doesn't know it) all rows of
-the unit are upserted instead, which is right in both cases.
+files staged → jobs requested → jobs completed → files removed. A note is stored before and after each step. A job is
+requested once. Where it can't be known whether its rows were stored (it failed, or the server does not know it), all
+rows of the unit are upserted instead, which is right in both cases.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError
 from airflow_provider_milvusdm.manifests import CollectionPlan, Loaded, from_json, to_json
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.progress import progress
 from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus.load.staging import (
-    ImportFailedError,
     ImportStore,
     StagedPartition,
     StagedUnit,
@@ -30,7 +29,11 @@ from airflow_provider_milvusdm.targets.milvus.load.staging import (
 )
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit, marked_target
 from airflow_provider_milvusdm.targets.milvus.marker import Marker
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    accepts_ids_with_auto_id,
+    has_bulk_imports,
+    product_name,
+)
 from airflow_provider_milvusdm.targets.milvus.server.denied import is_denial
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import (
     POLL_SECONDS,
@@ -54,16 +57,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Waiting:
-    """What the unit waits for: ``jobs``, or where there are none, room in the server's queue."""
+    """What the unit waits for: ``jobs``, or without any, a free place in the server's queue."""
 
     jobs: tuple[int, ...] = ()
     seconds: float = POLL_SECONDS
-    """Before it is asked again."""
+    """Seconds until the server should be asked again."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """How far the import of a unit got; worth something only for the same unit and generation of the target."""
+    """How far the import of a unit got; valid only for the same unit and the same generation of the target."""
 
     unit: str
     generation: str
@@ -73,28 +76,28 @@ class Note:
     state: str = STAGING
     staged: StagedUnit = field(default_factory=StagedUnit)
     seconds: float = 0
-    """Taken in all, once it is done."""
+    """Duration of the whole import, once it is done."""
     found: str = ""
-    """What it waits for, as that was seen last."""
+    """What it waits for, as text that changes with any progress."""
     since: float = 0
-    """When it was seen so first, in seconds since 1970."""
+    """When ``found`` was first seen, in seconds since 1970."""
 
 
 def uses_import(client: MilvusClient, load_method: str, store: ImportStore | None) -> bool:
-    """Whether units are loaded by bulk import; ConfigurationError where that was asked for and can't be."""
-    possible = store is not None and not is_lite(client)
+    """Whether units are loaded by bulk import. Raises ConfigurationError where that is required and impossible."""
+    possible = store is not None and has_bulk_imports(client)
     if load_method == "bulk_import" and not possible:
         raise ConfigurationError(
             "bulk import is not possible with this target",
             expected="a Milvus 2.x server, and import_url in the connection: where the server reads files from",
-            found="Milvus Lite" if is_lite(client) else "a connection without import_url",
+            found="a connection without import_url" if has_bulk_imports(client) else product_name(client),
             cure="Set import_url, or load_method to insert.",
         )
     return possible and load_method != "insert"
 
 
 def check_import(client: MilvusClient, load_method: str, store: ImportStore | None, plan: CollectionPlan) -> None:
-    """Find out what stands against bulk imports while the target is untouched: ConfigurationError."""
+    """Raises ConfigurationError where files for bulk imports can't be written; the target is not changed."""
     if uses_import(client, load_method, store):
         _checked(store).probe(_new_folder(store, plan.fingerprint))
 
@@ -102,9 +105,10 @@ def check_import(client: MilvusClient, load_method: str, store: ImportStore | No
 def load_unit_by(
     load_method: str, client: MilvusClient, unit: LoadUnit, checkpoints: CheckpointStore, store: ImportStore | None
 ) -> Loaded | Waiting:
-    """Load ``unit`` by ``load_method``, or go on with what an earlier attempt began, in the way it began it.
+    """Load ``unit`` by ``load_method``, or continue what an earlier attempt began, by the method it used.
 
-    To be called again after what it says it is :class:`Waiting` for.
+    Where it returns :class:`Waiting`, call it again later. Raises TargetError, ConfigurationError, ImportFailedError or
+    StalledError.
     """
     target, marker = marked_target(client, unit)
     checkpoint = last_checkpoint(unit, marker, checkpoints)
@@ -120,12 +124,12 @@ def load_unit_by(
 def _needs_requests(
     client: MilvusClient, unit: LoadUnit, target: TargetCollection, marker: Marker, checkpoint: Checkpoint
 ) -> bool:
-    """Whether an import might be wrong: make rows twice that are there, or give them other ids."""
+    """Whether an import could store rows that exist a second time, or give them other ids."""
     if unit.upsert or not marker.is_loading or checkpoint.intended:
-        log.info("%s: not imported, for some of these rows may be in the target already", unit.label)
+        log.info("%s: not imported, because the target may hold some of these rows already", unit.label)
         return True
-    if target.accepts_new_ids and can_accept_new_ids(client):
-        log.info("%s: not imported, for the target makes ids too", unit.label)
+    if target.accepts_new_ids and accepts_ids_with_auto_id(client):
+        log.info("%s: not imported, because the target also makes ids", unit.label)
         return True
     return False
 
@@ -139,7 +143,7 @@ def _folder_prefix(store: ImportStore, migration: str) -> str:
 
 
 def remove_leftovers(store: ImportStore, plan: CollectionPlan) -> None:
-    """Remove the files of imports of a collection that is done: tasks that were killed left them behind."""
+    """Remove the files of imports that killed tasks left behind, once the collection is finished."""
     for folder in store.files.glob(f"{glob.escape(_folder_prefix(store, plan.fingerprint))}*"):
         store.remove(folder)
 
@@ -147,14 +151,14 @@ def remove_leftovers(store: ImportStore, plan: CollectionPlan) -> None:
 def _checked(store: ImportStore | None) -> ImportStore:
     if store is None:
         raise ConfigurationError(
-            "a bulk import was begun, and the connection has no import_url any more",
-            cure="Set it again: its files are there.",
+            "a bulk import was begun, but the connection no longer has an import_url",
+            cure="Set it again: the files of the import are there.",
         )
     return store
 
 
 def _last_note(checkpoint: Checkpoint, noted: Any, store: ImportStore | None) -> Note | None:
-    """The note of an earlier attempt; what one for another target left behind is removed."""
+    """The note of an earlier attempt, if it is valid; files of an import into another target are removed."""
     if not noted:
         return None
     note = from_json(Note, noted)
@@ -197,7 +201,7 @@ class _Import:
         return Loaded(self.unit.collection.name, dict(self.note.staged.rows), self.note.seconds, self.unit.digest)
 
     def _stage(self) -> None:
-        """Write the files, anew where an earlier attempt did not finish them: elsewhere, for it may be asleep."""
+        """Write the files, always into a new folder: an earlier attempt may be suspended and continue later."""
         self.store.remove(self.note.folder)
         self._note(folder=_new_folder(self.store, self.unit.migration))
         self.store.probe(self.note.folder)
@@ -213,7 +217,7 @@ class _Import:
         progress.info(text, self.unit.label, done, self.unit.stored_rows, extra={"rows": rows})
 
     def _import(self) -> Waiting | None:
-        """Ask for the jobs and see how they are; None once that is decided."""
+        """Request the jobs and check their states; returns None once the result is known."""
         for place, part in enumerate(self.partitions):
             if not part.job and not self._ask(place, part):
                 return None if self.note.state == DOUBT else self._wait(())
@@ -224,7 +228,7 @@ class _Import:
         return None
 
     def _ask(self, place: int, part: StagedPartition) -> bool:
-        """Have a job for a partition; False where the server has no room now, or an earlier attempt left a doubt."""
+        """Make sure that there is a job for a partition; False where the server's queue is full, or nobody can tell."""
         if part.asked:
             found = self._jobs_of(part)
             job = found[0].number if found else None
@@ -240,9 +244,9 @@ class _Import:
         return True
 
     def _start(self, place: int, part: StagedPartition) -> int | None:
-        """A new job; None where the server has no room for it now, or all is loaded without it.
+        """Request a new job; None where the server's queue is full, or everything is loaded without it.
 
-        The marker is looked at in the last moment: this attempt may have slept while it wrote the files.
+        The marker is read just before: this attempt may have been suspended while it wrote the files.
         """
         from pymilvus import MilvusException
 
@@ -264,7 +268,7 @@ class _Import:
         return [job for job in list_jobs(self.client, self.target.name) if job.files == part.files]
 
     def _decide(self, jobs: Sequence[ImportJob | None]) -> None:
-        """All jobs have ended: done, or doubt."""
+        """All jobs have ended: the state becomes DONE or DOUBT. Raises ImportFailedError where a job failed."""
         for part, job in zip(self.partitions, jobs, strict=True):
             if job is None:
                 self._doubt(f"the server does not know job {part.job} any more")
@@ -273,7 +277,9 @@ class _Import:
                 self.store.remove(self.note.folder)
                 raise ImportFailedError(
                     f"import job {job.number} into collection {self.target.name!r}, partition {part.partition!r} "
-                    f"failed: {job.reason}"
+                    "failed",
+                    found=job.reason or "no reason",
+                    cure="A retry upserts these rows.",
                 )
             elif len(self._jobs_of(part)) > 1:
                 self._doubt(f"the server took the request for job {job.number} more than once")
@@ -285,9 +291,9 @@ class _Import:
         self._note(state=DOUBT)
 
     def _upsert(self) -> Loaded | Waiting:
-        """Write all rows, once no job can bring them any more.
+        """Upsert all rows, once no job can store them any more.
 
-        Without the files, a request for a job that may still be on its way can do no harm.
+        A request for a job that is still on its way does no harm once the files are removed.
         """
         self.store.remove(self.note.folder)
         own = {part.files for part in self.partitions}
@@ -297,7 +303,10 @@ class _Import:
         return load_unit(self.client, replace(self.unit, upsert=True), self.checkpoints)
 
     def _wait(self, running: Sequence[ImportJob]) -> Waiting:
-        """For these jobs, or without any for room: asked ever more seldom, and StalledError where nothing moves."""
+        """Wait for these jobs, or without any for a free place in the queue, with growing pauses.
+
+        Raises StalledError where there is no progress.
+        """
         now, found = time.time(), describe(running) or "its queue full"
         if found != self.note.found:
             self._note(found=found, since=now)
@@ -313,9 +322,7 @@ class _Import:
 
     def _note(self, **changes: object) -> None:
         if self.checkpoints.get(NOTE) != self.noted:
-            raise ImportFailedError(
-                f"Another attempt of this task has gone on with the import of {self.unit.label}: this one gives up."
-            )
+            raise ImportFailedError(f"another attempt continues the import of {self.unit.label}, so this one stops")
         self.note = replace(self.note, **changes)  # type: ignore[arg-type]
         self.noted = to_json(self.note)
         self.checkpoints.set(NOTE, self.noted)

@@ -1,4 +1,4 @@
-"""Column files of a bulk import: a folder for each partition, in it ``<field>.npy`` for each field.
+"""Column files of a bulk import: a folder for each partition, with a file ``<field>.npy`` for each field.
 
 Source: https://milvus.io/docs/v2.3.x/bulk_insert.md and, for the format, ``numpy.lib.format``.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError
 from airflow_provider_milvusdm.model.collections import Slice, TargetCollection
 from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
 from airflow_provider_milvusdm.model.units import LoadUnit
@@ -28,23 +28,19 @@ if TYPE_CHECKING:
 
 Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 FILE_BYTES = 16 << 30
-"""A server takes no larger file."""
+"""Size of the largest file that a server accepts."""
 BLOCK_BYTES = 8 << 20
-"""Sent to an object store at a time: a file of S3 has at most 10,000 such parts, and each is in memory."""
+"""Bytes sent to an object store at a time: a file in S3 has at most 10,000 such parts, and each is held in memory."""
 FINAL_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL)
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
-"""Of botocore and google.auth, which need not be installed."""
-
-
-class ImportFailedError(RuntimeError):
-    """Files that could not be written, or a job that the server gave up; a retry can mend it."""
+"""Errors of botocore and google.auth, which need not be installed."""
 
 
 @dataclass(frozen=True)
 class ImportStore:
     """Where the target reads files from: its object store, or its own disk.
 
-    ``root``: a path on ``files``. ``bucket``: how many characters of a path the server leaves out.
+    ``root``: a path on ``files``. ``bucket``: how many characters the server omits at the start of a path.
     """
 
     files: AbstractFileSystem
@@ -52,12 +48,12 @@ class ImportStore:
     bucket: int = 0
 
     def remove(self, folder: str) -> None:
-        """Remove a folder; it may be gone already."""
+        """Remove a folder, if it exists."""
         with suppress(FileNotFoundError):
             self.files.rm(folder, recursive=True)
 
     def make(self, folder: str) -> None:
-        """Make a folder; what it stands in must be there: a bucket, or a disk, is not made by a mistake in its name."""
+        """Create a folder; its root must exist, so that a mistake in its name does not create a bucket."""
         self.files.mkdir(folder, create_parents=False)
 
     def probe(self, folder: str) -> None:
@@ -80,12 +76,12 @@ class ImportStore:
             ) from None
 
     def server_name(self, path: str) -> str:
-        """A path as the server names it: in its bucket, or the same."""
+        """The path as the server names it: relative to its bucket, or unchanged."""
         return path[self.bucket :]
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether a retry meets the same error: not where a disk is full, or a store away."""
+    """Whether a retry would fail in the same way; not where a disk is full, or a store is away."""
     final = (FileNotFoundError, PermissionError)
     by_number = isinstance(error, OSError) and error.errno in FINAL_ERRORS
     return by_number or isinstance(error, final) or type(error).__name__ in NO_CREDENTIALS
@@ -93,21 +89,29 @@ def _is_final(error: Exception) -> bool:
 
 @contextmanager
 def _writing(folder: str) -> Iterator[None]:
-    """What of the block is wrong is the store's fault, not the source's."""
+    """Raise ImportFailedError for an OSError in the block: it is the store's, not the source's."""
     try:
         yield
     except OSError as error:
-        raise ImportFailedError(f"the files for an import could not be written to {folder}: {error}") from error
+        raise ImportFailedError(
+            "the files for a bulk import could not be written",
+            where=folder,
+            found=error,
+            cure="A retry writes them again.",
+        ) from error
 
 
 @dataclass(frozen=True)
 class StagedPartition:
-    """Files of the rows that go to one partition; ``job`` imports them, once it was ``asked`` for."""
+    """Files of the rows that go to one partition.
+
+    ``asked``: the job was requested. ``job``: its number; 0 as long as it is not known.
+    """
 
     partition: str
     """Empty where the target has a partition key."""
     files: tuple[str, ...]
-    """As the server names them."""
+    """Paths as the server names them."""
     asked: bool = False
     job: int = 0
 
@@ -124,7 +128,8 @@ def stage_unit(
 ) -> StagedUnit:
     """Write the live rows of ``unit`` below ``folder``.
 
-    ``progress`` is told stored rows done, and live rows of the batch.
+    ``progress`` is called with the stored rows done so far, and the live rows of the last batch. Raises
+    ImportFailedError, or ConfigurationError where a file would be too large.
     """
     rows, layouts = _survey(unit, target)
     with _writing(folder):
@@ -137,41 +142,43 @@ def stage_unit(
                 files.write(_addressed_columns(target, tag, batch)[1])
                 progress(done + end, len(batch))
         staged.append(StagedPartition(partition, tuple(map(store.server_name, files.paths))))
-        done += sum(piece.stored_rows for piece in layout.slices)
+        done += sum(row_slice.stored_rows for row_slice in layout.slices)
     return StagedUnit(tuple(staged), rows)
 
 
 def _survey(unit: LoadUnit, target: TargetCollection) -> tuple[dict[str, int], dict[str, _Layout]]:
-    """Rows by tag, and the layout of each partition's files, which begin with it; no vector is read."""
+    """Live rows by tag, and the layout of each partition's files; reads no vectors."""
     rows, layouts = Counter[str](), defaultdict[str, _Layout](_Layout)
-    for piece in unit.slices:
-        live = sum(len(keys) for _, keys in read_keys(unit.source, unit.collection, piece))
+    for row_slice in unit.slices:
+        live = sum(len(keys) for _, keys in read_keys(unit.source, unit.collection, row_slice))
         if live:
-            partition, columns = _addressed_columns(target, piece.partition, empty_batch(unit.collection, piece))
-            rows[piece.partition] += live
-            layouts[partition].add(piece, live, columns)
+            partition, columns = _addressed_columns(
+                target, row_slice.partition, empty_batch(unit.collection, row_slice)
+            )
+            rows[row_slice.partition] += live
+            layouts[partition].add(row_slice, live, columns)
     return dict(rows), layouts
 
 
 @dataclass
 class _Layout:
-    """Of the files of one partition: their slices, how many rows, and each field's type and shape of a row."""
+    """The files of one partition: their slices, the number of rows, and the dtype and row shape of each field."""
 
     slices: list[Slice] = field(default_factory=list)
     rows: int = 0
     fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = field(default_factory=dict)
 
-    def add(self, piece: Slice, rows: int, columns: Columns) -> None:
-        """A slice with so many live rows, such as those of ``columns``."""
+    def add(self, row_slice: Slice, rows: int, columns: Columns) -> None:
+        """Add a slice with ``rows`` live rows of the dtypes and shapes of ``columns``."""
         for name, values in columns.items():
             known = self.fields[name][0] if name in self.fields else values.dtype
             self.fields[name] = np.promote_types(known, values.dtype), values.shape[1:]
-        self.slices.append(piece)
+        self.slices.append(row_slice)
         self.rows += rows
 
 
 def _addressed_columns(target: TargetCollection, tag: str, batch: VectorBatch) -> tuple[str, Columns]:
-    """The partition of a batch, and its values by field, a row of each array a row of the collection."""
+    """The partition of a batch, and its values by field: arrays of shape (rows, ...)."""
     partition, batch = addressed(target, tag, batch)
     ids = {} if target.ids_by_target else {target.id_field: batch.ids}
     others = {
@@ -182,7 +189,7 @@ def _addressed_columns(target: TargetCollection, tag: str, batch: VectorBatch) -
 
 
 class _ColumnFiles:
-    """The files of one partition, while they are written."""
+    """The files of one partition while they are written."""
 
     def __init__(self, store: ImportStore, folder: str, layout: _Layout) -> None:
         self.store, self.layout = store, layout
@@ -215,7 +222,7 @@ class _ColumnFiles:
         return f"{self.folder}/{name}.npy"
 
     def _open(self, name: str, empty: npt.NDArray[Any]) -> None:
-        """Begin a file of rows such as those of ``empty``."""
+        """Begin a file for rows with the dtype and shape of ``empty``, of shape (0, ...)."""
         shape = (self.layout.rows, *empty.shape[1:])
         if (size := math.prod(shape) * empty.itemsize) > FILE_BYTES:
             raise ConfigurationError(

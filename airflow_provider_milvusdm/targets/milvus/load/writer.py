@@ -1,4 +1,4 @@
-"""Write the rows of a load unit, in batches, so that being killed anywhere costs only time."""
+"""Write the rows of a load unit in batches; a load that is killed at any point can be retried exactly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, Chec
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.marker import Marker
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    keeps_unflushed_rows_by_partition,
+    serves_requests_concurrently,
+)
 from airflow_provider_milvusdm.targets.milvus.server.in_flight import InFlight
 
 if TYPE_CHECKING:
@@ -28,21 +31,22 @@ if TYPE_CHECKING:
 
 
 BATCH_BYTES = 4 << 20
-"""All columns in one request: a server takes 64 MiB, but 2.3 is slower with 8, and with 2, than with this."""
+"""Bytes of all columns in one request. A server accepts 64 MiB, but 2.3 is slower with 8 MiB, and with 2 MiB."""
 BATCH_ROWS = 65536
-"""Rows in one request: a server is slower with more, however short."""
+"""Rows in one request; with more a server is slower, even if they are short."""
 IN_FLIGHT = 2
-"""Requests that a server works on at the same time: more bring nothing, and each takes memory here."""
+"""Requests sent to a server at the same time; more are not faster, and each takes memory in this process."""
 ID_BYTES = 8
 STRIDE_BATCHES = 32
 """Batches between two checkpoints."""
 
 
 def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> Loaded:
-    """Load ``unit`` into its target.
+    """Load ``unit`` into its target, and continue where an earlier attempt ended.
 
-    Rows that an earlier attempt certainly wrote are skipped, those that it may have written are upserted (or deleted
-    and inserted, where an upsert would change them), the others inserted.
+    Rows that an earlier attempt certainly wrote are skipped. Rows that it may have written are upserted, or deleted and
+    inserted where an upsert would change them. The others are inserted. Raises TargetError where the target is not the
+    one that was created for the unit, or where no retry can be exact.
     """
     started = time.monotonic()
     target, marker = marked_target(client, unit)
@@ -71,7 +75,7 @@ def _done(unit: LoadUnit, reached: Progress, end: int, partition: str, rows: int
 
 
 def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Marker]:
-    """The unit's target, which must be marked for this migration."""
+    """The unit's target and its marker. Raises TargetError where the marker is not that of this migration."""
     target = unit.target
     existing = find_existing(client, target.name) if target else None
     marker = existing.marker if existing else None
@@ -81,8 +85,8 @@ def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollectio
             "was made for this load",
             expected=f"a marker with source {unit.migration}, generation {unit.generation}",
             found=_described(marker) if existing else "no such collection",
-            cure="It was dropped or made anew by something else, or another run goes on with it: clear "
-            "create_collection and what follows, or start a new run.",
+            cure="Something else dropped it or created it again, or another run continues with it: repeat the create "
+            "step and the steps after it, or start a new run.",
         )
     return target, marker
 
@@ -94,32 +98,31 @@ def _described(marker: Marker | None) -> str:
 def _refuse_doubt_without_ids(target: TargetCollection, last: Checkpoint, in_doubt: int) -> None:
     if target.ids_by_target and last.done < in_doubt:
         raise TargetError(
-            f"an earlier attempt to load into collection {target.name!r} ended in doubt",
-            expected="ids that say which rows are there already",
-            found=f"ids made by the target (ids: auto), and up to {in_doubt - last.done} rows that may be there",
-            cure="No retry can be exact: load it anew with mode overwrite.",
+            f"nobody can tell which rows an earlier attempt wrote to collection {target.name!r}",
+            expected="ids that show which rows the target holds already",
+            found=f"ids made by the target (ids: auto), and up to {in_doubt - last.done} rows that it may hold",
+            cure="No retry can be exact: load the collection again with mode overwrite.",
         )
 
 
 def batch_rows(unit: LoadUnit) -> int:
-    """Stored rows of one request."""
+    """Number of stored rows in one request."""
     return min(max(BATCH_BYTES // _row_bytes(unit), 1), BATCH_ROWS)
 
 
 def _row_bytes(unit: LoadUnit) -> int:
-    """Bytes of a row, with the columns beside its id and vector."""
+    """Bytes of a row, including the columns beside its id and vector."""
     ids = 2 if unit.target and unit.target.own_keys else 1
     keyed = unit.target and unit.target.partition_field
-    tag = max(len(piece.partition.encode()) for piece in unit.slices) if keyed else 0
+    tag = max(len(row_slice.partition.encode()) for row_slice in unit.slices) if keyed else 0
     return unit.collection.vector_bytes + ids * ID_BYTES + tag
 
 
 class Writer:
     """Inserts and upserts batches, a few at the same time.
 
-    Milvus Lite keeps what isn't flushed by id alone: a row of one partition would displace another's with the
-    same id, so it's flushed before each partition. Before the first one, too: a load that was killed may have
-    left rows of another. It does one thing at a time, so it's sent one.
+    Where the target does not keep unflushed rows by partition, it is flushed before each partition. Also before the
+    first one: a load that was killed may have left unflushed rows of another partition.
     """
 
     def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], float]) -> None:
@@ -127,12 +130,12 @@ class Writer:
 
         self.client, self.target = client, target
         self.requests = WriteRequests(client, target, fence)
-        self.lite = is_lite(client)
-        self.in_flight = InFlight(1 if self.lite else IN_FLIGHT)
+        self.must_flush = not keeps_unflushed_rows_by_partition(client)
+        self.in_flight = InFlight(IN_FLIGHT if serves_requests_concurrently(client) else 1)
         self.partition = ""
 
     def write(self, partition: str, batch: VectorBatch, upsert: bool, then: Callable[[], None]) -> None:
-        """Start writing; ``then`` follows, in this thread, once all rows up to the batch's end are written."""
+        """Start writing a batch; ``then`` is called in this thread once all rows up to its end are written."""
         partition, batch = addressed(self.target, partition, batch)
         if self.partition != partition:
             self.finish()
@@ -140,13 +143,13 @@ class Writer:
         self.in_flight.start(partial(self._send, partition, batch, upsert), then)
 
     def finish(self) -> None:
-        """Wait until all is written, and flushed where that matters."""
+        """Wait until everything is written, and flush where the target needs it."""
         self.in_flight.settle()
-        if self.lite:
+        if self.must_flush:
             self.client.flush(self.target.name)
 
     def close(self) -> None:
-        """Wait until nothing is written any more, whatever becomes of it."""
+        """Wait until no request is running any more; errors are ignored."""
         self.in_flight.close()
 
     def _send(self, partition: str, batch: VectorBatch, upsert: bool) -> None:
@@ -154,11 +157,11 @@ class Writer:
             return
         written = (self.requests.upsert if upsert else self.requests.insert)(partition, batch)
         if written != len(batch):
-            raise RuntimeError(f"the target took {written} of {len(batch)} rows of a batch")
+            raise RuntimeError(f"the target accepted {written} of {len(batch)} rows of a batch")
 
 
 def addressed(target: TargetCollection, partition: str, batch: VectorBatch) -> tuple[str, VectorBatch]:
-    """The partition to write to, and the batch: where the tag is a partition key, a column of it and no partition."""
+    """The partition to write to and the batch; where tags are partition keys, no partition and a batch with the tag."""
     if not target.partition_field:
         return partition, batch
     return "", replace(batch, columns={**batch.columns, target.partition_field: partition})

@@ -1,1 +1,1 @@
-"""Make a target ready: decide, create, or refuse before anything is touched."""
+"""Prepare a target: decide what to do, create what is missing, or refuse before anything is changed."""

@@ -1,4 +1,4 @@
-"""Give up what a run left half done: what it wrote is removed, and the target is as it was before."""
+"""Undo what a run left half done: what it wrote is removed, and the target is as it was before."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from functools import partial
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.rows import rows_within
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
-    ADDED,
-    APPENDED,
     Marker,
-    fence_by_mark,
-    refuse_other_marker,
+    fence_by_marker,
+    refuse_changed_collection,
     restore_marker,
     set_marker,
     unpack_counts,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
-from airflow_provider_milvusdm.targets.milvus.prepare.new import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import drop_leftovers
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, product_name
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
@@ -41,15 +40,12 @@ from airflow_provider_milvusdm.targets.milvus.server.queries import (
 )
 from airflow_provider_milvusdm.targets.milvus.units import all_rows
 
-ABANDONED = "abandoned"
-UNDONE = (ADDED, APPENDED)
-
 
 def abandon(case: Case) -> CreatedCollection:
-    """Drop what was loaded under a name of its own; of what was added to a collection, remove each row.
+    """Drop what was loaded under a name of its own, and remove each row that was added to an existing collection.
 
-    Those rows are told by the source, which must still hold them: by id, and bit for bit. TargetError, and nothing is
-    removed, where the counts would not be those of before.
+    Added rows are found by the source, which must still hold them: the same ids, with the same vectors bit for bit.
+    Raises TargetError, and removes nothing, where the counts would then differ from those before.
     """
     notes = [f"{leftover.name} was dropped" for leftover in case.leftovers]
     marker = case.existing.marker if case.existing else None
@@ -61,34 +57,36 @@ def abandon(case: Case) -> CreatedCollection:
         undoing.refuse_others()
         restore_marker(case.client, case.target.name, undoing.marker.before_it())
     drop_leftovers(case)
-    return CreatedCollection(case.plan.name, ABANDONED, notes=tuple(notes or ["nothing was left half done"]))
+    return CreatedCollection(
+        case.plan.name, Action.ABANDONED, notes=tuple(notes or ["no run had left anything half done"])
+    )
 
 
 class _Undoing:
-    """Rows that were added to a collection being removed."""
+    """Removes the rows that were added to a collection."""
 
     def __init__(self, case: Case, marker: Marker) -> None:
-        if marker.action not in UNDONE or case.target.ids_by_target:
+        if not (marker.action and marker.action.effect.can_be_undone) or case.target.ids_by_target:
             raise _cannot(case, marker)
         self.case, self.client, self.target = case, case.client, case.target
         self.former = marker.run
         self.marker = replace(marker, generation=secrets.token_hex(8), run=case.options.runs.own)
-        self.fence = fence_by_mark(self.client, self.target.name, self.marker.generation)
-        there = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
-        self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in there}
+        self.fence = fence_by_marker(self.client, self.target.name, self.marker.generation)
+        existing = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
+        self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in existing}
 
     def refuse_others(self) -> None:
-        """Refuse to go on where another run has begun to since."""
-        refuse_other_marker(self.client, self.target.name, self.marker.generation)
+        """Raises TargetError where another run has begun since."""
+        refuse_changed_collection(self.client, self.target.name, self.marker.generation)
 
     def drop_partitions(self) -> None:
-        """Drop the partitions that were made to be added: a later ``skip`` would take them for finished."""
-        if self.marker.action == ADDED and not self.case.keyed:
+        """Drop the partitions that the run created: a later ``skip`` would take them for finished."""
+        if self.marker.action is Action.ADDED and not self.case.keyed:
             for name in self.before:
                 drop_partition(self.client, self.target.name, name, seconds_left(self.fence.check()))
 
     def undo(self) -> int:
-        """Rows removed; what the run that wrote them still sends is refused from here on."""
+        """Remove the rows and return their number; what the former run still sends is refused from here on."""
         set_marker(self.client, self.target.name, self.marker)
         await_requests(self.case.options.runs, self.former, self.target.name)
         await_jobs(self.client, self.target.name)
@@ -103,9 +101,9 @@ class _Undoing:
         return found.total()
 
     def _added(self) -> Iterator[tuple[str, list[int]]]:
-        """Ids of rows of the source that the target holds just so, in batches."""
+        """Partition and ids of the source's rows that the target holds bit for bit, in batches."""
         plan = self.case.plan
-        for unit in all_rows(plan, CreatedCollection(plan.name, "", self.before)):
+        for unit in all_rows(plan, CreatedCollection(plan.name, Action.ABANDONED, self.before)):
             rows = min(rows_within(unit.collection), IDS_A_QUERY)
             for _, partition, batch in read_slices(unit.source, unit.collection, unit.slices, rows):
                 wanted = rows_of(batch)
@@ -113,29 +111,34 @@ class _Undoing:
                 yield partition, [row_id for row_id, row in wanted.items() if found.get(row_id) == row]
 
     def _check(self, added: Counter[str]) -> None:
-        """Refuse where the rows beside those added are not as many as before."""
+        """Raises TargetError where the number of other rows is not the one from before.
+
+        ``added``: rows of the source in the target, by partition.
+        """
         names = list(self.before)
         counts = map_concurrently(self.client, partial(count_rows, self.client, self.target), names)
         for name, count in zip(names, counts, strict=True):
             if count - added[name] != self.before[name]:
                 raise TargetError(
-                    f"what was added to partition {name!r} of collection {self.target.name!r} can't be told",
-                    expected=f"{self.before[name]} rows from before, and the source's beside them",
+                    f"the rows that were added to partition {name!r} of collection {self.target.name!r} can't be "
+                    "identified",
+                    expected=f"{self.before[name]} rows from before, and rows of the source",
                     found=f"{count} rows, {added[name]} of them the source's",
-                    cure="Name a copy of the source as it was when they were added: rows that it has lost since can't "
-                    "be found by it. Or rows were inserted or deleted meanwhile: then nobody can tell any more.",
+                    cure="Use a copy of the source as it was when they were added: rows that it has lost since can't "
+                    "be found. If something else has inserted or deleted rows meanwhile, abandon can't undo the run.",
                 )
 
     def _refuse_rows_elsewhere(self, partition: str, ids: list[int]) -> None:
-        """Milvus Lite deletes an id from all partitions."""
-        if not is_lite(self.client) or self.target.partition_field or not self.case.existing:
+        """Refuse to delete ids that another partition holds too, where a delete would remove them there as well."""
+        if deletes_within_partition(self.client) or self.target.partition_field or not self.case.existing:
             return
         for other in self.case.existing.partitions - {partition}:
             if found := existing_ids(self.client, self.target, other, ids):
                 raise TargetError(
-                    f"rows of partition {partition!r} of collection {self.target.name!r} can't be removed alone",
-                    found=f"ids {', '.join(map(str, found[:20]))} in partition {other!r}, too, and Milvus Lite, which "
-                    "deletes an id from all partitions",
+                    f"rows can't be removed from partition {partition!r} of collection {self.target.name!r} alone",
+                    expected="ids that no other partition holds",
+                    found=f"ids {', '.join(map(str, found[:20]))} also in partition {other!r}, and "
+                    f"{product_name(self.client)}, which deletes an id from all partitions",
                     cure="Finish the run with the same source instead.",
                 )
 
@@ -145,5 +148,5 @@ def _cannot(case: Case, marker: Marker) -> TargetError:
         f"what a run left half done in collection {case.target.name!r} can't be undone",
         expected="rows that were added to it, with ids of their own",
         found=f"{marker.action}, ids made by the target" if case.target.ids_by_target else marker.action,
-        cure="What it deleted is gone. Run it again with the same mode, or use mode overwrite.",
+        cure="Rows that it deleted can't be restored. Run it again with the same mode, or use mode overwrite.",
     )

@@ -1,7 +1,7 @@
-"""Collections that keep the ids of the source and make ids for rows that come without one later on.
+"""Collections that keep the ids of the source, and make ids for rows that are inserted without one later.
 
-Milvus 2.6.3 and later take ids for a collection with auto_id if it has the property ``allow_insert_auto_id``; Milvus
-Lite takes them for any.
+Milvus 2.6.3 and later accept ids for a collection with auto_id if it has the property ``allow_insert_auto_id``; Milvus
+Lite accepts them for any collection.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ PROPERTY = "allow_insert_auto_id"
 
 
 def accepts_new_ids(auto_id: bool, properties: Mapping[str, str]) -> bool:
-    """Whether an existing collection makes ids and keeps those it's given."""
+    """Whether an existing collection makes ids, and keeps ids that it is given."""
     return auto_id and properties.get(PROPERTY, "").lower() == "true"
 
 
 def id_notes(collection: CollectionSpec, generates: bool) -> tuple[str, ...]:
-    """What the report has to say to an application that inserted without ids."""
+    """Notes of the report for an application that inserted rows without ids."""
     if not collection.generated_ids:
         return ()
     if generates:

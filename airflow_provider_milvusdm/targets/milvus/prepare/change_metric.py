@@ -1,4 +1,4 @@
-"""Compare by another metric than the source did: the same order of answers only where vectors have unit length."""
+"""Use another metric than the source: answers keep their order only where all vectors have unit length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLERANCE = 1e-3
 
 
 def check_unit_length(plan: CollectionPlan, metric: Metric) -> None:
-    """Read all vectors, and refuse the metric when one has not length 1, give or take a thousandth."""
+    """Read all vectors; raises TargetError where one has not length 1, within a tolerance of 0.001."""
     for unit in plan.units:
         for _, tag, batch in read_slices(unit.source, unit.collection, unit.slices, rows_within(unit.collection)):
             lengths = np.linalg.norm(batch.vectors, axis=1)
@@ -23,7 +23,7 @@ def check_unit_length(plan: CollectionPlan, metric: Metric) -> None:
                 raise TargetError(
                     f"collection {plan.name!r} can't be compared by {metric} instead of {unit.collection.metric}",
                     where=f"partition {tag!r}, id {batch.ids[other[0]]}",
-                    expected="vectors of unit length, for which the order of answers stays the same",
+                    expected="vectors of unit length, for which answers keep their order",
                     found=f"length {lengths[other[0]]:.6g}",
-                    cure="Leave out metric_type in target.",
+                    cure="Remove metric_type from target.",
                 )

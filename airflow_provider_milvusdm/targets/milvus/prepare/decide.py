@@ -1,4 +1,4 @@
-"""What is to be done to make a target ready: decided, or refused, before anything is touched."""
+"""Decide what to do to prepare a target, or refuse, before anything is changed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Marker, is_of
@@ -16,20 +17,28 @@ from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, chec
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import id_notes
 from airflow_provider_milvusdm.targets.milvus.prepare.change_metric import check_unit_length
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing, check_fit, find_existing
-from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover, find_leftovers, refuse_others
+from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover, find_leftovers, refuse_other_runs
+from airflow_provider_milvusdm.targets.milvus.prepare.new_collection import NewCollection
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import refuse_too_many
-from airflow_provider_milvusdm.targets.milvus.prepare.schema import NewCollection
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun, refuse_other_run
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids, is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    accepts_ids_with_auto_id,
+    deletes_within_partition,
+    has_binary_vectors,
+    product_name,
+)
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+ON_EXISTING = {"skip": Action.ADDED, "append": Action.APPENDED, "overwrite": Action.REPLACED}
+"""What a mode does to a finished collection whose schema fits, where no other rule applies."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """How a target is to be made ready, whatever is in it."""
+    """How to prepare a target, whatever it holds."""
 
     mode: str = "skip"
     """``skip``, ``append``, ``overwrite``, ``sync`` or ``abandon``."""
@@ -41,7 +50,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Case:
-    """A collection that a target is to be made ready for, and what is there already."""
+    """A collection to migrate, and what the target holds already."""
 
     client: MilvusClient
     plan: CollectionPlan
@@ -52,11 +61,11 @@ class Case:
     options: Options
     existing: Existing | None
     leftovers: Sequence[Leftover]
-    """Under names of their own, of runs that have ended."""
+    """Collections under names of their own, left by runs that have ended."""
 
     @property
     def keyed(self) -> bool:
-        """Tags go to a partition key."""
+        """Whether tags are stored in a partition key."""
         return bool(self.target.partition_field)
 
     @property
@@ -66,119 +75,127 @@ class Case:
 
     @property
     def new(self) -> NewCollection:
-        """The collection that would be made under the target's name."""
+        """The collection to create, under the target's name."""
         index = self.index if self.options.create_index else None
         return NewCollection(self.client, self.target, self.collection, self.settings, index)
 
     @property
     def resumable(self) -> Leftover | None:
-        """What an earlier run of the same source left half loaded; rows without ids can't be gone on with."""
+        """What an earlier run of the same source left half loaded, if it can be continued: rows need ids for that."""
         if self.options.mode == "overwrite" or self.target.ids_by_target:
             return None
         wanted = self.plan.fingerprint, self.new.digest
-        marked = (one for one in self.leftovers if one.marker and (one.marker.source, one.marker.settings) == wanted)
-        return next(marked, None)
+        for leftover in self.leftovers:
+            marker = leftover.marker
+            if marker and (marker.source, marker.settings) == wanted:
+                return leftover
+        return None
 
 
 def inspect_target(client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, options: Options) -> Case:
-    """Look at the target; TargetError where it can't hold the collection, or another run is at work on it."""
+    """Look at the target. Raises TargetError where it can't hold the collection, or another run is at work on it."""
     if plan.collection is None:
         raise TargetError(plan.error)
-    _refuse_binary_in_lite(client, plan.collection)
+    _refuse_binary(client, plan.collection)
     refuse_alias(client, plan.target.name)
     check_alias(client, plan, settings, create_index=options.create_index)
-    target = replace(plan.target, accepts_new_ids=plan.target.accepts_new_ids and can_accept_new_ids(client))
+    target = replace(plan.target, accepts_new_ids=plan.target.accepts_new_ids and accepts_ids_with_auto_id(client))
     index = index_for(client, plan.collection, settings)
     leftovers, existing = find_leftovers(client, plan), find_existing(client, target.name)
-    refuse_others(options.runs, target.name, leftovers)
+    refuse_other_runs(options.runs, target.name, leftovers)
     if existing and existing.marker and existing.marker.state != COMPLETE:
         refuse_other_run(options.runs, existing.marker.run, target.name)
     return Case(client, plan, plan.collection, target, settings, index, options, existing, leftovers)
 
 
-def decide(case: Case) -> str:
-    """What is to be done: ``created``, ``skipped``, ``added``, ``appended``, ``overwritten``, ``replaced`` (parts of
-    it), ``synced``, ``resumed``, ``kept`` or ``abandoned``. TargetError where nothing can be."""
+def decide(case: Case) -> Action:
+    """What is to be done. Raises TargetError where the mode allows nothing."""
     action = _decide(case, case.options.mode)
-    if action not in ("skipped", "abandoned") and not case.keyed:
-        stay = case.existing.partitions if case.existing and action != "overwritten" else {DEFAULT_PARTITION}
-        refuse_too_many(case.client, case.target.name, stay.union(case.wanted), case.settings)
+    if action.effect.loads_rows and not case.keyed:
+        existing = _loaded_collection(case, action)
+        partitions = existing.partitions if existing else {DEFAULT_PARTITION}
+        refuse_too_many(case.client, case.target.name, partitions.union(case.wanted), case.settings)
     return action
 
 
-def notes(case: Case, action: str) -> tuple[str, ...]:
-    """What the report has to say of the target."""
-    stays = case.existing if action != "overwritten" else None
-    return id_notes(case.collection, stays.accepts_new_ids if stays else case.target.accepts_new_ids)
+def notes(case: Case, action: Action) -> tuple[str, ...]:
+    """What the report says about the target."""
+    existing = _loaded_collection(case, action)
+    return id_notes(case.collection, existing.accepts_new_ids if existing else case.target.accepts_new_ids)
 
 
-def _decide(case: Case, mode: str) -> str:
+def _loaded_collection(case: Case, action: Action) -> Existing | None:
+    """The existing collection that rows are loaded into; None: a new one."""
+    return None if action.effect.creates_collection else case.existing
+
+
+def _decide(case: Case, mode: str) -> Action:
     if case.index.metric != case.collection.metric and not case.collection.metric.is_binary:
         check_unit_length(case.plan, case.index.metric)
     existing = case.existing
     if mode == "abandon":
-        return "abandoned"
+        return Action.ABANDONED
     if existing is None:
-        return "resumed" if case.resumable else "created"
+        return Action.RESUMED if case.resumable else Action.CREATED
     if case.plan.alias:
         return _decide_behind_alias(case, existing, mode)
     if mode != "skip":
-        _refuse_name_made_up(case, existing)
+        _refuse_mapped_name(case, existing)
     if mode == "sync":
         _check_syncable(case, existing)
-        return "synced"
+        return Action.SYNCED
     if mode == "overwrite" and case.plan.whole:
-        return "kept" if _holds(case, existing) and _is_own(case, existing) else "overwritten"
+        return Action.KEPT if _holds(case, existing) and _is_own(case, existing) else Action.OVERWRITTEN
     if existing.marker and existing.marker.is_loading:
         _refuse_other_source(case, existing.marker)
         if mode != "overwrite":
             return _resumed(case, existing)
     if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
-        return "skipped"
+        return Action.SKIPPED
     _check_schema(case, existing)
     if mode == "append" and _holds(case, existing):
-        return "kept"
+        return Action.KEPT
     if mode == "overwrite" and not case.keyed:
-        _refuse_emptying_in_lite(case)
-    return {"skip": "added", "append": "appended", "overwrite": "replaced"}[mode]
+        _refuse_emptying_default(case)
+    return ON_EXISTING[mode]
 
 
 def _holds(case: Case, existing: Existing) -> bool:
-    """Whether these very rows were the last to be loaded."""
+    """Whether exactly these rows were the last that were loaded."""
     return existing.marker is not None and existing.marker.source == case.plan.fingerprint
 
 
 def _is_own(case: Case, existing: Existing) -> bool:
-    """Whether this very run has made it: a step of it that is cleared alone makes nothing anew."""
+    """Whether this same run created it: a step that is repeated alone creates nothing again."""
     own = case.options.runs.own
     return existing.marker is not None and existing.marker.run == own and bool(own.run_id)
 
 
-def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> str:
-    """The collection's name tells its source: what it holds needn't be loaded again, and readers may be at it."""
+def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
+    """The collection's name identifies its source: its rows need no second load, and readers may be using it."""
     if existing.marker is None or existing.marker.source != case.plan.fingerprint:
         raise TargetError(
-            f"collection {case.target.name!r} of the target is not one that this migration made",
+            f"collection {case.target.name!r} of the target was not made by this migration",
             expected=f"a marker with source {case.plan.fingerprint}",
             found=f"a marker with source {existing.marker.source}" if existing.marker else "no marker",
-            cure="Drop it, or rename.",
+            cure="Drop it, or use rename to give the new collection another name.",
         )
     _check_schema(case, existing)
     if mode == "overwrite" and aliased(case.client, case.plan.alias) != case.target.name:
-        return "overwritten"
-    return "kept"
+        return Action.OVERWRITTEN
+    return Action.KEPT
 
 
-def _resumed(case: Case, existing: Existing) -> str:
+def _resumed(case: Case, existing: Existing) -> Action:
     _check_schema(case, existing)
     if case.target.ids_by_target:
         raise TargetError(
             f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
-            expected="ids that say which rows are there already",
+            expected="ids that show which rows the target holds already",
             found="none, so that no retry can be exact",
-            cure="Load it anew: mode overwrite, or drop it.",
+            cure="Load it again with mode overwrite, or drop it.",
         )
-    return "resumed"
+    return Action.RESUMED
 
 
 def _check_syncable(case: Case, existing: Existing) -> None:
@@ -191,26 +208,27 @@ def _check_syncable(case: Case, existing: Existing) -> None:
             expected="the ids of the source as primary keys",
             found="keys made by the target"
             if case.target.ids_by_target
-            else "keys made of places (duplicate_ids: remap)",
+            else "keys made from positions (duplicate_ids: remap)",
             cure="Use mode overwrite.",
         )
 
 
 def _covers(case: Case, existing: Existing, marker: Marker) -> bool:
-    """Whether all that is half loaded is asked for: what is not would be taken for finished."""
+    """Whether the run covers everything that is half loaded: the rest would be taken for finished."""
     every = case.plan.whole and not case.keyed and existing.partitions.issubset(case.wanted)
     return every or is_of(case.wanted, marker)
 
 
-def _refuse_name_made_up(case: Case, existing: Existing) -> None:
-    """A name that had to be changed may be that of something else: a collection ``my_coll`` is not ``my-coll``'s."""
+def _refuse_mapped_name(case: Case, existing: Existing) -> None:
+    """A mapped name may belong to something else: collection ``my_coll`` need not come from ``my-coll``."""
     if case.plan.named or (existing.marker and existing.marker.collection == case.plan.name):
         return
     raise TargetError(
-        f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which is there",
-        expected=f"a collection that was made of {case.plan.name!r}, or none",
-        found="one that nothing shows to be its own",
-        cure=f'If it is, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Else rename to another name.',
+        f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which exists",
+        expected=f"a collection that was loaded from {case.plan.name!r}, or none",
+        found="one that nothing connects with it",
+        cure=f'If it is the right one, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Otherwise '
+        "rename to another name.",
     )
 
 
@@ -225,25 +243,27 @@ def _refuse_other_source(case: Case, marker: Marker) -> None:
         f"collection {case.target.name!r} of the target is half loaded, from another source or selection",
         expected="a finished collection, or one left by an interrupted run of the same migration",
         found=f"its marker names source {marker.source}, this run's is {case.plan.fingerprint}",
-        cure="Finish that migration with the same source_collection; or undo what it added, with a copy of that "
-        "source: milvusdm abandon; or load anew: mode overwrite with the whole collection.",
+        cure="Finish that migration with the same source_collection; or undo it with a copy of that source: milvusdm "
+        "abandon; or load the whole collection again with mode overwrite.",
     )
 
 
-def _refuse_emptying_in_lite(case: Case) -> None:
-    if DEFAULT_PARTITION in case.wanted and is_lite(case.client):
+def _refuse_emptying_default(case: Case) -> None:
+    """``_default`` can't be dropped, so it is emptied by deleting its rows."""
+    if DEFAULT_PARTITION in case.wanted and not deletes_within_partition(case.client):
         raise TargetError(
             f"partition {DEFAULT_PARTITION} of collection {case.target.name!r} can't be emptied alone",
-            found="Milvus Lite, whose delete takes no notice of partitions",
+            expected="a target whose delete is limited to a partition",
+            found=f"{product_name(case.client)}, whose delete ignores partitions",
             cure="Overwrite the whole collection, or use a Milvus 2.x server.",
         )
 
 
-def _refuse_binary_in_lite(client: MilvusClient, collection: CollectionSpec) -> None:
-    if collection.metric.is_binary and is_lite(client):
+def _refuse_binary(client: MilvusClient, collection: CollectionSpec) -> None:
+    if collection.metric.is_binary and not has_binary_vectors(client):
         raise TargetError(
             f"collection {collection.name!r} holds binary vectors ({collection.metric})",
             expected="a Milvus 2.x server",
-            found=f"Milvus Lite ({client.get_server_version()}), which has no BINARY_VECTOR",
+            found=f"{product_name(client)}, which has no BINARY_VECTOR",
             cure="Set dest_host and dest_port, or milvus_conn_id, to a Milvus 2.x server.",
         )

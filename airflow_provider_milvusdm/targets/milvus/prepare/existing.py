@@ -1,4 +1,4 @@
-"""A collection that the target has already: what it is, and whether rows fit into it."""
+"""A collection that the target has already: its properties, and whether the rows fit into it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, read_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import accepts_new_ids
-from airflow_provider_milvusdm.targets.milvus.prepare.schema import TAG_BYTES, vector_type
+from airflow_provider_milvusdm.targets.milvus.prepare.new_collection import TAG_BYTES, vector_type
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -24,13 +24,19 @@ class Existing:
     fields: tuple[Mapping[str, Any], ...]
     auto_id: bool
     accepts_new_ids: bool
-    """It makes ids for rows without, and keeps those of the others."""
+    """It makes ids for rows without one, and keeps the ids of others."""
     marker: Marker | None
-    number: int
-    """By which the target knows it, whatever it is called."""
+    collection_id: int
+    """The target's own; it stays when the collection is renamed."""
+
+    @property
+    def generation(self) -> str:
+        """Generation of its marker; empty without one."""
+        return self.marker.generation if self.marker else ""
 
 
 def find_existing(client: MilvusClient, name: str) -> Existing | None:
+    """The collection of this name; None where there is none. Raises TargetError where its marker can't be read."""
     if not client.has_collection(name):
         return None
     description = client.describe_collection(name)
@@ -41,27 +47,14 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
         auto_id=auto_id,
         accepts_new_ids=accepts_new_ids(auto_id, properties),
         marker=read_marker(name, properties),
-        number=int(description["collection_id"]),
+        collection_id=int(description["collection_id"]),
     )
-
-
-def refuse_another(client: MilvusClient, name: str, existing: Existing) -> None:
-    """Refuse to go on with a collection that was made anew, or marked by another run, since it was looked at."""
-    found = find_existing(client, name)
-    markers = [one.marker.generation if one.marker else "" for one in (existing, found) if one]
-    if found is None or found.number != existing.number or len(set(markers)) > 1:
-        raise TargetError(
-            f"collection {name!r} of the target is not as it was when this step began",
-            expected="the same collection, and no other run at work on it",
-            found="one that another run has marked or made since" if found else "no such collection",
-            cure="Start a new run.",
-        )
 
 
 def check_fit(
     client: MilvusClient, existing: Existing, target: TargetCollection, collection: CollectionSpec, metric: Metric
 ) -> None:
-    """Refuse a collection that these rows don't fit into."""
+    """Raises TargetError where the rows of ``collection`` do not fit into the existing one."""
     wanted = vector_type(collection)
     found = _differences(existing, target, wanted, collection.dimension)
     found += _metric_difference(client, target, metric)
@@ -69,7 +62,7 @@ def check_fit(
         raise TargetError(
             f"collection {target.name!r} of the target does not fit",
             expected=f"{target.id_field} INT64 primary key, {target.vector_field} "
-            f"{wanted.name} of dimension {collection.dimension}, and nothing else required",
+            f"{wanted.name} of dimension {collection.dimension}, and no other field that needs a value",
             found="; ".join(found),
             cure="Use mode overwrite, or rename to load into a collection of its own.",
         )
@@ -79,12 +72,12 @@ def _metric_difference(client: MilvusClient, target: TargetCollection, wanted: M
     for name in client.list_indexes(target.name, field_name=target.vector_field):
         found = client.describe_index(target.name, name).get("metric_type", wanted)
         if found != wanted:
-            return [f"its index compares by {found}, the source by {wanted}"]
+            return [f"its index has metric {found}, the source {wanted}"]
     return []
 
 
 def _differences(existing: Existing, target: TargetCollection, vector_type: Any, dimension: int) -> list[str]:
-    """In what an existing collection differs from what is needed."""
+    """The differences between an existing collection and what is needed."""
     from pymilvus import DataType
 
     fields = {found["name"]: found for found in existing.fields}
@@ -104,16 +97,16 @@ def _differences(existing: Existing, target: TargetCollection, vector_type: Any,
         found += _key_differences(target.partition_field, fields.pop(target.partition_field, {}))
     required = [name for name, other in fields.items() if not (other.get("nullable") or other.get("default_value"))]
     if required:
-        found.append(f"fields {', '.join(required)} want values")
+        found.append(f"fields {', '.join(required)} need values")
     return found
 
 
 def _key_differences(name: str, field: Mapping[str, Any]) -> list[str]:
-    """In what a field differs from a partition key that holds any tag."""
+    """The differences between a field and a partition key that can store any tag."""
     from pymilvus import DataType
 
     if field.get("type") != DataType.VARCHAR or not field.get("is_partition_key"):
         return [f"{name} is not a VARCHAR partition key"]
     if field["params"]["max_length"] < TAG_BYTES:
-        return [f"{name} holds {field['params']['max_length']} bytes, not {TAG_BYTES}"]
+        return [f"{name} holds {field['params']['max_length']} bytes at most, not {TAG_BYTES}"]
     return []

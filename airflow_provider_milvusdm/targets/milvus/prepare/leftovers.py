@@ -1,8 +1,8 @@
-"""What runs that ended halfway left in the target under names of their own: found, finished, undone, dropped.
+"""Collections under names of their own that runs left when they ended halfway: found, and given back.
 
-A collection is published in steps, each of which leaves a state that is recognised here:
+A collection is published in steps. Each of them leaves a state that is recognised here:
 
-    loading    target: the former one or none   own name: rows come in
+    loading    target: the former one or none   own name: rows are written
     verified   target: the former one or none   own name: all rows
                target: none                     own name: all rows   former name: what target was
     verified   target: all rows                 former name: what target was
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.manifests import CollectionPlan
 
 FORMER = "milvusdm.former"
-"""Property of a collection that another takes the place of: what its name was, and who took it away."""
+"""Property of a collection that is replaced: its former name, and the run that renamed it."""
 
 
 @dataclass(frozen=True)
 class Leftover:
     """A collection under a name of its own.
 
-    ``marker``: of one that is, or was, being loaded; of what it was to take the place of, ``former`` is the name.
+    ``marker``: of a collection that is, or was, being loaded. ``former``: of a collection to be replaced, its name.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Leftover:
 
 
 def find_leftovers(client: MilvusClient, plan: CollectionPlan) -> list[Leftover]:
-    """What is left of runs that were to make the plan's target."""
+    """What runs left that were to create the plan's target. Raises TargetError where a property can't be read."""
     names = [name for name in client.list_collections() if may_belong(name, plan.target.name, aliased=bool(plan.alias))]
     found = (_read(client, name) for name in names)
-    return [one for one in found if one and _belongs(one, plan)]
+    return [leftover for leftover in found if leftover and _belongs(leftover, plan)]
 
 
 def _belongs(leftover: Leftover, plan: CollectionPlan) -> bool:
@@ -57,7 +57,7 @@ def _belongs(leftover: Leftover, plan: CollectionPlan) -> bool:
 
 
 def _read(client: MilvusClient, name: str) -> Leftover | None:
-    """None where it is neither: it was renamed meanwhile, or somebody else made it."""
+    """The leftover of this name; None where it was renamed meanwhile, or is no run's."""
     if not client.has_collection(name):
         return None
     properties = client.describe_collection(name).get("properties", {})
@@ -72,26 +72,29 @@ def _read(client: MilvusClient, name: str) -> Leftover | None:
 
 
 def note_former(client: MilvusClient, name: str, run: Run) -> None:
-    """Note on a collection that its name will be taken away."""
+    """Set a property on a collection that is going to be renamed."""
     former = {"target": name, "run": asdict(run)}
     client.alter_collection_properties(name, {FORMER: json.dumps(former, separators=(",", ":"))})
 
 
-def refuse_others(runs: Runs, target: str, leftovers: Sequence[Leftover]) -> None:
-    """Refuse while another run may be at work on one of them."""
+def refuse_other_runs(runs: Runs, target: str, leftovers: Sequence[Leftover]) -> None:
+    """Raises TargetError where another run may be at work on one of them."""
     for leftover in leftovers:
         refuse_other_run(runs, leftover.run, target)
 
 
 def give_back(client: MilvusClient, target: str, leftovers: Sequence[Leftover]) -> None:
-    """Give a collection its name back that a run took away and then put nothing in its place."""
+    """Give a collection its former name back, where the run that renamed it has put nothing in its place.
+
+    Raises TargetError where that is not clear.
+    """
     former = [leftover.name for leftover in leftovers if leftover.former]
     if len(former) > 1 or client.has_collection(target):
         raise TargetError(
-            f"collection {target!r} of the target is there, and what had this name before a run took it, too",
+            f"collection {target!r} of the target exists, and so does the one that had this name before",
             expected="one of them",
             found=", ".join(former),
-            cure="Look which of them holds what you want, and drop or rename the others.",
+            cure="Find out which of them holds the rows you want, and drop or rename the others.",
         )
     client.rename_collection(former[0], target)
     remove_property(client, target, FORMER)

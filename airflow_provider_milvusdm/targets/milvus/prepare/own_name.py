@@ -1,7 +1,7 @@
-"""The name of its own that a collection has until it is verified, and that the one it takes the place of gets then.
+"""Names of their own: of a collection until it is verified, and of the collection that it then replaces.
 
-``news__milvusdm_0a1b2c3d4e5f6071`` and ``news__milvusdm_0a1b2c3d4e5f6071_old``: what is to be written under a name
-that is gone is refused by the target, whoever wrote it and however late it comes.
+``news__milvusdm_0a1b2c3d4e5f6071`` and ``news__milvusdm_0a1b2c3d4e5f6071_old``. Once the name is gone, the target
+refuses everything that is written under it, no matter by whom and when.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ LONGEST_END = len("__milvusdm_0123456789abcdef_old")
 
 
 def own_name(target: str, generation: str) -> str:
-    """The name until it is verified; ``target`` is the one that it gets then."""
+    """The name of a collection until it is verified; ``target``: the name that it gets then."""
     return f"{_beginning(target)}__milvusdm_{generation}"
 
 
 def former_name(target: str, generation: str) -> str:
-    """The name of the collection that it takes the place of, until that is dropped."""
+    """The name of the collection that it replaces, until that is dropped."""
     return f"{own_name(target, generation)}_old"
 
 
 def may_belong(name: str, target: str, *, aliased: bool) -> bool:
-    """Whether a collection may be one of these for ``target``; its marker tells for certain.
+    """Whether ``name`` may be a name of this kind for ``target``; the collection's marker is certain.
 
-    ``aliased``: the end of ``target`` is a fingerprint, and any other will do.
+    ``aliased``: the end of ``target`` is a fingerprint, and may differ.
     """
     found, beginning = OWN_NAME.fullmatch(name), _beginning(target)
     if found is None:
@@ -37,7 +37,7 @@ def may_belong(name: str, target: str, *, aliased: bool) -> bool:
 
 
 def is_alike(target: str, other: str) -> bool:
-    """Whether names of collections that an alias stands for are the same but for the fingerprint."""
+    """Whether two names of collections with an alias differ at most in the fingerprint."""
     return len(target) == len(other) and target[:-FINGERPRINT_LENGTH] == other[:-FINGERPRINT_LENGTH]
 
 

@@ -1,6 +1,6 @@
-"""Give a verified collection its name: readers see what was there before, then all of the new rows.
+"""Give a verified collection its name: readers see either the former rows, or all of the new ones.
 
-Renames take a server milliseconds. Where one is killed between two of them, the next run goes on or goes back: see
+A rename takes a server milliseconds. After a kill between two renames the next run finishes or undoes them: see
 :mod:`airflow_provider_milvusdm.targets.milvus.prepare.leftovers`.
 """
 
@@ -10,29 +10,33 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
-from airflow_provider_milvusdm.targets.milvus.marker import OVERWRITTEN, Marker, refuse_other_marker, set_marker
+from airflow_provider_milvusdm.targets.milvus.marker import Marker, refuse_changed_collection, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_awake_or_not, seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 
 def publish(client: MilvusClient, marker: Marker) -> None:
-    """Give the collection with this marker its name; one that has it is replaced where that is what was asked for."""
+    """Give the collection with this marker its name; with action OVERWRITTEN it replaces the one of that name.
+
+    Raises VerificationError where something else has taken the name, TargetError where another run has begun.
+    """
     name = own_name(marker.target, marker.generation)
     if client.has_collection(name):
         there = aliased(client, marker.target)
         if there:
-            if marker.action != OVERWRITTEN or there != marker.target:
+            if marker.action is not Action.OVERWRITTEN or there != marker.target:
                 raise _taken(marker, name, there)
             note_former(client, marker.target, marker.run)
-        deadline = seconds_awake_or_not() + REQUEST_SECONDS
-        set_marker(client, name, marker.verified())  # refused where another attempt has given it its name since
-        if there:  # still what this is to take the place of: who slept over it is late
+        deadline = seconds_since_boot() + REQUEST_SECONDS
+        set_marker(client, name, marker.verified())  # fails where another attempt has renamed it since
+        if there:  # the deadline stops a suspended process, which would take the name from a newer collection
             former = former_name(marker.target, marker.generation)
             client.rename_collection(marker.target, former, timeout=seconds_left(deadline))
         client.rename_collection(name, marker.target)
@@ -40,9 +44,9 @@ def publish(client: MilvusClient, marker: Marker) -> None:
 
 
 def finish(client: MilvusClient, marker: Marker) -> None:
-    """Whatever is left to do once the collection has its name: aliases, and an end of the former one."""
+    """What is left to do once the collection has its name: move the aliases, and drop the former collection."""
     former = former_name(marker.target, marker.generation)
-    refuse_other_marker(client, marker.target, marker.generation)
+    refuse_changed_collection(client, marker.target, marker.generation)
     if client.has_collection(former):
         switch_to(client, marker.target, *list_aliases(client, former))
         client.drop_collection(former)
@@ -51,7 +55,7 @@ def finish(client: MilvusClient, marker: Marker) -> None:
 
 
 def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> None:
-    """Have those of ``aliases`` that stand for nothing stand for ``target``."""
+    """Create those of ``aliases`` that do not exist, for ``target``."""
     switch_to(client, target, *[alias for alias in aliases if not aliased(client, alias)])
 
 

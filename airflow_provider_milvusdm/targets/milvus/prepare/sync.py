@@ -11,18 +11,19 @@ import numpy as np
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, Slice
 from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, KeyRanges
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
-from airflow_provider_milvusdm.targets.milvus.marker import fence_by_mark
+from airflow_provider_milvusdm.targets.milvus.marker import fence_by_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.ranges import find_differing
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
-from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, loads_for_all_clients
+from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded, released_partitions
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     IDS_A_QUERY,
     count_all,
@@ -68,12 +69,12 @@ class Changes:
     def foresee(self) -> tuple[str, ...]:
         """What there is to say of the changes before any is made, as far as the target can be asked as it is."""
         target = self.plan.target
-        if is_lite(self.client):
-            self.client.load_collection(target.name)  # in this process alone
-        elif not is_loaded(self.client, target):
+        if not loads_for_all_clients(self.client):
+            self.client.load_collection(target.name)
+        elif not is_loaded(self.client, target) or released_partitions(self.client, target):
             return (
-                f"collection {target.name!r} is not loaded, so what would change was not looked at; a run refuses to "
-                f"delete more of its rows than max_deletions: {self.max_deletions:g}",
+                f"collection {target.name!r} is not loaded as a whole, so what would change was not looked at; a run "
+                f"refuses to delete more of its rows than max_deletions: {self.max_deletions:g}",
             )
         self.find()
         return tuple(self._notes())
@@ -92,7 +93,7 @@ class Changes:
             else:
                 self._add_whole(pieces[tag])
         self._refuse_many_deletions()
-        if self.keyed or is_lite(self.client):
+        if self.keyed or not deletes_within_partition(self.client):
             self._refuse_deleting_elsewhere()
         if self.keyed:
             self._refuse_displacing()
@@ -101,7 +102,7 @@ class Changes:
 
     def delete_extra(self, generation: str) -> None:
         """Delete what was found to be extra, as long as the target carries this run's marker."""
-        target, fence = self.plan.target, fence_by_mark(self.client, self.plan.target.name, generation)
+        target, fence = self.plan.target, fence_by_marker(self.client, self.plan.target.name, generation)
         for name, ids in self.extra.items():
             for start in range(0, len(ids), IDS_A_QUERY):
                 delete_ids(self.client, target, name, ids[start : start + IDS_A_QUERY].tolist(), fence.check)
@@ -114,7 +115,7 @@ class Changes:
         )
         return CreatedCollection(
             self.plan.name,
-            "synced",
+            Action.SYNCED,
             before=dict.fromkeys(self.plan.partition_names.values(), 0),
             upsert=True,
             units=units,

@@ -1,1 +1,1 @@
-"""What is asked of a Milvus 2.x and sent to it."""
+"""Requests to a Milvus 2.x, and what it can do."""

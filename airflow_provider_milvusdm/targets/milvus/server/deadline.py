@@ -1,25 +1,28 @@
-"""Deadlines of requests, which go on while the machine is suspended."""
+"""Deadlines of requests: the clock continues while the machine is suspended."""
 
 from __future__ import annotations
 
 import time
 
-
-class LateError(RuntimeError):
-    """This process has slept over a request, which is not sent any more; a retry looks anew."""
+from airflow_provider_milvusdm.exceptions import LateError
 
 
 def seconds_left(deadline: float) -> float:
-    """Seconds until then; LateError where it is over: gRPC may send what has no time left, and a server take it."""
-    left = deadline - seconds_awake_or_not()
+    """Seconds until ``deadline``.
+
+    Raises LateError where it is over: gRPC may send a request that has no time left, and a server accept it.
+    """
+    left = deadline - seconds_since_boot()
     if left <= 0:
         raise LateError(
-            f"A request to the target was not sent: it had to be taken {-left:.1f} s ago. Expected a process that goes "
-            "on, found one that was stopped or suspended. A retry looks at the target anew."
+            "a request to the target was not sent",
+            expected="a process that is not suspended",
+            found=f"a deadline that was over {-left:.1f} s ago",
+            cure="A retry looks at the target again.",
         )
     return left
 
 
-def seconds_awake_or_not() -> float:
-    """Seconds that go on while the machine is suspended."""
+def seconds_since_boot() -> float:
+    """Seconds since the machine started, including those in which it was suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,6 +1,6 @@
-"""A server that refuses writes: out of its quota of disk or memory, or told to refuse them by its administrator.
+"""A server that refuses writes: its quota of disk or memory is used up, or its administrator switched writes off.
 
-A rate limit is not that: pymilvus waits and sends again.
+A rate limit is a different case: there pymilvus waits and sends the request again.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_provider_milvusdm.exceptions import DeniedError
+
 if TYPE_CHECKING:
     from pymilvus import MilvusException
 
 
-class DeniedError(RuntimeError):
-    """The target takes nothing now; a retry goes on once it does."""
-
-
 @contextmanager
 def tell_denial(uri: str) -> Iterator[None]:
-    """Say so where the server at ``uri`` refuses requests in the block: DeniedError."""
+    """Raise DeniedError where the server at ``uri`` refuses a request of the block."""
     from pymilvus import MilvusException
 
     try:
@@ -28,16 +26,19 @@ def tell_denial(uri: str) -> Iterator[None]:
         if not is_denial(error):
             raise
         raise DeniedError(
-            f"Milvus refuses requests: {uri}. Expected a server that has room and takes them, found: {error.message}. "
-            "Make room, or raise the limit (quotaAndLimits of its configuration): a retry or a new run with the same "
-            "params then goes on where this one ended."
+            "Milvus refuses requests",
+            where=uri,
+            expected="a server with free space that accepts writes",
+            found=error.message,
+            cure="Free some space, or raise the limit (quotaAndLimits in the server's configuration). A retry, or a "
+            "new run with the same params, then continues where this one ended.",
         ) from None
 
 
 def is_denial(error: MilvusException) -> bool:
-    """Whether the server took nothing of a request, for it takes none now.
+    """Whether the server rejected the whole request because it accepts no writes now.
 
-    Servers of 2.3 and later say it in ``code``, whatever the reason, and all of them in ``error_code``.
+    Servers of 2.3 and later set ``code`` for every such reason; all versions set ``error_code``.
     """
     from pymilvus.exceptions import ErrorCode
     from pymilvus.grpc_gen import common_pb2

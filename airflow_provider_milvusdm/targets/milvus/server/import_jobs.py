@@ -1,7 +1,7 @@
 """Milvus's bulk import: start a job, ask for its state, list jobs.
 
-The messages are those of ``milvus.proto`` as pymilvus ships them. They are sent once: pymilvus's own methods repeat a
-request whose reply was lost, and a repeated import makes every row twice.
+The messages are those of ``milvus.proto`` as pymilvus ships them. Each is sent once: pymilvus's own methods repeat a
+request whose reply was lost, and a repeated import stores every row twice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import has_bulk_imports
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 60
 POLL_SECONDS = 2
-"""A 2.3 server looks every two seconds whether a job is completed."""
+"""A 2.3 server checks every two seconds whether a job is completed."""
 STALLED_SECONDS = 12 * 3600
-"""A thousand jobs, of half a minute each, may be before this one."""
+"""A thousand jobs of half a minute each may be in the queue before this one."""
 QUEUE_FULL = ("import task queue max size", "number of jobs has reached the limit")
-"""What a server of 2.3, and one of 2.4 and later, says to a request that it has no room for (and drops)."""
+"""Texts in the message of a 2.3 server, and of a later one, that rejects a request because its queue is full."""
 
 
 @dataclass(frozen=True)
 class ImportJob:
     """An import job of the target.
 
-    ``files``: as they were named to the server; a server of 2.4 and later doesn't tell them.
+    ``files``: as they were named in the request; servers of 2.4 and later do not report them.
     """
 
     number: int
@@ -56,7 +56,7 @@ class ImportJob:
 
 
 def start_job(client: MilvusClient, collection: str, partition: str, files: Sequence[str]) -> int | None:
-    """Have the server import column files into a partition; the job's number, or None where its queue is full."""
+    """Ask the server to import column files; returns the job's number, or None where the server's queue is full."""
     from pymilvus.exceptions import MilvusException
 
     request = {"collection_name": collection, "partition_name": partition, "files": files}
@@ -69,13 +69,13 @@ def start_job(client: MilvusClient, collection: str, partition: str, files: Sequ
 
 
 def list_jobs(client: MilvusClient, collection: str) -> list[ImportJob]:
-    """All jobs of a collection that the server knows: it forgets them after a day."""
+    """All jobs of a collection that the server knows; it forgets a job after a day."""
     response = _call(client, "ListImportTasks", "ListImportTasksRequest", {"collection_name": collection})
     return [_job(task) for task in response.tasks]
 
 
 def read_job(client: MilvusClient, collection: str, number: int) -> ImportJob | None:
-    """One job; None where the server doesn't know it (any more)."""
+    """One job; None where the server does not know it, or no longer."""
     from pymilvus.exceptions import MilvusException
 
     try:
@@ -85,29 +85,32 @@ def read_job(client: MilvusClient, collection: str, number: int) -> ImportJob | 
 
 
 def are_running(client: MilvusClient, collection: str, jobs: Iterable[int]) -> bool:
-    """Whether one of these jobs is running."""
+    """Whether any of these jobs is running."""
     found = (read_job(client, collection, number) for number in jobs)
     return any(job.is_running for job in found if job)
 
 
 def describe(jobs: Sequence[ImportJob]) -> str:
-    """The first, and how many more: what differs once one of them has moved on. Empty without any."""
+    """The first job and the number of others, as text that changes with any progress; empty without jobs."""
     return ", ".join([*map(str, jobs[:1]), *([f"{len(jobs) - 1} more"] if len(jobs) > 1 else [])])
 
 
 def await_jobs(client: MilvusClient, collection: str) -> None:
-    """Return once no job of the collection is running: a run that was killed may have left one."""
+    """Wait until no job of the collection is running: a run that was killed may have left one.
+
+    Raises StalledError.
+    """
 
     def running() -> str:
         return describe([job for job in list_jobs(client, collection) if job.is_running])
 
-    if not is_lite(client):
+    if has_bulk_imports(client):
         what = f"import jobs of collection {collection!r}"
         wait_until_done(running, what, shortest=POLL_SECONDS, seconds=STALLED_SECONDS)
 
 
 def _call(client: MilvusClient, method: str, message: str, fields: Mapping[str, Any]) -> Any:
-    """Send one request; raises grpc.RpcError when the server can't be reached, MilvusException when it refuses."""
+    """Send one request. Raises grpc.RpcError where the server can't be reached, MilvusException where it refuses."""
     from pymilvus.client.utils import check_status
     from pymilvus.grpc_gen import milvus_pb2
 

@@ -1,40 +1,50 @@
-"""Index and memory: what a Milvus 2.x collection needs before it can be searched, or only counted."""
+"""Index and load a Milvus 2.x collection, which it needs before it can be searched, or even counted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    has_bulk_imports,
+    loads_single_partitions,
+    product_name,
+    scalar_index_type,
+    vector_index_types,
+)
+from airflow_provider_milvusdm.targets.milvus.server.queries import map_concurrently
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 POLL_SECONDS = 0.1
-LITE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
 
 
 def index_for(
     client: MilvusClient, collection: CollectionSpec, settings: CollectionSettings | None = None
 ) -> IndexSpec:
-    """The index that this target gets for this collection: the user's, else the source's or the nearest."""
-    supported = LITE_INDEXES if is_lite(client) else None
+    """The index of a collection in this target: the user's, else the source's or the most similar one.
+
+    Raises ConfigurationError where the target lacks the user's index type, or the metric does not fit the vectors.
+    """
+    supported = vector_index_types(client)
     index = target_index(collection, supported)
     if settings is None:
         return index
     if supported is not None and settings.index_type not in (None, *supported):
         raise ConfigurationError(
-            f"Milvus Lite has no index {settings.index_type}",
+            f"{product_name(client)} has no index {settings.index_type}",
             expected=", ".join(sorted(supported)),
             found=f"target: index_type {settings.index_type}",
-            cure="Take one of these, or a Milvus 2.x server.",
+            cure="Use one of these, or a Milvus 2.x server.",
         )
     if settings.index_type or settings.index_params is not None:
         index = replace(index, index_type=settings.index_type or index.index_type, params=settings.index_params or {})
@@ -42,14 +52,14 @@ def index_for(
 
 
 def _metric(collection: CollectionSpec, settings: CollectionSettings) -> Metric | None:
-    """The metric that the user wants instead of the source's."""
+    """The metric that the user wants instead of the source's; None: the source's."""
     wanted = settings.metric_type
     if wanted and wanted != collection.metric and (wanted.is_binary or collection.metric.is_binary):
         raise ConfigurationError(
             f"collection {collection.name!r} can't be compared by {wanted}",
             expected=f"{collection.metric}, or for float vectors of unit length L2, IP or COSINE",
             found=f"target: metric_type {wanted}",
-            cure="Leave out metric_type in target.",
+            cure="Remove metric_type from target.",
         )
     return wanted
 
@@ -59,10 +69,19 @@ def has_index(client: MilvusClient, target: TargetCollection) -> bool:
 
 
 def is_loaded(client: MilvusClient, target: TargetCollection, partition: str = "") -> bool:
-    """Whether the collection is in memory, or that partition of it."""
+    """Whether the collection, or the ``partition`` of it, is loaded."""
     from pymilvus.client.types import LoadState
 
     return bool(client.get_load_state(target.name, partition_name=partition)["state"] == LoadState.Loaded)
+
+
+def released_partitions(client: MilvusClient, target: TargetCollection) -> list[str]:
+    """The partitions of a loaded collection that are not loaded."""
+    if not loads_single_partitions(client) or target.partition_field:
+        return []
+    names = client.list_partitions(target.name)
+    loaded = map_concurrently(client, partial(is_loaded, client, target), names)
+    return [name for name, is_there in zip(names, loaded, strict=True) if not is_there]
 
 
 def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpec) -> None:
@@ -74,15 +93,18 @@ def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpe
         params=dict(index.params),
     )
     if target.own_keys:
-        params.add_index(SOURCE_ID, index_type="INVERTED" if is_lite(client) else "")  # a server chooses
+        params.add_index(SOURCE_ID, index_type=scalar_index_type(client))
     began = client._get_connection().alloc_timestamp(context=client._generate_call_context())
     client.create_index(target.name, params, sync=False)
-    for index_name in [name for one in params for name in client.list_indexes(target.name, one.field_name)]:
+    for index_name in [name for field in params for name in client.list_indexes(target.name, field.field_name)]:
         _wait_for_index(client, target, index_name, began)
 
 
 def _wait_for_index(client: MilvusClient, target: TargetCollection, name: str, began: int) -> None:
-    """Return once the index is built of the rows that were there when it ``began``, a timestamp of the target."""
+    """Wait until the index covers all rows that existed at ``began``, a timestamp of the target.
+
+    Raises StalledError, or MilvusException where the index can't be built.
+    """
     from pymilvus import MilvusException
 
     def left() -> str:
@@ -101,21 +123,21 @@ def drop_indexes(client: MilvusClient, target: TargetCollection, names: Iterable
 
 
 def refresh(client: MilvusClient, target: TargetCollection) -> None:
-    """Have a server that has the collection in memory take in what bulk imports brought."""
-    if not is_lite(client) and is_loaded(client, target):
+    """Load the rows that bulk imports added, where a server has the collection loaded already."""
+    if has_bulk_imports(client) and is_loaded(client, target):
         client.refresh_load(target.name, _async=True)
         _wait_until_loaded(client, target, is_refresh=True)
 
 
 def make_searchable(client: MilvusClient, target: TargetCollection, index: IndexSpec, replicas: int = 1) -> None:
-    """Build the index (where there is none) and load the collection."""
+    """Build the index, where there is none, and load the collection."""
     if not has_index(client, target):
         create_index(client, target, index)
     load_collection(client, target, **({"replica_number": replicas} if replicas > 1 else {}))
 
 
 def load_collection(client: MilvusClient, target: TargetCollection, **options: int) -> None:
-    """Have the collection in memory."""
+    """Load the collection, and wait until it is loaded. Raises StalledError."""
     client.load_collection(target.name, _async=True, **options)
     _wait_until_loaded(client, target)
 
@@ -139,19 +161,21 @@ def searchable(
     *,
     keep: bool,
 ) -> Iterator[None]:
-    """Have the collection indexed and loaded, for good (``keep``) or only inside the block.
+    """Index and load the collection: for good (``keep``), or only inside the block.
 
-    A server counts and reads nothing from a collection without an index, so where the user wants none a FLAT one,
-    which costs nothing to build, stands in for it. A TargetError is a refusal: it leaves the collection as it was.
+    A server can't count or read a collection without an index. Where the user wants none, a FLAT index is built inside
+    the block, which costs nothing. After a TargetError the collection is left as it was.
     """
     indexes, loaded = set(client.list_indexes(target.name)), is_loaded(client, target)
-    indexed = has_index(client, target)
-    if loaded and not keep:
+    indexed, released = has_index(client, target), released_partitions(client, target) if loaded else []
+    if loaded and not released and not keep:
         yield
         return
     if not indexed and not keep:
         index = IndexSpec("BIN_FLAT" if index.metric.is_binary else "FLAT", index.metric)
     make_searchable(client, target, index, settings.replicas or 1)
+    if released:  # loaded beside others, partitions are said to be there seconds before their rows are served
+        refresh(client, target)
     own = set(client.list_indexes(target.name)) - indexes
     try:
         yield
@@ -160,18 +184,20 @@ def searchable(
         raise
     finally:
         if not keep:
-            _take_back(client, target, own, indexed=indexed, loaded=loaded)
+            _restore(client, target, own, indexed=indexed, loaded=loaded)
         elif settings.load is False and not loaded:
             client.release_collection(target.name)
+        if released and not (keep and settings.load is not False):
+            client.release_partitions(target.name, released)
 
 
-def _take_back(
+def _restore(
     client: MilvusClient, target: TargetCollection, own: Iterable[str], *, indexed: bool, loaded: bool
 ) -> None:
-    """Leave the collection as it was before: without our ``own`` indexes."""
+    """Leave the collection as it was before: without our ``own`` indexes, and loaded only if it was."""
     if not (indexed and loaded):
         client.release_collection(target.name)
     if not indexed:
         drop_indexes(client, target, own)
-        if loaded:  # without an index: Milvus Lite alone has that
+        if loaded:  # only Milvus Lite loads a collection without an index
             load_collection(client, target)

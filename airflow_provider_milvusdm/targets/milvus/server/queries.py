@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    counts_partitions_by_query,
+    keeps_unflushed_rows_by_partition,
+    orders_limited_queries,
+    serves_requests_concurrently,
+)
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 
 if TYPE_CHECKING:
@@ -42,7 +47,7 @@ Answer = TypeVar("Answer")
 
 def map_concurrently(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
     """What ``read`` gives for each: a server lets each strong read wait 0.2 s, and takes many at once."""
-    if is_lite(client):
+    if not serves_requests_concurrently(client):
         return [read(one) for one in asked]
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
         return list(threads.map(read, asked))
@@ -53,7 +58,7 @@ def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -
 
     ``count(*)`` of Milvus Lite takes no notice of partitions; its statistics are exact, a server's are not.
     """
-    if is_lite(client) and not target.partition_field:
+    if not target.partition_field and not counts_partitions_by_query(client):
         return int(client.get_partition_stats(target.name, partition)["row_count"])
     return _count(client, target, **within(target, partition))
 
@@ -175,8 +180,8 @@ def stream_ids(
     A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's. Of an id that
     is there several times a server returns one, and takes them all for the limit: the end is where it returns none.
     """
-    lite = is_lite(client)
-    most, options = (LITE_IDS_A_QUERY, {"iterator": "True"}) if lite else (IDS_A_QUERY, {})
+    ordered = orders_limited_queries(client)
+    most, options = (IDS_A_QUERY, {}) if ordered else (LITE_IDS_A_QUERY, {"iterator": "True"})
     while first <= last:
         whole = (first, last) == (LOWEST_ID, HIGHEST_ID)
         rows = client.query(
@@ -230,7 +235,7 @@ def delete_ids(
     for some in _chunks(ids, IDS_A_QUERY):
         matching, timeout = filter_ids(target.id_field, some), seconds_left(fence())
         client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
-    if len(ids) and is_lite(client):
+    if len(ids) and not keeps_unflushed_rows_by_partition(client):
         client.flush(target.name)
 
 

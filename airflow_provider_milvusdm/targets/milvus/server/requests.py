@@ -1,8 +1,8 @@
-"""Send rows to Milvus: requests encoded from columns, over pymilvus's own connection and as it sends its own.
+"""Send rows to Milvus: requests encoded from columns, sent over pymilvus's own connection in the way it sends its own.
 
-What a connection is (TLS, login, database, recovery) and what an answer means stay pymilvus's. One thing differs:
-it sends an insert again whose answer it did not get, and a server may then have each row twice. Here such an insert
-is settled by an upsert.
+The connection (TLS, login, database, recovery) and the meaning of answers stay pymilvus's. One thing differs: pymilvus
+repeats an insert whose answer it did not get, and then a server may store each row twice. Here an upsert follows such
+an insert.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pymilvus.client.utils import check_status
 from pymilvus.decorators import IGNORE_RETRY_CODES, retry_on_rpc_failure
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
-from airflow_provider_milvusdm.exceptions import TargetError
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_as_given
-from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_left
+from airflow_provider_milvusdm.exceptions import LateError, TargetError
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_in_place
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write
 from airflow_provider_milvusdm.targets.milvus.server.queries import delete_ids
 
@@ -35,25 +35,25 @@ SERVICE = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"]
 REQUESTS = {"Insert": milvus_pb2.InsertRequest, "Upsert": milvus_pb2.UpsertRequest}
 REFUSED_CALLS = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
 ILLEGAL_ARGUMENT = 1100
-"""Milvus's code for it since 2.3; before, ``error_code`` alone says so."""
+"""Milvus's error code since 2.3; earlier servers set only ``error_code``."""
 
 log = logging.getLogger(__name__)
 
 
 class UnansweredError(MilvusException):  # type: ignore[misc] # pymilvus has no annotations
-    """The connection failed before the answer to an insert came: its rows may be there."""
+    """The connection failed before the answer to an insert arrived: its rows may be in the target."""
 
 
 class WriteRequests:
-    """Inserts and upserts of batches into one collection; used by several threads at once.
+    """Inserts and upserts of batches into one collection; several threads may use it at once.
 
-    ``fence`` is called before each request that is sent: it says until when that may be taken, and raises where
-    nothing may be written any more.
+    :param fence: called before each request; returns the deadline of the request, and raises where nothing may be
+        written any more.
     """
 
     def __init__(self, client: MilvusClient, target: TargetCollection, fence: Callable[[], float]) -> None:
         self.client, self.target, self.fence = client, target, fence
-        self.upserts = upserts_as_given(client, target)
+        self.upserts = upserts_in_place(client, target)
         self.handler, self.context = client._get_connection(), client._generate_call_context()
         described = client.describe_collection(target.name)
         self.schema_timestamp = described.get("update_timestamp", 0)
@@ -61,7 +61,10 @@ class WriteRequests:
         self.columns_refused = False
 
     def insert(self, partition: str, batch: VectorBatch) -> int:
-        """Rows that the target took; an upsert settles what is in doubt, where rows have ids."""
+        """Insert a batch; returns the number of rows that the target accepted.
+
+        After an insert without an answer the batch is upserted. Raises UnansweredError where its rows have no ids.
+        """
         try:
             return int(self._write(send_insert, "Insert", partition, batch).insert_cnt)
         except UnansweredError:
@@ -70,7 +73,7 @@ class WriteRequests:
             return self.upsert(partition, batch)
 
     def upsert(self, partition: str, batch: VectorBatch) -> int:
-        """Rows that the target took; they are the only ones with their ids."""
+        """Write a batch, replacing rows with the same ids; returns the number of rows that the target accepted."""
         if not self.upserts:
             delete_ids(self.client, self.target, partition, batch.ids.tolist(), self.fence)
             return self.insert(partition, batch)
@@ -82,11 +85,13 @@ class WriteRequests:
             request = encode(method, partition, batch)
             return send(self.handler, request, self.target.name, self.context, self.fence)
         except (grpc.RpcError, MilvusException) as error:
-            if isinstance(error.__cause__, TargetError | LateError):  # the fence's, which pymilvus wraps
+            if isinstance(error.__cause__, TargetError | LateError):  # raised by the fence, and wrapped by pymilvus
                 raise error.__cause__ from None
             if encode == self.encode_rows or not _is_refusal(error):
                 raise
-            log.warning("collection %s takes no columns alone, so rows are sent: %s", self.target.name, error)
+            log.warning(
+                "collection %s does not accept these columns alone, so rows are sent: %s", self.target.name, error
+            )
             self.columns_refused = True
             return self._write(send, method, partition, batch)
 
@@ -104,14 +109,14 @@ class WriteRequests:
         return encode_write(header, self.target, batch)
 
     def encode_rows(self, method: str, partition: str, batch: VectorBatch) -> bytes:
-        """What pymilvus makes of rows: with their nulls and defaults for other fields, that a server may need."""
+        """The request as pymilvus encodes rows: with nulls and defaults for other fields, which a server may need."""
         prepare = getattr(self.handler, f"_prepare_row_{method.lower()}_request")
         request = prepare(self.target.name, to_rows(self.target, batch), partition, context=self.context)
         return bytes(request.SerializeToString())
 
 
 def to_rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]]:
-    """The rows as ``MilvusClient.insert`` takes them."""
+    """The rows in the form that ``MilvusClient.insert`` accepts."""
     vectors = [row.tobytes() for row in batch.vectors] if batch.vectors.dtype == np.uint8 else batch.vectors
     columns = {target.vector_field: vectors}
     if not target.ids_by_target:
@@ -123,7 +128,10 @@ def to_rows(target: TargetCollection, batch: VectorBatch) -> list[dict[str, Any]
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
 def send_insert(handler: Any, request: bytes, collection: str, context: Any, fence: Callable[[], float]) -> Any:
-    """Waits where the rate is limited, and sends nothing twice that may have arrived."""
+    """Send an insert; repeated where the rate is limited, but never where the request may have arrived.
+
+    Raises UnansweredError.
+    """
     deadline = fence()
     try:
         return _call(handler, "Insert", request, collection, context, deadline)
@@ -139,7 +147,7 @@ def send_upsert(handler: Any, request: bytes, collection: str, context: Any, fen
 
 
 def _call(handler: Any, method: str, request: bytes, collection: str, context: Any, deadline: float) -> Any:
-    """Send a request that is serialised already."""
+    """Send a serialised request."""
     call = handler._final_channel.unary_unary(
         f"/{SERVICE.full_name}/{method}", response_deserializer=milvus_pb2.MutationResult.FromString
     )
@@ -150,7 +158,7 @@ def _call(handler: Any, method: str, request: bytes, collection: str, context: A
 
 
 def _is_refusal(error: grpc.RpcError | MilvusException) -> bool:
-    """Whether the server could not take the request as it is, and so wrote nothing of it."""
+    """Whether the server rejected the request as invalid, and so wrote no row of it."""
     if isinstance(error, grpc.RpcError):
         return error.code() in REFUSED_CALLS
     return bool(error.code == ILLEGAL_ARGUMENT or error.compatible_code == common_pb2.IllegalArgument)

@@ -1,4 +1,4 @@
-"""Waits that end: pauses that grow, and an error once what is waited for has stood still for too long."""
+"""Waits that end: the pauses grow, and a wait without progress ends with an error."""
 
 from __future__ import annotations
 
@@ -7,35 +7,31 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_provider_milvusdm.exceptions import NoAnswerError, StalledError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REQUEST_SECONDS = 1800
-"""After which a request gets no answer any more: a server takes seconds, to delete all rows of a partition minutes."""
+"""Timeout of a request. A server answers within seconds; deleting all rows of a partition takes it minutes."""
 LONGEST_PAUSE = 60
 STALLED_SECONDS = 6 * 3600
-"""The index of a large segment takes an hour, and counts as soon as it's whole."""
-
-
-class StalledError(RuntimeError):
-    """The target does not get on with what was asked of it; a retry waits anew."""
-
-
-class NoAnswerError(RuntimeError):
-    """The target took a request and never answered; a retry goes on where this ended."""
+"""The index of a large segment takes an hour to build, and the progress changes only when it is complete."""
 
 
 def pause_after(waited: float, shortest: float) -> float:
-    """Seconds to the next look: a tenth of those waited so far."""
+    """Seconds until the next look: a tenth of the seconds ``waited`` so far, at least ``shortest``."""
     return max(shortest, min(waited / 10, LONGEST_PAUSE))
 
 
 def wait_until_done(look: Callable[[], str], what: str, *, shortest: float, seconds: float | None = None) -> None:
-    """Return once ``look`` finds nothing left to do; StalledError where it finds the same for ``seconds``.
+    """Return once ``look`` returns an empty text.
 
-    :param look: says how far it is; empty: done.
-    :param what: is waited for.
-    :param shortest: pause, in seconds.
+    Raises StalledError where ``look`` returns the same text for ``seconds`` (default: STALLED_SECONDS).
+
+    :param look: returns the progress as text; empty where all is done.
+    :param what: what is waited for, for the message.
+    :param shortest: the shortest pause between two looks, in seconds.
     """
     began = moved = time.monotonic()
     limit, last = STALLED_SECONDS if seconds is None else seconds, ""
@@ -49,15 +45,19 @@ def wait_until_done(look: Callable[[], str], what: str, *, shortest: float, seco
 
 
 def stalled(what: str, seconds: float, found: str) -> StalledError:
+    """The error for a wait without progress."""
     return StalledError(
-        f"Milvus does not get on with {what}. Expected it to move within {seconds:.0f} s, found {found} all the time. "
-        "Its log may say why: restart what hangs. A retry, or a new run with the same params, goes on."
+        f"Milvus makes no progress with {what}",
+        expected=f"progress within {seconds:.0f} s",
+        found=f"{found} all the time",
+        cure="The server's log may say why: restart the part that hangs. A retry, or a new run with the same params, "
+        "continues.",
     )
 
 
 @contextmanager
 def tell_silence(uri: str) -> Iterator[None]:
-    """Say so where the server at ``uri`` does not answer a request of the block: NoAnswerError."""
+    """Raise NoAnswerError where the server at ``uri`` does not answer a request of the block."""
     from grpc import RpcError, StatusCode
 
     try:
@@ -66,6 +66,9 @@ def tell_silence(uri: str) -> Iterator[None]:
         if error.code() != StatusCode.DEADLINE_EXCEEDED:
             raise
         raise NoAnswerError(
-            f"Milvus does not answer: {uri}. Expected an answer within {REQUEST_SECONDS} s at most, found: "
-            f"{error.details()}. Restart what hangs: a retry or a new run with the same params then goes on."
+            "Milvus does not answer",
+            where=uri,
+            expected=f"an answer within {REQUEST_SECONDS} s",
+            found=error.details(),
+            cure="Restart the part that hangs. A retry, or a new run with the same params, then continues.",
         ) from None

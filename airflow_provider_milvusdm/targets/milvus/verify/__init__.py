@@ -1,1 +1,1 @@
-"""Verify a collection: counts, rows, search."""
+"""Verify a collection: its counts, its rows, and searches."""

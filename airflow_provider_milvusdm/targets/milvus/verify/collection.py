@@ -1,4 +1,4 @@
-"""Verify a collection: the target's counts against what was read, a sample of rows or all bit for bit."""
+"""Verify a collection: compare its counts, and a sample of its rows or all of them, with the source."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Loaded, ResolvedPartition
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.report import (
     FAILED,
@@ -24,11 +25,13 @@ from airflow_provider_milvusdm.report import (
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, set_marker
-from airflow_provider_milvusdm.targets.milvus.prepare.abandon import ABANDONED
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import switch_alias
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import find_existing
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import publish
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
+    counts_without_loading,
+    stays_loaded_when_renamed,
+)
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for, is_loaded, refresh, searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, map_concurrently
 from airflow_provider_milvusdm.targets.milvus.units import collection_units, loaded_into
@@ -41,8 +44,8 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 FLUSH_SECONDS = 1800
-"""A server needs seconds. One of 2.3 that was killed when it had stored an import's rows and not yet flushed them never
-ends: "no flush channel found for the segment", its log says."""
+"""Timeout of a flush; a server needs seconds. A 2.3 server that was killed between storing an import's rows and
+flushing them never finishes; its log says "no flush channel found for the segment"."""
 
 
 def verify_collection(
@@ -54,23 +57,26 @@ def verify_collection(
     changes: Sequence[str] = (),
     *,
     settings: CollectionSettings | None = None,
-    verify: str = "full",
+    verify: str = "sample",
     create_index: bool = True,
     search: SearchCheck | None = None,
     store: CheckpointStore | None = None,
 ) -> CollectionReport:
-    """Build the index, load the collection, count and compare; a verified one is marked as complete.
+    """Index and load the collection, count and compare; one without faults gets its name and is marked complete.
 
-    ``loads``: what the load tasks of this collection brought, with what is left of units that are others now;
-    ``faults``: what stopped earlier steps; ``changes``: what of the source is not as it was when it was inspected, each
-    a fault, too. The report names every fault; nothing is raised for them. ``verify``: ``none``, ``counts``, ``sample``
-    or ``full``, which notes in ``store`` how far it got. The plan's alias is switched last of all.
+    :param created: what the create step did; None where it failed.
+    :param loads: what the load step wrote; loads of units that are no longer asked for are ignored.
+    :param faults: why earlier steps failed.
+    :param changes: how the source has changed since it was inspected; each is a fault.
+    :param verify: ``none``, ``counts``, ``sample`` or ``full``, which stores in ``store`` how far it got.
+
+    The plan's alias is switched last. Faults are reported, not raised.
     """
     stopped = (*faults, *changes)
     if plan.collection is None or created is None:
-        found = (plan.error,) if plan.error else stopped or ("not created: see the log of create_collection",)
+        found = (plan.error,) if plan.error else stopped or ("it was not created: the log of the create step says why",)
         return CollectionReport(plan.name, plan.target.name, faults=found)
-    if created.action == ABANDONED and not created.plan_only:
+    if created.action is Action.ABANDONED and not created.plan_only:
         return CollectionReport(plan.name, plan.target.name, SKIPPED, created.action, notes=created.notes)
     units = {unit.digest for unit in collection_units(plan, created)}
     loads = list({load.unit: load for load in loads if load.unit in units}.values())
@@ -80,13 +86,13 @@ def verify_collection(
     verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
     if created.plan_only:
         return verification.planned()
-    if created.action == "skipped":
+    if created.action is Action.SKIPPED:
         return verification.skipped()
     return verification.run(verify, create_index, search or SearchCheck(), changes, store)
 
 
 class _Verification:
-    """One collection being verified."""
+    """Verifies one collection."""
 
     def __init__(
         self,
@@ -99,7 +105,7 @@ class _Verification:
     ) -> None:
         self.client, self.collection, self.created, self.loads = client, collection, created, loads
         self.fingerprint, self.name = plan.fingerprint, plan.target.name
-        self.target = _found_as(client, loaded_into(plan, created), self.name)
+        self.target = _under_present_name(client, loaded_into(plan, created), self.name)
         self.plan = replace(plan, target=self.target, notes=plan.notes + created.notes)
         self.settings = settings
         self.index = index_for(client, collection, settings)
@@ -115,7 +121,7 @@ class _Verification:
         changes: Sequence[str],
         store: CheckpointStore | None,
     ) -> CollectionReport:
-        marker = self._mark()
+        marker = self._read_marker()
         self._flush()
         refresh(self.client, self.target)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
@@ -124,13 +130,13 @@ class _Verification:
             compared, different = self._compare(verify, partitions, marker, store)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
-        gone_on = changes if self.created.action == "synced" else ()
-        faults += [*different, *(() if gone_on else changes)]
+        for_next_sync = changes if self.created.action is Action.SYNCED else ()
+        faults += [*different, *(() if for_next_sync else changes)]
         if search and search.recall < check.recall:
-            faults.append(f"too little is found: {search}; expected a recall of {check.recall}")
+            faults.append(f"searches find too little: {search}; expected a recall of {check.recall}")
         report = self._report(partitions)
-        end = self._left() if faults else self._complete(marker, create_index)
-        notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, gone_on), *end)
+        end = self._where_it_is() if faults else self._complete(marker, create_index)
+        notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, for_next_sync), *end)
         status = FAILED if faults else VERIFIED
         return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
 
@@ -144,17 +150,17 @@ class _Verification:
                 raise
             raise VerificationError(
                 f"collection {self.target.name!r} of the target is not flushed after {FLUSH_SECONDS} s",
-                cure="If the server was killed in a bulk import, it may never be: load it anew with mode overwrite.",
+                cure="If the server was killed in a bulk import, it may never be: load it again with mode overwrite.",
             ) from None
 
     def _search(self, check: SearchCheck) -> SearchReport | None:
-        """Search the target, unless it holds rows that the source doesn't know."""
+        """Search the target; None where it holds rows that are not in the source."""
         if any(self.created.before.values()):
             return None
         return measure_search(self.client, self.plan, self.created.before, self.index.metric, check)
 
     def planned(self) -> CollectionReport:
-        """What a run would do, and what it would take; the target is not touched."""
+        """What a run would do and what it would need; the target is not changed."""
         partitions = tuple(
             PartitionReport(
                 part.tag, self.plan.partition_names[part.tag], part.live_rows, part.deleted_rows, part.excluded
@@ -172,7 +178,7 @@ class _Verification:
         )
 
     def skipped(self) -> CollectionReport:
-        """Leave an existing collection as it is and say how it compares."""
+        """Leave an existing collection as it is, and report how its counts compare."""
         partitions = self._partitions()
         unequal = [part.partition for part in partitions if part.counted is not None and part.counted != part.rows]
         notes = [f"exists: skipped, though the counts of {', '.join(unequal)} differ"] if unequal else []
@@ -197,9 +203,9 @@ class _Verification:
         )
 
     def _left_alone(self) -> tuple[str, ...]:
-        """A note for partitions that exist and were skipped while others of the collection were loaded."""
+        """A note on partitions that were skipped because they exist, while others were loaded."""
         names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
-        if not names or self.created.plan_only or self.created.action == "skipped":
+        if not names or self.created.plan_only or self.created.action is Action.SKIPPED:
             return ()
         return (f"partitions that exist already were skipped: {', '.join(names)}",)
 
@@ -229,9 +235,10 @@ class _Verification:
         keyed = bool(self.target.partition_field)
         if not keyed and not self.client.has_partition(self.target.name, partition):
             return 0
-        if not is_lite(self.client) and not is_loaded(self.client, self.target, "" if keyed else partition):
-            return None
-        return count_rows(self.client, self.target, partition)
+        loaded = is_loaded(self.client, self.target, "" if keyed else partition)
+        if loaded or counts_without_loading(self.client):
+            return count_rows(self.client, self.target, partition)
+        return None
 
     def _count_faults(self, part: PartitionReport, *, counted: bool) -> Iterator[str]:
         if part.target not in self.created.before:
@@ -259,8 +266,8 @@ class _Verification:
         return 0, []
 
     def _compare_ids(self, marker: Marker) -> list[str]:
-        """After a sync: an application may have written while it ran, and exchanged rows that the counts don't tell."""
-        if self.created.action != "synced":
+        """After a sync: faults for rows that an application exchanged meanwhile, which the counts don't show."""
+        if self.created.action is not Action.SYNCED:
             return []
         return compare_ids(self.client, self.plan, self.created, marker)
 
@@ -269,44 +276,47 @@ class _Verification:
             return ()
         return ("rows were counted and not compared: their ids are made by the target",)
 
-    def _mark(self) -> Marker:
-        """The marker of what was loaded; a collection that is kept has that of the run which loaded it."""
+    def _read_marker(self) -> Marker:
+        """The marker of the load; a collection that is kept has the marker of the run that loaded it.
+
+        Raises TargetError where the collection has another marker.
+        """
         existing = find_existing(self.client, self.target.name)
         marker = existing.marker if existing else None
-        own = marker and (self.created.action == "kept" or marker.generation == self.created.generation)
+        own = marker and (self.created.action is Action.KEPT or marker.generation == self.created.generation)
         if marker is None or not own or marker.source != self.fingerprint:
             raise TargetError(
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
                 expected=f"a marker with source {self.fingerprint}, generation {self.created.generation}",
                 found="another marker, or none" if existing else "no such collection",
-                cure="It was dropped or made anew by something else, or another run goes on with it: start a new run.",
+                cure="Something else dropped it or made it again, or another run continues with it: start a new run.",
             )
         return marker
 
     def _complete(self, marker: Marker, create_index: bool) -> tuple[str, ...]:
-        """Give the collection its name and switch the alias to it; what there is to say of that."""
+        """Give the collection its name and switch the alias to it; returns notes."""
         if self.created.own_name:
             publish(self.client, marker)
-            if is_lite(self.client) and create_index and self.settings.load is not False:
-                self.client.load_collection(self.name)  # a rename there releases it
+            if create_index and self.settings.load is not False and not stays_loaded_when_renamed(self.client):
+                self.client.load_collection(self.name)
         else:
-            self._mark()  # once more: nobody else may have taken it over while it was verified
+            self._read_marker()  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed())
         return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
 
-    def _left(self) -> tuple[str, ...]:
+    def _where_it_is(self) -> tuple[str, ...]:
         if self.target.name == self.name:
             return ()
         return (
-            f"left as {self.target.name}: a run with the same rows goes on with it, mode overwrite starts anew, "
+            f"left as {self.target.name}: a run with the same rows continues with it, mode overwrite starts again, "
             "milvusdm abandon drops it",
         )
 
 
-def _found_as(client: MilvusClient, target: TargetCollection, name: str) -> TargetCollection:
-    """The collection as it is called now: it has got its name where an earlier attempt came so far."""
+def _under_present_name(client: MilvusClient, target: TargetCollection, name: str) -> TargetCollection:
+    """The collection under its present name: an earlier attempt may have given it its final one."""
     return target if target.name == name or client.has_collection(target.name) else replace(target, name=name)
 
 
 def _next_sync(change: str) -> str:
-    return f"the next sync takes what came since this one began: {change}"
+    return f"the next sync writes what was added since this one began: {change}"

@@ -1,7 +1,8 @@
-"""What a collection would take of its target: disk, and memory to be loaded with its index.
+"""Estimate the disk space that a collection needs in the target, and the memory to load it with its index.
 
-Sizes a vector, from Milvus's index reference: IVF_SQ8 keeps a byte a dimension, IVF_PQ ``m`` codes of ``nbits`` bits,
-HNSW the vector and 2 ``M`` neighbours of 4 bytes, DISKANN a quarter of it in memory; the others the vector itself.
+Bytes for each vector, from Milvus's index reference: IVF_SQ8 keeps one byte a dimension; IVF_PQ ``m`` codes of
+``nbits`` bits; HNSW the vector and 2 ``M`` neighbours of 4 bytes; DISKANN a quarter of the vector in memory; the others
+the vector itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import reports_memory
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 ID_BYTES = 8
 ROWS_A_SECOND = 25_000
 RATED_BYTES = 512
-"""What a Milvus 2.3.5 on 2 cores takes of vectors of this size from one writer; measured by ``test_estimate.py`` below
-``tests/integration`` (make test-long)."""
+"""Size of the vectors of which a Milvus 2.3.5 on 2 cores accepts so many a second from one writer; measured by
+``test_estimate.py`` below ``tests/integration`` (make test-long)."""
 HELP = "mmap (target: mmap: true), a DISKANN index (target: index_type: DISKANN), or load: false help"
 
 
@@ -42,7 +43,7 @@ def estimate_target(client: MilvusClient, collection: CollectionSpec, index: Ind
 
 
 def index_bytes(collection: CollectionSpec, index: IndexSpec) -> int:
-    """Bytes of memory that the index keeps of a vector."""
+    """Bytes of memory that the index needs for each vector."""
     params = index.params
     if index.index_type == "IVF_SQ8":
         return collection.dimension
@@ -54,8 +55,8 @@ def index_bytes(collection: CollectionSpec, index: IndexSpec) -> int:
 
 
 def available_memory(client: MilvusClient) -> int | None:
-    """Free memory of the target's query nodes, where it says; Milvus Lite doesn't."""
-    if is_lite(client):
+    """Free memory of the target's query nodes, in bytes; None where the target does not report it."""
+    if not reports_memory(client):
         return None
     from pymilvus.grpc_gen import milvus_pb2
 
@@ -67,7 +68,7 @@ def available_memory(client: MilvusClient) -> int | None:
 
 
 def free_memory(metrics: dict[str, object]) -> int | None:
-    """Free bytes of all query nodes in a ``system_info`` answer."""
+    """Free bytes of all query nodes in a ``system_info`` answer; None where it lists none."""
     nodes = [
         node["infos"].get("hardware_infos", {})
         for node in metrics.get("nodes_info", [])  # type: ignore[attr-defined]
@@ -77,7 +78,7 @@ def free_memory(metrics: dict[str, object]) -> int | None:
 
 
 def size(count: float) -> str:
-    """A number of bytes, readable."""
+    """A number of bytes as text with a unit."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.model.mask import from_text, to_text
 from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, Ids, KeyRanges
 from airflow_provider_milvusdm.targets.milvus.compare import ComparedRows, compare_rows, unexpected_ids
 from airflow_provider_milvusdm.targets.milvus.ranges import RangeReader
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_rows_with_one_id
 from airflow_provider_milvusdm.targets.milvus.units import all_rows
 from airflow_provider_milvusdm.targets.milvus.verify.doubles import find_doubled
 
@@ -160,7 +160,7 @@ class _Comparison:
 
     def find_doubled(self, counted: Mapping[str, int | None]) -> None:
         """Look for ids on several rows where the target has too many rows, or others than were found one by one."""
-        if is_lite(self.client):
+        if not stores_rows_with_one_id(self.client):
             return
         for name, ranges in self.ranges.items():
             rows, differing = counted.get(name), self.differing.get(name)

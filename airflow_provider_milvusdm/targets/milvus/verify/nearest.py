@@ -1,4 +1,4 @@
-"""Exact nearest neighbours: distances between vectors, smaller is nearer, whatever the metric."""
+"""Exact nearest neighbours. For every metric a smaller distance is nearer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Vectors = npt.NDArray[Any]
 
 
 def _l2(queries: Vectors, rows: Vectors) -> Distances:
-    """Squared, as Milvus has it."""
+    """Squared distances, as in Milvus."""
     squares = (queries**2).sum(axis=1)[:, None] + (rows**2).sum(axis=1)
     found: Distances = squares - 2 * (queries @ rows.T)
     return found
@@ -46,7 +46,7 @@ def _unit_length(vectors: Vectors) -> Distances:
 
 
 def _bits(operation: Callable[..., npt.NDArray[np.uint8]], queries: Vectors, rows: Vectors) -> Distances:
-    """How many bits are set in what the operation makes of each two."""
+    """Number of bits that are set after ``operation`` on each query and row: shape (queries, rows)."""
     counts = [np.bitwise_count(operation(query, rows)).sum(axis=1, dtype=np.float64) for query in queries]
     return np.stack(counts) if counts else np.empty((0, len(rows)))
 
@@ -58,20 +58,20 @@ DISTANCES: dict[Metric, Callable[[Vectors, Vectors], Distances]] = {
     Metric.HAMMING: _hamming,
     Metric.JACCARD: _jaccard,
 }
-"""SUBSTRUCTURE and SUPERSTRUCTURE are no distances: they select."""
+"""SUBSTRUCTURE and SUPERSTRUCTURE are not distances: they select rows."""
 
 
 def distances(metric: Metric, queries: Vectors, rows: Vectors) -> Distances:
-    """Distances, float64 of shape (queries, rows); float32 vectors are reckoned with in float64."""
+    """Distances: float64, shape (queries, rows); computed in float64 for float32 vectors."""
     exact = np.uint8 if metric.is_binary else np.float64
     return DISTANCES[metric](queries.astype(exact), rows.astype(exact))
 
 
 class Nearest:
-    """The ``limit`` ids nearest to each query, and their distances, of all rows that were added.
+    """The ``limit`` nearest ids to each query among all added rows, and their distances.
 
-    Of the rows that share an id the nearest counts, as a search over several partitions returns it. A distance is
-    infinite where there are fewer ids.
+    ``ids``: int64, ``distances``: float64, both of shape (queries, limit); a distance is infinite where there are fewer
+    ids. Of rows that share an id the nearest counts, which a search over several partitions returns.
     """
 
     def __init__(self, metric: Metric, queries: Vectors, limit: int) -> None:
@@ -80,7 +80,7 @@ class Nearest:
         self.ids = np.zeros((len(queries), limit), np.int64)
 
     def add(self, ids: npt.NDArray[np.int64], rows: Vectors) -> None:
-        """Add rows, no two of which share an id."""
+        """Add rows: ``ids`` int64, shape (n,), all different; ``rows`` shape (n, dimension)."""
         if not len(ids):
             return
         found = distances(self.metric, self.queries, rows)
@@ -92,15 +92,15 @@ class Nearest:
         found = np.concatenate([np.where(again, np.inf, self.distances), found], axis=1)
         every = np.concatenate([self.ids, np.broadcast_to(ids, (len(self.ids), len(ids)))], axis=1)
         chosen = np.argpartition(found, self.limit - 1, axis=1)[:, : self.limit]
-        self.distances, self.ids = (np.take_along_axis(some, chosen, axis=1) for some in (found, every))
+        self.distances, self.ids = (np.take_along_axis(values, chosen, axis=1) for values in (found, every))
 
     @property
     def count(self) -> int:
-        """How many ids were found, for all queries together."""
+        """Number of ids that were found, for all queries together."""
         return int(np.count_nonzero(np.isfinite(self.distances)))
 
     @property
     def farthest(self) -> Distances:
-        """Of each query: how far the last of its nearest ids is."""
+        """Distance of the last of the nearest ids to each query: float64, shape (queries,)."""
         farthest: Distances = self.distances.max(axis=1, where=np.isfinite(self.distances), initial=-np.inf)
         return farthest

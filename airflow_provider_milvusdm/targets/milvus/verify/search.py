@@ -1,4 +1,4 @@
-"""Search parity: vectors of the source searched in the finished target, against the exact answer from the source."""
+"""Search vectors of the source in the finished target, and compare the hits with the exact nearest neighbours."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 LIMIT = 10
-"""Nearest neighbours asked for."""
+"""Number of hits that a search asks for."""
 SEARCHED_BYTES = 8 << 20
-"""Of the vectors of the source that are compared with all queries at once, or of their distances."""
+"""Bytes of source vectors, or of their distances, that are compared with all queries at once."""
 DISTANCE_BYTES = 8
 ROUNDING = 1e-5
-"""By which an index may have a distance otherwise: it reckons in float32."""
+"""Relative error of an index's distances, which it computes in float32."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class SearchCheck:
 def measure_search(
     client: MilvusClient, plan: CollectionPlan, partitions: Collection[str], metric: Metric, check: SearchCheck
 ) -> SearchReport | None:
-    """Recall and latency of searches among these target partitions; None where nothing can be compared.
+    """Recall and latency of searches in these target partitions; None where nothing can be compared.
 
-    A hit counts where it is as near as the last of the exact neighbours, so that rows equally near are as good.
+    A hit counts where it is at least as near as the last exact neighbour, so that rows at the same distance are equal.
     """
     units = [unit for unit in plan.units if unit.stored_rows]
     vectors = _sample(units, check.queries, "".join(partition.fingerprint for partition in plan.partitions))
@@ -53,11 +53,11 @@ def measure_search(
         return None
     tags = {tag for tag, name in plan.partition_names.items() if name in partitions}
     nearest = Nearest(metric, vectors, LIMIT)
-    most = max(SEARCHED_BYTES // DISTANCE_BYTES // len(vectors), 1)
+    max_rows = max(SEARCHED_BYTES // DISTANCE_BYTES // len(vectors), 1)
     for unit in units:
-        pieces = [piece for piece in unit.slices if piece.partition in tags]
-        rows = min(rows_within(unit.collection, SEARCHED_BYTES), most)
-        for _, _, batch in read_slices(unit.source, unit.collection, pieces, rows):
+        row_slices = [row_slice for row_slice in unit.slices if row_slice.partition in tags]
+        rows = min(rows_within(unit.collection, SEARCHED_BYTES), max_rows)
+        for _, _, batch in read_slices(unit.source, unit.collection, row_slices, rows):
             nearest.add(batch.ids, batch.vectors)
     search = _Search(client, plan, sorted(partitions), check.params)
     found, milliseconds = 0, []
@@ -77,7 +77,7 @@ def measure_search(
 
 
 def _sample(units: Sequence[LoadUnit], rows: int, seed: str) -> npt.NDArray[Any]:
-    """Vectors of some rows of the source, the same ones each time."""
+    """Random vectors of the source, the same for the same ``seed``: shape (n, dimension), n at most ``rows``."""
     random = np.random.default_rng(int(seed or "0", 16))
     ends = np.cumsum([unit.stored_rows for unit in units])
     places = random.integers(0, ends[-1], rows).tolist() if units else []
@@ -101,7 +101,7 @@ class _Search:
         self.within = {} if plan.whole else _within(plan.target, partitions)
 
     def hits(self, vector: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
-        """Vectors of the hits, and the seconds that the search took without them."""
+        """Vectors of the hits, shape (n, dimension), and the seconds of a search that returns no vectors."""
         started = time.monotonic()
         self._search(vector, [])
         seconds = time.monotonic() - started
@@ -125,7 +125,7 @@ class _Search:
 
 
 def _within(target: TargetCollection, partitions: Sequence[str]) -> dict[str, Any]:
-    """Arguments of a search among these partitions, or partition keys, alone."""
+    """Arguments that limit a search to these partitions, or partition keys."""
     if not target.partition_field:
         return {"partition_names": list(partitions)}
     return {"filter": " or ".join(filter_tag(target.partition_field, tag) for tag in partitions)}

@@ -1,4 +1,4 @@
-"""Milvus 1.x into HDF5 files, and from there into Milvus 2.x: the same rows all the way."""
+"""Milvus 1.x into HDF5 files, and from there into Milvus 2.x: the rows stay the same."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_report_counts_what_is_in_the_files(directory, tmp_path):
 
 
 def round_trip(directory, client, collection, folder):
-    """Load each file of a collection into a partition, as the YAML beside it says; what is then stored."""
+    """Load each file of a collection as the YAML beside it says, and return what is stored."""
     export(inspect_directory(directory.path, collection), folder)
     for path in sorted((folder / collection).glob("*.yaml")):
         [job] = read_yaml(path)
@@ -126,7 +126,7 @@ def test_a_tag_as_long_as_a_name_can_be_is_exported(tmp_path, length):
     assert [load["data_path"] for load in loads] == [[str(files[tag])] for tag in tags]
 
 
-def test_a_file_is_there_only_when_it_is_whole(tmp_path):
+def test_a_file_exists_only_when_it_is_complete(tmp_path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
     [unit] = export_units([plan], tmp_path / "out")
@@ -181,7 +181,7 @@ def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch
 def test_an_export_that_slept_writes_nothing_into_the_file_of_another(tmp_path, monkeypatch):
     written = [write_directory(tmp_path / str(seed), {"news": {"_default": range(100)}}, seed=seed) for seed in (1, 2)]
     plans = [plan_groups(inspect_directory(directory.path)) for directory in written]
-    [first, second] = [export_units(some, tmp_path / "out")[0] for some in plans]
+    [first, second] = [export_units(run, tmp_path / "out")[0] for run in plans]
     module = "airflow_provider_milvusdm.targets.hdf5.export"
 
     def overtaken(*arguments):
@@ -215,7 +215,7 @@ def test_a_file_of_a_partition_dropped_before_the_run_was_cleared_is_a_fault(tmp
     assert export(inspect_directory(directory.path), tmp_path / "out")["news"].status == VERIFIED
     report = export(inspect_directory(directory.path, {"news": ["_default"]}), tmp_path / "out")["news"]
     [fault] = report.faults
-    assert fault.startswith(f"{tmp_path}/out/news/a.h5: of an earlier try of this run")
+    assert fault.startswith(f"{tmp_path}/out/news/a.h5: written by an earlier try of this run")
 
 
 def test_the_yaml_beside_a_file_is_a_job_of_milvusdm(directory, tmp_path):

@@ -1,4 +1,4 @@
-"""Faiss indexes that are damaged: each ends in a message with the file's name, and none ends the process."""
+"""Damaged Faiss indexes: each gives a message with the file's name, and none crashes the process."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_index_without_its_last_bytes(tmp_path: Path, kind: str) -> None:
 
 
 def test_an_index_that_lost_bytes_at_the_end_of_a_page(tmp_path: Path) -> None:
-    """faiss would read the rest of an id from the next page, which isn't there."""
+    """faiss would read the rest of an id from the next page, which doesn't exist."""
     path = tmp_path / "a.index"
     size = len(write_index(path, make_index("IVF1,Flat", np.zeros((60, 16), np.float32))).read_bytes())
     more = next(more for more in range(1000) if (size + more * 72) % mmap.PAGESIZE in range(1, 8))
@@ -80,41 +80,41 @@ def test_an_index_that_lost_bytes_at_the_end_of_a_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"Ix", b"IB"])
-def test_hardly_a_file(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_few_bytes(tmp_path: Path, content: bytes) -> None:
     text = refused(written(tmp_path / "a.index", content))
-    assert_in_order(text, ["a marker of 4 bytes at least", f"found {len(content)} bytes"])
+    assert_in_order(text, ["at least a fourcc of 4 bytes", f"found {len(content)} bytes"])
 
 
 @pytest.mark.parametrize("content", [b"\x89HDF\r\n\x1a\n", b"id,vector\n", b"IBnothing"])
-def test_a_file_that_is_no_index(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_index(tmp_path: Path, content: bytes) -> None:
     path = written(tmp_path / "a.index", content * 100)
     with pytest.raises(UnsupportedSourceError) as fault:
         inspect(path)
     assert_in_order(str(fault.value), ["Not a Faiss index", str(path), "not recognized"])
 
 
-def test_the_mark_of_a_missing_index(tmp_path: Path) -> None:
+def test_the_fourcc_of_a_missing_index(tmp_path: Path) -> None:
     path = written(tmp_path / "a.index", b"null")
     with pytest.raises(UnsupportedSourceError, match="No index in the file"):
         inspect(path)
 
 
 @pytest.mark.parametrize("rows", [2**60, 2**40, -1])
-def test_a_number_of_rows_that_cannot_be(tmp_path: Path, rows: int) -> None:
+def test_an_impossible_number_of_rows(tmp_path: Path, rows: int) -> None:
     content = whole("Flat")
     refused(written(tmp_path / "a.index", content[:8] + struct.pack("<q", rows) + content[16:]))
 
 
 @pytest.mark.parametrize("dimension", [0, -4, 15, 2**31 - 1])
 @pytest.mark.parametrize("kind", ["Flat", "PQ8x4", "IVF4,Flat"])
-def test_a_dimension_that_cannot_be(tmp_path: Path, dimension: int, kind: str) -> None:
+def test_an_impossible_dimension(tmp_path: Path, dimension: int, kind: str) -> None:
     content = whole(kind)
     path = written(tmp_path / "a.index", content[:4] + struct.pack("<i", dimension) + content[8:])
     with pytest.raises(DamagedSourceError):
         inspect(path, options=LOSSY)
 
 
-def test_a_map_of_ids_over_rows_that_it_does_not_count(tmp_path: Path) -> None:
+def test_an_id_map_with_fewer_ids_than_rows(tmp_path: Path) -> None:
     index = make_index("IDMap,IVF4,Flat", FLOATS, IDS)
     inner = make_index("IVF4,Flat", FLOATS, IDS)
     index.index = inner
@@ -141,7 +141,7 @@ def test_duplicate_ids(tmp_path: Path) -> None:
         resolve_group(inspect(write_index(tmp_path / "a.index", make_index("IVF4,Flat", FLOATS, ids))))
 
 
-def test_lists_on_disk_that_are_gone(tmp_path: Path) -> None:
+def test_missing_lists_on_disk(tmp_path: Path) -> None:
     path = write_on_disk(tmp_path / "a.index", FLOATS, IDS)
     path.with_suffix(".ivfdata").unlink()
     with pytest.raises(SourceNotFoundError) as fault:
@@ -149,14 +149,14 @@ def test_lists_on_disk_that_are_gone(tmp_path: Path) -> None:
     assert_in_order(str(fault.value), ["inverted lists is gone", str(tmp_path / "a.ivfdata"), "Copy it there"])
 
 
-def test_lists_on_disk_that_are_cut(tmp_path: Path) -> None:
+def test_truncated_lists_on_disk(tmp_path: Path) -> None:
     path = write_on_disk(tmp_path / "a.index", FLOATS, IDS)
     lists = path.with_suffix(".ivfdata")
     os.truncate(lists, lists.stat().st_size - 1)
     with pytest.raises(DamagedSourceError) as fault:
         inspect(path)
     size = ROWS * (64 + 8)
-    assert_in_order(str(fault.value), ["inverted lists is not what its index says", str(lists), f"up to byte {size}"])
+    assert_in_order(str(fault.value), ["inverted lists does not match its index", str(lists), f"up to byte {size}"])
     os.truncate(lists, size)
     group = inspect(path)
     os.truncate(lists, 100)
@@ -164,8 +164,8 @@ def test_lists_on_disk_that_are_cut(tmp_path: Path) -> None:
         resolve_group(group)
 
 
-def test_lists_on_disk_of_another_time_than_their_index(tmp_path: Path) -> None:
-    """Of a shard that was made anew, say, with more rows, and its lists alone were copied."""
+def test_lists_on_disk_of_another_version_of_the_index(tmp_path: Path) -> None:
+    """For example, a shard was created again with more rows, and only its lists were copied."""
     path = write_on_disk(tmp_path / "a.index", FLOATS[20:], IDS[20:])
     before = path.read_bytes()
     path.with_suffix(".ivfdata").unlink()
@@ -174,7 +174,9 @@ def test_lists_on_disk_of_another_time_than_their_index(tmp_path: Path) -> None:
     path.write_bytes(before)
     with pytest.raises(DamagedSourceError) as fault:
         inspect(path)
-    assert_in_order(str(fault.value), ["inverted lists is not what its index says", "another index's, or of another"])
+    assert_in_order(
+        str(fault.value), ["inverted lists does not match its index", "another index, or to another version"]
+    )
 
 
 def test_lists_on_disk_of_codes_are_read(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_lists_on_disk_of_codes_are_read(tmp_path: Path) -> None:
     assert max(np.abs(np.frombuffer(vector, np.float32) - expected[row_id]).max() for row_id, vector in rows) < 0.03
 
 
-def test_the_file_that_an_index_names_is_looked_for_beside_it_alone(tmp_path: Path) -> None:
+def test_the_file_of_lists_is_only_searched_beside_the_index(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     elsewhere = write_on_disk(tmp_path / "other" / "a.index", FLOATS, IDS)
     content = elsewhere.read_bytes()

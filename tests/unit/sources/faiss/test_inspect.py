@@ -1,4 +1,4 @@
-"""What inspecting a Faiss index finds: its rows' shape, metric, ids, and what was lost in it."""
+"""What inspecting a Faiss index finds: the shape of its rows, metric, ids and losses."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_an_index_becomes_one_partition_of_one_segment(tmp_path: Path) -> None:
     assert (group.collection.name, group.collection.dimension) == ("faces", 16)
     assert group.partitions == (PartitionSpec("2021", (SegmentSpec("a.index", ROWS),)),)
     assert group.source == SourceRef("faiss", str(tmp_path), {"ids": "index", "allow_lossy": False})
-    assert group.notes == ("metric COSINE was named; the index's is L2",)
+    assert group.notes == ("metric COSINE was chosen; the index's is L2",)
 
 
-def test_units_are_as_large_as_the_run_needs_them(tmp_path: Path) -> None:
+def test_units_are_large_enough_for_the_limit_of_tasks(tmp_path: Path) -> None:
     path = made(tmp_path, "Flat")
     group = inspect(path, unit_bytes=64, max_tasks=11)
     assert group.unit_bytes == ROWS * 64 // 10
@@ -71,7 +71,7 @@ def test_the_dimension_is_checked(tmp_path: Path) -> None:
         ("BIVF4", BITS, faiss.METRIC_L2, Metric.HAMMING),
     ],
 )
-def test_the_metric_is_the_index_own(
+def test_the_metric_is_that_of_the_index(
     tmp_path: Path, kind: str, vectors: np.ndarray, number: int, metric: Metric
 ) -> None:
     group = inspect(made(tmp_path, kind, IDS if "IDMap" in kind else None, vectors, metric=number))
@@ -80,11 +80,11 @@ def test_the_metric_is_the_index_own(
     assert not [note for note in group.notes if note.startswith("metric")]
 
 
-def test_a_metric_that_milvus_has_not_is_refused_unless_another_is_named(tmp_path: Path) -> None:
+def test_a_metric_that_milvus_does_not_have_is_refused_unless_another_is_chosen(tmp_path: Path) -> None:
     path = made(tmp_path, "Flat", metric=faiss.METRIC_L1)
     with pytest.raises(ConfigurationError, match="found Faiss metric METRIC_L1"):
         inspect(path)
-    assert inspect(path, metric=Metric.L2).notes[0] == "metric L2 was named; the index's is METRIC_L1"
+    assert inspect(path, metric=Metric.L2).notes[0] == "metric L2 was chosen; the index's is METRIC_L1"
 
 
 @pytest.mark.parametrize(("kind", "vectors", "metric"), [("Flat", FLOATS, "HAMMING"), ("BFlat", BITS, "COSINE")])
@@ -117,7 +117,7 @@ def test_the_index_type_is_carried_over(
     assert (group.collection.index_type, group.collection.index_params) == (index_type, params)
 
 
-def test_an_index_type_is_seen_through_a_map_of_ids(tmp_path: Path) -> None:
+def test_the_index_type_inside_an_id_map_is_found(tmp_path: Path) -> None:
     index = faiss.IndexBinaryIDMap(faiss.IndexBinaryFlat(32))
     index.add_with_ids(BITS, IDS)
     group = inspect(write_index(tmp_path / "a.index", index))
@@ -128,13 +128,13 @@ def test_an_index_type_is_seen_through_a_map_of_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "ids", "expected", "note"),
     [
-        ("Flat", None, np.arange(ROWS) + 1000, "ids: the index has none of its own: rows are numbered from 1000"),
-        ("IDMap,Flat", IDS, IDS, "ids: the index's own are kept (id_offset is for rows without)"),
-        ("IVF4,Flat", None, np.arange(ROWS), "ids: the index's own are kept (id_offset is for rows without)"),
-        ("IDMap2,IVF4,Flat", IDS, IDS, "ids: the index's own are kept (id_offset is for rows without)"),
+        ("Flat", None, np.arange(ROWS) + 1000, "ids: the index has none: rows are numbered from 1000"),
+        ("IDMap,Flat", IDS, IDS, "ids: the ids in the index are kept (id_offset is for rows without ids)"),
+        ("IVF4,Flat", None, np.arange(ROWS), "ids: the ids in the index are kept (id_offset is for rows without ids)"),
+        ("IDMap2,IVF4,Flat", IDS, IDS, "ids: the ids in the index are kept (id_offset is for rows without ids)"),
     ],
 )
-def test_ids_are_the_index_own_or_row_numbers(
+def test_ids_are_those_of_the_index_or_row_numbers(
     tmp_path: Path, kind: str, ids: np.ndarray | None, expected: np.ndarray, note: str
 ) -> None:
     group = inspect(made(tmp_path, kind, ids), id_offset=1000)
@@ -145,14 +145,14 @@ def test_ids_are_the_index_own_or_row_numbers(
 
 
 @pytest.mark.parametrize(("kind", "carried"), [("Flat", "auto"), ("IVF4,Flat", "index")])
-def test_ids_that_the_target_makes_are_for_an_index_without(tmp_path: Path, kind: str, carried: str) -> None:
+def test_auto_is_for_an_index_without_ids(tmp_path: Path, kind: str, carried: str) -> None:
     group = inspect(made(tmp_path, kind), options=FaissOptions(ids="auto"))
     assert group.source.options["ids"] == carried
-    assert "auto" in group.notes[-1] or "the target makes them" in group.notes[-1]
+    assert "auto" in group.notes[-1] or "the target generates them" in group.notes[-1]
 
 
-def test_ids_that_were_asked_for_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="without ids of its own"):
+def test_requested_ids_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="A Faiss index without ids"):
         inspect(made(tmp_path, "HNSW8,Flat"), options=FaissOptions(ids="index"))
     with pytest.raises(ConfigurationError, match="id_offset from"):
         inspect(made(tmp_path, "Flat"), id_offset=2**63 - 100)
@@ -160,48 +160,48 @@ def test_ids_that_were_asked_for_must_be_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["RR16", "RR24", "PCA16", "PCAR16", "PCAW16", "PCAWR16"])
 @pytest.mark.parametrize("inner", ["Flat", "IVF4,Flat", "HNSW8,Flat"])
-def test_a_step_that_can_be_turned_back_is(tmp_path: Path, kind: str, inner: str) -> None:
+def test_a_transform_is_inverted(tmp_path: Path, kind: str, inner: str) -> None:
     vectors = FLOATS * np.linspace(1, 20, 16, dtype=np.float32) + 3
     group = inspect(made(tmp_path, f"{kind},{inner}", None, vectors))
     batch = read(group)
     assert np.abs(batch.vectors - vectors).max() < 1e-4
-    assert [note for note in group.notes if note.endswith("was turned back, up to rounding")]
+    assert [note for note in group.notes if note.endswith("was inverted, up to rounding")]
 
 
-def test_steps_are_turned_back_in_their_order(tmp_path: Path) -> None:
+def test_transforms_are_inverted_in_their_order(tmp_path: Path) -> None:
     vectors = FLOATS + 5
     path = made(tmp_path, "PCAR16,Pad20,RR20,Flat", None, vectors)
     assert np.abs(read(inspect(path)).vectors - vectors).max() < 1e-5
 
 
-def behind(path: Path, step: Any, vectors: np.ndarray = FLOATS) -> Path:
-    """A flat index behind a step."""
-    index = faiss.IndexPreTransform(step, faiss.IndexFlatL2(step.d_out))
+def with_transform(path: Path, transform: Any, vectors: np.ndarray = FLOATS) -> Path:
+    """A flat index with a transform in front."""
+    index = faiss.IndexPreTransform(transform, faiss.IndexFlatL2(transform.d_out))
     index.train(vectors)
     index.add(vectors)
     return write_index(path, index)
 
 
 @pytest.mark.parametrize("size", [16, 24])
-def test_an_optimized_rotation_and_a_shift_are_turned_back(tmp_path: Path, size: int) -> None:
+def test_an_optimized_rotation_and_a_shift_are_inverted(tmp_path: Path, size: int) -> None:
     rotation = faiss.OPQMatrix(16, 4, size)
     rotation.niter = 2
-    for number, step in enumerate((rotation, faiss.CenteringTransform(16))):
-        batch = read(inspect(behind(tmp_path / f"{number}.index", step, FLOATS + 2)))
+    for number, transform in enumerate((rotation, faiss.CenteringTransform(16))):
+        batch = read(inspect(with_transform(tmp_path / f"{number}.index", transform, FLOATS + 2)))
         assert np.abs(batch.vectors - FLOATS - 2).max() < 1e-5
 
 
 def test_dimensions_in_another_order_are_put_back(tmp_path: Path) -> None:
-    step = faiss.RemapDimensionsTransform(16, 16, True)
-    faiss.copy_array_to_vector(np.roll(np.arange(16, dtype=np.int32), 5), step.map)
-    group = inspect(behind(tmp_path / "a.index", step))
+    transform = faiss.RemapDimensionsTransform(16, 16, True)
+    faiss.copy_array_to_vector(np.roll(np.arange(16, dtype=np.int32), 5), transform.map)
+    group = inspect(with_transform(tmp_path / "a.index", transform))
     assert not [note for note in group.notes if "Remap" in note]
     assert (read(group).vectors == FLOATS).all()
 
 
-def test_dimensions_that_were_left_out_are_a_loss(tmp_path: Path) -> None:
-    path = behind(tmp_path / "a.index", faiss.RemapDimensionsTransform(16, 8, False))
-    loss = "RemapDimensionsTransform: 8 of 16 dimensions are not in the index"
+def test_dropped_dimensions_are_a_loss(tmp_path: Path) -> None:
+    path = with_transform(tmp_path / "a.index", faiss.RemapDimensionsTransform(16, 8, False))
+    loss = "RemapDimensionsTransform: 8 of 16 dimensions are not stored"
     with pytest.raises(UnsupportedSourceError, match=loss):
         inspect(path)
     group = inspect(path, options=LOSSY)
@@ -212,29 +212,27 @@ def test_dimensions_that_were_left_out_are_a_loss(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "loss"),
     [
-        ("SQ8", "IndexScalarQuantizer keeps a code of 16 bytes a row"),
-        ("SQfp16", "IndexScalarQuantizer keeps a code of 32 bytes a row"),
-        ("PQ8x4", "IndexPQ keeps a code of 4 bytes a row"),
+        ("SQ8", "IndexScalarQuantizer keeps a code of 16 bytes per row"),
+        ("SQfp16", "IndexScalarQuantizer keeps a code of 32 bytes per row"),
+        ("PQ8x4", "IndexPQ keeps a code of 4 bytes per row"),
         ("RQ4x4", "IndexResidualQuantizer keeps a code of"),
         ("LSQ4x4", "IndexLocalSearchQuantizer keeps a code of"),
-        ("IVF4,PQ8x4", "IndexIVFPQ keeps a code of 4 bytes a row"),
-        ("IVF4,SQ8", "IndexIVFScalarQuantizer keeps a code of 16 bytes a row"),
+        ("IVF4,PQ8x4", "IndexIVFPQ keeps a code of 4 bytes per row"),
+        ("IVF4,SQ8", "IndexIVFScalarQuantizer keeps a code of 16 bytes per row"),
         ("IVF4,RQ4x4", "IndexIVFResidualQuantizer keeps a code of"),
-        ("HNSW8,SQ8", "IndexScalarQuantizer keeps a code of 16 bytes a row"),
-        ("RR16,IVF4,SQ8", "IndexIVFScalarQuantizer keeps a code of 16 bytes a row"),
-        ("Flat,Refine(SQ8)", "IndexScalarQuantizer keeps a code of 16 bytes a row"),
-        ("PCA8,Flat", "PCAMatrix: 16 dimensions became 8, 8 are not in the index"),
-        ("PCAW8,Flat", "PCAMatrix: 16 dimensions became 8, 8 are not in the index"),
-        ("L2norm,Flat", "NormalizationTransform: vectors have length 1, their own lengths are not in the index"),
+        ("HNSW8,SQ8", "IndexScalarQuantizer keeps a code of 16 bytes per row"),
+        ("RR16,IVF4,SQ8", "IndexIVFScalarQuantizer keeps a code of 16 bytes per row"),
+        ("Flat,Refine(SQ8)", "IndexScalarQuantizer keeps a code of 16 bytes per row"),
+        ("PCA8,Flat", "PCAMatrix: 16 dimensions became 8, 8 are not stored"),
+        ("PCAW8,Flat", "PCAMatrix: 16 dimensions became 8, 8 are not stored"),
+        ("L2norm,Flat", "NormalizationTransform: vectors have length 1, their original lengths are not stored"),
     ],
 )
 def test_a_loss_is_refused_or_stated(tmp_path: Path, kind: str, loss: str) -> None:
     path = made(tmp_path, kind)
     with pytest.raises(UnsupportedSourceError) as fault:
         inspect(path)
-    assert_in_order(
-        str(fault.value), ["does not hold the vectors that were added", str(path), loss, "allow_lossy: true"]
-    )
+    assert_in_order(str(fault.value), ["does not store the original vectors", str(path), loss, "allow_lossy: true"])
     group = inspect(path, options=LOSSY)
     assert [note for note in group.notes if note.startswith(loss)]
     batch = read(group)
@@ -245,7 +243,7 @@ def test_a_loss_is_refused_or_stated(tmp_path: Path, kind: str, loss: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["SQ8", "IVF4,SQ8", "IVF4,PQ8x4", "IVF4,RQ4x4"])
-def test_codes_stand_for_what_faiss_reconstructs(tmp_path: Path, kind: str) -> None:
+def test_codes_are_decoded_as_faiss_reconstructs_them(tmp_path: Path, kind: str) -> None:
     index = make_index(kind, FLOATS)
     if isinstance(index, faiss.IndexIVF):
         index.make_direct_map()
@@ -270,15 +268,15 @@ def test_codes_stand_for_what_faiss_reconstructs(tmp_path: Path, kind: str) -> N
     ],
 )
 @pytest.mark.parametrize("rows", [ROWS, 512])
-def test_a_kind_that_is_not_read_is_refused_by_name(tmp_path: Path, kind: str, name: str, rows: int) -> None:
-    """Panorama keeps rows in batches of 512: a full one, and one that isn't."""
+def test_an_unsupported_type_is_refused_by_name(tmp_path: Path, kind: str, name: str, rows: int) -> None:
+    """Panorama stores rows in batches of 512: a full one and a smaller one."""
     path = made(tmp_path, kind, vectors=np.resize(FLOATS, (rows, FLOATS.shape[1])))
     with pytest.raises(UnsupportedSourceError) as fault:
         inspect(path, options=LOSSY)
     assert_in_order(str(fault.value), [str(path), f"found {name}", "Write the original vectors to an HDF5 file"])
 
 
-def test_what_refines_a_search_is_refused_where_it_is_not_read(tmp_path: Path) -> None:
+def test_an_unsupported_refine_index_is_refused(tmp_path: Path) -> None:
     base, refined = faiss.IndexFlatL2(16), faiss.IndexFlatL2Panorama(16, 4)
     index = faiss.IndexRefinePanorama(base, refined)
     index.add(FLOATS)
@@ -287,8 +285,8 @@ def test_what_refines_a_search_is_refused_where_it_is_not_read(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["HNSW8_FlatPanorama4", "IVF4_HNSW8,Flat", "IMI2x8,Flat"])
-def test_an_index_that_only_searches_in_another_manner_is_read(tmp_path: Path, kind: str) -> None:
-    """Of 65,536 lists, all but a few are empty, and in no word of the file."""
+def test_an_index_that_differs_only_in_how_it_searches_is_read(tmp_path: Path, kind: str) -> None:
+    """Nearly all of 65,536 lists are empty and take no byte in the file."""
     index = make_index(kind, np.random.default_rng(3).random((1500, 16), np.float32))
     index.reset()
     index.add(FLOATS)
@@ -302,15 +300,15 @@ def test_binary_hashes_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_matrix_that_cannot_be_inverted_is_refused(tmp_path: Path) -> None:
-    step = faiss.LinearTransform(16, 16)
+    transform = faiss.LinearTransform(16, 16)
     matrix = np.eye(16, dtype=np.float32)
     matrix[3] = matrix[4]
-    faiss.copy_array_to_vector(matrix.ravel(), step.A)
-    step.is_trained = True
-    path = behind(tmp_path / "a.index", step)
+    faiss.copy_array_to_vector(matrix.ravel(), transform.A)
+    transform.is_trained = True
+    path = with_transform(tmp_path / "a.index", transform)
     with pytest.raises(UnsupportedSourceError) as fault:
         inspect(path, options=LOSSY)
-    assert_in_order(str(fault.value), ["can't be turned back", str(path), "a matrix that can be inverted", "from 0"])
+    assert_in_order(str(fault.value), ["can't be inverted", str(path), "an invertible matrix", "from 0"])
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Memory to read a large Faiss index is bounded by the batch, the pages of its mapped file counted."""
+"""Memory to read a large Faiss index is bounded by the batch, including the pages of the mapped file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS, DIMENSION = 300_000, 128
 
 
 @pytest.mark.parametrize("kind", ["Flat", "IDMap2,Flat", "IVF256,Flat"])
-def test_an_index_is_read_in_less_memory_than_it_holds(tmp_path: Path, kind: str) -> None:
+def test_an_index_is_read_with_bounded_memory(tmp_path: Path, kind: str) -> None:
     vectors = np.random.default_rng(1).random((ROWS, DIMENSION), np.float32)
     index = faiss.index_factory(DIMENSION, kind)
     if isinstance(index, faiss.IndexIVF):

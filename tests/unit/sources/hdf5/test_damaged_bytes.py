@@ -1,4 +1,4 @@
-"""Whatever the bytes of an HDF5 file are, reading it ends well or with an error of this package."""
+"""Whatever the bytes of an HDF5 file are, reading it succeeds or ends with an error of this package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STORED = {
 
 @cache
 def virtual(source: str) -> Files:
-    """Vectors that stand in another dataset, and text of any length: both in the global heap."""
+    """Vectors in another dataset, and text of any length: both use the global heap."""
     layout = h5py.VirtualLayout(FLOATS.shape, "f4")
     layout[:] = h5py.VirtualSource(source, "rows", FLOATS.shape)
     with h5py.File.in_memory() as file:
@@ -54,7 +54,7 @@ def read(source: Path) -> None:
 
 
 def leading_outside(other: Path) -> list[Files]:
-    """Files whose rows stand in another, each in another way."""
+    """Files whose rows are in another file, each in a different way."""
     ways: list[Callable[[h5py.File], object]] = [
         lambda file: file.__setitem__("embeddings", h5py.ExternalLink(str(other), "/embeddings")),
         lambda file: file.create_dataset("embeddings", FLOATS.shape, "f4", external=[(str(other), 0, FLOATS.nbytes)]),

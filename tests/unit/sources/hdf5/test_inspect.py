@@ -1,4 +1,4 @@
-"""What inspecting HDF5 files finds, and what the report hears of it."""
+"""What inspecting HDF5 files finds, and which notes the report gets."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def test_a_folder_is_listed_by_name(tmp_path: Path) -> None:
     assert [path.name for path in list_hdf5(tmp_path)] == ["C.H5", "a.hdf5", "b.h5"]
 
 
-def test_a_link_to_nothing_in_a_folder_is_not_left_out(tmp_path: Path) -> None:
-    """Of a share that is not mounted, say: its rows would be missing."""
+def test_a_broken_link_in_a_folder_is_not_ignored(tmp_path: Path) -> None:
+    """A network share may not be mounted: its rows would be missing."""
     write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     (tmp_path / "b.h5").symlink_to(tmp_path / "not mounted")
     with pytest.raises(SourceNotFoundError, match=r"No HDF5 file: .*b\.h5"):
         inspect(list_hdf5(tmp_path))
 
 
-def test_a_folder_without_hdf5_files_or_none_at_all_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_and_one_without_hdf5_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match=r"No HDF5 file in the folder: .* Expected \*.h5 or \*.hdf5"):
         list_hdf5(tmp_path)
     with pytest.raises(SourceNotFoundError, match="No folder of HDF5 files"):
         list_hdf5(tmp_path / "gone")
 
 
-def test_files_become_one_partition_a_segment_each(tmp_path: Path) -> None:
+def test_files_become_one_partition_with_a_segment_per_file(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     names = ["b.h5", "more/a.h5", "empty.h5"]
     paths = [
@@ -73,7 +73,7 @@ def test_files_become_one_partition_a_segment_each(tmp_path: Path) -> None:
     assert group.notes == ()
 
 
-def test_a_relative_path_is_the_same_to_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": IDS})
     monkeypatch.chdir(tmp_path)
     group = inspect(Path("a.h5"))
@@ -81,7 +81,7 @@ def test_a_relative_path_is_the_same_to_another_process(tmp_path: Path, monkeypa
     assert ids_of(group) == IDS.tolist()
 
 
-def test_units_are_as_large_as_the_run_needs_them(tmp_path: Path) -> None:
+def test_units_are_large_enough_for_the_limit_of_tasks(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": np.zeros((1000, 4), np.float32)})
     assert inspect(path, unit_bytes=1600).unit_bytes == 1600
     group = inspect(path, unit_bytes=16, max_tasks=11)
@@ -123,20 +123,20 @@ def test_the_attribute_distance_proposes_the_metric(
 
 
 @pytest.mark.parametrize(("data", "metric"), [(FLOATS, Metric.L2), (BITS, Metric.HAMMING)])
-def test_without_any_metric_there_is_a_usual_one_and_a_note(tmp_path: Path, data: np.ndarray, metric: Metric) -> None:
+def test_without_a_metric_there_is_a_default_and_a_note(tmp_path: Path, data: np.ndarray, metric: Metric) -> None:
     group = inspect(write_hdf5(tmp_path / "a.h5", {"embeddings": data, "ids": IDS}))
     assert group.collection is not None
     assert group.collection.metric == metric
-    assert group.notes[0] == f"metric {metric}: none was named, and the files propose none"
+    assert group.notes[0] == f"metric {metric}: none was chosen, and the files propose none"
 
 
-def test_a_named_metric_stands_against_the_attribute(tmp_path: Path) -> None:
+def test_the_chosen_metric_wins_over_the_attribute(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": IDS}, attributes={"distance": "angular"})
     assert inspect(path, metric=Metric.COSINE).notes == ()
     group = inspect(path, metric=Metric.IP)
     assert group.collection is not None
     assert group.collection.metric == Metric.IP
-    assert group.notes == ("metric IP was named; the attribute distance says angular",)
+    assert group.notes == ("metric IP was chosen; the attribute distance says angular",)
 
 
 @pytest.mark.parametrize(
@@ -164,30 +164,30 @@ def test_files_that_propose_different_metrics_are_refused(tmp_path: Path) -> Non
     ]
     with pytest.raises(ConfigurationError, match="found 'angular', 'euclidean'"):
         inspect(paths)
-    assert inspect(paths, metric=Metric.L2).notes[0] == "metric L2 was named; the attribute distance says angular"
+    assert inspect(paths, metric=Metric.L2).notes[0] == "metric L2 was chosen; the attribute distance says angular"
 
 
 @pytest.mark.parametrize(
     ("data", "note"),
     [
-        (FLOATS.astype(np.float16), "float16 became float32, exactly"),
+        (FLOATS.astype(np.float16), "float16 was converted to float32, exactly"),
         (FLOATS.astype(np.float64), "float64 was rounded to float32, which Milvus holds"),
-        (BITS[:, :1].repeat(8, axis=1) > 3, "bool was packed to bits, the first column the highest bit"),
+        (BITS[:, :1].repeat(8, axis=1) > 3, "bool was packed into bits, the first column is the highest bit"),
     ],
 )
 def test_a_conversion_is_noted_once(tmp_path: Path, data: np.ndarray, note: str) -> None:
     paths = [write_hdf5(tmp_path / name, {"embeddings": data, "ids": IDS}) for name in ("a.h5", "b.h5")]
     notes = inspect(paths).notes
-    assert len(notes) == 2  # this, and the metric
+    assert len(notes) == 2  # this one and the metric
     assert notes[1].startswith(note)
 
 
-def test_files_of_floats_of_any_width_go_together(tmp_path: Path) -> None:
+def test_files_of_floats_of_different_widths_can_be_mixed(tmp_path: Path) -> None:
     paths = [write_hdf5(tmp_path / f"{kind}.h5", {"embeddings": FLOATS.astype(kind)}) for kind in ("f4", "f8", "f2")]
     assert len(inspect(paths).notes) == 4
 
 
-def test_rows_without_ids_are_numbered_on_over_all_files(tmp_path: Path) -> None:
+def test_rows_without_ids_are_numbered_over_all_files(tmp_path: Path) -> None:
     paths = [write_hdf5(tmp_path / name, {"embeddings": FLOATS}) for name in ("b.h5", "a.h5")]
     group = inspect(paths, id_offset=-3)
     assert group.source.options["ids"] == "row_number"
@@ -196,23 +196,23 @@ def test_rows_without_ids_are_numbered_on_over_all_files(tmp_path: Path) -> None
     assert group.notes[-1] == "ids: no dataset 'ids': rows are numbered from -3"
 
 
-def test_ids_that_the_target_makes_are_carried_as_such(tmp_path: Path) -> None:
+def test_auto_leaves_the_ids_to_the_target(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     group = inspect(path, options=Hdf5Options(ids="auto"))
     assert group.source.options["ids"] == "auto"
     assert ids_of(group) == list(range(6))
-    assert group.notes[-1] == "ids: no dataset 'ids': the target makes them"
+    assert group.notes[-1] == "ids: no dataset 'ids': the target generates them"
 
 
-def test_ids_that_are_there_are_kept(tmp_path: Path) -> None:
+def test_existing_ids_are_kept(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": IDS})
     group = inspect(path, options=Hdf5Options(ids="auto"))
     assert group.source.options["ids"] == "dataset"
     assert ids_of(group) == IDS.tolist()
-    assert group.notes[-1] == "ids: those of dataset 'ids' (they are kept: auto is for rows without ids)"
+    assert group.notes[-1] == "ids: from dataset 'ids' (they are kept: auto is for rows without ids)"
 
 
-def test_ids_are_left_alone_when_no_dataset_is_named(tmp_path: Path) -> None:
+def test_ids_are_ignored_if_no_dataset_is_named(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": IDS})
     group = inspect(path, options=Hdf5Options(ids_dataset=""))
     assert ids_of(group) == list(range(6))
@@ -223,7 +223,7 @@ def test_ids_are_left_alone_when_no_dataset_is_named(tmp_path: Path) -> None:
     "options",
     [Hdf5Options(ids="dataset", ids_dataset="ids"), Hdf5Options(ids_dataset="ids"), Hdf5Options(ids_dataset="keys")],
 )
-def test_ids_that_were_asked_for_must_be_there(tmp_path: Path, options: Hdf5Options) -> None:
+def test_requested_ids_must_exist(tmp_path: Path, options: Hdf5Options) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     with pytest.raises(SourceNotFoundError) as fault:
         inspect(path, options=options)
@@ -231,14 +231,14 @@ def test_ids_that_were_asked_for_must_be_there(tmp_path: Path, options: Hdf5Opti
 
 
 @pytest.mark.parametrize("options", [Hdf5Options(), Hdf5Options(ids_dataset="ids?")])
-def test_ids_that_nobody_named_need_not_be_there(tmp_path: Path, options: Hdf5Options) -> None:
+def test_the_default_ids_dataset_is_optional(tmp_path: Path, options: Hdf5Options) -> None:
     assert ids_of(inspect(write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS}), options=options)) == list(range(6))
     path = write_hdf5(tmp_path / "b.h5", {"embeddings": FLOATS, "ids": IDS})
     assert ids_of(inspect(path, options=options)) == IDS.tolist()
 
 
 @pytest.mark.parametrize("made_as", ["a group", "a type", "a link to nothing"])
-def test_what_is_called_ids_and_is_no_dataset_is_refused(tmp_path: Path, made_as: str) -> None:
+def test_a_group_called_ids_is_refused(tmp_path: Path, made_as: str) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     made = {"a group": {}, "a type": np.dtype("i8"), "a link to nothing": h5py.SoftLink("/keys")}[made_as]
     with h5py.File(path, "a") as file:
@@ -252,9 +252,9 @@ def test_what_is_called_ids_and_is_no_dataset_is_refused(tmp_path: Path, made_as
     assert ids_of(inspect(path, options=Hdf5Options(ids_dataset=None))) == list(range(6))
 
 
-def test_bytes_that_are_taken_as_bits_are_told(tmp_path: Path) -> None:
+def test_a_note_says_that_bytes_were_read_as_bits(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": BITS, "ids": IDS})
-    assert "uint8 was taken as bits: 4 columns are 32 dimensions" in inspect(path, metric=Metric.HAMMING).notes
+    assert "uint8 was read as bits: 4 columns are 32 dimensions" in inspect(path, metric=Metric.HAMMING).notes
 
 
 ODD_ATTRIBUTES: dict[str, Any] = {
@@ -271,7 +271,7 @@ ODD_ATTRIBUTES: dict[str, Any] = {
 
 
 def write_odd_attribute(path: Path, kind: str) -> Path:
-    """A file whose attribute `distance` is of a type that is none of text's."""
+    """A file whose attribute `distance` is not text."""
     write_hdf5(path, {"embeddings": FLOATS})
     own_types = {"a bit field": h5py.h5t.STD_B8LE, "a time": h5py.h5t.UNIX_D32LE}
     with h5py.File(path, "a") as file:
@@ -292,9 +292,9 @@ def test_an_attribute_of_an_odd_type_proposes_no_metric(tmp_path: Path, kind: st
     with pytest.raises(ConfigurationError) as fault:
         inspect(path)
     text = str(fault.value)
-    assert_in_order(text, ["propose no metric", "Expected one attribute distance for all", "found", "metric_type"])
+    assert_in_order(text, ["propose no metric", "Expected the same attribute distance", "found", "metric_type"])
     group = inspect(path, metric=Metric.IP)
-    assert any(note.startswith("metric IP was named; the attribute distance says") for note in group.notes)
+    assert any(note.startswith("metric IP was chosen; the attribute distance says") for note in group.notes)
     json.dumps(group.notes, ensure_ascii=False).encode()
 
 
@@ -304,7 +304,7 @@ def test_ids_from_a_dataset_need_its_name(tmp_path: Path) -> None:
         inspect(path, options=Hdf5Options(ids="dataset", ids_dataset=""))
 
 
-def test_row_numbers_end_where_ids_do(tmp_path: Path) -> None:
+def test_row_numbers_must_fit_into_ids(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     last = 2**63 - 2
     assert ids_of(inspect(path, id_offset=last - 5))[-1] == last
@@ -341,7 +341,7 @@ def test_files_that_do_not_belong_together_are_refused(
     assert_in_order(str(fault.value), [str(paths[1]), expected, str(paths[0]), found])
 
 
-def test_all_files_that_cannot_be_read_are_told_at_once(tmp_path: Path) -> None:
+def test_all_unreadable_files_are_in_one_message(tmp_path: Path) -> None:
     good = write_hdf5(tmp_path / "good.h5", {"embeddings": FLOATS})
     bad = write_hdf5(tmp_path / "bad.h5", {"vectors": FLOATS})
     with pytest.raises(SourceError) as fault:

@@ -14,7 +14,7 @@ ROWS, DIMENSION = 600_000, 128
 """300 MB of vectors."""
 
 
-def test_a_packed_file_is_read_in_less_memory_than_it_holds(tmp_path: Path) -> None:
+def test_a_compressed_file_is_read_with_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     part = np.random.default_rng(1).integers(0, 2, (ROWS // 20, DIMENSION)).astype(np.float32)
     with h5py.File(path, "w") as file:

@@ -1,4 +1,4 @@
-"""HDF5 files that are refused before anything is touched, by name, with what was expected and found."""
+"""HDF5 files that are refused before the target is touched, with the file, what is expected and what is found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXT = h5py.string_dtype("utf-8")
 
 
 def refused(path: Path, as_a: type[SourceError], **arguments: Any) -> str:
-    """What inspecting says; the file's name is in it."""
+    """The message of inspecting, which names the file."""
     with pytest.raises(as_a) as fault:
         inspect(path, **arguments)
     assert str(path) in str(fault.value)
@@ -44,7 +44,7 @@ def refused(path: Path, as_a: type[SourceError], **arguments: Any) -> str:
 
 
 def refused_rows(path: Path, as_a: type[SourceError]) -> str:
-    """What resolving says of a file that inspecting finds nothing wrong with."""
+    """The message of resolving, for a file that inspecting accepts."""
     group = inspect(path)
     with pytest.raises(as_a) as fault:
         resolve_group(group)
@@ -65,7 +65,7 @@ def test_a_file_that_is_not_hdf5(tmp_path: Path, content: bytes) -> None:
 
 
 def write_unwritten(path: Path, name: str, case: str) -> None:
-    """A file whose writer was killed, or forgot some rows of this dataset."""
+    """A file whose writer was killed, or did not write all rows of this dataset."""
     data = {"embeddings": FLOATS, "ids": IDS}
     with h5py.File(path, "w") as file:
         for other in set(data) - {name}:
@@ -131,18 +131,16 @@ def test_a_truncated_file(tmp_path: Path, share: float) -> None:
     assert_in_order(refused(path, DamagedSourceError), ["A damaged HDF5 file", "truncated file", "Restore the file"])
 
 
-def test_a_file_without_embeddings_is_told_by_what_it_has(tmp_path: Path) -> None:
+def test_the_message_lists_the_datasets_if_embeddings_are_missing(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"train": FLOATS, "deep/vectors": FLOATS})
     text = refused(path, SourceNotFoundError)
-    assert_in_order(
-        text, ["No dataset 'embeddings'", "found 'deep/vectors', 'train'", "Name the dataset that is meant"]
-    )
+    assert_in_order(text, ["No dataset 'embeddings'", "found 'deep/vectors', 'train'", "Name the right dataset"])
     assert "No dataset 'deep'" in refused(path, SourceNotFoundError, options=Hdf5Options(embeddings="deep"))
     assert "'train/x'" in refused(path, SourceNotFoundError, options=Hdf5Options(embeddings="train/x"))
 
 
 @pytest.mark.parametrize("rows", [0, 5, 7])
-def test_ids_and_vectors_at_odds(tmp_path: Path, rows: int) -> None:
+def test_ids_and_vectors_that_do_not_match(tmp_path: Path, rows: int) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": np.arange(rows)})
     assert_in_order(refused(path, DamagedSourceError), ["dataset /ids", "6 ids, one for each vector", f"found {rows}"])
 
@@ -182,16 +180,16 @@ def test_objects_of_any_length(tmp_path: Path) -> None:
     assert "shape (2,) of object" in refused(path, UnsupportedSourceError)
 
 
-def test_a_type_that_numpy_has_not(tmp_path: Path) -> None:
+def test_a_type_that_numpy_does_not_have(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         h5py.h5d.create(file.id, b"embeddings", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((6, 4)))
-    assert "of a type that is not read" in refused(path, UnsupportedSourceError)
+    assert "has a type that can't be read" in refused(path, UnsupportedSourceError)
 
 
-def test_vectors_of_no_dimension(tmp_path: Path) -> None:
+def test_vectors_without_dimensions(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": np.zeros((6, 0), np.float32)})
-    assert_in_order(refused(path, DamagedSourceError), ["of no dimension", "a column at least", "shape (6, 0)"])
+    assert_in_order(refused(path, DamagedSourceError), ["without dimensions", "at least one column", "shape (6, 0)"])
 
 
 def test_bools_that_do_not_fill_bytes(tmp_path: Path) -> None:
@@ -209,12 +207,12 @@ def test_bools_that_do_not_fill_bytes(tmp_path: Path) -> None:
         (h5py.Empty("i8"), "shape None of int64"),
     ],
 )
-def test_ids_that_are_not_integers_a_row(tmp_path: Path, ids: Any, found: str) -> None:
+def test_ids_that_are_not_one_integer_per_row(tmp_path: Path, ids: Any, found: str) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": ids})
     assert_in_order(refused(path, UnsupportedSourceError), ["doesn't hold ids", "dataset /ids", found])
 
 
-def test_unsigned_ids_beyond_those_of_milvus(tmp_path: Path) -> None:
+def test_unsigned_ids_that_are_too_large_for_milvus(tmp_path: Path) -> None:
     ids = IDS.astype(np.uint64)
     ids[4:] = 2**63, 2**64 - 1
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": ids})
@@ -236,19 +234,19 @@ def test_nan_and_infinity(tmp_path: Path, bad: float) -> None:
     assert_in_order(refused_rows(path, RefusedRowsError), ["1 vectors", "hold NaN or infinity", "a.h5", "ids 103"])
 
 
-def test_numbers_that_float32_has_not(tmp_path: Path) -> None:
+def test_numbers_that_do_not_fit_into_float32(tmp_path: Path) -> None:
     vectors = FLOATS.astype(np.float64)
     vectors[5, 0], vectors[0, 0] = -1e39, 1e-60
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": vectors, "ids": IDS})
-    assert "a number beyond 3.4e38 is infinity then, and refused" in inspect(path).notes[1]
+    assert "numbers above 3.4e38 become infinity and are refused" in inspect(path).notes[1]
     text = refused_rows(path, RefusedRowsError)
     assert_in_order(text, ["1 vectors", "hold NaN or infinity", "ids 105"])
 
 
 def test_duplicate_ids_over_several_files(tmp_path: Path) -> None:
     rows = {"a.h5": FLOATS, "b.h5": FLOATS + 1}
-    paths = [write_hdf5(tmp_path / name, {"embeddings": some, "ids": IDS}) for name, some in rows.items()]
-    with pytest.raises(RefusedRowsError, match="6 ids stand on rows with different vectors"):
+    paths = [write_hdf5(tmp_path / name, {"embeddings": vectors, "ids": IDS}) for name, vectors in rows.items()]
+    with pytest.raises(RefusedRowsError, match="6 ids are on rows with different vectors"):
         resolve_group(inspect(paths))
 
 
@@ -263,7 +261,7 @@ def test_a_damaged_chunk(tmp_path: Path, data: np.ndarray) -> None:
     assert_in_order(refused_rows(path, DamagedSourceError), ["A damaged HDF5 file", str(path), "Can't", "Restore"])
 
 
-def test_a_filter_that_is_not_here(tmp_path: Path) -> None:
+def test_a_filter_that_is_not_installed(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -271,7 +269,9 @@ def test_a_filter_that_is_not_here(tmp_path: Path) -> None:
         plan.set_filter(BLOSC, h5py.h5z.FLAG_OPTIONAL)
         space = h5py.h5s.create_simple((6, 4))
         h5py.h5d.create(file.id, b"embeddings", h5py.h5t.NATIVE_FLOAT, space, plan)
-    assert_in_order(refused(path, UnsupportedSourceError), ["a filter that is not here", f"filter {BLOSC}", "h5repack"])
+    assert_in_order(
+        refused(path, UnsupportedSourceError), ["filter that is not installed", f"filter {BLOSC}", "h5repack"]
+    )
 
 
 Outside = Callable[[h5py.File, Path], None]
@@ -305,7 +305,7 @@ def virtual(source: str, name: str = "embeddings") -> Outside:
 
 
 def virtual_blocks(source: str) -> Outside:
-    """As many blocks as there are sources of a pattern, which HDF5 looks for."""
+    """A virtual dataset with a pattern, for which HDF5 searches files until one is missing."""
 
     def make(file: h5py.File, other: Path) -> None:
         unlimited = h5py.h5s.UNLIMITED
@@ -350,7 +350,7 @@ def test_rows_outside_the_file_are_not_followed(tmp_path: Path, make: Outside) -
     with h5py.File(path, "w") as file:
         make(file, other)
     text = refused(path, UnsupportedSourceError)
-    assert_in_order(text, ["leaves its file", "rows inside the file", "other files are never opened"])
+    assert_in_order(text, ["leads out of its file", "rows inside the file", "other files are never opened"])
 
 
 def test_ids_outside_the_file_are_not_followed(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_ids_outside_the_file_are_not_followed(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     with h5py.File(path, "a") as file:
         file["ids"] = h5py.ExternalLink(str(other), "/ids")
-    assert "Dataset 'ids' leaves its file" in refused(path, UnsupportedSourceError)
+    assert "Dataset 'ids' leads out of its file" in refused(path, UnsupportedSourceError)
 
 
 def test_links_and_virtual_datasets_inside_the_file_are_followed(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_links_and_virtual_datasets_inside_the_file_are_followed(tmp_path: Path)
 
 
 def zero_free_space(content: bytearray) -> None:
-    """Have the global heap say that its free space, object 0, is of no size.
+    """Set the size of object 0, the free space of the global heap, to zero.
 
     A collection's objects begin 16 bytes behind its signature: index u16, reference count u16, 4 bytes, size u64,
     the data in multiples of 8. Source: HDF5 File Format Specification, III.E.
@@ -384,7 +384,7 @@ def zero_free_space(content: bytearray) -> None:
     content[place + 8 : place + 16] = bytes(8)
 
 
-def test_a_file_that_hdf5_never_comes_to_an_end_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_over_which_hdf5_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "SECONDS", 1)
     path = write_hdf5(tmp_path / "a.h5", {"here": FLOATS})
     with h5py.File(path, "a") as file:
@@ -393,17 +393,17 @@ def test_a_file_that_hdf5_never_comes_to_an_end_with(tmp_path: Path, monkeypatch
     zero_free_space(content)
     path.write_bytes(content)
     text = refused(path, DamagedSourceError)
-    assert_in_order(text, ["A damaged HDF5 file", "what HDF5 can read", "not come to an end after 1 s", "Restore"])
+    assert_in_order(text, ["A damaged HDF5 file", "what HDF5 can read", "still reading after 1 s", "Restore"])
 
 
-def test_a_file_that_ends_the_process_of_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_over_which_hdf5_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     monkeypatch.setattr(Hdf5Segment, "has_ids", property(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
     text = refused(path, DamagedSourceError)
-    assert_in_order(text, ["A damaged HDF5 file", "what HDF5 can read", "its process ended by SIGKILL", "Restore"])
+    assert_in_order(text, ["A damaged HDF5 file", "what HDF5 can read", "crashed (SIGKILL)", "Restore"])
 
 
-def test_a_file_that_somebody_locked_is_read(tmp_path: Path) -> None:
+def test_a_locked_file_is_read(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -418,6 +418,6 @@ def test_a_file_that_changed_since_it_was_inspected(tmp_path: Path) -> None:
         resolve_group(group)
 
 
-def test_what_the_system_refuses_is_left_to_a_retry(tmp_path: Path) -> None:
+def test_errors_of_the_system_are_left_to_a_retry(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Input/output error"), refuse_damage(tmp_path):
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -1,4 +1,4 @@
-"""Whatever the bytes of a 1.x directory are, reading them ends well or with an error of this package."""
+"""Whatever the bytes of a 1.x directory are, reading it succeeds or ends with an error of this package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.reading import inspect, read_rows
 
 @cache
 def whole(*, leave_in_wal: bool) -> Files:
-    """The files of a small directory in good order."""
+    """The files of a small, undamaged directory."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Milvus1xDirectory(Path(folder) / "milvus")
         news = directory.collection("news", dimension=4, engine=2, index_params='{"nlist":16}')
@@ -38,7 +38,7 @@ def whole(*, leave_in_wal: bool) -> Files:
 
 
 def read(source: Path) -> None:
-    """Read what can be read of each collection; then raise what was wrong with one."""
+    """Read what can be read of each collection; then raise the first fault."""
     faults = []
     for group in inspect(source):
         try:

@@ -1,4 +1,4 @@
-"""Which collections and partitions are asked for, and how they are grouped into tasks."""
+"""Which collections and partitions are selected, and how they are grouped into tasks."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ def three(directory: Milvus1xDirectory) -> Milvus1xDirectory:
         ({"*": None, "a": ["x"]}, {"a": ["x"], "b": ["_default", "x"], "c": ["_default"]}),
     ],
 )
-def test_what_is_asked_for_is_inspected(
-    three: Milvus1xDirectory, selection: Any, expected: dict[str, list[str]]
-) -> None:
+def test_the_selection_is_inspected(three: Milvus1xDirectory, selection: Any, expected: dict[str, list[str]]) -> None:
     found: dict[str, list[str]] = {}
     for group in inspect(three.path, selection):
         found.setdefault(group.name, []).extend(partition.tag for partition in group.partitions)
@@ -95,7 +93,7 @@ def test_a_catalog_without_collections_is_refused(directory: Milvus1xDirectory) 
     directory.tables_folder.mkdir()
     with pytest.raises(SourceNotFoundError) as fault:
         inspect(directory.path)
-    assert_in_order(str(fault.value), ["he catalog holds no collection", "meta.sqlite", "meta.sqlite-wal"])
+    assert_in_order(str(fault.value), ["he catalog has no collection", "meta.sqlite", "meta.sqlite-wal"])
 
 
 def test_a_missing_tables_folder_is_refused(three: Milvus1xDirectory) -> None:
@@ -105,7 +103,7 @@ def test_a_missing_tables_folder_is_refused(three: Milvus1xDirectory) -> None:
     assert_in_order(str(fault.value), ["o tables folder", str(three.tables_folder), "tables_path"])
 
 
-def test_a_tables_folder_that_may_not_be_looked_into_is_refused(three: Milvus1xDirectory) -> None:
+def test_a_tables_folder_without_read_permission_is_refused(three: Milvus1xDirectory) -> None:
     catalog = catalog_of(three.path)
     with without_permissions(three.path), pytest.raises(SourceError, match="No permission to read the source"):
         inspect_catalog(
@@ -145,7 +143,7 @@ def test_more_collections_than_a_run_may_map_are_refused(directory: Milvus1xDire
     )
 
 
-def test_units_grow_where_a_run_would_have_too_many(directory: Milvus1xDirectory) -> None:
+def test_units_grow_if_a_run_would_have_too_many(directory: Milvus1xDirectory) -> None:
     directory.segment(directory.collection("a", dimension=4), range(1000), np.zeros((1000, 4)))
     directory.write()
     assert [group.unit_bytes for group in inspect(directory.path, unit_bytes=100)] == [100]

@@ -1,4 +1,4 @@
-"""The records of a 1.x server's log, and the policies `ignore` and `error` for rows that only it holds."""
+"""The records of a 1.x server's log, and the policies `ignore` and `error` for rows that are only there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def log(directory: Milvus1xDirectory) -> Log1x:
 
 
 def read_log(folder: Path, start: int = 0) -> list[LogRecord]:
-    """All records, of a log that has to be whole."""
+    """All records of a log, which must be complete."""
     log = Log(folder, start, last_lsn(folder, 0) or 0)
     records = list(log.records())
     assert log.gap is None
@@ -62,7 +62,7 @@ def test_no_log_has_no_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("third_is_second", [True, False])
-def test_what_was_written_after_the_last_acknowledged_record_is_left(log: Log1x, third_is_second: bool) -> None:
+def test_records_after_the_last_acknowledged_one_are_ignored(log: Log1x, third_is_second: bool) -> None:
     last = log.add(INSERT_FLOAT, "news", ids=(1,), data=bytes(16))
     log.add(INSERT_FLOAT, "news", ids=(2,), data=bytes(16))
     log.write(meta=(0, last, last) if third_is_second else (last, 5, 6))
@@ -70,7 +70,7 @@ def test_what_was_written_after_the_last_acknowledged_record_is_left(log: Log1x,
 
 
 @pytest.mark.parametrize("tail", [b"torn", bytes(64), b"\xff" * 64])
-def test_a_torn_record_behind_the_last_is_left(log: Log1x, tail: bytes) -> None:
+def test_an_incomplete_record_after_the_last_one_is_ignored(log: Log1x, tail: bytes) -> None:
     last = log.add(INSERT_FLOAT, "news", ids=(1,), data=bytes(16))
     log.write()
     with (log.folder / "0.wal").open("ab") as file:
@@ -79,7 +79,7 @@ def test_a_torn_record_behind_the_last_is_left(log: Log1x, tail: bytes) -> None:
 
 
 def fault_of(directory: Milvus1xDirectory, log: Log1x) -> str:
-    """Why `news`, flushed nowhere, is refused; with `ignore` it goes on, and the report says the same."""
+    """Why `news`, which was never flushed, is refused; with `ignore` the report has the same text."""
     [fault] = errors(inspect(directory.path, "news")).values()
     [stricter] = errors(inspect(directory.path, "news", unflushed_log="error")).values()
     assert stricter == fault or not fault
@@ -122,25 +122,25 @@ def test_a_file_of_the_log_that_is_missing_empty_or_cut_refuses_the_collection(
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_what_is_no_file_refuses_the_collection(
+def test_a_folder_or_a_pipe_instead_of_a_file_refuses_the_collection(
     directory: Milvus1xDirectory, log: Log1x, make: Callable[[Path], None]
 ) -> None:
     log.write()
     make(log.folder / "1.wal")
     directory.collection("news", dimension=8)
     [group] = inspect(directory.write())
-    assert_in_order(group.error, ["1.wal", "xpected a file", "found a folder, a pipe", "unflushed_log: ignore"])
+    assert_in_order(group.error, ["1.wal", "xpected a regular file", "found a folder, a pipe", "unflushed_log: ignore"])
     [group] = inspect(directory.path, unflushed_log="ignore")
     assert group.error == ""
 
 
-def test_several_missing_files_are_named_in_one_line(directory: Milvus1xDirectory, three_files: Log1x) -> None:
+def test_several_missing_files_are_named_together(directory: Milvus1xDirectory, three_files: Log1x) -> None:
     for number in (0, 1):
         three_files.folder.joinpath(f"{number}.wal").unlink()
     assert "Expected 0.wal to 1.wal, found none" in fault_of(directory, three_files)
 
 
-def test_a_last_record_that_ends_elsewhere_than_the_meta_says_refuses_the_collection(
+def test_a_last_record_with_another_end_than_in_the_meta_refuses_the_collection(
     directory: Milvus1xDirectory, three_files: Log1x
 ) -> None:
     between = three_files.last_lsn - 5
@@ -148,7 +148,7 @@ def test_a_last_record_that_ends_elsewhere_than_the_meta_says_refuses_the_collec
     assert f"Expected records up to lsn {between}" in fault_of(directory, three_files)
 
 
-def test_a_head_that_swallows_the_next_record_refuses_the_collection(
+def test_a_head_that_covers_the_next_record_refuses_the_collection(
     directory: Milvus1xDirectory, three_files: Log1x
 ) -> None:
     head = bytearray(three_files.files[1])
@@ -159,7 +159,7 @@ def test_a_head_that_swallows_the_next_record_refuses_the_collection(
 
 
 @pytest.mark.parametrize("size", [None, 0, 23, 24])
-def test_files_without_the_meta_that_says_where_they_end_refuse_the_collection(
+def test_files_without_a_meta_refuse_the_collection(
     directory: Milvus1xDirectory, three_files: Log1x, size: int | None
 ) -> None:
     meta = three_files.folder / "mxlog.meta"
@@ -175,11 +175,11 @@ def test_a_meta_older_than_the_catalog_refuses_the_collection(directory: Milvus1
     assert fault_of(directory, three_files) == ""
     older = 1 << 32 | RECORD_BYTES
     three_files.write(meta=(0, older, older))
-    assert f"not below {three_files.last_lsn}" in fault_of(directory, three_files)
+    assert f"at least {three_files.last_lsn}" in fault_of(directory, three_files)
 
 
 @pytest.mark.parametrize("by", ["global_lsn", "flush_lsn"])
-def test_what_is_before_the_start_of_the_server_may_be_missing(directory: Milvus1xDirectory, by: str) -> None:
+def test_files_before_the_start_of_the_server_may_be_missing(directory: Milvus1xDirectory, by: str) -> None:
     log = Log1x(directory.path / "wal")
     flushed = log.insert("news", "", [1], np.zeros((1, 4), np.float32))
     log.next_file(skip=1)
@@ -192,11 +192,13 @@ def test_what_is_before_the_start_of_the_server_may_be_missing(directory: Milvus
     directory.collection("news", dimension=4, flush_lsn=started if by == "flush_lsn" else flushed)
     [group] = inspect(directory.write())
     assert (group.error, [part.live_rows for part in group.partitions]) == ("", [1])
-    excluded = [note for note in group.notes if "2 rows in the 1.x server's log are left out, as by the server" in note]
+    excluded = [
+        note for note in group.notes if "2 rows in the 1.x server's log are not migrated, as the server" in note
+    ]
     assert len(excluded) == (by == "global_lsn")
 
 
-def test_a_gap_refuses_the_collections_that_were_flushed_before_it_alone(
+def test_a_gap_refuses_only_the_collections_that_were_flushed_before_it(
     directory: Milvus1xDirectory, three_files: Log1x
 ) -> None:
     later = directory.collection("later", dimension=4, flush_lsn=2 << 32 | RECORD_BYTES)
@@ -224,7 +226,7 @@ def test_a_file_that_ends_before_what_the_catalog_says_was_flushed_refuses_the_c
     assert f"up to lsn {1 << 32 | 2 * RECORD_BYTES}" in fault_of(directory, three_files)
 
 
-def test_a_missing_last_file_is_noticed_though_one_behind_it_is_there(
+def test_a_missing_last_file_is_noticed_if_a_later_file_exists(
     directory: Milvus1xDirectory, three_files: Log1x
 ) -> None:
     three_files.folder.joinpath("2.wal").rename(three_files.folder / "3.wal")
@@ -242,11 +244,12 @@ def test_the_log_of_another_server_refuses_the_collection(directory: Milvus1xDir
             another.next_file()
     another.write()
     assert_in_order(
-        fault_of(directory, another), ["not that of its catalog", "1.wal", str(1 << 32 | RECORD_BYTES), "wal_path"]
+        fault_of(directory, another),
+        ["does not belong to its catalog", "1.wal", str(1 << 32 | RECORD_BYTES), "wal_path"],
     )
 
 
-def test_a_flush_with_rows_is_none(directory: Milvus1xDirectory, three_files: Log1x) -> None:
+def test_a_flush_with_rows_is_not_a_valid_record(directory: Milvus1xDirectory, three_files: Log1x) -> None:
     head = bytearray(three_files.files[2])
     head[8] = FLUSH
     three_files.files[2] = bytes(head)
@@ -254,12 +257,12 @@ def test_a_flush_with_rows_is_none(directory: Milvus1xDirectory, three_files: Lo
     assert "2.wal. Expected records up to lsn" in fault_of(directory, three_files)
 
 
-def test_rows_behind_the_last_acknowledged_record_are_told(directory: Milvus1xDirectory, three_files: Log1x) -> None:
+def test_rows_after_the_last_acknowledged_record_are_noted(directory: Milvus1xDirectory, three_files: Log1x) -> None:
     behind = 1 << 32 | RECORD_BYTES
     three_files.write(meta=(0, behind, behind))
     [group] = inspect(directory.path)
     assert (group.error, group.partitions[0].replayed_rows) == ("", 3)
-    assert [note for note in group.notes if note.startswith("3 rows in the 1.x server's log are left out")]
+    assert [note for note in group.notes if note.startswith("3 rows in the 1.x server's log are not migrated")]
 
 
 def test_a_file_that_ends_before_the_server_begins_to_read_refuses_the_collection(
@@ -299,7 +302,7 @@ def test_a_directory_without_a_log_is_migrated_and_the_report_says_so(
     groups = inspect(directory.path)
     assert [group.error for group in groups] == ["", ""]
     assert groups[0].notes == (
-        f"no log of the 1.x server in {log.folder}: rows that only it held, if there were any, are not migrated",
+        f"no log of the 1.x server in {log.folder}: rows that were only in the log, if any, are not migrated",
     )
     assert groups[1].notes == ()
 
@@ -314,7 +317,7 @@ def test_a_log_whose_rows_are_all_flushed_needs_no_note(directory: Milvus1xDirec
     assert (group.error, group.notes) == ("", ())
 
 
-def test_rows_above_the_collections_flush_refuse_it_alone(directory: Milvus1xDirectory, log: Log1x) -> None:
+def test_unflushed_rows_refuse_only_their_collection(directory: Milvus1xDirectory, log: Log1x) -> None:
     flushed = log.add(INSERT_FLOAT, "news", ids=(1, 2), data=bytes(32))
     log.add(INSERT_FLOAT, "news", ids=(3, 4), data=bytes(32))
     log.add(INSERT_BINARY, "news", ids=(5,), data=bytes(2))
@@ -368,7 +371,7 @@ def test_a_partition_is_flushed_as_far_as_its_own_row_says(
     assert bool(found) == refused
 
 
-def test_a_deletion_without_a_tag_is_of_all_partitions(directory: Milvus1xDirectory, log: Log1x) -> None:
+def test_a_deletion_without_a_tag_is_for_all_partitions(directory: Milvus1xDirectory, log: Log1x) -> None:
     directory.partition(directory.collection("news", dimension=4), "x")
     log.add(DELETE, "news", ids=(7, 8))
     log.write()
@@ -386,7 +389,7 @@ def test_operations_on_other_partitions_do_not_matter(directory: Milvus1xDirecto
     assert errors(inspect(directory.write(), {"news": ["x"]}, unflushed_log="error")) == {"news": ""}
 
 
-def test_a_damaged_log_refuses_the_collections_but_not_the_run(directory: Milvus1xDirectory, log: Log1x) -> None:
+def test_a_damaged_log_refuses_collections_but_not_the_run(directory: Milvus1xDirectory, log: Log1x) -> None:
     directory.collection("news", dimension=4)
     log.add(INSERT_FLOAT, "news", ids=(1,), data=bytes(16))
     log.write(meta=(0, 1 << 20, 1 << 20))

@@ -16,7 +16,7 @@ ROWS, DIMENSION = 400_000, 128
 
 
 @pytest.mark.parametrize("segments", [1, 400])
-def test_it_is_read_in_less_memory_than_it_holds(tmp_path: Path, segments: int) -> None:
+def test_a_directory_is_read_with_bounded_memory(tmp_path: Path, segments: int) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     news = directory.collection("news", dimension=DIMENSION)
     vectors = np.random.default_rng(1).random((ROWS // segments, DIMENSION), np.float32)

@@ -1,4 +1,4 @@
-"""How far a Milvus 1.x collection had come: its segments that are finished, and what is younger."""
+"""The position of a Milvus 1.x collection: which segments are finished, and which are younger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.milvus1x_rows import CLOCK, INDEX, NEW, NEW_MERGE, RAW, TO_DE
 
 
 def position_of(path: Path, segments: Sequence[tuple[str, str, int]]) -> SourcePosition:
-    """That of a collection with such segments: tag, name and file type."""
+    """The position of a collection with these segments: tag, name and file type."""
     directory = Milvus1xDirectory(path)
     news = directory.collection("news", dimension=DIMENSION, flush_lsn=7)
     tables = {"_default": news, "a": directory.partition(news, "a", flush_lsn=9)}
@@ -39,7 +39,7 @@ def position_of(path: Path, segments: Sequence[tuple[str, str, int]]) -> SourceP
     ],
     ids=["empty", "finished", "dead", "one-that-is-still-written-to", "begun-after", "no-times"],
 )
-def test_it_is_the_youngest_segment_before_any_that_is_not_finished(
+def test_the_position_is_the_youngest_segment_before_any_unfinished_one(
     tmp_path: Path, segments: Sequence[tuple[str, str, int]], seen: int
 ) -> None:
     position = position_of(tmp_path, segments)
@@ -47,7 +47,7 @@ def test_it_is_the_youngest_segment_before_any_that_is_not_finished(
     assert (with_log(position, 8).lsn, with_log(position, 11).lsn) == (9, 11)
 
 
-def test_what_is_younger_in_the_log_or_no_time_is_not_seen() -> None:
+def test_younger_segments_and_those_in_the_log_are_not_seen() -> None:
     position = SourcePosition("h", 30, 9)
     names = ["news/30", "p/1", "news/31", "wal/3/7", "wal/0/2021/7", "news/x", "news/1_0", "news/" + "1" * 250]
     assert [is_seen(name, position) for name in names] == [True, True, *[False] * 6]
@@ -57,7 +57,7 @@ def test_what_is_younger_in_the_log_or_no_time_is_not_seen() -> None:
     ("later", "follows"),
     [(("h", 30, 9), True), (("h", 31, 9), True), (("h", 31, 8), False), (("h", 29, 10), False), (("g", 31, 10), False)],
 )
-def test_a_source_that_went_back_or_is_another_does_not_follow(later: tuple[str, int, int], follows: bool) -> None:
+def test_an_older_copy_or_another_source_does_not_follow(later: tuple[str, int, int], follows: bool) -> None:
     position = SourcePosition("h", 30, 9)
     assert SourcePosition(*later).follows(position) == follows
     assert SourcePosition.parse(str(position)) == position

@@ -1,4 +1,4 @@
-"""What only the 1.x server's log holds is replayed as the server does at its start."""
+"""Operations that are only in the 1.x server's log are replayed as the server does when it starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.tree_checksum import tree_checksum
 
 DIMENSION = 4
 REMAP = RowPolicies(duplicate_ids="remap")
-"""Keeps every row: an id may stand on several."""
+"""Keeps every row, because an id may be on several rows."""
 
 Rows = list[tuple[int, bytes]]
 
@@ -36,7 +36,7 @@ def log(directory: Milvus1xDirectory) -> Log:
 
 
 def vectors(*values: float) -> np.ndarray:
-    """A vector a value."""
+    """One vector per value."""
     return np.repeat(np.array(values, np.float32)[:, None], DIMENSION, axis=1)
 
 
@@ -45,7 +45,7 @@ def row(row_id: int, value: float) -> tuple[int, bytes]:
 
 
 def replayed(path: Path, collection: str = "news", tags: Sequence[str] | None = None) -> dict[str, Rows]:
-    """The rows of each partition, read as a load task does."""
+    """The rows of each partition, as a load task reads them."""
     before = tree_checksum(path)
     units = [unit for group in resolve(path, {collection: tags}) for unit in group.units]
     found = {tag: rows for (_, tag), rows in read_rows(units).items()}
@@ -54,7 +54,7 @@ def replayed(path: Path, collection: str = "news", tags: Sequence[str] | None = 
 
 
 def source_rows(groups: Iterable[ResolvedGroup]) -> dict[str, Rows]:
-    """The rows of each partition with their ids in the source, where they have keys of their own."""
+    """The rows of each partition with their ids in the source, if they get new keys."""
     found: dict[str, Rows] = {}
     for unit in (unit for group in groups for unit in group.units):
         for _, tag, batch in read_slices(unit.source, unit.collection, unit.slices, 7):
@@ -63,9 +63,7 @@ def source_rows(groups: Iterable[ResolvedGroup]) -> dict[str, Rows]:
     return {tag: rows for tag, rows in found.items() if rows}
 
 
-def test_an_id_that_is_inserted_deleted_and_inserted_again_has_its_last_row(
-    directory: Milvus1xDirectory, log: Log
-) -> None:
+def test_an_id_inserted_again_after_a_deletion_has_its_last_row(directory: Milvus1xDirectory, log: Log) -> None:
     news = directory.collection("news", dimension=DIMENSION)
     directory.segment(news, [1, 2, 3], vectors(1, 2, 3), deleted=[2])
     log.insert("news", "", [4, 5], vectors(4, 5))
@@ -82,9 +80,7 @@ def test_an_id_that_is_inserted_deleted_and_inserted_again_has_its_last_row(
     assert (partition.live_rows, partition.deleted_rows) == (5, 3)
 
 
-def test_a_deletion_without_a_tag_is_of_every_partition_and_one_with_a_tag_of_that(
-    directory: Milvus1xDirectory, log: Log
-) -> None:
+def test_a_deletion_is_for_all_partitions_or_for_that_of_its_tag(directory: Milvus1xDirectory, log: Log) -> None:
     news = directory.collection("news", dimension=DIMENSION)
     for table in (news, directory.partition(news, "x"), directory.partition(news, "a/b 新")):
         directory.segment(table, [1, 2, 3], vectors(1, 2, 3))
@@ -103,7 +99,7 @@ def test_a_deletion_without_a_tag_is_of_every_partition_and_one_with_a_tag_of_th
     assert replayed(path, tags=["x"]) == {"x": [row(3, 3)]}
 
 
-def test_a_partition_that_a_killed_flush_left_behind_its_collection_gets_its_rows_and_loses_what_was_deleted(
+def test_a_partition_that_a_killed_flush_did_not_reach_gets_its_operations(
     directory: Milvus1xDirectory, log: Log
 ) -> None:
     flushed = log.insert("news", "x", [1, 2], vectors(1, 2))
@@ -138,9 +134,7 @@ def test_partitions_resolved_by_several_tasks_are_replayed_alike(
     assert found == {"p0": [row(2, 2), row(3, 3)]} | {f"p{number}": [row(2, 2)] for number in range(1, 5)}
 
 
-def test_only_records_above_the_flush_count_though_they_share_a_file_with_flushed_ones(
-    directory: Milvus1xDirectory, log: Log
-) -> None:
+def test_only_records_after_the_flush_are_replayed(directory: Milvus1xDirectory, log: Log) -> None:
     log.insert("news", "", [1], vectors(1))
     log.add(DELETE, "news", ids=(2,))
     flushed = log.insert("news", "x", [1], vectors(1))
@@ -162,7 +156,7 @@ def test_only_records_above_the_flush_count_though_they_share_a_file_with_flushe
     assert [name for name in segments if name.startswith("wal/")] == ["wal/0/_default", "wal/1/_default", "wal/1/x"]
 
 
-def test_a_partition_flushed_further_than_its_collection_keeps_what_it_got_after_a_deletion(
+def test_a_partition_flushed_after_its_collection_keeps_rows_inserted_after_a_deletion(
     directory: Milvus1xDirectory, log: Log
 ) -> None:
     log.add(DELETE, "news", ids=(1,))
@@ -184,7 +178,7 @@ def test_the_log_alone_can_hold_a_collection_of_binary_vectors(directory: Milvus
     assert replayed(directory.write()) == {"_default": [(2, b"\0\0"), (3, b"\xff\0")]}
 
 
-def test_a_torn_record_at_the_end_is_none(directory: Milvus1xDirectory, log: Log) -> None:
+def test_an_incomplete_record_at_the_end_is_ignored(directory: Milvus1xDirectory, log: Log) -> None:
     directory.collection("news", dimension=DIMENSION)
     log.insert("news", "", [1], vectors(1))
     last = log.last_lsn
@@ -196,7 +190,7 @@ def test_a_torn_record_at_the_end_is_none(directory: Milvus1xDirectory, log: Log
     assert replayed(path) == {"_default": [row(1, 1)]}
 
 
-def test_what_the_catalog_does_not_know_is_reported_and_left_out(directory: Milvus1xDirectory, log: Log) -> None:
+def test_rows_of_unknown_collections_are_noted_and_ignored(directory: Milvus1xDirectory, log: Log) -> None:
     news = directory.collection("news", dimension=DIMENSION)
     directory.collection("old", dimension=DIMENSION, state=DROPPED)
     directory.partition(news, "gone", state=DROPPED)
@@ -206,13 +200,13 @@ def test_what_the_catalog_does_not_know_is_reported_and_left_out(directory: Milv
     log.write()
     path = directory.write()
     [news_group, *_], [other] = ([g for g in inspect(path) if g.name == name] for name in ("news", "other"))
-    assert_in_order(news_group.notes[0], ["left out: ", "never (3), news/gone (1), old (2)"])
+    assert_in_order(news_group.notes[0], ["lacks are ignored: ", "never (3), news/gone (1), old (2)"])
     assert other.notes == ()
     assert replayed(path) == {}
 
 
 @pytest.mark.parametrize("kind", [UPDATE, ENTITY])
-def test_operations_that_can_not_be_replayed_refuse_their_collection_alone(
+def test_operations_that_can_not_be_replayed_refuse_only_their_collection(
     directory: Milvus1xDirectory, log: Log, kind: int
 ) -> None:
     for name in ("news", "other"):
@@ -249,18 +243,18 @@ def test_a_log_that_grows_after_it_was_inspected_changes_nothing(directory: Milv
     assert rows == [row(1, 1), row(2, 2), row(3, 3)]
 
 
-def test_a_log_that_was_cleared_after_it_was_inspected_stops_the_run(directory: Milvus1xDirectory, log: Log) -> None:
+def test_a_log_that_is_cleared_after_inspection_stops_the_run(directory: Milvus1xDirectory, log: Log) -> None:
     directory.segment(directory.collection("news", dimension=DIMENSION), [1, 2], vectors(1, 2))
     log.add(DELETE, "news", ids=(1,))
     log.write()
     [group] = inspect(directory.write())
     log.files = {0: b""}
     log.write()
-    with pytest.raises(ChangedSourceError, match="log is not what it was"):
+    with pytest.raises(ChangedSourceError, match="log changed since"):
         resolve_group(group)
 
 
-def test_a_file_of_deletions_that_is_removed_after_it_was_inspected_stops_the_run(
+def test_a_file_of_deletions_that_is_removed_after_inspection_stops_the_run(
     directory: Milvus1xDirectory, log: Log
 ) -> None:
     directory.segment(directory.collection("news", dimension=DIMENSION), [1, 2], vectors(1, 2))
@@ -272,14 +266,14 @@ def test_a_file_of_deletions_that_is_removed_after_it_was_inspected_stops_the_ru
     [unit] = resolve_group(group).units
     log.folder.joinpath("0.wal").unlink()
     with pytest.raises(
-        SourceError, match=f"log is not what it was.* found none of them, or not all, before lsn {(1 << 32) - 1}"
+        SourceError, match=f"log changed since.* found none of them, or not all, before lsn {(1 << 32) - 1}"
     ):
         resolve_group(group)
-    with pytest.raises(ChangedSourceError, match="log is not what it was"):
+    with pytest.raises(ChangedSourceError, match="log changed since"):
         read_rows([unit])
 
 
-def test_a_log_whose_records_go_to_another_partition_now_stops_the_run(directory: Milvus1xDirectory, log: Log) -> None:
+def test_a_log_whose_records_now_name_another_partition_stops_the_run(directory: Milvus1xDirectory, log: Log) -> None:
     news = directory.collection("news", dimension=DIMENSION)
     for tag in "xy":
         directory.partition(news, tag)
@@ -294,7 +288,7 @@ def test_a_log_whose_records_go_to_another_partition_now_stops_the_run(directory
         resolve_group(group)
 
 
-def test_a_collection_named_wal_is_replayed_as_any_other(directory: Milvus1xDirectory, log: Log) -> None:
+def test_a_collection_named_wal_is_replayed(directory: Milvus1xDirectory, log: Log) -> None:
     wal = directory.collection("wal", dimension=DIMENSION)
     directory.segment(wal, [1, 2], vectors(1, 2))
     log.add(DELETE, "wal", ids=(1,))
@@ -303,7 +297,7 @@ def test_a_collection_named_wal_is_replayed_as_any_other(directory: Milvus1xDire
     assert replayed(directory.write(), "wal") == {"_default": [row(2, 2), row(3, 3)]}
 
 
-def test_rows_of_the_log_fall_under_the_policies(directory: Milvus1xDirectory, log: Log) -> None:
+def test_policies_apply_to_rows_of_the_log(directory: Milvus1xDirectory, log: Log) -> None:
     directory.segment(directory.collection("news", dimension=DIMENSION), [1], vectors(1))
     log.insert("news", "", [1, 2], vectors(11, float("nan")))
     log.write()
@@ -315,7 +309,7 @@ def test_rows_of_the_log_fall_under_the_policies(directory: Milvus1xDirectory, l
         resolve_group(group, RowPolicies(invalid_vectors="skip", skipped_rows_dir=str(directory.path / "skipped")))
 
 
-def test_an_empty_log_and_none_leave_the_manifest_as_it_is(directory: Milvus1xDirectory, log: Log) -> None:
+def test_an_empty_or_missing_log_does_not_change_the_manifest(directory: Milvus1xDirectory, log: Log) -> None:
     directory.segment(directory.collection("news", dimension=DIMENSION), [1], vectors(1))
     shutil.rmtree(directory.write() / "wal")
     [without] = inspect(directory.path)
@@ -328,7 +322,7 @@ def test_an_empty_log_and_none_leave_the_manifest_as_it_is(directory: Milvus1xDi
 
 @dataclass
 class Model:
-    """The rules, row by row: a partition is a list of rows, of which each operation makes another."""
+    """The rules, row by row: a partition is a list of rows, and each operation returns a new list."""
 
     lsns: dict[str, int]
     rows: dict[str, Rows] = field(default_factory=dict)
@@ -366,23 +360,23 @@ def test_deletions_are_sorted_once_and_not_for_each_segment(
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_any_log_gives_what_the_rules_give(directory: Milvus1xDirectory, log: Log, seed: int) -> None:
+def test_any_log_is_replayed_by_the_rules(directory: Milvus1xDirectory, log: Log, seed: int) -> None:
     chance, numbers = random.Random(seed), np.random.default_rng(seed)
     metric = chance.choice([L2, HAMMING])
     tags = ["_default", "x", "y"]
 
-    def some_vectors(rows: int) -> np.ndarray:
+    def make_vectors(rows: int) -> np.ndarray:
         if metric == HAMMING:
             return numbers.integers(0, 256, (rows, 2), np.uint8)
         return numbers.standard_normal((rows, 16), np.float32)
 
-    def pairs(ids: list[int], some: np.ndarray) -> Rows:
-        return list(zip(ids, (vector.tobytes() for vector in some), strict=True))
+    def pairs(ids: list[int], vectors: np.ndarray) -> Rows:
+        return list(zip(ids, (vector.tobytes() for vector in vectors), strict=True))
 
     operations = []
     for _ in range(60):
         ids = [chance.randrange(-20, 20) for _ in range(chance.randrange(1, 6))]
-        tag, some = chance.choice(tags), some_vectors(len(ids))
+        tag, vectors = chance.choice(tags), make_vectors(len(ids))
         match chance.randrange(10):
             case 0 if log.files[max(log.files)]:
                 log.next_file()
@@ -390,10 +384,10 @@ def test_any_log_gives_what_the_rules_give(directory: Milvus1xDirectory, log: Lo
                 tag = chance.choice(["", *tags])
                 operations.append((log.add(DELETE, "news", tag, tuple(ids)), tag, ids, None))
             case 4:
-                log.insert("others", tag, ids, some)
+                log.insert("others", tag, ids, vectors)
             case _:
-                lsn = log.insert("news", "" if tag == "_default" else tag, ids, some)
-                operations.append((lsn, tag, ids, some))
+                lsn = log.insert("news", "" if tag == "_default" else tag, ids, vectors)
+                operations.append((lsn, tag, ids, vectors))
     log.write()
     lsns = {tag: chance.choice([0, chance.choice(operations)[0]]) for tag in tags}
     model = Model(lsns)
@@ -401,8 +395,8 @@ def test_any_log_gives_what_the_rules_give(directory: Milvus1xDirectory, log: Lo
     for tag in tags:
         table = news if tag == "_default" else directory.partition(news, tag, flush_lsn=lsns[tag])
         for _ in range(2):
-            ids, some = chance.sample(range(-20, 20), 10), some_vectors(10)
-            directory.segment(table, ids, some, deleted=chance.sample(range(10), 3))
+            ids, vectors = chance.sample(range(-20, 20), 10), make_vectors(10)
+            directory.segment(table, ids, vectors, deleted=chance.sample(range(10), 3))
         model.rows[tag] = directory.live_rows("news", tag)
     for lsn, tag, ids, inserted in operations:
         if inserted is None:

@@ -75,11 +75,11 @@ def test_a_segment_without_rows_is_read(directory: Milvus1xDirectory) -> None:
     directory.segment(news, [], np.empty((0, 4)), segment_id="1")
     directory.segment(news, [8], FLOATS[:1], segment_id="2")
     [group] = resolve(directory.write())
-    assert [piece.segment for unit in group.units for piece in unit.slices] == ["news/2"]
+    assert [row_slice.segment for unit in group.units for row_slice in unit.slices] == ["news/2"]
     assert group.partitions[0].live_rows == 1
 
 
-def test_bytes_behind_what_the_header_counts_are_left(directory: Milvus1xDirectory) -> None:
+def test_bytes_after_the_number_in_the_header_are_ignored(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=4)
     directory.segment(news, [1, 2, 3], FLOATS, deleted=[1], damage=Damage(tail=b"left over from a rewrite"))
     assert read_partition(directory.write(), "news") == directory.live_rows("news")
@@ -184,7 +184,7 @@ def test_a_damaged_segment_is_refused(
 @pytest.mark.parametrize(
     "segment_id", ["../evil", "{outside}", "../../../outside", "", ".", "..", "a/b", "a\0b", "x" * 300, "新闻"]
 )
-def test_a_segment_id_that_is_no_folder_of_its_table_is_refused(
+def test_a_segment_id_that_is_not_a_folder_name_is_refused(
     directory: Milvus1xDirectory, segment: Segment, tmp_path: Path, segment_id: str
 ) -> None:
     tables = directory.tables_folder
@@ -201,7 +201,7 @@ def test_a_segment_id_that_is_no_folder_of_its_table_is_refused(
 
 
 def copy_segment(segment: Segment, folder: Path) -> None:
-    """A whole segment in another folder, under that folder's name."""
+    """A complete segment in another folder, named like that folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(segment.rv, folder / f"{folder.name}.rv")
     shutil.copy(segment.uid, folder / f"{folder.name}.uid")
@@ -226,7 +226,7 @@ def test_a_file_that_is_a_link_is_refused(
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
     fault = refused(directory.path, as_a=DamagedSourceError)
-    assert_in_order(fault, ["is a link", str(file), "a link to", "in its place"])
+    assert_in_order(fault, ["is a link", str(file), "a link to", "Replace the link"])
 
 
 def test_a_link_in_a_circle_is_refused(directory: Milvus1xDirectory, segment: Segment) -> None:

@@ -1,4 +1,4 @@
-"""Segment folders that the catalog does not name: rows that may be missing are told, and refuse their collection."""
+"""Segment folders that the catalog does not name: their rows may be missing, so their collection is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def zeros(rows: int) -> np.ndarray:
 
 @pytest.fixture(params=["local", "memory"])
 def storage(request: pytest.FixtureRequest) -> Any:
-    """Gives the path of a directory on a disk, and in object storage."""
+    """Returns the path of a directory, on a disk or in object storage."""
 
     def put(path: Path) -> AnyPath:
         if request.param == "local":
@@ -77,11 +77,11 @@ def test_a_catalog_copied_without_its_wal_is_refused(directory: Milvus1xDirector
     )
     groups = inspect(path, unlisted_segments="ignore")
     assert [group.error for group in groups] == ["", ""]
-    assert groups[1].notes == (f"{UNLISTED}, left behind: 1 with 1000 rows: news/{newer.segment_id} (1000)",)
+    assert groups[1].notes == (f"{UNLISTED}, not migrated: 1 with 1000 rows: news/{newer.segment_id} (1000)",)
     assert groups[0].notes == ()
 
 
-def test_a_catalog_whose_wal_is_there_is_taken(directory: Milvus1xDirectory, storage: Any) -> None:
+def test_a_catalog_with_its_wal_is_accepted(directory: Milvus1xDirectory, storage: Any) -> None:
     for name in ("first", "news"):
         directory.segment(directory.collection(name, dimension=4), range(3), zeros(3))
     path = storage(directory.write(leave_in_wal=True))
@@ -94,7 +94,7 @@ def test_a_catalog_whose_wal_is_there_is_taken(directory: Milvus1xDirectory, sto
     assert "found 1 with 3 rows: first/" in group.error
 
 
-def test_a_partition_that_is_migrated_is_looked_at_and_others_are_told(
+def test_unlisted_folders_refuse_the_migrated_partition_and_are_noted_for_others(
     directory: Milvus1xDirectory, storage: Any
 ) -> None:
     news = directory.collection("news", dimension=4)
@@ -109,9 +109,7 @@ def test_a_partition_that_is_migrated_is_looked_at_and_others_are_told(
         assert (group.error, group.notes) == ("", (f"{UNLISTED}: 1 with 2 rows: {y.table_id}/{lost.segment_id} (2)",))
 
 
-def test_folders_of_tables_that_the_catalog_does_not_know_are_told_and_refuse_nothing(
-    directory: Milvus1xDirectory, storage: Any
-) -> None:
+def test_folders_of_unknown_tables_are_noted_and_refuse_nothing(directory: Milvus1xDirectory, storage: Any) -> None:
     for name in ("news", "other"):
         directory.segment(directory.collection(name, dimension=4), [1], zeros(1))
     directory.write()
@@ -126,7 +124,7 @@ def test_folders_of_tables_that_the_catalog_does_not_know_are_told_and_refuse_no
     assert [group.notes for group in groups] == [(f"{UNLISTED}: 7 with 14 rows: {listed}, and 2 more",), ()]
 
 
-def test_a_folder_of_an_odd_name_is_told_as_text(directory: Milvus1xDirectory) -> None:
+def test_a_folder_with_an_odd_name_is_noted_as_text(directory: Milvus1xDirectory) -> None:
     directory.segment(directory.collection("news", dimension=4), [1], zeros(1))
     name = b"1\n\xff".decode("utf-8", "surrogateescape")
     folder = directory.write() / "db" / "tables" / "lost" / name
@@ -136,7 +134,9 @@ def test_a_folder_of_an_odd_name_is_told_as_text(directory: Milvus1xDirectory) -
     assert group.notes == (f"{UNLISTED}: 1 with 2 rows: 'lost/1\\n\\udcff' (2)",)
 
 
-def test_folders_that_a_server_leaves_in_good_order_raise_no_alarm(directory: Milvus1xDirectory, storage: Any) -> None:
+def test_folders_that_a_server_leaves_in_normal_operation_are_no_fault(
+    directory: Milvus1xDirectory, storage: Any
+) -> None:
     news = directory.collection("news", dimension=4)
     gone = directory.collection("gone", dimension=4, state=DROPPED)
     dropped = directory.partition(news, "x", state=DROPPED)
@@ -156,7 +156,7 @@ def test_folders_that_a_server_leaves_in_good_order_raise_no_alarm(directory: Mi
     assert (group.error, group.notes) == ("", ())
 
 
-def test_a_segment_that_a_server_makes_while_it_is_inspected_is_none_that_is_missing(
+def test_a_segment_that_is_created_during_inspection_is_no_fault(
     directory: Milvus1xDirectory,
 ) -> None:
     news = directory.collection("news", dimension=4)
@@ -171,7 +171,7 @@ def test_a_segment_that_a_server_makes_while_it_is_inspected_is_none_that_is_mis
     assert errors(inspect_catalog(*asked, **limits)) != {"news": ""}
 
 
-def test_the_step_takes_the_param(directory: Milvus1xDirectory) -> None:
+def test_the_operator_uses_the_param(directory: Milvus1xDirectory) -> None:
     news = directory.collection("news", dimension=4)
     directory.segment(news, [1], zeros(1))
     directory.segment(news, [2], zeros(1), file_types=())
@@ -182,6 +182,6 @@ def test_the_step_takes_the_param(directory: Milvus1xDirectory) -> None:
     assert read_partition(directory.path, "news", unlisted_segments="ignore") == directory.live_rows("news")[:1]
 
 
-def test_a_real_directory_has_none(real_data: Path) -> None:
+def test_a_real_directory_has_no_unlisted_folders(real_data: Path) -> None:
     notes = [note for group in inspect(real_data / "milvus") for note in group.notes]
     assert not any(UNLISTED in note for note in notes)

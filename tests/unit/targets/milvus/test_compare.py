@@ -18,7 +18,7 @@ BATCH = 1 << 16
 def read_ids(rows: int) -> Any:
     """Those of a partition that serves the ids from 0 on, and an empty batch at last."""
     bounds = [*pairwise(range(0, rows + 1, BATCH)), (rows, rows)]
-    batches = (np.arange(*some) for some in bounds)
+    batches = (np.arange(*bound) for bound in bounds)
     with patch.object(compare, "stream_ids", lambda *_: batches):
         return TargetIds.read(None, None, "_default").ids  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Names, metrics and indexes of 1.x in the terms of 2.x."""
+"""What names, metrics and indexes of 1.x become in 2.x."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric
 from airflow_provider_milvusdm.sources.milvus1x.catalog import INDEXES, METRICS
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index, target_metric
-from airflow_provider_milvusdm.targets.milvus.server.index import LITE_INDEXES
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import LITE_INDEX_TYPES
 from airflow_provider_milvusdm.targets.names import target_name, target_names
 from tests.support.reading import assert_in_order
 
@@ -45,7 +45,7 @@ def nearest(index_type: str, metric: Metric, params: dict[str, int] | None = Non
 
 @pytest.mark.parametrize("metric", FLOAT_METRICS)
 @pytest.mark.parametrize("index_type", INDEXES.values())
-def test_each_index_of_float_vectors_has_a_nearest(index_type: str, metric: Metric) -> None:
+def test_each_index_of_float_vectors_has_a_counterpart(index_type: str, metric: Metric) -> None:
     found = nearest(index_type, metric)
     expected, params, note = NEAREST[index_type]
     assert (found.index_type, found.metric, found.params) == (expected, metric, params)
@@ -54,7 +54,7 @@ def test_each_index_of_float_vectors_has_a_nearest(index_type: str, metric: Metr
 
 @pytest.mark.parametrize("metric", BIT_METRICS)
 @pytest.mark.parametrize("index_type", INDEXES.values())
-def test_each_index_of_binary_vectors_has_a_nearest(index_type: str, metric: Metric) -> None:
+def test_each_index_of_binary_vectors_has_a_counterpart(index_type: str, metric: Metric) -> None:
     found = nearest(index_type, metric)
     is_ivf = index_type == "BIN_IVF_FLAT"
     assert (found.index_type, found.params) == (("BIN_IVF_FLAT", IVF) if is_ivf else ("BIN_FLAT", {}))
@@ -125,9 +125,9 @@ def test_params_are_carried_over_within_their_ranges_and_changes_are_noted(
 
 @pytest.mark.parametrize("index_type", INDEXES.values())
 def test_milvus_lite_gets_flat_for_what_it_lacks(index_type: str) -> None:
-    found = target_index(CollectionSpec("news", 64, Metric.IP, index_type, PARAMS), LITE_INDEXES)
+    found = target_index(CollectionSpec("news", 64, Metric.IP, index_type, PARAMS), LITE_INDEX_TYPES)
     full = nearest(index_type, Metric.IP)
-    if full.index_type in LITE_INDEXES:
+    if full.index_type in LITE_INDEX_TYPES:
         assert found == full
     else:
         assert (found.index_type, found.params, found.metric) == ("FLAT", {}, Metric.IP)
@@ -150,12 +150,12 @@ def test_milvus_lite_gets_flat_for_what_it_lacks(index_type: str) -> None:
         ("", "_"),
     ],
 )
-def test_a_name_becomes_what_milvus_takes(name: str, expected: str) -> None:
+def test_a_name_becomes_one_that_milvus_accepts(name: str, expected: str) -> None:
     assert target_name(name) == expected
 
 
 @given(st.text())
-def test_a_mapped_name_is_taken_and_mapped_to_itself(name: str) -> None:
+def test_a_mapped_name_is_mapped_to_itself(name: str) -> None:
     mapped = target_name(name)
     assert mapped.isascii()
     assert mapped.isidentifier()
@@ -183,7 +183,7 @@ def test_two_names_that_become_one_are_refused_until_one_is_renamed(names: list[
         target_names(names, rename, "partition", "n/")
     text = str(fault.value)
     assert_in_order(
-        text, [f"wo partitions would get one name in the target: {names[0]!r} and {names[1]!r}", ": n", "ound"]
+        text, [f"wo partitions would get the same name in the target: {names[0]!r} and {names[1]!r}", ": n", "ound"]
     )
     cure = json.loads(text[text.index("{") : text.index("}") + 1])
     assert cure == {f"n/{names[1]}": "another_name"}
@@ -191,7 +191,7 @@ def test_two_names_that_become_one_are_refused_until_one_is_renamed(names: list[
 
 
 @pytest.mark.parametrize("target", ["", "a b", "1a", "新闻", "a-b", "x" * 256, "a\n"])
-def test_a_rename_to_what_milvus_refuses_is_refused(target: str) -> None:
+def test_a_rename_to_an_invalid_name_is_refused(target: str) -> None:
     with pytest.raises(ConfigurationError) as fault:
         target_names(["news"], {"news": target}, "collection")
     assert_in_order(
@@ -200,7 +200,7 @@ def test_a_rename_to_what_milvus_refuses_is_refused(target: str) -> None:
     )
 
 
-def test_a_name_of_255_characters_is_taken_and_one_of_256_refused() -> None:
+def test_a_name_of_255_characters_is_accepted_and_one_of_256_refused() -> None:
     assert target_names(["x" * 255], {}, "collection") == {"x" * 255: "x" * 255}
     with pytest.raises(ConfigurationError, match="at most 255 characters"):
         target_names(["1" + "x" * 254], {}, "collection")

@@ -1,4 +1,4 @@
-"""Bulk imports into a real server, from its disk and from its S3: exact, whatever happens on the way."""
+"""Bulk imports into a real server, from its disk and from S3: exact after any failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import s3fs
 from airflow.sdk.exceptions import AirflowFailException
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError, StalledError, TargetError
 from airflow_provider_milvusdm.manifests import to_json
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
@@ -29,7 +29,6 @@ from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus.load.bulk_import import (
     NOTE,
-    ImportFailedError,
     Waiting,
     load_unit_by,
     remove_leftovers,
@@ -45,7 +44,6 @@ from airflow_provider_milvusdm.targets.milvus.server.import_jobs import (
     list_jobs,
     start_job,
 )
-from airflow_provider_milvusdm.targets.milvus.server.waiting import StalledError
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.bulk_imports import ASKED, ASKING, STAGED, FileStore, disk, import_unit, importing, load_to_the_end
 from tests.support.chain import Chain, GroupsChain, Steps, inspect_directory
@@ -65,7 +63,7 @@ from tests.support.targets import drop_all_collections, milvus_client
 
 @dataclass
 class Place:
-    """A server, and where it reads files."""
+    """A server, and the store from which it reads files."""
 
     client: MilvusClient
     store: ImportStore
@@ -79,7 +77,7 @@ class Place:
 
 @dataclass
 class Importing:
-    """Chain whose load tasks import."""
+    """A chain that loads by bulk import."""
 
     chain: Steps
     place: Place
@@ -163,7 +161,7 @@ def test_a_server_whose_queue_is_full_is_asked_again(in_s3: Place, tmp_path: Pat
     }
 
 
-def test_a_queue_that_stays_full_is_asked_ever_more_seldom_and_given_up(in_s3: Place, tmp_path: Path) -> None:
+def test_a_queue_that_stays_full_is_asked_less_and_less_often_until_an_error(in_s3: Place, tmp_path: Path) -> None:
     partitions = {f"p{number}": range(1) for number in range(10)}
     directory = write_directory(tmp_path / "milvus", {"news": partitions})
     [unit] = created_units(Chain(directory.path, in_s3.client, max_tasks=2, id_scope="partition"))
@@ -198,7 +196,7 @@ def test_tags_that_become_a_partition_key_are_imported_by_one_job(on_disk: Place
 
 
 def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
-    """The load units of all collections, whose targets are created."""
+    """Create all collections, and return their load units."""
     plans = chain.plan()
     created, faults = chain.create(plans, mode)
     assert not faults
@@ -207,7 +205,7 @@ def created_units(chain: Steps, mode: str = "skip") -> list[LoadUnit]:
 
 IMPORT_SECONDS = 3
 MOMENTS = 15
-"""As many as there are, and a few more."""
+"""A few more than there are."""
 
 
 def test_a_unit_killed_at_any_moment_is_finished_by_a_retry(on_disk: Place, tmp_path: Path) -> None:
@@ -227,7 +225,7 @@ def test_a_unit_killed_at_any_moment_is_finished_by_a_retry(on_disk: Place, tmp_
 
 
 @dataclass
-class One:
+class Imported:
     place: Place
     chain: Chain
     unit: LoadUnit
@@ -246,29 +244,29 @@ class One:
 
 
 @pytest.fixture
-def one(on_disk: Place, tmp_path: Path) -> One:
+def imported(on_disk: Place, tmp_path: Path) -> Imported:
     """A collection of one unit, and its target."""
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(200)}})
     chain = Chain(directory.path, on_disk.client)
     [unit] = created_units(chain)
-    return One(on_disk, chain, unit, {"_default": directory.live("news")})
+    return Imported(on_disk, chain, unit, {"_default": directory.live("news")})
 
 
 @pytest.mark.parametrize("notes", [STAGED, ASKING, ASKED])
-def test_a_process_killed_by_the_system_is_gone_on_with(
-    one: One, empty_milvus_server_uri: str, tmp_path: Path, notes: int
+def test_an_import_whose_process_was_killed_is_continued(
+    imported: Imported, empty_milvus_server_uri: str, tmp_path: Path, notes: int
 ) -> None:
-    [one.unit] = created_units(one.chain, "overwrite")
+    [imported.unit] = created_units(imported.chain, "overwrite")
     noted = FileStore(tmp_path / "noted.json", notes)
-    with importing(empty_milvus_server_uri, one.unit, one.place.store.root, noted) as process:
+    with importing(empty_milvus_server_uri, imported.unit, imported.place.store.root, noted) as process:
         assert process.wait() == -9
-    assert len(one.place.left) == 2
-    assert one.load(noted.values()) == {"_default": 200}
-    one.check_exact()
+    assert len(imported.place.left) == 2
+    assert imported.load(noted.values()) == {"_default": 200}
+    imported.check_exact()
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
-def test_processes_killed_at_random_moments_are_gone_on_with(
+def test_imports_whose_processes_were_killed_at_random_moments_are_continued(
     on_disk: Place, empty_milvus_server_uri: str, tmp_path: Path, kills: int
 ) -> None:
     rows, names = 50_000, [f"c{number:02}" for number in range(kills)]
@@ -289,30 +287,30 @@ def test_processes_killed_at_random_moments_are_gone_on_with(
     assert on_disk.left == []
 
 
-def test_a_failed_job_is_told_with_its_reason_and_the_retry_upserts(one: One) -> None:
+def test_a_failed_job_is_reported_with_its_reason_and_the_retry_upserts(imported: Imported) -> None:
     values: dict[str, Any] = {}
-    assert one.load(values, moment=2 * STAGED) is None
-    [vectors] = [Path(path) for path in one.place.left if path.endswith("embedding.npy")]
+    assert imported.load(values, moment=2 * STAGED) is None
+    [vectors] = [Path(path) for path in imported.place.left if path.endswith("embedding.npy")]
     vectors.write_bytes(vectors.read_bytes()[:-1])
-    with pytest.raises(ImportFailedError, match=r"import job \d+ into collection 'news__milvusdm_.* failed: .*EOF"):
-        one.load(values)
-    assert one.load(values) == {"_default": 200}
-    one.check_exact()
+    with pytest.raises(ImportFailedError, match=r"Import job \d+ into collection 'news__milvusdm_.* failed\..*EOF"):
+        imported.load(values)
+    assert imported.load(values) == {"_default": 200}
+    imported.check_exact()
 
 
-def test_files_that_cannot_be_written_are_removed_and_a_retry_writes_them(one: One) -> None:
+def test_files_that_cannot_be_written_are_removed_and_a_retry_writes_them(imported: Imported) -> None:
     values: dict[str, Any] = {}
-    with largest_file(1000), pytest.raises(ImportFailedError, match=r"could not be written to .*File too large"):
-        one.load(values)
-    assert one.place.left == []
-    assert one.load(values) == {"_default": 200}
-    assert len(list_jobs(one.place.client, called(one.place.client, "news"))) == 1
-    one.check_exact()
+    with largest_file(1000), pytest.raises(ImportFailedError, match=r"could not be written: .*File too large"):
+        imported.load(values)
+    assert imported.place.left == []
+    assert imported.load(values) == {"_default": 200}
+    assert len(list_jobs(imported.place.client, called(imported.place.client, "news"))) == 1
+    imported.check_exact()
 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """The system lets this process write no larger ones: what a full disk or a quota does."""
+    """This process can't write a larger file: the effect of a full disk or a quota."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -342,101 +340,106 @@ def _stage(options: dict[str, Any], root: str, unit: LoadUnit) -> Mapping[str, i
     return stage_unit(unit, TargetCollection("news"), store, f"{root}/staged", lambda done, rows: None).rows
 
 
-def test_a_job_done_twice_makes_no_row_twice(one: One) -> None:
+def test_a_job_that_ran_twice_stores_no_row_twice(imported: Imported) -> None:
     values: dict[str, Any] = {}
-    assert one.load(values, moment=2 * ASKED) is None
+    assert imported.load(values, moment=2 * ASKED) is None
     start_job(
-        one.place.client, called(one.place.client, "news"), "_default", values[NOTE]["staged"]["partitions"][0]["files"]
+        imported.place.client,
+        called(imported.place.client, "news"),
+        "_default",
+        values[NOTE]["staged"]["partitions"][0]["files"],
     )
-    await_jobs(one.place.client, called(one.place.client, "news"))
-    assert one.load(values) == {"_default": 200}
-    one.check_exact()
+    await_jobs(imported.place.client, called(imported.place.client, "news"))
+    assert imported.load(values) == {"_default": 200}
+    imported.check_exact()
 
 
-def test_a_job_that_the_server_has_forgotten_makes_no_row_twice(one: One) -> None:
+def test_a_job_that_the_server_has_forgotten_stores_no_row_twice(imported: Imported) -> None:
     values: dict[str, Any] = {}
-    assert one.load(values, moment=2 * ASKED) is None
+    assert imported.load(values, moment=2 * ASKED) is None
     values[NOTE]["staged"]["partitions"][0]["job"] += 1
-    assert one.load(values) == {"_default": 200}
-    one.check_exact()
+    assert imported.load(values) == {"_default": 200}
+    imported.check_exact()
 
 
-def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(one: One) -> None:
-    assert one.load({}, moment=2 * ASKED) is None
-    report = Importing(one.chain, one.place).run()["news"]
+def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(imported: Imported) -> None:
+    assert imported.load({}, moment=2 * ASKED) is None
+    report = Importing(imported.chain, imported.place).run()["news"]
     assert (report.status, report.action) == (VERIFIED, "resumed")
-    assert stored(one.place.client, "news") == one.expected
-    assert len(list_jobs(one.place.client, called(one.place.client, "news"))) == 1
-    assert len(one.place.left) == 2
-    [plan] = one.chain.plan()
-    remove_leftovers(one.place.store, plan)
-    assert one.place.left == []
+    assert stored(imported.place.client, "news") == imported.expected
+    assert len(list_jobs(imported.place.client, called(imported.place.client, "news"))) == 1
+    assert len(imported.place.left) == 2
+    [plan] = imported.chain.plan()
+    remove_leftovers(imported.place.store, plan)
+    assert imported.place.left == []
 
 
-def test_a_job_that_stands_still_is_given_up(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_without_progress_is_given_up(imported: Imported, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {}
-    assert one.load(values, moment=2 * ASKED) is None
+    assert imported.load(values, moment=2 * ASKED) is None
     with monkeypatch.context() as patch:
         patch.setattr(import_jobs, "POLL_SECONDS", 0.01)
         patch.setattr(import_jobs, "STALLED_SECONDS", 0)
         with pytest.raises(StalledError, match=r"import jobs of collection 'news__milvusdm_.*job \d+ Import\w+ \d+ %"):
-            await_jobs(one.place.client, called(one.place.client, "news"))
-    await_jobs(one.place.client, called(one.place.client, "news"))
-    assert one.load(values) == {"_default": 200}
-    one.check_exact()
+            await_jobs(imported.place.client, called(imported.place.client, "news"))
+    await_jobs(imported.place.client, called(imported.place.client, "news"))
+    assert imported.load(values) == {"_default": 200}
+    imported.check_exact()
 
 
-def test_an_attempt_that_slept_while_it_wrote_its_files_imports_nothing_after_another_has_finished(one: One) -> None:
+def test_an_attempt_that_slept_while_it_wrote_its_files_imports_nothing_after_another_has_finished(
+    imported: Imported,
+) -> None:
     finished: list[Any] = []
-    checkpoints = WatchedCheckpoints(1, lambda: finished.append(one.load_with(checkpoints)))
-    with pytest.raises(ImportFailedError, match="Another attempt of this task"):
-        one.load_with(checkpoints)
+    checkpoints = WatchedCheckpoints(1, lambda: finished.append(imported.load_with(checkpoints)))
+    with pytest.raises(ImportFailedError, match="Another attempt continues the import"):
+        imported.load_with(checkpoints)
     assert finished == [{"_default": 200}]
-    assert len(list_jobs(one.place.client, called(one.place.client, "news"))) == 1
-    one.check_exact()
+    assert len(list_jobs(imported.place.client, called(imported.place.client, "news"))) == 1
+    imported.check_exact()
 
 
 @pytest.mark.parametrize("note", [STAGED, ASKING])
-def test_an_attempt_that_slept_imports_nothing_into_what_another_run_goes_on_with(one: One, note: int) -> None:
-    checkpoints = WatchedCheckpoints(note, lambda: created_units(one.chain))
-    with pytest.raises(TargetError, match="another run goes on with it"):
-        one.load_with(checkpoints)
-    assert list_jobs(one.place.client, called(one.place.client, "news")) == []
+def test_an_attempt_that_slept_imports_nothing_once_another_run_has_continued(imported: Imported, note: int) -> None:
+    checkpoints = WatchedCheckpoints(note, lambda: created_units(imported.chain))
+    with pytest.raises(TargetError, match="another run continues with it"):
+        imported.load_with(checkpoints)
+    assert list_jobs(imported.place.client, called(imported.place.client, "news")) == []
 
 
-def test_what_is_verified_gets_no_import_any_more(one: One) -> None:
-    load_unit(one.place.client, one.unit, Checkpoints())
-    _, marker = marked_target(one.place.client, one.unit)
+def test_nothing_is_imported_into_a_verified_collection(imported: Imported) -> None:
+    load_unit(imported.place.client, imported.unit, Checkpoints())
+    _, marker = marked_target(imported.place.client, imported.unit)
     checkpoints = WatchedCheckpoints(
-        STAGED, lambda: set_marker(one.place.client, called(one.place.client, "news"), marker.completed())
+        STAGED, lambda: set_marker(imported.place.client, called(imported.place.client, "news"), marker.completed())
     )
-    assert one.load_with(checkpoints) == {"_default": 200}
-    assert list_jobs(one.place.client, called(one.place.client, "news")) == []
-    one.check_exact()
+    assert imported.load_with(checkpoints) == {"_default": 200}
+    assert list_jobs(imported.place.client, called(imported.place.client, "news")) == []
+    imported.check_exact()
 
 
-def test_what_a_killed_import_left_is_removed_from_a_folder_of_any_name(one: One, tmp_path: Path) -> None:
+def test_what_a_killed_import_left_is_removed_from_a_folder_of_any_name(imported: Imported, tmp_path: Path) -> None:
     store = disk(tmp_path / "import [1]")
-    assert import_unit(one.place.client, one.unit, {}, store, moment=2 * STAGED) is None
-    [plan] = one.chain.plan()
+    assert import_unit(imported.place.client, imported.unit, {}, store, moment=2 * STAGED) is None
+    [plan] = imported.chain.plan()
     remove_leftovers(store, plan)
     assert list(Path(store.root).iterdir()) == []
 
 
-def test_what_an_insert_began_is_not_imported(one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_insert_began_is_not_imported(imported: Imported, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {}
-    assert import_unit(one.place.client, one.unit, values, one.place.store, 2, "insert") is None
-    assert one.load(values) == {"_default": 200}
-    assert list_jobs(one.place.client, called(one.place.client, "news")) == []
-    one.check_exact()
+    assert import_unit(imported.place.client, imported.unit, values, imported.place.store, 2, "insert") is None
+    assert imported.load(values) == {"_default": 200}
+    assert list_jobs(imported.place.client, called(imported.place.client, "news")) == []
+    imported.check_exact()
 
 
-def test_a_note_for_a_target_made_anew_is_worth_nothing(one: One) -> None:
+def test_a_note_for_a_target_that_was_made_again_is_ignored(imported: Imported) -> None:
     values: dict[str, Any] = {}
-    assert one.load(values, moment=2 * STAGED) is None
-    [one.unit] = created_units(one.chain, "overwrite")
-    assert one.load(values) == {"_default": 200}
-    one.check_exact()
+    assert imported.load(values, moment=2 * STAGED) is None
+    [imported.unit] = created_units(imported.chain, "overwrite")
+    assert imported.load(values) == {"_default": 200}
+    imported.check_exact()
 
 
 def test_rows_whose_ids_the_target_makes_are_imported_but_not_after_a_doubt(on_disk: Place, tmp_path: Path) -> None:
@@ -446,19 +449,23 @@ def test_rows_whose_ids_the_target_makes_are_imported_but_not_after_a_doubt(on_d
     values: dict[str, Any] = {}
     assert import_unit(on_disk.client, unit, values, on_disk.store)
     values[NOTE]["state"] = "doubt"
-    with pytest.raises(TargetError, match="ended in doubt"):
+    with pytest.raises(TargetError, match="nobody can tell which rows"):
         import_unit(on_disk.client, unit, values, on_disk.store)
     assert on_disk.client.get_collection_stats(called(on_disk.client, "news"))["row_count"] == 50
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_overwrite_drops_nothing_where_files_cannot_be_written(
-    one: One, empty_milvus_server_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+    imported: Imported,
+    empty_milvus_server_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dry_run: bool,
 ) -> None:
-    one.load({})
+    imported.load({})
     extra = {"uri": empty_milvus_server_uri, "import_url": f"file://{tmp_path}/not mounted"}
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": extra}))
-    [plan] = one.chain.plan()
+    [plan] = imported.chain.plan()
     create = MilvusCreateCollectionOperator(
         task_id="create",
         collection=to_json(plan),
@@ -468,7 +475,7 @@ def test_overwrite_drops_nothing_where_files_cannot_be_written(
     )
     with pytest.raises(AirflowFailException, match=r"imports can't be written and removed: .*not mounted"):
         create.execute({"ti": Mock()})  # type: ignore[typeddict-item]
-    one.check_exact()
+    imported.check_exact()
 
 
 def test_a_bucket_that_is_not_there_or_not_ours_is_refused_and_not_made(seaweedfs: S3Address) -> None:
@@ -489,9 +496,9 @@ def test_a_bucket_is_probed_and_left_as_it_was(seaweedfs: S3Address) -> None:
     assert bucket.contents() == {}
 
 
-def test_bulk_import_is_refused_where_the_target_has_none(one: One, lite_client: MilvusClient) -> None:
-    for client, store in [(lite_client, one.place.store), (one.place.client, None)]:
+def test_bulk_import_is_refused_where_the_target_has_none(imported: Imported, lite_client: MilvusClient) -> None:
+    for client, store in [(lite_client, imported.place.store), (imported.place.client, None)]:
         with pytest.raises(ConfigurationError, match="Bulk import is not possible"):
             uses_import(client, "bulk_import", store)
         assert not uses_import(client, "auto", store)
-    assert uses_import(one.place.client, "auto", one.place.store)
+    assert uses_import(imported.place.client, "auto", imported.place.store)

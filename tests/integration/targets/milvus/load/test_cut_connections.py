@@ -1,4 +1,4 @@
-"""A connection cut or slow, with requests in flight: whatever arrived of them, each row is there once in the end."""
+"""Connections are cut or slow while requests are in flight: in the end each row is stored once."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.support.tcp_proxy import cutting_proxy
 ROWS, BATCH_ROWS, DIMENSION = 20_000, 1_000, 32
 BATCH_BYTES = BATCH_ROWS * DIMENSION * 4
 IMPORT_BYTES = 3_000
-"""Fewer than any import sends to the server."""
+"""Number of bytes; any import sends more to the server."""
 
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty batches, a checkpoint before each third one."""
+    """Twenty batches, and a checkpoint before every third one."""
     monkeypatch.setattr(writer, "BATCH_ROWS", BATCH_ROWS)
     monkeypatch.setattr(writer, "STRIDE_BATCHES", 3)
 
@@ -51,7 +51,7 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
 
 
 def create(chain: Steps) -> LoadUnit:
-    """Create the only collection; its only load unit."""
+    """Create the only collection, and return its only load unit."""
     plans = chain.plan()
     created, faults = chain.create(plans)
     assert faults == {}
@@ -71,7 +71,7 @@ def store(tmp_path: Path) -> ImportStore:
 def load_with_retries(
     uri: str, unit: LoadUnit, store: ImportStore, method: str = "insert", checkpoints: Checkpoints | None = None
 ) -> Loaded:
-    """As Airflow tries a task again: pymilvus gives up when a cut meets it while it connects anew."""
+    """Retry as Airflow does: pymilvus gives up where the connection is cut while it reconnects."""
     checkpoints = Checkpoints() if checkpoints is None else checkpoints
     for _ in range(3):
         with suppress(MilvusException, grpc.RpcError), milvus_client(uri) as client:
@@ -83,7 +83,9 @@ def load_with_retries(
 @pytest.mark.parametrize(
     ("seed", "delay", "unheard"), [(1, 0, False), (2, 0, False), (1, 0, True), (2, 0, True), (3, 0.05, True)]
 )
-def test_a_cut_is_settled_by_upserts(server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard):
+def test_after_a_cut_connection_rows_are_upserted(
+    server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard
+):
     unit = create(Chain(directory.path, server_client))
     gaps = np.random.default_rng(seed).integers(BATCH_BYTES, 6 * BATCH_BYTES, 3)
     with cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard, delay=delay) as proxy:
@@ -94,7 +96,9 @@ def test_a_cut_is_settled_by_upserts(server_client, empty_milvus_server_uri, dir
 
 
 @pytest.mark.parametrize(("seed", "delay", "unheard"), [(1, 0, False), (2, 0.05, True)])
-def test_a_cut_makes_no_import_twice(server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard):
+def test_a_cut_connection_starts_no_import_twice(
+    server_client, empty_milvus_server_uri, directory, store, seed, delay, unheard
+):
     unit = create(Chain(directory.path, server_client))
     gaps = np.random.default_rng(seed).integers(1, IMPORT_BYTES // 3, 3)
     with cutting_proxy(empty_milvus_server_uri, gaps.cumsum().tolist(), unheard=unheard, delay=delay) as proxy:
@@ -105,7 +109,7 @@ def test_a_cut_makes_no_import_twice(server_client, empty_milvus_server_uri, dir
     check_stored(server_client, directory)
 
 
-def test_an_import_job_whose_number_was_lost_is_not_asked_for_again(
+def test_an_import_job_whose_number_was_lost_is_not_requested_again(
     server_client, empty_milvus_server_uri, directory, store
 ):
     unit = create(Chain(directory.path, server_client))
@@ -118,7 +122,7 @@ def test_an_import_job_whose_number_was_lost_is_not_asked_for_again(
 
 
 @pytest.mark.parametrize("unheard", [False, True])
-def test_a_retry_goes_on_after_a_server_that_stayed_away(server_client, empty_milvus_server_uri, directory, unheard):
+def test_a_retry_continues_after_a_server_that_was_away(server_client, empty_milvus_server_uri, directory, unheard):
     unit = create(Chain(directory.path, server_client))
     checkpoints = Checkpoints()
     with (
@@ -143,5 +147,5 @@ def test_rows_without_ids_are_not_sent_twice(server_client, empty_milvus_server_
         pytest.raises(MilvusException, match="no answer to an insert"),
     ):
         load_unit(client, unit, checkpoints)
-    with pytest.raises(TargetError, match="ended in doubt"):
+    with pytest.raises(TargetError, match="nobody can tell which rows"):
         load_unit(server_client, unit, checkpoints)

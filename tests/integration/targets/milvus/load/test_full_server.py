@@ -1,4 +1,4 @@
-"""A server that has no room left in the middle of a load: a clear end, and a retry that goes on once it has."""
+"""A server's disk quota is used up during a load: a clear error, and a retry that continues once there is space."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
+from airflow_provider_milvusdm.exceptions import DeniedError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.targets.milvus.load import writer
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
-from airflow_provider_milvusdm.targets.milvus.server.denied import DeniedError
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import list_jobs
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.bulk_imports import disk, import_unit
@@ -29,18 +29,18 @@ from tests.support.targets import milvus_client
 
 NAMES = ["imported", "inserted"]
 ROWS, DIMENSION = 20_000, 32
-"""2.5 MB, of which half is more than the quota."""
+"""2.5 MB; half of them exceed the quota."""
 QUOTA = {
     "QUOTAANDLIMITS_ENABLED": "true",
     "QUOTAANDLIMITS_LIMITWRITING_DISKPROTECTION_DISKQUOTA": "1",
     "QUOTAANDLIMITS_QUOTACENTERCOLLECTINTERVAL": "0.5",
 }
 LEASE = {"COMMON_SESSION_TTL": "3"}
-"""Seconds that a server waits for what ran there before to be gone."""
+"""Seconds that a server waits until its former sessions expire."""
 
 
 class FillingUp(Checkpoints):
-    """Checkpoints of a load; once half of the rows are there, the load waits until the server sees that it's full."""
+    """Checkpoints of a load that, after half of the rows, waits until the server notices that it is full."""
 
     def __init__(self, uri: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def is_full(client: MilvusClient) -> bool:
 
 @contextmanager
 def configured_server(folder: Path, settings: dict[str, str]) -> Iterator[MilvusAddress]:
-    """A server with other settings than its own on the data of the folder."""
+    """A server with other settings on the data in the folder."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
@@ -76,7 +76,7 @@ def configured_server(folder: Path, settings: dict[str, str]) -> Iterator[Milvus
             yield server
 
 
-def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_again(
+def test_a_load_ends_with_the_message_of_the_server_and_continues_when_there_is_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "BATCH_ROWS", 1_000)
@@ -95,7 +95,15 @@ def test_a_load_ends_with_what_the_server_says_and_goes_on_when_there_is_room_ag
             created, _ = chain.create(plans)
             imported, inserted = address_units(plans, created)
         checkpoints = FillingUp(server.uri)
-        said = ["Milvus refuses", server.uri, "Expected", "found: quota exceeded", "disk", "Make room", "goes on"]
+        said = [
+            "Milvus refuses",
+            server.uri,
+            "Expected",
+            "found quota exceeded",
+            "disk",
+            "Free some space",
+            "continues",
+        ]
         with pytest.raises(DeniedError) as fault, MilvusHook().client() as client:
             load_unit(client, inserted, checkpoints)
         assert_in_order(str(fault.value), said)

@@ -1,4 +1,4 @@
-"""What was killed goes on where it was, in the same run or in a new one: no row twice, none missing."""
+"""A killed load continues in the same run or in a new one: no row is stored twice, none is missing."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tests.support.directories import random_rows, write_directory
 from tests.support.killed import create, load
 
 PARTITIONS = {"_default": range(8), "a": range(8), "b": range(8)}
-"""The same ids in all."""
+"""Partitions with the same ids."""
 UNITS = [{"_default": 8}, {"a": 8, "b": 4}, {"b": 4}]
 """Rows of each load unit by partition."""
 MOMENTS = 20
-"""More than there are in the second unit."""
+"""More than loading the second unit has."""
 
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of four rows, a checkpoint before each second one."""
+    """Batches of four rows, and a checkpoint before every second migration."""
     monkeypatch.setattr(writer, "BATCH_ROWS", 4)
     monkeypatch.setattr(writer, "STRIDE_BATCHES", 2)
 
 
 class Migrations:
-    """Collections of the same rows, each to be killed at another moment."""
+    """Collections with the same rows; each load is killed at another moment."""
 
     def __init__(self, client: MilvusClient, path: Path, count: int) -> None:
         names = [f"c{number:02}" for number in range(count)]
@@ -44,11 +44,11 @@ class Migrations:
         self.plans: list[CollectionPlan] = self.chain.plan()
 
     def create(self, mode: str = "skip") -> list[list[LoadUnit]]:
-        """Create the collections; the load units of each."""
+        """Create the collections, and return the load units of each."""
         created, faults = self.chain.create(self.plans, mode)
         assert not faults
         units = [list(address_units([plan], created)) for plan in self.plans]
-        assert [[piece.stored_rows for piece in unit.slices] for unit in units[0]] == [[8], [8, 4], [4]]
+        assert [[row_slice.stored_rows for row_slice in unit.slices] for unit in units[0]] == [[8], [8, 4], [4]]
         return units
 
     def check_stored(self) -> None:
@@ -58,26 +58,26 @@ class Migrations:
 
 
 @pytest.fixture
-def many(client: MilvusClient, tmp_path: Path) -> Migrations:
+def migrations(client: MilvusClient, tmp_path: Path) -> Migrations:
     return Migrations(client, tmp_path, MOMENTS)
 
 
 @pytest.fixture
-def one(client: MilvusClient, tmp_path: Path) -> Migrations:
+def migration(client: MilvusClient, tmp_path: Path) -> Migrations:
     return Migrations(client, tmp_path, 1)
 
 
 def rows(client: MilvusClient, unit: LoadUnit, checkpoints: dict[str, Any], moment: int = 0) -> dict[str, int] | None:
-    """Rows loaded by partition; None where the load was killed."""
+    """Load a unit; returns the rows by partition, or None where the load was killed."""
     loaded = load(client, unit, checkpoints, moment)
     return dict(loaded.rows) if loaded else None
 
 
 def test_a_unit_killed_at_any_moment_is_finished_by_a_retry_after_the_others(
-    client: MilvusClient, many: Migrations
+    client: MilvusClient, migrations: Migrations
 ) -> None:
     killed = 0
-    for moment, units in enumerate(many.create(), 1):
+    for moment, units in enumerate(migrations.create(), 1):
         checkpoints: dict[str, Any] = {}
         found = rows(client, units[1], checkpoints, moment)
         assert [rows(client, units[0], {}), rows(client, units[2], {})] == [UNITS[0], UNITS[2]]
@@ -86,59 +86,61 @@ def test_a_unit_killed_at_any_moment_is_finished_by_a_retry_after_the_others(
             found = rows(client, units[1], checkpoints)
         assert found == UNITS[1]
     assert 12 <= killed < MOMENTS
-    many.check_stored()
+    migrations.check_stored()
 
 
-def test_a_new_run_goes_on_without_the_checkpoints_of_the_killed_one(client: MilvusClient, many: Migrations) -> None:
-    killed = sum(load(client, units[1], {}, moment) is None for moment, units in enumerate(many.create(), 1))
+def test_a_new_run_continues_without_the_checkpoints_of_the_killed_one(
+    client: MilvusClient, migrations: Migrations
+) -> None:
+    killed = sum(load(client, units[1], {}, moment) is None for moment, units in enumerate(migrations.create(), 1))
     assert 12 <= killed < MOMENTS
-    for units in many.create():
+    for units in migrations.create():
         assert [rows(client, unit, {}) for unit in units] == UNITS
-    many.check_stored()
+    migrations.check_stored()
 
 
-def test_a_unit_killed_again_and_again_comes_to_its_end(client: MilvusClient, one: Migrations) -> None:
-    for unit, expected in zip(one.create()[0], UNITS, strict=True):
+def test_a_unit_that_is_killed_again_and_again_is_finished(client: MilvusClient, migration: Migrations) -> None:
+    for unit, expected in zip(migration.create()[0], UNITS, strict=True):
         checkpoints: dict[str, Any] = {}
         attempts = [rows(client, unit, checkpoints, moment) for moment in (3, 5, 7, 8, 9, 10, 0)]
         assert attempts[0] is None
         assert attempts[-1] == expected
-    one.check_stored()
+    migration.check_stored()
 
 
-def test_a_run_that_goes_on_can_be_killed_too(client: MilvusClient, one: Migrations) -> None:
-    load(client, one.create()[0][1], {}, moment=13)
-    for unit, expected in zip(one.create()[0], UNITS, strict=True):
+def test_a_run_that_continues_can_be_killed_too(client: MilvusClient, migration: Migrations) -> None:
+    load(client, migration.create()[0][1], {}, moment=13)
+    for unit, expected in zip(migration.create()[0], UNITS, strict=True):
         checkpoints: dict[str, Any] = {}
         assert rows(client, unit, checkpoints, moment=5) is None
         assert rows(client, unit, checkpoints) == expected
-    one.check_stored()
+    migration.check_stored()
 
 
-def test_a_half_loaded_collection_is_gone_on_with_and_then_marked_as_complete(
-    client: MilvusClient, one: Migrations
+def test_a_half_loaded_collection_is_continued_and_then_marked_as_complete(
+    client: MilvusClient, migration: Migrations
 ) -> None:
-    load(client, one.create()[0][1], {}, moment=9)
+    load(client, migration.create()[0][1], {}, moment=9)
     assert not client.has_collection("c00")
     assert marker(client, "c00")["state"] == "loading"
-    report = one.chain.run("*", "append")["c00"]
+    report = migration.chain.run("*", "append")["c00"]
     assert (report.status, report.action) == (VERIFIED, "resumed")
     assert [(part.before, part.loaded, part.counted) for part in report.partitions] == [(0, 8, 8)] * 3
     assert marker(client, "c00")["state"] == "complete"
     assert own_names(client, "c00") == []
-    assert stored(client, "c00") == {tag: one.directory.live("c00", tag) for tag in PARTITIONS}
+    assert stored(client, "c00") == {tag: migration.directory.live("c00", tag) for tag in PARTITIONS}
 
 
-def test_overwrite_starts_a_half_loaded_collection_anew(client: MilvusClient, one: Migrations) -> None:
-    load(client, one.create()[0][1], {}, moment=9)
+def test_overwrite_starts_a_half_loaded_collection_again(client: MilvusClient, migration: Migrations) -> None:
+    load(client, migration.create()[0][1], {}, moment=9)
     first = called(client, "c00")
-    [created], _ = one.chain.create(one.plans, "overwrite")
+    [created], _ = migration.chain.create(migration.plans, "overwrite")
     assert (created.action, created.upsert) == ("created", False)
     assert created.own_name == called(client, "c00") != first
     assert client.get_collection_stats(created.own_name)["row_count"] == 0
 
 
-def test_an_append_goes_on_and_counts_the_rows_from_before_once(client: MilvusClient, tmp_path: Path) -> None:
+def test_an_append_continues_and_counts_the_rows_from_before_once(client: MilvusClient, tmp_path: Path) -> None:
     there = {"_default": random_rows(range(100, 120), 1), "a": {}, "b": random_rows([50], 2)}
     make_collection(client, "news", there)
     directory = write_directory(tmp_path / "milvus", {"news": PARTITIONS})

@@ -1,4 +1,4 @@
-"""A server that hangs, or does not get on: each step ends with a clear error, and a retry is exact."""
+"""A server hangs, or makes no progress: each step ends with a clear error, and a retry is exact."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.exceptions import NoAnswerError, StalledError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.model.collections import Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.server import waiting
 from airflow_provider_milvusdm.targets.milvus.server.index import make_searchable
-from airflow_provider_milvusdm.targets.milvus.server.waiting import NoAnswerError, StalledError
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
@@ -43,10 +43,10 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
 
 
 def with_a_server_that_hangs(proxy: HoldingProxy, method: str, step: Callable[[MilvusClient], object]) -> None:
-    """The step's request is held, and it ends; what was held comes to its end, too."""
+    """The request of a step is held back, and the step ends; then the request continues, and ends too."""
     proxy.held = {method}
     with (
-        pytest.raises(NoAnswerError, match=f"Milvus does not answer: {proxy.uri}.*goes on"),
+        pytest.raises(NoAnswerError, match=f"Milvus does not answer: {proxy.uri}.*continues"),
         MilvusHook().client() as held,
     ):
         step(held)
@@ -65,7 +65,7 @@ def directory_rows(directory: Milvus1xDirectory) -> dict[str, dict[int, bytes]]:
     return {tag: dict(directory.live("news", tag)) for tag in ("_default", "a")}
 
 
-def test_a_load_ends_and_is_gone_on_with(proxy: HoldingProxy, directory: Milvus1xDirectory) -> None:
+def test_a_load_ends_and_is_continued(proxy: HoldingProxy, directory: Milvus1xDirectory) -> None:
     with MilvusHook().client() as client:
         chain = Chain(directory.path, client, max_tasks=2)
         plans = chain.plan()

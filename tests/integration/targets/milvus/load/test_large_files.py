@@ -1,4 +1,4 @@
-"""A million vectors from one file, in load tasks whose memory is bounded by the batch and not by their unit."""
+"""A million vectors from one file: the memory of a load is bounded by the batch, not by its unit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MORE_FOR_LARGE = 40 << 20
 
 
 def part(start: int) -> np.ndarray:
-    """Rows of few different values, for gzip to be quick."""
+    """Rows with few different values, so that gzip is fast."""
     return np.random.default_rng(start).integers(-8, 8, (PART, DIMENSION)).astype(np.float32)
 
 
@@ -52,7 +52,7 @@ def write_ivf(folder: Path) -> Callable[..., PartitionGroup]:
 
 
 def migrate(client: MilvusClient, uri: str, group: PartitionGroup) -> tuple[int, int]:
-    """Units, and the most memory that loading one of them took."""
+    """Load the units; returns them and the largest amount of memory that one took."""
     chain = GroupsChain([group], client)
     [plan] = chain.plan()
     [created], faults = chain.create([plan], "overwrite")

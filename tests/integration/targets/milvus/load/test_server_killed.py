@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
-from airflow_provider_milvusdm.exceptions import VerificationError
+from airflow_provider_milvusdm.exceptions import ImportFailedError, VerificationError
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus.load import writer
-from airflow_provider_milvusdm.targets.milvus.load.bulk_import import ImportFailedError
 from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify import collection
@@ -39,15 +38,15 @@ from tests.support.tcp_proxy import CuttingProxy, cutting_proxy
 PARTITIONS = {"_default": range(-10_000, 10_000), "a": range(10_000)}
 BATCH_ROWS, STRIDE_BATCHES = 500, 2
 NOTES = {"insert": (1, 30), "bulk_import": (3, 7)}
-"""Any checkpoint of thirty; those that the two jobs are asked for, and known."""
+"""Any of thirty checkpoints; those at which the two jobs are requested, and known."""
 SECONDS = {"insert": 0.1, "bulk_import": 3}
-"""A batch is written meanwhile, or the jobs are done."""
+"""Meanwhile a batch is written, or the jobs are done."""
 Done = TypeVar("Done")
 MOMENTS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 7))]
 
 
 class FailingServer:
-    """A server to be killed and started again; clients find it at the same address each time."""
+    """A server that is killed and started again; its address stays the same."""
 
     def __init__(self, server: MilvusServer, proxy: CuttingProxy) -> None:
         self.server, self.proxy, self.uri = server, proxy, proxy.uri
@@ -69,7 +68,7 @@ class FailingServer:
         self.back.result(timeout=300)
 
     def retry(self, step: Callable[[MilvusClient], Done]) -> Done:
-        """As Airflow tries a task again: some time after the server's start, for then it gathers its parts still."""
+        """Retry as Airflow does, some time after the server's start: at first its parts are not ready."""
         for _ in range(12):
             with suppress(MilvusException, grpc.RpcError, ImportFailedError), milvus_client(self.uri) as client:
                 return step(client)
@@ -81,7 +80,7 @@ class FailingServer:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailingServer]:
-    """A server that nobody else uses; one that was started again finds soon that its parts of before are gone."""
+    """A server of its own; after a restart it notices soon that its former sessions have ended."""
     with ExitStack() as started:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COMMON_SESSION_TTL", "10")
@@ -91,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailingServer]:
 
 @dataclass
 class Migration:
-    """A collection to be loaded by one unit."""
+    """A collection that one unit loads."""
 
     server: FailingServer
     chain: Chain

@@ -1,4 +1,4 @@
-"""Load processes that are stopped (SIGSTOP), and go on when others have finished their work."""
+"""Load processes that are suspended (SIGSTOP), and continue after others have finished their work."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.support.milvus1x_directory import Milvus1xDirectory
 DIMENSION = 512
 ROWS = 6_000
 OLD = {"_default": dict(enumerate(map(bytes, random_vectors(50, 7, DIMENSION)), 10**6))}
-"""What the target of an append holds before."""
+"""What the target of an append holds at first."""
 BATCHES = [128 << 10, 512 << 10, 1 << 20]
-"""Bytes in a request: of a large one a part is sent only once the server has taken what comes before."""
+"""Bytes in a request: a large one is sent in parts, each after the server has received the one before."""
 TRIES = [pytest.param(number, marks=pytest.mark.long if number else ()) for number in range(20)]
 
 
 class OtherRun:
-    """What a run knows of one that has slept: it is over, and may wake."""
+    """What a run knows about a suspended one: it is over, and may wake."""
 
     own = Run("dag", "second")
 
@@ -45,7 +45,7 @@ class OtherRun:
 
 
 class Slept:
-    """A migration whose load is a process that is stopped at some moment, another one for each `number`."""
+    """A migration whose load is a process that is suspended at a moment that depends on `number`."""
 
     def __init__(self, uri: str, client: MilvusClient, directory: Milvus1xDirectory, noted: TryStore) -> None:
         self.uri, self.client, self.directory, self.noted = uri, client, directory, noted
@@ -69,7 +69,7 @@ class Slept:
         return created
 
     def retry(self) -> Any:
-        """Load it in this process, as a second attempt of the same task."""
+        """Load in this process, as a second attempt of the same task."""
         [unit] = address_units([self.plan], [self.made])
         return [load_unit(self.client, unit, self.noted.given_up())]
 
@@ -77,7 +77,7 @@ class Slept:
         return self.chain.verify([self.plan], [self.made], loaded, verify="full")["news"]
 
     def assert_exact(self, mode: str) -> None:
-        """Bit for bit, each row once."""
+        """Each row is stored once, bit for bit."""
         old = OLD["_default"] if mode == "append" else {}
         assert stored(self.client, "news") == {"_default": {**old, **self.directory.live("news")}}
         assert self.client.list_collections() == ["news"]
@@ -104,7 +104,7 @@ def slept(
 @pytest.mark.parametrize("mode", ["skip", "append"])
 @pytest.mark.parametrize("number", TRIES)
 def test_a_load_that_slept_writes_nothing_into_what_another_run_finished(slept: Slept, mode: str, number: int) -> None:
-    """What it had sent the half of when it was stopped included."""
+    """Including the request that was half sent when it was suspended."""
     with slept.asleep(mode, number) as sleeper:
         [slept.made] = slept.create(mode, runs=OtherRun())
         assert slept.made.action == "resumed"
@@ -121,7 +121,7 @@ def test_a_load_that_slept_writes_nothing_into_what_another_run_finished(slept: 
 def test_an_attempt_that_slept_writes_nothing_once_its_retry_has_begun(
     slept: Slept, mode: str, woken: str, number: int
 ) -> None:
-    """Airflow gives an attempt up after minutes; what it had sent the half of is refused by then."""
+    """Airflow gives an attempt up after minutes; a request that was half sent is refused by then."""
     with slept.asleep(mode, number) as sleeper:
         time.sleep(REQUEST_SECONDS)
         loaded = slept.retry()

@@ -1,4 +1,4 @@
-"""Requests encoded from columns against real targets: what was sent is what is stored, and seen at once."""
+"""Requests encoded from columns, sent to real targets: rows are stored as sent, and visible at once."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient
 
+from airflow_provider_milvusdm.exceptions import LateError
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
-from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
 from tests.support.collections_2x import create_index, stored
 from tests.support.directories import random_vectors
 
 ROWS = 500
 IDS = np.concatenate([[0, 1, -1, 2**63 - 2, -(2**63) + 1], np.arange(1000, 1000 + ROWS - 5)]).astype(np.int64)
-"""A 2.3.5 server never serves id 2^63 - 1, however it was inserted."""
+"""A 2.3.5 server never returns id 2^63 - 1."""
 TARGET = TargetCollection("news")
 
 
 def make(client: MilvusClient, vectors: np.ndarray, **other_field: Any) -> WriteRequests:
-    """An empty collection that is loaded, for rows such as these."""
+    """An empty, loaded collection for rows like these."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     binary = vectors.dtype == np.uint8
@@ -72,11 +73,11 @@ def test_a_session_sees_what_it_wrote(server_client):
         assert found[0]["count(*)"] == start + 100
 
 
-def test_what_is_late_is_not_sent(client):
+def test_a_late_request_is_not_sent(client):
     """With no time left gRPC gives up a request, and may have sent it by then."""
     vectors = random_vectors(40, 1)
     requests = make(client, vectors)
-    requests.fence = lambda: seconds_awake_or_not() - 1
+    requests.fence = lambda: seconds_since_boot() - 1
     for place in range(len(vectors)):
         batch = VectorBatch(IDS[place : place + 1], vectors[place : place + 1])
         with pytest.raises(LateError, match="was not sent"):
@@ -86,7 +87,7 @@ def test_what_is_late_is_not_sent(client):
 
 
 def test_a_field_with_a_default_is_filled(client):
-    """A 2.3.5 server dies of a request that leaves it out."""
+    """A 2.3.5 server crashes on a request without it."""
     vectors = random_vectors(ROWS, 1)
     requests = make(client, vectors, datatype=DataType.INT64, default_value=5)
     requests.insert("_default", VectorBatch(IDS, vectors))
@@ -98,7 +99,7 @@ def test_a_field_with_a_default_is_filled(client):
 
 
 class Unknown(grpc.UnaryUnaryClientInterceptor):
-    """Calls a method that no server has, the first time."""
+    """Calls a method that no server has, once."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

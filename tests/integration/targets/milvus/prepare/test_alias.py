@@ -1,4 +1,4 @@
-"""Cut-over: readers by alias see the old rows or the new, and an alias moves only to what was verified."""
+"""Readers by alias see the old rows or the new ones; an alias is switched only to a verified collection."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def seen(client: MilvusClient) -> set[int]:
 
 @contextmanager
 def reader(uri: str, found: list[Any]) -> Iterator[None]:
-    """Reads by alias all the while, and puts what it sees, or the error, into `found`."""
+    """Reads by alias until told to stop, and adds what it sees, or the error, to `found`."""
     ended = threading.Event()
 
     def read() -> None:
@@ -76,14 +76,14 @@ def test_a_reader_sees_the_old_rows_or_the_new(
     assert sorted(found, key=min) == found
 
 
-def test_what_the_alias_stood_for_stays_and_the_report_says_how_to_go_back(
+def test_the_former_collection_stays_and_the_report_says_how_to_switch_back(
     client: MilvusClient, tmp_path: Path
 ) -> None:
     first = migrate(client, source(tmp_path / "old", OLD))
     assert (first.status, first.action, seen(client)) == (VERIFIED, "created", set(OLD))
     assert first.target.startswith("news_")
     assert first.notes[-1] == (
-        f"alias articles stands for {first.target} now; client.drop_alias('articles') takes it back"
+        f"alias articles stands for {first.target} now; client.drop_alias('articles') removes it"
     )
     second = migrate(client, source(tmp_path / "new"))
     assert (second.status, seen(client)) == (VERIFIED, set(NEW))
@@ -112,7 +112,7 @@ def test_a_second_run_leaves_what_readers_use_and_verifies_it(
     assert stored(lite_client, first.target) == {"_default": directory.live("news")}
 
 
-def test_a_run_that_was_killed_is_gone_on_with_under_the_same_name(lite_client: MilvusClient, tmp_path: Path) -> None:
+def test_a_killed_run_is_continued_under_the_same_name(lite_client: MilvusClient, tmp_path: Path) -> None:
     directory = source(tmp_path / "milvus")
     [plan] = Chain(directory.path, lite_client).plan(alias="articles")
     created = create(lite_client, plan, "skip")
@@ -155,7 +155,7 @@ def test_a_collection_that_readers_could_not_search_is_refused(
 ) -> None:
     chain = Chain(source(tmp_path / "milvus").path, lite_client, settings=settings)
     [fault] = chain.run(alias="articles", **options)["news"].faults
-    assert "would lead readers to a collection that can't be searched" in fault
+    assert "would give readers a collection that can't be searched" in fault
     assert lite_client.list_collections() == []
 
 

@@ -1,4 +1,4 @@
-"""Collections whose ids the 1.x server made: its application goes on inserting rows without."""
+"""Collections whose ids the 1.x server made: its application continues to insert rows without ids."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.report import VERIFIED
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, delete_ids, read_rows
 from tests.support.chain import Chain
 from tests.support.collections_2x import insert, is_lite, make_collection, stored
@@ -61,7 +63,7 @@ def test_off_makes_a_collection_like_any_other(lite_client: MilvusClient, direct
     assert "the target makes none" in created[0].notes[0]
 
 
-def test_such_a_collection_is_appended_to_and_gone_on_with(
+def test_such_a_collection_is_appended_to_and_continued(
     lite_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
     chain = Chain(directory.path, lite_client)
@@ -75,12 +77,12 @@ def test_such_a_collection_is_appended_to_and_gone_on_with(
 
 
 def test_rows_that_are_deleted_and_inserted_are_there_once(server_client: MilvusClient) -> None:
-    """As rows in doubt are, where an upsert would give them new ids; in their partition alone."""
+    """Rows that may be stored already are deleted and inserted where an upsert would give them new ids."""
     before = random_rows(range(40), 1)
     make_collection(server_client, "news", {"_default": before, "a": before}, metric="L2")
     after, target = random_rows(range(20, 60), 2), TargetCollection("news")
     for _ in range(2):
-        delete_ids(server_client, target, "a", list(after))
+        delete_ids(server_client, target, "a", list(after), lambda: seconds_since_boot() + REQUEST_SECONDS)
         insert(server_client, "news", "a", after)
     server_client.load_collection("news")
     assert [count_rows(server_client, target, partition) for partition in ("_default", "a")] == [40, 60]

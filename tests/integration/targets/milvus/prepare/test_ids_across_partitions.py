@@ -25,7 +25,7 @@ SAME = random_rows(range(100), 1)
 OTHERS = random_rows(range(100), 2)
 REFUSED = "on rows with different vectors"
 THERE = {"_default": {}, "a": {row_id: SAME[row_id] for row_id in range(10)}, "b": {20: OTHERS[20]}}
-"""What the target holds before."""
+"""What the target holds at first."""
 
 
 def write(path: Path, partitions: Mapping[str, Mapping[int, bytes]]) -> Milvus1xDirectory:
@@ -44,7 +44,7 @@ def chosen(rows: Mapping[int, bytes], ids: Any) -> dict[int, bytes]:
 
 
 def hits(client: MilvusClient, collection: str = "news") -> int:
-    """Rows that a query over the whole collection returns."""
+    """Number of rows that a query over the whole collection returns."""
     return len(client.query(collection, filter="id >= 0", output_fields=["id"], consistency_level="Strong"))
 
 
@@ -57,7 +57,7 @@ def test_different_rows_of_one_id_are_refused_before_the_target_is_touched(
         report = chain.run(dry_run=dry_run)["news"]
         assert report.status == FAILED
         [fault] = report.faults
-        assert fault.startswith(f"20 ids or more stand in several partitions of collection 'news', {REFUSED}: id 30 in")
+        assert fault.startswith(f"20 ids or more are in several partitions of collection 'news', {REFUSED}: id 30 in")
         assert "partitions '_default', 'b' of the source" in fault
         assert "duplicate_ids: remap" in fault
         assert "id_scope: partition" in fault
@@ -75,7 +75,7 @@ def test_equal_rows_of_one_id_are_loaded_and_told(client: MilvusClient, tmp_path
     rows = {"_default": chosen(SAME, range(50)), "b": chosen(SAME, range(30, 80))}
     report = Chain(write(tmp_path, rows).path, client).run(verify="full")["news"]
     assert (report.status, report.faults) == (VERIFIED, ())
-    assert "20 ids stand in several partitions of the source, with the same vectors" in "\n".join(report.notes)
+    assert "20 ids are in several partitions of the source, with the same vectors" in "\n".join(report.notes)
     assert stored(client, "news") == rows
     assert hits(client) == 80
 
@@ -139,21 +139,21 @@ def rows_there(client: MilvusClient) -> dict[str, dict[int, bytes]]:
 def test_rows_of_other_partitions_that_are_there_are_looked_at(there: MilvusClient, tmp_path: Path, way: Load) -> None:
     report = way(there, tmp_path, {3: OTHERS[3], 4: SAME[4], 50: OTHERS[50]})
     [fault] = report.faults
-    assert fault.startswith(f"1 ids or more stand in several partitions of collection 'news', {REFUSED}: id 3 in")
+    assert fault.startswith(f"1 ids or more are in several partitions of collection 'news', {REFUSED}: id 3 in")
     assert "and 'a' of the target" in fault
     assert rows_there(there) == THERE
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_equal_rows_of_other_partitions_that_are_there_are_told(there: MilvusClient, tmp_path: Path, way: Load) -> None:
+def test_equal_rows_in_other_partitions_of_the_target_are_noted(there: MilvusClient, tmp_path: Path, way: Load) -> None:
     report = way(there, tmp_path, {4: SAME[4], 50: OTHERS[50]})
     assert (report.status, report.faults) == (VERIFIED, ())
-    assert "1 ids to load stand in other partitions of the target, with the same vectors" in "\n".join(report.notes)
+    assert "1 ids to load are in other partitions of the target, with the same vectors" in "\n".join(report.notes)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_rows_that_are_replaced_are_in_nobodys_way(there: MilvusClient, tmp_path: Path, way: Load) -> None:
-    """Those of a partition that is overwritten, or of one that is synced; all others have other ids."""
+    """The rows of a partition that is overwritten, or synced; all others have other ids."""
     row_id = 20 if way in (WAYS["a partition that is overwritten"], WAYS["sync of a partition"]) else 51
     report = way(there, tmp_path, {row_id: OTHERS[row_id]})
     assert (report.status, report.faults) == (VERIFIED, ())
@@ -161,7 +161,7 @@ def test_rows_that_are_replaced_are_in_nobodys_way(there: MilvusClient, tmp_path
 
 
 def test_one_of_several_rows_that_are_there_differs(there: MilvusClient, tmp_path: Path) -> None:
-    """A query over both partitions returns one of the two, and it may be the equal one."""
+    """A query over both partitions returns one of the two rows, perhaps the equal one."""
     for number, rows in enumerate((SAME, OTHERS, SAME)):
         there.create_partition("news", f"p{number}")
         insert(there, "news", f"p{number}", {70: rows[70]})
@@ -171,7 +171,7 @@ def test_one_of_several_rows_that_are_there_differs(there: MilvusClient, tmp_pat
 
 def test_row_numbers_of_a_second_file_into_another_partition(client: MilvusClient, tmp_path: Path) -> None:
     vectors = random_vectors(100, 5)
-    paths = [write_hdf5(tmp_path / f"{n}.h5", {"embeddings": some}) for n, some in enumerate(np.split(vectors, 2))]
+    paths = [write_hdf5(tmp_path / f"{n}.h5", {"embeddings": part}) for n, part in enumerate(np.split(vectors, 2))]
 
     def migrate(number: int, **options: Any) -> CollectionReport:
         group = replace(inspect_hdf5(paths[number], partition=f"p{number}", **options), whole=False)
@@ -179,8 +179,8 @@ def test_row_numbers_of_a_second_file_into_another_partition(client: MilvusClien
 
     assert migrate(0).status == VERIFIED
     [fault] = migrate(1).faults
-    assert f"50 ids or more stand in several partitions of collection 'news', {REFUSED}" in fault
-    assert "Choose an id_offset from which no number is taken" in fault
+    assert f"50 ids or more are in several partitions of collection 'news', {REFUSED}" in fault
+    assert "Choose an id_offset above the ids in use" in fault
     assert migrate(1, id_offset=50).status == VERIFIED
     assert hits(client) == 100
 

@@ -1,4 +1,4 @@
-"""Modes on a collection, partitions and nothing that exist already: what a user made there, by hand."""
+"""What each mode does where a user has created the collection, some partitions, or nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.directories import random_rows, write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 
 THERE = {"_default": random_rows(range(30), 1), "a": random_rows(range(100, 130), 2), "b": random_rows([], 3)}
-"""What the target holds before."""
+"""What the target holds at first."""
 NEIGHBOUR = {"_default": random_rows(range(5), 4)}
 """Another collection of the target, which must stay as it is."""
 
@@ -60,7 +60,7 @@ def existing_loaded(client: MilvusClient, tmp_path: Path) -> Existing:
 
 
 def numbers(report: CollectionReport) -> dict[str, tuple[int, int, int, int | None]]:
-    """Live, loaded, before and counted rows by target partition."""
+    """Live, loaded, former and counted rows by target partition."""
     return {part.target: (part.live, part.loaded, part.before, part.counted) for part in report.partitions}
 
 
@@ -239,3 +239,29 @@ def test_an_append_that_is_run_again_is_verified_and_kept(existing: Existing) ->
     report = existing.migrate(directory, "news", "append")
     assert report.status == FAILED
     assert "expected 30 rows from before and 1 loaded, counted 30" in report.faults[0]
+
+
+@pytest.mark.parametrize(("mode", "tags"), [("append", None), ("append", ["a"]), ("sync", None), ("overwrite", ["a"])])
+def test_a_collection_of_which_some_partitions_are_loaded_is_read_as_a_whole(
+    server_client: MilvusClient, tmp_path: Path, mode: str, tags: list[str] | None
+) -> None:
+    there = {"_default": random_rows(range(3), 1), "a": random_rows(range(10, 14), 2), "b": random_rows([20], 3)}
+    make_collection(server_client, "news", there, metric="L2")
+    server_client.load_partitions("news", ["b"])
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(30, 35), "a": range(40, 45)}})
+    report = Chain(directory.path, server_client).run({"news": tags}, mode)["news"]
+    assert (report.status, report.faults) == (VERIFIED, ())
+    for tag in tags or ["_default", "a"]:
+        there[tag] = (there[tag] if mode == "append" else {}) | directory.live("news", tag)
+    assert stored(server_client, "news") == there
+
+
+def test_a_refused_append_leaves_partitions_as_they_were(server_client: MilvusClient, tmp_path: Path) -> None:
+    there = {"_default": {}, "a": random_rows(range(10, 14), 2)}
+    make_collection(server_client, "news", there, metric="L2")
+    server_client.load_partitions("news", ["_default"])
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(5), "a": [10]}})
+    [fault] = Chain(directory.path, server_client).run(mode="append")["news"].faults
+    assert "ds to append are in the target already" in fault
+    states = {name: str(server_client.get_load_state("news", name)["state"]) for name in there}
+    assert states == {"_default": "Loaded", "a": "NotLoad"}

@@ -1,4 +1,4 @@
-"""A collection that a run makes has a name of its own until it is verified: readers see all of it or none."""
+"""A new collection has a name of its own until it is verified: readers see all of its rows or none."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import pytest
 from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
-from airflow_provider_milvusdm.exceptions import TargetError, VerificationError
+from airflow_provider_milvusdm.exceptions import LateError, TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus import fence
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.runs import Run
-from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server import deadline
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
 from tests.support.collections_2x import is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
-from tests.support.milvus_servers import milvus_server
+from tests.support.milvus_servers import milvus_server, running_milvus_server
 from tests.support.targets import drop_all_collections, milvus_client
 
 IDS = {"_default": range(20), "a": range(100, 110)}
 OLD = {"_default": random_rows(range(50, 60), 7)}
-"""What the target holds before; aliases stand for it."""
+"""What the target holds at first; it has aliases."""
 ALIASES = ["readers", "searchers"]
 
 
@@ -47,7 +47,7 @@ class Migration:
         self.expected = {tag: self.directory.live(name, tag) for tag in ids}
 
     def load(self, mode: str = "overwrite", **options: Any) -> tuple[Any, Any]:
-        """What was created and loaded."""
+        """Create and load; returns what was created and loaded."""
         created, faults = self.chain.create([self.plan], mode, **options)
         assert faults == {}
         return created[0], self.chain.load([self.plan], created)
@@ -60,7 +60,7 @@ class Migration:
 
 
 def moments(client: MilvusClient) -> range:
-    """To be killed at: all of them, in Milvus Lite; a server takes seconds for each, so there it is some."""
+    """Moments to be killed at: all with Milvus Lite, a few with a server, which needs seconds for each."""
     return range(1, 40) if is_lite(client) else range(2, 40, 7)
 
 
@@ -72,7 +72,7 @@ def make_old(client: MilvusClient) -> None:
 
 @pytest.fixture
 def overwriting(client: MilvusClient, tmp_path: Path) -> Migration:
-    """Of a target that there is, with aliases."""
+    """A migration into a target that exists, with aliases."""
     make_old(client)
     return Migration(client, tmp_path / "milvus")
 
@@ -114,7 +114,7 @@ def test_a_failed_overwrite_costs_nothing(overwriting: Migration) -> None:
 def test_publishing_that_is_killed_at_any_moment_is_finished_or_undone_by_the_next_run(
     client: MilvusClient, tmp_path: Path, mode: str
 ) -> None:
-    """Whoever reads in between finds the old rows or the new, and all of them."""
+    """Readers find all of the old rows or all of the new ones at any time."""
     killed = 0
     for moment in moments(client):
         make_old(client)
@@ -198,7 +198,7 @@ def test_a_reader_sees_the_old_rows_and_then_the_new(
 
 @pytest.fixture
 def tenant_client(server_client: MilvusClient, empty_milvus_server_uri: str) -> Iterator[MilvusClient]:
-    """A client of a database beside the default one."""
+    """A client of a database other than the default one."""
     server_client.create_database("tenant")
     with milvus_client(empty_milvus_server_uri, db_name="tenant") as client:
         yield client
@@ -233,10 +233,10 @@ def test_replicas_index_and_properties_go_along(server_client: MilvusClient, tmp
     assert server_client.describe_collection("news")["properties"]["mmap.enabled"] == "true"
 
 
-def test_what_a_run_slept_over_is_refused_by_the_target_itself(
+def test_what_a_suspended_run_writes_is_refused_by_the_target_itself(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its own look at the marker, even."""
+    """Even where it does not check the marker itself."""
     migration = Migration(client, tmp_path / "milvus")
     [created], _ = migration.chain.create([migration.plan], "skip")
     [unit, *_] = address_units([migration.plan], [created])
@@ -245,7 +245,7 @@ def test_what_a_run_slept_over_is_refused_by_the_target_itself(
     def sleep(self: Any) -> float:
         if next(slept, False):
             assert migration.chain.run()["news"].action == "resumed"
-        return seconds_awake_or_not() + REQUEST_SECONDS
+        return seconds_since_boot() + REQUEST_SECONDS
 
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.fence.Fence.check", sleep)
     with pytest.raises(MilvusException) as refused:
@@ -264,7 +264,7 @@ def test_an_append_that_slept_is_refused_by_the_marker(
     store = Checkpoints()
 
     def sleep(key: str, value: Any) -> None:
-        """As the first stride begins, another run does it all; the clock goes on."""
+        """As the first stride begins, another run loads everything; the clock continues."""
         monkeypatch.setattr(store, "set", lambda key, value: None)
         assert migration.chain.run(mode="append")["news"].action == "resumed"
 
@@ -278,8 +278,8 @@ def test_an_append_that_slept_is_refused_by_the_marker(
     }
 
 
-def test_a_collection_of_another_size_is_made_anew(client: MilvusClient, tmp_path: Path) -> None:
-    """What a run left half loaded is gone on with only where a collection would be made just so."""
+def test_a_collection_of_another_dimension_is_created_again(client: MilvusClient, tmp_path: Path) -> None:
+    """What a run left half loaded is continued only where the same collection would be created."""
     migration = Migration(client, tmp_path / "milvus")
     migration.load("skip")
     migration.chain.settings = TargetSettings(dynamic_field=True)
@@ -288,7 +288,7 @@ def test_a_collection_of_another_size_is_made_anew(client: MilvusClient, tmp_pat
     assert client.describe_collection("news")["enable_dynamic_field"]
 
 
-def test_a_name_that_is_taken_meanwhile_is_told_and_all_rows_stay(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_name_that_is_taken_meanwhile_is_reported_and_all_rows_stay(client: MilvusClient, tmp_path: Path) -> None:
     migration = Migration(client, tmp_path / "milvus")
     created, loaded = migration.load("skip")
     make_collection(client, "news", OLD, loaded=True)
@@ -333,9 +333,7 @@ def test_overwriting_in_place_drops_the_old_collection_once_the_new_one_can_be_m
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 
 
-def test_overwriting_in_place_that_is_killed_at_any_moment_is_gone_on_with(
-    client: MilvusClient, tmp_path: Path
-) -> None:
+def test_overwriting_in_place_that_is_killed_at_any_moment_is_continued(client: MilvusClient, tmp_path: Path) -> None:
     for moment in moments(client):
         make_old(client)
         migration = Migration(client, tmp_path / f"milvus-{moment}")
@@ -361,7 +359,7 @@ def test_a_refused_collection_costs_nothing_in_place_either(server_client: Milvu
     bad = TargetSettings(index_type="IVF_FLAT", index_params={"nlist": -1})
     migration = Migration(server_client, tmp_path / "milvus", settings=bad)
     _, faults = migration.chain.create([migration.plan], "overwrite", in_place=True)
-    assert "refuses a collection like this" in faults["news"][0]
+    assert "refuses the collection" in faults["news"][0]
     assert server_client.list_collections() == ["news"]
     assert stored(server_client, "news") == OLD
     assert aliases(server_client) == dict.fromkeys(ALIASES, "news")
@@ -371,7 +369,7 @@ def test_a_target_that_is_an_alias_is_refused_before_anything(overwriting: Migra
     client = overwriting.client
     for mode in ("skip", "append", "overwrite", "sync"):
         _, faults = overwriting.chain.create(overwriting.chain.plan(rename={"news": "readers"}), mode)
-        assert "ollection 'readers' of the target is an alias" in faults["news"][0]
+        assert "he name 'readers' is an alias in the target" in faults["news"][0]
         assert "stands for collection 'news'" in faults["news"][0]
     assert client.list_collections() == ["news"]
 
@@ -379,7 +377,7 @@ def test_a_target_that_is_an_alias_is_refused_before_anything(overwriting: Migra
 def test_an_alias_of_some_partitions_is_refused(client: MilvusClient, tmp_path: Path) -> None:
     chain = Migration(client, tmp_path / "milvus").chain
     _, faults = chain.create(chain.plan({"news": ["a"]}, alias="articles"))
-    assert "to some partitions of collection 'news' alone" in faults["news"][0]
+    assert "only some partitions of collection 'news'" in faults["news"][0]
     assert client.list_collections() == []
 
 
@@ -390,7 +388,7 @@ def test_a_name_that_had_to_be_changed_meets_no_collection_of_others(
     make_collection(client, "my_coll", OLD, metric="L2", loaded=True)
     migration = Migration(client, tmp_path / "milvus", {"_default": range(20)}, name="my-coll")
     _, faults = migration.chain.create([migration.plan], mode)
-    assert "'my-coll' would become 'my_coll' in the target, which is there" in faults["my-coll"][0]
+    assert "'my-coll' would become 'my_coll' in the target, which exists" in faults["my-coll"][0]
     assert stored(client, "my_coll") == OLD
     client.drop_collection("my_coll")
     assert migration.run("skip").status == VERIFIED
@@ -398,7 +396,7 @@ def test_a_name_that_had_to_be_changed_meets_no_collection_of_others(
     assert migration.chain.create(migration.chain.plan(rename={"my-coll": "my_coll"}), mode)[1] == {}
 
 
-def test_the_mark_is_small_whatever_the_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
+def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
     tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
     migration = Migration(client, tmp_path / "milvus", tags)
     created, loaded = migration.load("skip")
@@ -408,7 +406,7 @@ def test_the_mark_is_small_whatever_the_number_of_partitions(client: MilvusClien
 
 
 class OtherRuns:
-    """What a run knows of others: `over` of all of them."""
+    """What a run knows about others: all of them are `over`, or not."""
 
     def __init__(self, over: bool | None, own: str = "mine") -> None:
         self.over, self.own = over, Run("dag", own)
@@ -443,7 +441,7 @@ def test_a_second_run_is_refused_while_the_first_may_be_at_work(
     assert migration.verify(created[0], loaded).status == VERIFIED
 
 
-def test_a_second_run_goes_on_where_the_first_is_dead_and_the_first_is_shut_out(
+def test_a_second_run_continues_where_the_first_is_dead_and_the_first_can_write_no_more(
     client: MilvusClient, tmp_path: Path
 ) -> None:
     migration = Migration(client, tmp_path / "milvus")
@@ -456,13 +454,13 @@ def test_a_second_run_goes_on_where_the_first_is_dead_and_the_first_is_shut_out(
     assert stored_in_all(client, ["news"]) == {"news": migration.expected}
 
 
-def test_a_step_tried_again_in_its_own_run_goes_on(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_step_that_is_retried_in_its_own_run_continues(client: MilvusClient, tmp_path: Path) -> None:
     migration = Migration(client, tmp_path / "milvus")
     migration.load("skip", runs=OtherRuns(None))
     assert migration.run("skip", runs=OtherRuns(None)).status == VERIFIED
 
 
-def test_an_overwrite_that_is_cleared_after_its_run_is_done_makes_nothing_anew(overwriting: Migration) -> None:
+def test_an_overwrite_that_is_repeated_after_its_run_has_ended_creates_nothing_again(overwriting: Migration) -> None:
     report = overwriting.run("overwrite", runs=OtherRuns(None))
     [created], _ = overwriting.chain.create([overwriting.plan], "overwrite", runs=OtherRuns(None))
     assert (report.status, created.action) == (VERIFIED, "kept")
@@ -518,13 +516,13 @@ def test_a_verification_that_slept_marks_nothing_of_what_another_run_made(client
 
 
 def test_an_index_and_a_partition_that_others_make_stay(server_client: MilvusClient, tmp_path: Path) -> None:
-    """Taking back our own index after a refusal takes no other."""
+    """After a refusal our own index is dropped, and no other."""
     make_collection(server_client, "news", OLD)
     migration = Migration(server_client, tmp_path / "milvus", {"_default": range(55, 65)})
     unhindered = server_client.list_indexes
 
     class Others:
-        """Make an index on the ids while ours is there."""
+        """Create an index on the ids while ours exists."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(server_client, name)
@@ -553,13 +551,13 @@ def test_abandon_drops_what_was_loaded_under_a_name_of_its_own(overwriting: Migr
     assert report.notes == (f"{created.own_name} was dropped",)
     assert overwriting.client.list_collections() == ["news"]
     assert stored(overwriting.client, "news") == OLD
-    assert abandoned(overwriting).notes == ("nothing was left half done",)
+    assert abandoned(overwriting).notes == ("no run had left anything half done",)
 
 
 def test_abandon_removes_what_an_append_added_from_another_state_of_its_source(
     client: MilvusClient, tmp_path: Path
 ) -> None:
-    """The source has got rows since: neither going on nor undoing was possible without losing the older ones."""
+    """The source has new rows since: the run can be neither continued nor undone with it."""
     make_collection(client, "news", OLD | {"a": random_rows([901, 902], 3)}, loaded=True)
     before = stored(client, "news")
     Migration(client, tmp_path / "old").load("append")
@@ -587,20 +585,20 @@ def test_abandon_restores_the_mark_of_before(client: MilvusClient, tmp_path: Pat
 
 
 def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_path: Path) -> None:
-    """Rows that the append wrote are in the source no more: so nobody knows which of those there were there before."""
+    """The source has lost rows that the append wrote: so they can't be told from the rows before."""
     make_collection(client, "news", OLD | {"a": {}}, loaded=True)
     Migration(client, tmp_path / "old").load("append")
     before = stored(client, "news")
     shrunk = Migration(client, tmp_path / "shrunk", IDS | {"a": range(100, 105)})
     _, faults = shrunk.chain.create([shrunk.plan], "abandon")
-    assert "can't be told" in faults["news"][0]
+    assert "can't be identified" in faults["news"][0]
     assert stored(client, "news") == before
     same = Migration(client, tmp_path / "same")
     assert abandoned(same).status == SKIPPED
     assert stored(client, "news") == OLD | {"a": {}}
 
 
-def test_partitions_that_were_being_replaced_cannot_be_undone_and_are_emptied_by_whoever_goes_on(
+def test_replaced_partitions_cannot_be_undone_and_are_emptied_by_the_run_that_continues(
     client: MilvusClient, tmp_path: Path
 ) -> None:
     there = {"_default": random_rows([7], 1), "a": random_rows(range(100, 140), 2)}
@@ -625,7 +623,7 @@ def test_partitions_that_were_being_replaced_cannot_be_undone_and_are_emptied_by
 
 
 def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusClient, tmp_path: Path) -> None:
-    """Killed before the first partition is made, or after."""
+    """Killed before or after the first partition is created."""
     for moment in (0, 4):
         make_collection(client, "news", OLD, metric="L2", loaded=True)
         migration = Migration(client, tmp_path / f"milvus-{moment}")
@@ -641,7 +639,7 @@ def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusC
 
 
 class Meanwhile:
-    """A client, before one of whose calls of a method something else happens."""
+    """A client that has something else happen before one of its calls of a method."""
 
     def __init__(self, client: MilvusClient, method: str, then: Callable[[], object], call: int = 1) -> None:
         self.client, self.method, self.then, self.left = client, method, then, call
@@ -671,7 +669,7 @@ def test_abandon_removes_nothing_that_another_run_has_finished_meanwhile(client:
 
     slow: Any = Meanwhile(client, "query", finish)
     _, faults = Chain(migration.directory.path, slow).create([migration.plan], "abandon")
-    assert "nother run has begun to write into collection 'news'" in faults["news"][0]
+    assert "nother run or program has changed collection 'news'" in faults["news"][0]
     assert stored(client, "news") == OLD | {
         "_default": OLD["_default"] | migration.expected["_default"],
         "a": migration.expected["a"],
@@ -704,7 +702,7 @@ def test_overwriting_in_place_drops_nothing_that_another_attempt_has_made_meanwh
 
     slow: Any = Meanwhile(client, "create_collection", finish)
     _, faults = Chain(overwriting.directory.path, slow).create([overwriting.plan], "overwrite", in_place=True)
-    assert "ollection 'news' of the target is not as it was when this step began" in faults["news"][0]
+    assert "has changed collection 'news' of the target" in faults["news"][0]
     assert stored(client, "news") == overwriting.expected
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 
@@ -720,7 +718,7 @@ def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_publi
     assert overwriting.verify(created, loaded).status == VERIFIED
 
 
-def test_publishing_that_slept_before_it_took_the_name_away_takes_it_from_no_other(
+def test_publishing_that_slept_before_it_takes_the_name_takes_it_from_no_other(
     overwriting: Migration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created, loaded = overwriting.load()
@@ -728,8 +726,8 @@ def test_publishing_that_slept_before_it_took_the_name_away_takes_it_from_no_oth
 
     def sleep() -> None:
         assert overwriting.verify(created, loaded).status == VERIFIED
-        clock = seconds_awake_or_not() + 2 * REQUEST_SECONDS
-        monkeypatch.setattr(fence, "seconds_awake_or_not", lambda: clock)
+        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
+        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
 
     slow: Any = Sleeping(client, "rename_collection", sleep)
     with pytest.raises(LateError, match="was not sent"):
@@ -740,7 +738,7 @@ def test_publishing_that_slept_before_it_took_the_name_away_takes_it_from_no_oth
 
 
 def test_an_alias_that_gets_the_name_meanwhile_leads_where_it_led(client: MilvusClient, tmp_path: Path) -> None:
-    """Milvus Lite would rename what it stands for."""
+    """Milvus Lite would rename the collection behind it."""
     make_collection(client, "news", OLD, loaded=True)
     migration = Migration(client, tmp_path / "milvus")
     created, loaded = migration.load()
@@ -773,13 +771,16 @@ def test_what_was_left_verified_and_renamed_by_hand_marks_no_other(client: Milvu
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"state": "complete", "before": {"a": 1}}', '{"counts": 5}'])
-def test_a_mark_that_cannot_be_read_is_told(client: MilvusClient, tmp_path: Path, text: str) -> None:
+def test_a_marker_that_cannot_be_read_is_reported(client: MilvusClient, tmp_path: Path, text: str) -> None:
     make_collection(client, "news", OLD, loaded=True)
     client.alter_collection_properties("news", {"milvusdm.migration": text})
     migration = Migration(client, tmp_path / "milvus")
     for mode in ("skip", "append", "overwrite", "sync", "abandon"):
         _, faults = migration.chain.create([migration.plan], mode)
-        assert "what a migration noted on collection 'news' of the target can't be read" in faults["news"][0].lower()
+        assert (
+            "a property that a migration set on collection 'news' of the target can't be read"
+            in faults["news"][0].lower()
+        )
     assert stored(client, "news") == OLD
 
 
@@ -816,3 +817,20 @@ def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Pat
         assert root.list_collections() == ["news"]
         assert stored(root, "news") == OLD
         assert aliases(root) == dict.fromkeys(ALIASES, "news")
+
+
+def test_markers_survive_a_restart_of_the_server(tmp_path: Path) -> None:
+    """A server of 2.3 that is started again has the value of before the last change, if that was no new property."""
+    with running_milvus_server(tmp_path / "server") as server:
+        with milvus_client(server.address.uri) as client:
+            for name in ("news", "loading"):
+                make_collection(client, name, OLD, loaded=True)
+                assert Migration(client, tmp_path / name, name=name).run("append").status == VERIFIED
+            more = Migration(client, tmp_path / "more", {"_default": range(30, 40)}, "loading")
+            more.load("append")
+            markers = {name: marker(client, name) for name in ("news", "loading")}
+        server.close()
+        server.start()
+        with milvus_client(server.address.uri) as client:
+            assert {name: marker(client, name) for name in markers} == markers
+        assert [marker["state"] for marker in markers.values()] == ["complete", "loading"]

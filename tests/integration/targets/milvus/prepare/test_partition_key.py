@@ -1,4 +1,4 @@
-"""Partition tags as a partition key: whatever characters they have, and more of them than a server takes partitions."""
+"""Partition tags as a partition key: with any characters, and more of them than a server allows partitions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
-from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.exceptions import LateError, TargetError
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
-from airflow_provider_milvusdm.targets.milvus.server.deadline import LateError, seconds_awake_or_not
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.server.queries import vector_bytes
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from tests.support.chain import Chain
@@ -95,7 +95,7 @@ def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path,
     report = keyed(client, directory.write(), policies=RowPolicies(policy)).run()["news"]
     a, b = directory.live("news", "a"), directory.live("news", "b")
     if policy == "error":
-        assert "1 ids stand on rows with different tags or vectors in the partitions of" in report.faults[0]
+        assert "1 ids are on rows with different tags or vectors in the partitions of" in report.faults[0]
         assert client.list_collections() == []
         return
     assert (report.status, report.faults) == (VERIFIED, ())
@@ -106,12 +106,12 @@ def test_one_id_in_two_tags_is_a_duplicate(client: MilvusClient, tmp_path: Path,
     else:
         last = policy == "keep_last"
         assert stored(client) == {"a": {1: a[1]} if last else a, "b": b if last else {3: b[3]}}
-        assert "1 rows excluded: another row of their id was kept" in "\n".join(report.notes)
+        assert "1 rows excluded: another row with their id was kept" in "\n".join(report.notes)
 
 
 @pytest.fixture
 def there(client: MilvusClient, tmp_path: Path) -> Milvus1xDirectory:
-    """What was loaded into `news` before, under tags `a` and `b"`."""
+    """What was loaded into `news` before, under the tags `a` and `b"`."""
     directory = write_directory(tmp_path / "before", {"news": {"a": range(5), 'b"': range(10, 15)}})
     assert keyed(client, directory.path).run()["news"].status == VERIFIED
     return directory
@@ -156,11 +156,11 @@ def test_an_id_under_another_tag_is_refused(client: MilvusClient, there: Milvus1
     for mode in ("skip", "append", "overwrite"):
         report = chain.run({"news": ["c"]}, mode)["news"]
         assert report.status == FAILED
-        assert "ds to append are in the target already: 1 of 2 tried" in report.faults[0]
+        assert "ds to append are in the target already: 1 of 2 checked" in report.faults[0]
     assert stored(client) == expected(there, "a", 'b"')
 
 
-def test_a_load_that_ended_halfway_is_gone_on_with(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_load_that_ended_halfway_is_continued(client: MilvusClient, tmp_path: Path) -> None:
     directory = source(tmp_path)
     chain = keyed(client, directory.path, unit_bytes=3 * 8 * 4)
     plans = chain.plan()
@@ -172,7 +172,7 @@ def test_a_load_that_ended_halfway_is_gone_on_with(client: MilvusClient, tmp_pat
     assert stored(client) == expected(directory, "a", 'b"', "c")
 
 
-def test_an_upsert_that_slept_deletes_nothing_that_another_run_brought(
+def test_an_upsert_that_slept_deletes_nothing_that_another_run_loaded(
     client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server has these rows deleted and inserted: the deletion, too, is taken for so long only."""
@@ -188,8 +188,8 @@ def test_an_upsert_that_slept_deletes_nothing_that_another_run_brought(
         fence.look()
         if next(asleep, False):
             assert chain.run(selection, "append")["news"].action == "resumed"
-            return seconds_awake_or_not() - 1
-        return seconds_awake_or_not() + REQUEST_SECONDS
+            return seconds_since_boot() - 1
+        return seconds_since_boot() + REQUEST_SECONDS
 
     monkeypatch.setattr(Fence, "check", sleep)
     with pytest.raises((LateError, TargetError)):
@@ -236,7 +236,7 @@ def test_tags_do_not_go_into_a_collection_without_the_key(client: MilvusClient, 
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
-    """A client of a server that takes 1,024 partitions a collection."""
+    """A client of a server that allows 1,024 partitions a collection."""
     folder = tmp_path_factory.mktemp("limited")
     options = ("--extra-config", "rootCoord.maxPartitionNum=1024")
     with milvus_server(folder, *options) as address, milvus_client(address.uri) as client:
@@ -244,7 +244,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
 
 
 def test_more_partitions_than_the_server_takes(limited: MilvusClient, tmp_path: Path) -> None:
-    """2.3.5 takes 4,096 by default, and doesn't say that this one takes fewer."""
+    """2.3.5 allows 4,096 by default, and does not report that this server allows fewer."""
     tags = [f'{number} "{chr(0x4E00 + number)}\\' for number in range(MANY - 1)]
     ids = {tag: [2 * number, 2 * number + 1] for number, tag in enumerate(["_default", *tags])}
     directory = write_directory(tmp_path / "milvus", {"news": ids})
@@ -253,7 +253,7 @@ def test_more_partitions_than_the_server_takes(limited: MilvusClient, tmp_path: 
 
     told = Chain(directory.path, limited, settings=TargetSettings(max_partitions=1024))
     report = told.run(rename=rename)["news"]
-    assert "at most 1024, as target: max_partitions says" in report.faults[0]
+    assert "at most 1024, the value of target: max_partitions" in report.faults[0]
     assert f"found {MANY}" in report.faults[0]
     assert "partitions: partition_key" in report.faults[0]
     assert limited.list_collections() == []

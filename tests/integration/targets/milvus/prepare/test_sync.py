@@ -1,4 +1,4 @@
-"""Sync: an existing collection becomes what the source is, and only what differs is written."""
+"""Sync: an existing collection is made equal to the source, and only what differs is written."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.support.milvus1x_rows import CLOCK, HAMMING
 
 DIMENSION = 8
 YOUNGER = 1_614_924_440_000_000_000
-"""Name of a segment that was begun seconds after those whose names the directory makes."""
+"""Name of a segment that was begun seconds after those that the directory names."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """A 1.x server that goes on: of `rows` some are deleted, some replaced under their id, others added."""
+    """A 1.x server in use: it deletes rows of `rows`, replaces others under their id, and adds new ones."""
 
     rows: int
 
@@ -158,7 +158,7 @@ def test_rows_that_others_made_are_compared(lite_client: MilvusClient, tmp_path:
 
 
 def one_id_twice(path: Path, *, other: bool = False, created_on: int = CLOCK, tag: str = "a") -> Milvus1xDirectory:
-    """Id 5 stands in two segments; all vectors are others where it's another server's."""
+    """Id 5 is in two segments; all vectors differ where the source is another server's."""
     directory = Milvus1xDirectory(path)
     news = directory.collection("news", dimension=DIMENSION, created_on=created_on)
     table = directory.partition(news, tag)
@@ -238,7 +238,7 @@ def test_named_partitions_and_the_lowest_id_are_synced(
     assert stored(client, "news") == {"_default": there["_default"], "a": directory.live("news", "a")}
 
 
-def test_an_id_may_stand_in_several_partitions_on_a_server(server_client: MilvusClient, tmp_path: Path) -> None:
+def test_an_id_may_be_in_several_partitions_on_a_server(server_client: MilvusClient, tmp_path: Path) -> None:
     make_collection(server_client, "news", dict.fromkeys(["_default", "a"], random_rows(range(10), 3)))
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [3], "a": [4, 11]}})
     assert Chain(directory.path, server_client).run(mode="sync", verify="full")["news"].status == VERIFIED
@@ -274,7 +274,7 @@ def test_keys_that_are_not_the_sources_ids_are_refused(lite_client: MilvusClient
     chain = Chain(directory.path, lite_client, policies=RowPolicies(duplicate_ids="remap"))
     assert chain.run()["news"].status == VERIFIED
     [fault] = chain.run(mode="sync")["news"].faults
-    assert "keys made of places (duplicate_ids: remap)" in fault
+    assert "keys made from positions (duplicate_ids: remap)" in fault
 
 
 @pytest.mark.parametrize("target_uri", ["lite", pytest.param("server", marks=pytest.mark.long)], indirect=True)
@@ -392,7 +392,7 @@ def test_rows_under_keys_that_are_not_synced_are_not_displaced(client: MilvusCli
 
 
 @pytest.mark.parametrize("moment", ["find", "delete_extra"])
-def test_a_run_that_slept_deletes_nothing_that_another_brought(
+def test_a_run_that_slept_deletes_nothing_that_another_has_loaded(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     whole = write_directory(tmp_path / "whole", {"news": {"_default": range(20), "a": []}})
@@ -411,11 +411,11 @@ def test_a_run_that_slept_deletes_nothing_that_another_brought(
 
     monkeypatch.setattr(Changes, moment, sleep)
     [fault] = slept.run(mode="sync")["news"].faults
-    assert "another run has begun to write into collection 'news'" in fault.lower()
+    assert "another run or program has changed collection 'news'" in fault.lower()
     check_stored(client, whole)
 
 
-def test_a_row_exchanged_behind_its_back_is_found(client: MilvusClient, tmp_path: Path) -> None:
+def test_a_row_that_is_exchanged_during_a_sync_is_found(client: MilvusClient, tmp_path: Path) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20_000)}})
     chain = Chain(directory.path, client)
     assert chain.run()["news"].status == VERIFIED

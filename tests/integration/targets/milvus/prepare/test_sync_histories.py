@@ -1,4 +1,4 @@
-"""Copies of a 1.x server that lives on are synced in any order, whole or in part, or killed: green is exact."""
+"""Copies of a 1.x server in use are synced in any order, in whole or in part, and killed: a verified sync is exact."""
 
 from __future__ import annotations
 

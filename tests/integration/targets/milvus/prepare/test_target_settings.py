@@ -1,4 +1,4 @@
-"""The settings of `target` are taken by a real target, or end the run before a row is written."""
+"""A real target accepts the settings in `target`, or the run ends before a row is written."""
 
 from __future__ import annotations
 
@@ -54,12 +54,14 @@ def test_what_a_server_refuses_ends_before_a_row_is_written(
     report = migrate(server_client, directory, settings)
     assert (report.status, report.partitions) == (FAILED, ())
     [fault] = report.faults
-    assert "he target refuses a collection like this, for the rows of 'news'" in fault
+    assert "he target refuses the collection for the rows of 'news'" in fault
     assert reason in fault
     assert server_client.list_collections() == []
 
 
-def test_a_refused_overwrite_leaves_what_is_there(server_client: MilvusClient, directory: Milvus1xDirectory) -> None:
+def test_a_refused_overwrite_leaves_the_target_as_it_was(
+    server_client: MilvusClient, directory: Milvus1xDirectory
+) -> None:
     assert migrate(server_client, directory, HNSW).status == VERIFIED
     before = server_client.describe_collection("news")
     assert migrate(server_client, directory, {"index_type": "NOPE"}, "overwrite").status == FAILED

@@ -1,4 +1,4 @@
-"""A target that isn't the one this migration made: half loaded by another, made anew, dropped."""
+"""A target that is not the one this migration made: half loaded by another, made again, dropped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTITIONS = {"_default": range(20), "a": range(20)}
 
 
 class Migration:
-    """A collection created, and the units to load into it."""
+    """A new collection, and the units to load into it."""
 
     def __init__(
         self, client: MilvusClient, path: Path, *, ids: range = range(20), tags: Sequence[str] = tuple(PARTITIONS)
@@ -54,7 +54,7 @@ def migration(client: MilvusClient, tmp_path: Path) -> Migration:
 
 
 THERE = {"_default": random_rows(range(50, 60), 1), "a": {}}
-"""What a collection holds that rows are added to."""
+"""What the collection holds to which rows are added."""
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_what_another_source_left_half_loaded_makes_room(
 
 
 @pytest.mark.parametrize("moment", [0, 5], ids=["finished", "killed"])
-def test_checkpoints_for_a_target_made_anew_since_are_thrown_away(
+def test_checkpoints_for_a_target_that_was_made_again_are_ignored(
     client: MilvusClient, migration: Migration, moment: int
 ) -> None:
     stores = [Checkpoints(), Checkpoints()]
@@ -141,7 +141,7 @@ def make_by_another_migration(client: MilvusClient, path: Path) -> None:
         (make_by_another_migration, "found no such collection"),
     ],
 )
-def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
+def test_a_load_into_a_target_that_something_else_made_again_is_refused(
     client: MilvusClient, tmp_path: Path, migration: Migration, change: Callable[[MilvusClient, Path], None], found: str
 ) -> None:
     units = migration.create()
@@ -153,11 +153,11 @@ def test_a_load_into_what_was_made_anew_by_something_else_is_refused(
     assert f"{units[0].target.name!r} of the target is not the one that was made for this load" in str(error.value)
     assert f"xpected a marker with source {migration.plans[0].fingerprint}" in str(error.value)
     assert found in str(error.value)
-    assert "clear create_collection and what follows, or start a new run." in str(error.value)
+    assert "repeat the create step and the steps after it, or start a new run." in str(error.value)
 
 
 def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, migration: Migration) -> None:
-    """Its collection has its name by now: nothing is called as it was."""
+    """The collection has its final name by now; nothing has the name that the task knows."""
     created, _ = migration.chain.create(migration.plans)
     loads = migration.chain.load(migration.plans, created)
     report = verify_collection(client, migration.plans[0], created[0], loads)
@@ -174,7 +174,7 @@ def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, m
 def test_a_finished_unit_of_an_append_that_is_cleared_changes_nothing(
     client: MilvusClient, migration: Migration
 ) -> None:
-    """With its checkpoint it writes nothing; without it, its rows take their own places."""
+    """With its checkpoint it writes nothing; without it, each row replaces itself."""
     make_collection(client, "news", THERE)
     created, _ = migration.chain.create(migration.plans, "append")
     loads = migration.chain.load(migration.plans, created)
@@ -199,7 +199,7 @@ def test_a_load_task_tried_again_whose_notes_are_lost_doubles_nothing(
     assert stored(server_client, "news") == migration.expected()
 
 
-def test_a_load_task_of_a_run_that_another_goes_on_with_is_refused(client: MilvusClient, migration: Migration) -> None:
+def test_a_load_of_a_run_that_another_has_continued_is_refused(client: MilvusClient, migration: Migration) -> None:
     units, store = migration.create(), Checkpoints()
     load(client, units[0], store, 5)
     others = migration.create()

@@ -1,4 +1,4 @@
-"""Collections that the rows don't fit into are refused with what differs and the cure, and left as they are."""
+"""A collection that the rows do not fit into is refused with the differences and the cure, and stays as it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNFIT: dict[str, tuple[list[dict[str, Any]], str]] = {
     "another dimension": ([ID, EMBEDDING | {"dim": 16}], "embedding has dimension 16"),
     "another name of the key": (
         [ID | {"field_name": "key"}, EMBEDDING],
-        "id is not an INT64 primary key; fields key want values",
+        "id is not an INT64 primary key; fields key need values",
     ),
     "another key": (
         [{"field_name": "id", "datatype": DataType.VARCHAR, "max_length": 9, "is_primary": True}, EMBEDDING],
@@ -29,19 +29,19 @@ UNFIT: dict[str, tuple[list[dict[str, Any]], str]] = {
     "ids made by the target": ([ID | {"auto_id": True}, EMBEDDING], "its ids are made by the target (auto_id)"),
     "another name of the vector": (
         [ID, EMBEDDING | {"field_name": "vector"}],
-        "embedding is not a FLOAT_VECTOR; fields vector want values",
+        "embedding is not a FLOAT_VECTOR; fields vector need values",
     ),
-    "another field": ([ID, EMBEDDING, TITLE], "fields title want values"),
+    "another field": ([ID, EMBEDDING, TITLE], "fields title need values"),
     "several differences": (
         [ID | {"auto_id": True}, EMBEDDING | {"dim": 4}, TITLE],
-        "its ids are made by the target (auto_id); embedding has dimension 4; fields title want values",
+        "its ids are made by the target (auto_id); embedding has dimension 4; fields title need values",
     ),
 }
 
 
 @pytest.fixture
 def refusal(client: MilvusClient, tmp_path: Path) -> Callable[..., str]:
-    """Plans `news` of a source against the collection of that name in the target; the fault of its creation."""
+    """Returns a function that creates `news` of a source in the target, and returns the fault."""
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1], "a": [2]}})
     chain = Chain(directory.path, client)
 
@@ -66,7 +66,10 @@ def test_another_schema(
     client.create_collection("news", schema=schema)
     fault = refusal("append")
     assert "collection 'news' of the target does not fit" in fault.lower()
-    assert "xpected id INT64 primary key, embedding FLOAT_VECTOR of dimension 8, and nothing else required" in fault
+    assert (
+        "xpected id INT64 primary key, embedding FLOAT_VECTOR of dimension 8, and no other field that needs a value"
+        in fault
+    )
     assert f"found {difference}." in fault
     assert "Use mode overwrite, or rename to load into a collection of its own." in fault
 
@@ -83,7 +86,7 @@ def test_every_mode_that_keeps_a_collection_checks_it(
 
 def test_another_metric(client: MilvusClient, refusal: Callable[..., str]) -> None:
     make_collection(client, "news", {}, metric="IP")
-    assert "its index compares by IP, the source by L2" in refusal("append")
+    assert "its index has metric IP, the source L2" in refusal("append")
 
 
 def test_another_kind_of_vector(server_client: MilvusClient, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows of a target asked for by id: partition by partition, and the lowest id too, which 2.3 can't name."""
+"""Rows of a target queried by id in each partition, including the lowest id, which 2.3 can't parse."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_rows_are_found_by_id_and_partition(client: MilvusClient, monkeypatch: p
             assert found == {row_id: (vector,) for row_id, vector in expected.items()}
 
 
-def test_rows_are_found_beside_ids_that_stand_on_several(server_client: MilvusClient) -> None:
+def test_rows_are_found_beside_ids_that_several_rows_share(server_client: MilvusClient) -> None:
     rows = random_rows(range(20), 1)
     make_collection(server_client, "news", {"_default": rows}, loaded=True)
     for seed in (2, 3):
@@ -60,7 +60,7 @@ def test_rows_are_found_beside_ids_that_stand_on_several(server_client: MilvusCl
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_ids_are_found_in_any_of_some_partitions(client: MilvusClient, asked: list[int]) -> None:
+def test_ids_are_found_in_any_of_several_partitions(client: MilvusClient, asked: list[int]) -> None:
     make_collection(client, "news", THERE, loaded=True)
     for partitions in (["_default", "a", "b"], ["a", "b"], ["b"]):
         held = {row_id for partition in partitions for row_id in THERE[partition]}
@@ -68,10 +68,8 @@ def test_ids_are_found_in_any_of_some_partitions(client: MilvusClient, asked: li
         assert found.tolist() == sorted(held.intersection(asked))
 
 
-def test_rows_that_are_there_twice_hide_none_of_those_behind_them(
-    server_client: MilvusClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server takes the limit of a query for all of them, and returns one of each id."""
+def test_duplicate_rows_hide_no_rows_after_them(server_client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server counts all duplicates for the limit of a query, and returns one row for each id."""
     monkeypatch.setattr(queries, "IDS_A_QUERY", 4)
     rows = random_rows(range(20), 1)
     make_collection(server_client, "news", {"_default": rows})

@@ -1,4 +1,4 @@
-"""What a dry run says of a target's memory, and of the time to write, against a real server."""
+"""What a dry run reports about memory and writing time, compared with a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 @pytest.fixture
 def system_info(server_client: MilvusClient) -> dict[str, Any]:
-    """What the server says of itself."""
+    """The server's own description."""
     request = milvus_pb2.GetMetricsRequest(request=json.dumps({"metric_type": "system_info"}))
     answer = server_client._get_connection()._stub.GetMetrics(request, timeout=10)
     found: dict[str, Any] = json.loads(answer.response)
@@ -46,7 +46,7 @@ def test_free_memory_is_that_of_the_query_nodes(system_info: dict[str, Any]) -> 
     assert free_memory({"nodes_info": [node for node in nodes if node not in query_nodes]}) is None
 
 
-def test_a_collection_that_does_not_fit_is_told_with_what_helps(server_client: MilvusClient) -> None:
+def test_a_collection_that_does_not_fit_into_memory_is_reported_with_what_helps(server_client: MilvusClient) -> None:
     collection = CollectionSpec("news", 1024, Metric.L2)
     available = available_memory(server_client)
     assert available
@@ -61,7 +61,7 @@ def test_milvus_lite_is_not_asked_for_its_memory(lite_client: MilvusClient) -> N
 
 
 @pytest.mark.long
-def test_the_rate_that_is_reckoned_with_is_that_of_a_server(server_client: MilvusClient, tmp_path: Path) -> None:
+def test_the_rate_used_for_estimates_is_that_of_a_server(server_client: MilvusClient, tmp_path: Path) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(400_000)}}, dimension=128)
     chain = Chain(directory.path, server_client)
     plans = chain.plan()

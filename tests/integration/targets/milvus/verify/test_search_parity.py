@@ -1,4 +1,4 @@
-"""Search parity: the finished target answers as the exact search of the source does, or the collection fails."""
+"""Searches in the finished target return what an exact search of the source does, or the collection fails."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_index_that_finds_too_little_fails_the_collection(client: MilvusClien
     assert report.status == FAILED
     assert report.search is not None
     assert report.search.recall < 0.9
-    assert "too little is found" in report.faults[0]
+    assert "earches find too little" in report.faults[0]
     assert "nprobe=1" in report.faults[0]
     again = chain.run(search=SearchCheck(50, 0.99, {"nprobe": 256}))["news"]
     assert (again.status, again.faults) == (VERIFIED, ())

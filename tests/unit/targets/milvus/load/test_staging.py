@@ -1,4 +1,4 @@
-"""Files of a bulk import: what NumPy reads from them is what was reader from the source."""
+"""Files of a bulk import: NumPy reads from them what was read from the source."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows import reader
 from airflow_provider_milvusdm.targets.milvus.load import staging
 from airflow_provider_milvusdm.targets.milvus.load.staging import (
-    ImportFailedError,
     ImportStore,
     StagedPartition,
     StagedUnit,
@@ -55,7 +54,7 @@ def contents(staged: StagedPartition) -> dict[str, Any]:
     return {Path(file).stem: np.load(file) for file in staged.files}
 
 
-def test_a_partitions_live_rows_become_a_file_a_field(
+def test_the_live_rows_of_a_partition_become_one_file_for_each_field(
     unit: LoadUnit, store: ImportStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "rows_within", lambda collection: 7)
@@ -105,7 +104,7 @@ def test_a_unit_too_large_for_the_server_is_refused(
 
 
 @pytest.mark.parametrize("unit", [L2], indirect=True)
-def test_a_store_that_is_not_there_is_not_made(unit: LoadUnit, tmp_path: Path) -> None:
+def test_a_store_that_does_not_exist_is_not_created(unit: LoadUnit, tmp_path: Path) -> None:
     with pytest.raises(ImportFailedError, match="No such file"):
         stage(unit, ImportStore(LocalFileSystem(), str(tmp_path / "not mounted")))
 

@@ -1,4 +1,4 @@
-"""What targets of each version can: those that no test can start are known by what they say of their version."""
+"""What targets of each version can do; versions that no test can start are represented by their version text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import accepts_new_ids
-from airflow_provider_milvusdm.targets.milvus.prepare.partitions import max_partitions_of, refuse_too_many
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import can_accept_new_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.partitions import refuse_too_many
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import accepts_ids_with_auto_id, max_partitions
+from tests.support.repository import ROOT
 
 
 class Version:
@@ -36,14 +37,28 @@ class Version:
         ("master-20260107-9d9fe22", False, None),
     ],
 )
-def test_what_each_version_can(version: str, generates: bool, partitions: int | None) -> None:
+def test_what_each_version_can_do(version: str, generates: bool, partitions: int | None) -> None:
     client: Any = Version(version)
-    assert can_accept_new_ids(client) == generates
-    assert max_partitions_of(client, CollectionSettings()) == partitions
-    assert max_partitions_of(client, CollectionSettings(max_partitions=64)) == 64
+    assert accepts_ids_with_auto_id(client) == generates
+    assert max_partitions(client) == partitions
 
 
-def test_one_partition_more_than_the_target_takes_is_refused() -> None:
+def test_no_other_module_asks_for_milvus_lite_or_a_version() -> None:
+    asking = ("is_lite(", "get_server_version()")
+    modules = (ROOT / "airflow_provider_milvusdm").rglob("*.py")
+    texts = {path.name: path.read_text() for path in modules}
+    assert {name for name, text in texts.items() if any(word in text for word in asking)} == {"capabilities.py"}
+
+
+def test_the_user_may_name_another_limit_of_partitions() -> None:
+    client: Any = Version("2.6.3")
+    names = [str(number) for number in range(65)]
+    refuse_too_many(client, "news", names[:64], CollectionSettings(max_partitions=64))
+    with pytest.raises(TargetError, match="at most 64, the value of target: max_partitions"):
+        refuse_too_many(client, "news", names, CollectionSettings(max_partitions=64))
+
+
+def test_one_partition_more_than_the_target_allows_is_refused() -> None:
     client: Any = Version("2.6.3")
     names = [str(number) for number in range(1024)]
     refuse_too_many(client, "news", names, CollectionSettings())

@@ -1,4 +1,4 @@
-"""What servers of any version say when they take no writes, and what they say when they are only to get fewer."""
+"""How servers of any version refuse all writes, and how they limit the rate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pymilvus import MilvusException
 from pymilvus.exceptions import ErrorCode
 from pymilvus.grpc_gen import common_pb2
 
-from airflow_provider_milvusdm.targets.milvus.server.denied import DeniedError, tell_denial
+from airflow_provider_milvusdm.exceptions import DeniedError
+from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
 
 UNEXPECTED = common_pb2.UnexpectedError
 
@@ -22,14 +23,14 @@ UNEXPECTED = common_pb2.UnexpectedError
         (0, common_pb2.TimeTickLongDelay),
     ],
 )
-def test_a_denial_is_told_with_its_reason(code: int, error_code: int) -> None:
-    with pytest.raises(DeniedError, match=r"http://milvus.*found: no room.*goes on"), tell_denial("http://milvus"):
+def test_a_denial_is_raised_with_its_reason(code: int, error_code: int) -> None:
+    with pytest.raises(DeniedError, match=r"http://milvus.*found no room.*continues"), tell_denial("http://milvus"):
         raise MilvusException(code, "no room", error_code)
 
 
 @pytest.mark.parametrize(
     ("code", "error_code"), [(ErrorCode.RATE_LIMIT, common_pb2.RateLimit), (ErrorCode.COLLECTION_NOT_FOUND, UNEXPECTED)]
 )
-def test_anything_else_stays_what_it_is(code: int, error_code: int) -> None:
+def test_other_errors_stay_as_they_are(code: int, error_code: int) -> None:
     with pytest.raises(MilvusException), tell_denial("http://milvus"):
         raise MilvusException(code, "slower", error_code)

@@ -1,4 +1,4 @@
-"""Waits: pauses that grow, and an end where nothing moves."""
+"""Waits: the pauses grow, and a wait without progress ends with an error."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from airflow_provider_milvusdm.targets.milvus.server.waiting import (
-    StalledError,
-    pause_after,
-    tell_silence,
-    wait_until_done,
-)
+from airflow_provider_milvusdm.exceptions import StalledError
+from airflow_provider_milvusdm.targets.milvus.server.waiting import pause_after, tell_silence, wait_until_done
 
 
 @pytest.mark.parametrize(("waited", "pause"), [(0, 2), (19, 2), (100, 10), (600, 60), (86_400, 60)])
-def test_pauses_grow_with_what_was_waited(waited: float, pause: float) -> None:
+def test_pauses_grow_with_the_time_waited(waited: float, pause: float) -> None:
     assert pause_after(waited, shortest=2) == pause
 
 
@@ -25,18 +21,18 @@ def looks(*found: str) -> Iterator[str]:
     return itertools.chain(found, itertools.repeat(found[-1]))
 
 
-def test_what_stands_still_is_given_up_with_what_was_seen() -> None:
+def test_a_wait_without_progress_ends_with_the_last_state() -> None:
     seen = looks("1 %", "2 %")
-    with pytest.raises(StalledError, match=r"get on with the index.*within 0 s, found 2 % all the time.*A retry"):
+    with pytest.raises(StalledError, match=r"no progress with the index.*within 0 s, found 2 % all the time.*A retry"):
         wait_until_done(lambda: next(seen), "the index", shortest=0.01, seconds=0.2)
 
 
-def test_what_moves_is_waited_for_however_long_it_takes() -> None:
+def test_a_wait_with_progress_has_no_limit() -> None:
     seen = looks(*(f"{percent} %" for percent in range(15)), "")
     wait_until_done(lambda: next(seen), "the index", shortest=0.05, seconds=0.4)
 
 
-def test_an_error_that_is_no_silence_stays_what_it_is() -> None:
+def test_an_error_other_than_a_timeout_stays_as_it_is() -> None:
     class AwayError(grpc.RpcError):
         def code(self) -> grpc.StatusCode:
             return grpc.StatusCode.UNAVAILABLE

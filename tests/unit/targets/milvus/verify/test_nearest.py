@@ -1,4 +1,4 @@
-"""Exact nearest neighbours against the definitions of the distances, written out."""
+"""Exact nearest neighbours, compared with the definitions of the distances."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ DEFINED: dict[Metric, Callable[[Sequence[float], Sequence[float]], float]] = {
 def test_distances_are_as_defined(metric: Metric) -> None:
     rows = BITS if metric.is_binary else FLOATS
     found = distances(metric, rows[:5], rows[5:])
-    expected = [[DEFINED[metric](one, other) for other in rows[5:].tolist()] for one in rows[:5].tolist()]
+    expected = [[DEFINED[metric](query, row) for row in rows[5:].tolist()] for query in rows[:5].tolist()]
     assert found == pytest.approx(np.array(expected), abs=1e-9)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
 @pytest.mark.parametrize("limit", [1, 10, 60])
-def test_the_nearest_are_found_whatever_batches_they_come_in(batch: int, limit: int) -> None:
+def test_the_nearest_are_found_for_any_size_of_batches(batch: int, limit: int) -> None:
     nearest = Nearest(Metric.L2, FLOATS[:4], limit)
     for start in range(0, 50, batch):
         nearest.add(np.arange(start, min(start + batch, 50)), FLOATS[start : start + batch])

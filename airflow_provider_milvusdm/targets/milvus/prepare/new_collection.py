@@ -1,4 +1,4 @@
-"""Make an empty collection in the target, or have it refused with these settings."""
+"""Create an empty collection, and let the target refuse its settings before any rows are written."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import PROPERTY
-from airflow_provider_milvusdm.targets.milvus.server.capabilities import is_lite
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import checks_index_settings
 from airflow_provider_milvusdm.targets.milvus.server.index import create_index, drop_indexes, make_searchable
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 TAG_BYTES = 4 * 255
-"""A partition tag of 1.x has at most 255 characters; Milvus 2.x counts the bytes of a VARCHAR."""
+"""A partition tag of 1.x has at most 255 characters; a VARCHAR of Milvus 2.x is limited in bytes."""
 SERVICE_ERRORS = range(100)
-"""Codes of a server that is away or busy; those of what it refuses come after them (``merr/errors.go`` of Milvus)."""
+"""Error codes of a server that is away or busy; refusals have higher codes (``merr/errors.go`` of Milvus)."""
 
 
 @dataclass(frozen=True)
 class NewCollection:
-    """A collection to be made for rows of ``collection``; without an ``index`` where the user wants none."""
+    """A collection to create for the rows of ``collection``; ``index``: None where the user wants none."""
 
     client: MilvusClient
     target: TargetCollection
@@ -36,7 +36,7 @@ class NewCollection:
 
     @property
     def digest(self) -> str:
-        """Of all that can't be changed any more once it is made."""
+        """Digest of everything that can't be changed once the collection exists."""
         target, settings = replace(self.target, name=""), self.settings
         made_of = (
             target,
@@ -48,8 +48,8 @@ class NewCollection:
         text = repr((*made_of, bool(settings.dynamic_field)))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-    def make(self, marker: Mapping[str, str]) -> None:
-        """Make it, marked so. Raises TargetError, and leaves nothing, where the target refuses its settings."""
+    def create(self, marker: Mapping[str, str]) -> None:
+        """Create it with this marker. Raises TargetError, and leaves nothing, where the target refuses its settings."""
         from pymilvus import MilvusException
 
         try:
@@ -60,23 +60,23 @@ class NewCollection:
         except MilvusException as error:
             if not isinstance(error.code, int) or error.code in SERVICE_ERRORS:
                 raise
-            if self._is_made(marker):
+            if self._is_created(marker):
                 self.client.drop_collection(self.target.name)
             raise self._refusal(error.message) from None
 
-    def _is_made(self, marker: Mapping[str, str]) -> bool:
-        """Whether the collection is there, and not one that something else made meanwhile."""
+    def _is_created(self, marker: Mapping[str, str]) -> bool:
+        """Whether the collection exists with this marker, so that nothing else created it meanwhile."""
         if not self.client.has_collection(self.target.name):
             return False
         properties = self.client.describe_collection(self.target.name).get("properties", {})
         return bool(marker.items() <= properties.items())
 
     def _try_index(self) -> None:
-        """Have a server refuse the index, or the replicas, while there are no rows; Milvus Lite refuses none.
+        """Let a server refuse the index, or the replicas, while there are no rows.
 
-        It's dropped again: one that is built while rows come in isn't waited for when the collection is loaded.
+        The index is dropped again: loading does not wait for an index that is built while rows are written.
         """
-        if self.index is None or is_lite(self.client):
+        if self.index is None or not checks_index_settings(self.client):
             return
         create_index(self.client, self.target, self.index)
         if self.settings.replicas and self.settings.replicas > 1:
@@ -86,7 +86,7 @@ class NewCollection:
 
     def _refusal(self, reason: str) -> TargetError:
         return TargetError(
-            f"the target refuses a collection like this, for the rows of {self.collection.name!r}",
+            f"the target refuses the collection for the rows of {self.collection.name!r}",
             expected=f"index {self.index or 'none'}, target: {self.settings.model_dump_json(exclude_none=True)}",
             found=reason,
             cure="Correct target (index_type, index_params, metric_type, shards, replicas); nothing was written.",
@@ -108,7 +108,7 @@ class NewCollection:
         return schema
 
     def _settings(self) -> dict[str, Any]:
-        """Arguments of ``create_collection``, those that the user gave."""
+        """Arguments of ``create_collection`` for the settings that the user gave."""
         given = {"num_shards": self.settings.shards, "consistency_level": self.settings.consistency_level}
         return {name: value for name, value in given.items() if value is not None}
 

@@ -1,0 +1,49 @@
+"""Ids of the source that the target holds already: a second row with the same id would never be returned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.rows.reader import read_keys
+from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
+from airflow_provider_milvusdm.targets.milvus.server.queries import existing_ids, ids_outside
+
+CURE_IDS = "Use mode overwrite, or rename to load into a collection of its own."
+CURE_ROW_NUMBERS = "These ids are row numbers: set id_offset to more than the highest id in the target."
+
+
+def refuse_taken_ids(case: Case, partitions: Collection[str], replaced: Collection[str] = ()) -> None:
+    """Raises TargetError where ids of rows that go to ``partitions`` exist in the target.
+
+    An id exists where its own partition holds it or, with a partition key, where it is under any key that is not
+    ``replaced``. The collection must be loaded.
+    """
+    for partition, ids in _source_ids(case, set(partitions)):
+        if case.keyed:
+            found = ids_outside(case.client, case.target, replaced, ids)
+        else:
+            found = existing_ids(case.client, case.target, partition, ids)
+        if found:
+            raise _taken(case, partition, ids, found)
+
+
+def _source_ids(case: Case, partitions: Collection[str]) -> Iterator[tuple[str, list[int]]]:
+    """Partition and live ids of the rows that go to ``partitions``, in batches; none where the target makes ids."""
+    for unit in () if case.target.ids_by_target else case.plan.units:
+        for row_slice in unit.slices:
+            name = case.plan.partition_names[row_slice.partition]
+            if name in partitions:
+                for _, keys in read_keys(unit.source, unit.collection, row_slice):
+                    yield name, keys.tolist()
+
+
+def _taken(case: Case, partition: str, ids: Sequence[int], found: Sequence[int]) -> TargetError:
+    numbered = case.plan.source and case.plan.source.options.get("ids") == "row_number"
+    return TargetError(
+        f"ids to append are in the target already: {len(found)} of {len(ids)} checked",
+        where=f"collection {case.target.name!r}, partition {partition!r}",
+        expected="none of them: a second row with the same id would be stored and never returned",
+        found=f"ids {', '.join(map(str, sorted(found)[:20]))}",
+        cure=CURE_ROW_NUMBERS if numbered else CURE_IDS,
+    )
