@@ -180,7 +180,7 @@ def test_given_defaults_replace_those_of_the_model() -> None:
         "/data",
         "append",
         False,
-        "full",
+        "sample",
     ]
     with pytest.raises(TypeError, match="unknown params modes"):
         migration_params(modes="append")
