@@ -97,6 +97,9 @@ class ResolvedPartition:
     """Remarks on its rows for the report."""
     id_range: tuple[int, int] | None = None
     """Its lowest and highest id; None if it has no rows, or if its ids must be unique in the whole collection."""
+    key_ranges: str = ""
+    """Number and hashes of the rows to load by ranges of their keys, see
+    :mod:`airflow_provider_milvusdm.rows.key_ranges`."""
 
     @property
     def rows(self) -> int:

@@ -27,6 +27,10 @@ class Limits:
     many_of_one: Limit
     resolve_memory: Limit
     """GB beyond the imports."""
+    resolve: Limit
+    """GB of vectors a second of a processor."""
+    verify_of_load: Limit
+    """What full verification takes, of what the load tasks take."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Scale:
     """Of some 50 MB: more, and it's the server's storing that is measured, whoever writes."""
     write_rounds: int
     imported: Shape
+    verified: tuple[Shape, ...]
     migrated: tuple[Shape, ...]
     """The first of them has a limit."""
     run_rounds: int
@@ -55,6 +60,7 @@ FULL = Scale(
     written=(Shape(100_000, 128), Shape(16_000, 768), Shape(800_000, 512, binary=True)),
     write_rounds=12,
     imported=Shape(1_000_000, 128),
+    verified=(Shape(1_000_000, 128), Shape(160_000, 768), Shape(4_000_000, 512, binary=True)),
     migrated=(Shape(4_000_000, 128), Shape(660_000, 768), Shape(8_000_000, 512, binary=True)),
     run_rounds=2,
     loaded=Shape(2_097_152, 128),
@@ -74,6 +80,8 @@ FULL = Scale(
         load_memory_of_units=at_most(1.1),
         many_of_one=at_most(1.3),
         resolve_memory=at_most(1.5),
+        resolve=at_least(1.5),
+        verify_of_load=at_most(0.5),
     ),
 )
 SHORT = Scale(
@@ -82,6 +90,7 @@ SHORT = Scale(
     written=(Shape(100_000, 128), Shape(16_000, 768), Shape(200_000, 512, binary=True)),
     write_rounds=4,
     imported=Shape(100_000, 128),
+    verified=(Shape(100_000, 128), Shape(16_000, 768), Shape(200_000, 512, binary=True)),
     migrated=(Shape(200_000, 128),),
     run_rounds=1,
     loaded=Shape(524_288, 128),
@@ -101,5 +110,7 @@ SHORT = Scale(
         load_memory_of_units=at_most(1.5),
         many_of_one=at_most(2.5),
         resolve_memory=at_most(0.3),
+        resolve=at_least(0.5),
+        verify_of_load=at_most(3),  # a strong read waits 0.2 s, however few rows there are
     ),
 )

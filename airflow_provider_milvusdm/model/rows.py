@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from airflow_provider_milvusdm.model.mask import Mask
+
 LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 2
 """A Milvus 2.x server stores and counts a row with the next id, 2^63 - 1, and never returns it."""
 CHECKED_BYTES = 8 << 20
@@ -41,6 +43,11 @@ class VectorBatch:
             name: values if isinstance(values, str) else values[start:stop] for name, values in self.columns.items()
         }
         return VectorBatch(self.ids[start:stop], self.vectors[start:stop], columns)
+
+    def where(self, chosen: Mask) -> VectorBatch:
+        """Its rows that are ``chosen``, a mask of shape (n,)."""
+        columns = {name: values if isinstance(values, str) else values[chosen] for name, values in self.columns.items()}
+        return VectorBatch(self.ids[chosen], self.vectors[chosen], columns)
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,19 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
 from airflow_provider_milvusdm.rows.live_rows import LiveRows
 from airflow_provider_milvusdm.storage.hdf5_output import Output, begin_part, create_hdf5
 
 NAME_BYTES = 200
 
 
-def find_invalid(rows: LiveRows) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
-    """The rows of a segment whose vectors are not finite, in batches, with their numbers: int64 of shape (rows,).
+def find_invalid(rows: LiveRows, key_ranges: KeyRanges) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
+    """Offsets (int64) and rows of a segment whose vectors are not all finite, in batches; bits always are.
 
-    Binary vectors are always finite.
+    All rows of the segment are counted in ``key_ranges``.
     """
-    for start, stop, batch in rows.vectors():
+    for start, stop, batch in rows.vectors(key_ranges):
         if np.isfinite(batch.vectors).all():
             continue
         invalid = ~np.isfinite(batch.vectors).all(axis=1)

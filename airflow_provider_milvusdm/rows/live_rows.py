@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from airflow_provider_milvusdm.model.collections import Slice
+from airflow_provider_milvusdm.model.collections import SOURCE_ID, Slice
 from airflow_provider_milvusdm.model.mask import Mask, to_text
 from airflow_provider_milvusdm.model.rows import IDS_A_BATCH, VectorBatch, ranges
+from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
+from airflow_provider_milvusdm.rows.row_hashes import hash_rows
 from airflow_provider_milvusdm.sources.base import Segment
 from airflow_provider_milvusdm.storage.file_version import version_of
 
@@ -18,24 +19,36 @@ Ids = npt.NDArray[np.int64]
 
 
 class LiveRows:
-    """The live rows of a segment.
+    """``name``: the segment's. ``tag``: its partition. ``batch_rows``: rows whose vectors are read at once.
 
-    ``name``: the segment's name. ``tag``: its partition's tag. ``batch_rows``: stored rows whose vectors are read at
-    once.
+    ``first_key``: primary key of the first stored row, those behind it counted on; None: the ids are the keys.
     """
 
-    def __init__(self, name: str, tag: str, segment: Segment, batch_rows: int) -> None:
+    def __init__(self, name: str, tag: str, segment: Segment, batch_rows: int, first_key: int | None = None) -> None:
         self.name, self.tag, self.segment, self.batch_rows = name, tag, segment, batch_rows
+        self.first_key = first_key
         self.file_version = version_of(segment.files)
         self.checksum = 0
-        """CRC-32 of the vectors, after :meth:`vectors` has read all of them."""
+        """Of ids and vectors, once :meth:`vectors` has read them all."""
         self._excluded: Mask | None = None
+        self._key_ranges: KeyRanges | None = None
 
     def exclude(self, offsets: Ids) -> None:
-        """Exclude the stored rows with these numbers: int64 of shape (rows,)."""
+        """Leave out the rows at these offsets; they are taken out of the ranges that they were counted in."""
         if self._excluded is None:
             self._excluded = np.zeros(self.segment.stored_rows, np.bool_)
+        if self._key_ranges is not None:
+            offsets = np.sort(offsets)
+            for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, self.batch_rows):
+                first, last = np.searchsorted(offsets, (start, stop))
+                if first < last:
+                    self._uncount(self._key_ranges, start, stop, offsets[first:last])
         self._excluded[offsets] = True
+
+    def _uncount(self, key_ranges: KeyRanges, start: int, stop: int, offsets: Ids) -> None:
+        chosen = np.isin(self._live(start, stop), offsets, assume_unique=True)
+        rows = self._with_keys(start, stop, self.segment.read(start, stop))
+        key_ranges.remove(rows.ids[chosen], hash_rows(rows)[chosen])
 
     @property
     def excluded_rows(self) -> int:
@@ -45,17 +58,42 @@ class LiveRows:
         """Which rows of a slice are excluded, as the text of a mask."""
         return "" if self._excluded is None else to_text(self._excluded[row_slice.start : row_slice.stop])
 
-    def vectors(self) -> Iterator[tuple[int, int, VectorBatch]]:
-        """Ranges of stored rows (start, stop) with their live rows, in order; excluded rows are not left out."""
+    def read_keys(self) -> Iterator[Ids]:
+        """Primary keys, in batches; those left out as well."""
+        for start, stop in ranges(0, self.segment.stored_rows, IDS_A_BATCH):
+            if self.first_key is None:
+                yield self.segment.ids(start, stop)
+            else:
+                yield self._live(start, stop) + self.first_key
+
+    def vectors(self, key_ranges: KeyRanges) -> Iterator[tuple[int, int, VectorBatch]]:
+        """Stored rows, from and to, and the live ones among them, in order; those left out as well.
+
+        They are counted in ``key_ranges``, until they are left out.
+        """
+        self._key_ranges = key_ranges
         for start, stop in ranges(0, self.segment.stored_rows, self.batch_rows):
             batch = self.segment.read(start, stop)
-            self.checksum = zlib.crc32(np.ascontiguousarray(batch.vectors).data, self.checksum)
+            rows = self._with_keys(start, stop, batch)
+            hashes = hash_rows(rows)
+            key_ranges.add(rows.ids, hashes)
+            self.checksum = (self.checksum + int(hashes.sum())) % 2**64
             yield start, stop, batch
+
+    def _with_keys(self, start: int, stop: int, batch: VectorBatch) -> VectorBatch:
+        """The rows as they are loaded, those left out among them."""
+        if self.first_key is None:
+            return batch
+        return VectorBatch(self._live(start, stop) + self.first_key, batch.vectors, {SOURCE_ID: batch.ids})
+
+    def _live(self, start: int, stop: int) -> Ids:
+        """Offsets of the live ones of the stored rows ``start`` to ``stop``."""
+        return np.flatnonzero(self.segment.live(start, stop)) + start
 
     def batches(self) -> Iterator[tuple[Ids, Ids]]:
         """Numbers of the stored rows and their ids, without excluded rows, in order: int64 of shape (rows,) each."""
         for start, stop in ranges(0, self.segment.stored_rows, IDS_A_BATCH):
-            offsets, ids = np.flatnonzero(self.segment.live(start, stop)) + start, self.segment.ids(start, stop)
+            offsets, ids = self._live(start, stop), self.segment.ids(start, stop)
             if self._excluded is not None:
                 kept = ~self._excluded[offsets]
                 offsets, ids = offsets[kept], ids[kept]

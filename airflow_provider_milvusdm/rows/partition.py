@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,8 +14,12 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec, Partitio
 from airflow_provider_milvusdm.model.rows import RowPolicies, rows_within
 from airflow_provider_milvusdm.rows.faults import EXAMPLES, list_ids
 from airflow_provider_milvusdm.rows.invalid_vectors import find_invalid, skipped_rows
+from airflow_provider_milvusdm.rows.key_ranges import SAMPLED_KEYS, KeyRanges, count_ranges, divide_keys, one_range
 from airflow_provider_milvusdm.rows.live_rows import LiveRows
+from airflow_provider_milvusdm.rows.row_hashes import SEED
 from airflow_provider_milvusdm.sources.base import Segment, Source
+
+Item = TypeVar("Item")
 
 
 class Partition:
@@ -28,6 +33,7 @@ class Partition:
         self.notes: list[str] = []
         self.id_range: tuple[int, int] | None = None
         """Lowest and highest id."""
+        self.key_ranges = one_range()
         self._source, self._collection, self._policies = source, collection, policies
 
     @property
@@ -40,21 +46,19 @@ class Partition:
 
     def open(self) -> None:
         """Open and check all segments, and apply the policy for invalid vectors. Errors become ``faults``."""
-        for spec in self.spec.segments:
-            try:
-                self.rows.append(self._open_segment(spec))
-            except SourceError as fault:
-                self.faults.append(fault)
-        if self._policies.invalid_vectors == "skip" and not self.faults:
+        self._try_each(self.spec.segments, self._open_segment)
+        if not self.faults:
+            self.key_ranges = self._divide_keys()
+        if self._policies.invalid_vectors == "error":
+            self._try_each(self.rows, self._refuse_invalid)
+        elif not self.faults:
             self._skip_invalid()
 
     def slices(self) -> Iterator[Slice]:
         """All stored rows of the partition, one slice per segment, with new keys if that is the policy."""
-        key = self.spec.first_key if self._policies.duplicate_ids == "remap" else None
         for rows in self.rows:
-            stored_rows = rows.segment.stored_rows
+            stored_rows, key = rows.segment.stored_rows, rows.first_key
             yield Slice(self.spec.tag, rows.name, 0, stored_rows, file_version=rows.file_version, first_key=key)
-            key = None if key is None else key + stored_rows
 
     def resolved(self) -> ResolvedPartition:
         """The partition's manifest."""
@@ -70,15 +74,32 @@ class Partition:
             excluded=sum(rows.excluded_rows for rows in self.rows),
             notes=(*self.notes, *self._list_log_notes()),
             id_range=self.id_range,
+            key_ranges=self.key_ranges.to_text(),
         )
 
-    def _open_segment(self, spec: SegmentSpec) -> LiveRows:
+    def _try_each(self, items: Iterable[Item], check: Callable[[Item], None]) -> None:
+        for item in items:
+            try:
+                check(item)
+            except SourceError as fault:
+                self.faults.append(fault)
+
+    def _open_segment(self, spec: SegmentSpec) -> None:
         segment = self._source.segment(self._collection, spec.name)
-        rows = LiveRows(spec.name, self.spec.tag, segment, rows_within(self._collection))
         self._check_count(spec, segment)
-        if self._policies.invalid_vectors == "error":
-            self._refuse_invalid(rows)
-        return rows
+        key = self.spec.first_key if self._policies.duplicate_ids == "remap" else None
+        if key is not None:
+            key += sum(rows.segment.stored_rows for rows in self.rows)
+        self.rows.append(LiveRows(spec.name, self.spec.tag, segment, rows_within(self._collection), key))
+
+    def _divide_keys(self) -> KeyRanges:
+        """Ranges to count the rows in, from a sample of their keys. The sample is the same each time."""
+        count = count_ranges(self.live_rows, self._collection.vector_bytes)
+        if count == 1:
+            return one_range()
+        random, share = np.random.default_rng(SEED), SAMPLED_KEYS * count / self.live_rows
+        batches = (keys for rows in self.rows for keys in rows.read_keys())
+        return divide_keys(np.concatenate([keys[random.random(len(keys)) < share] for keys in batches]), count)
 
     def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:
         live_rows = segment.stored_rows - segment.deleted_rows
@@ -94,7 +115,7 @@ class Partition:
 
     def _refuse_invalid(self, rows: LiveRows) -> None:
         ids, count = np.empty(0, np.int64), 0
-        for _, batch in find_invalid(rows):
+        for _, batch in find_invalid(rows, self.key_ranges):
             ids, count = np.append(ids, batch.ids)[:EXAMPLES], count + len(batch)
         if count:
             raise RefusedRowsError(
@@ -108,7 +129,7 @@ class Partition:
     def _skip_invalid(self) -> None:
         with skipped_rows(self._policies.skipped_rows_dir, self._collection, self.spec.tag) as file:
             for rows in self.rows:
-                for offsets, batch in find_invalid(rows):
+                for offsets, batch in find_invalid(rows, self.key_ranges):
                     rows.exclude(offsets)
                     file.add(rows.name, offsets, batch)
         if file.rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,16 @@ import numpy.typing as npt
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
 from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges
 from airflow_provider_milvusdm.rows.reader import read_keys, read_slices
-from airflow_provider_milvusdm.targets.milvus.server.queries import IDS_A_QUERY, read_rows, rows_of, stream_ids
+from airflow_provider_milvusdm.targets.milvus.server.queries import (
+    HIGHEST_ID,
+    IDS_A_QUERY,
+    LOWEST_ID,
+    read_rows,
+    rows_of,
+    stream_ids,
+)
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -35,9 +43,12 @@ class TargetIds:
         self._crossed = np.zeros(len(ids), np.bool_)
 
     @classmethod
-    def read(cls, client: MilvusClient, target: TargetCollection, partition: str) -> TargetIds:
+    def read(
+        cls, client: MilvusClient, target: TargetCollection, partition: str, within: ChosenRanges | None = None
+    ) -> TargetIds:
+        """Those of a partition; ``within`` these ranges alone."""
         ids = array("q")
-        for batch in stream_ids(client, target, partition):
+        for batch in _stream(client, target, partition, within):
             ids.frombytes(batch.tobytes())
         return cls(np.frombuffer(ids, np.int64))
 
@@ -57,13 +68,17 @@ class TargetIds:
 
 
 def unexpected_ids(
-    client: MilvusClient, target: TargetCollection, partition: str, units: Sequence[LoadUnit]
+    client: MilvusClient,
+    target: TargetCollection,
+    partition: str,
+    units: Sequence[LoadUnit],
+    within: ChosenRanges | None = None,
 ) -> Iterator[Ids]:
-    """Ids that the partition holds and the source doesn't, in their order.
+    """Ids that the partition holds and the source doesn't, in their order; ``within`` these ranges alone.
 
     A window of them is held at a time, and the ids of the source are read for each window.
     """
-    for window in _windows(stream_ids(client, target, partition)):
+    for window in _windows(_stream(client, target, partition, within)):
         there = TargetIds(window)
         for unit in units:
             for piece in unit.slices:
@@ -71,6 +86,14 @@ def unexpected_ids(
                     for _, keys in read_keys(unit.source, unit.collection, piece):
                         there.cross_off(keys[(keys >= window[0]) & (keys <= window[-1])])
         yield there.extra
+
+
+def _stream(
+    client: MilvusClient, target: TargetCollection, partition: str, within: ChosenRanges | None
+) -> Iterator[Ids]:
+    """The ids of a partition, in their order; ``within`` these ranges alone."""
+    for first, last in within.bounds() if within else [(LOWEST_ID, HIGHEST_ID)]:
+        yield from stream_ids(client, target, partition, first, last)
 
 
 def _windows(batches: Iterable[Ids]) -> Iterator[Ids]:
@@ -100,17 +123,23 @@ class ComparedRows:
 
 
 def compare_rows(
-    client: MilvusClient, target: TargetCollection, units: Iterable[LoadUnit], done: int = 0
+    client: MilvusClient,
+    target: TargetCollection,
+    units: Iterable[LoadUnit],
+    done: int = 0,
+    within: Mapping[str, ChosenRanges] | None = None,
 ) -> Iterator[ComparedRows]:
     """Compare all rows of ``units``, whose partitions are the target's, in stored order.
 
-    The first ``done`` stored rows are passed over.
+    The first ``done`` stored rows are passed over; of the partitions in ``within`` so are rows out of these ranges.
     """
     position = 0
     for unit in units:
         rows = min(rows_within(unit.collection), IDS_A_QUERY)
         batches = read_slices(unit.source, unit.collection, unit.slices, rows, done - position)
         for end, partition, batch in batches:
+            if within and partition in within:
+                batch = batch.where(within[partition].holds(batch.ids))
             yield _compare(client, target, position + end, partition, batch)
         position += unit.stored_rows
 

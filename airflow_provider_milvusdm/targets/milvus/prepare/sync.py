@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +15,12 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, Slice
 from airflow_provider_milvusdm.model.mask import to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, KeyRanges
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
 from airflow_provider_milvusdm.targets.milvus.marker import fence_by_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
+from airflow_provider_milvusdm.targets.milvus.ranges import find_differing
 from airflow_provider_milvusdm.targets.milvus.seen import Seen
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, loads_for_all_clients
 from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded, released_partitions
@@ -37,8 +39,9 @@ MAX_DELETIONS = 0.1
 class Changes:
     """What has to change in an existing collection; finding it touches nothing.
 
-    Rows that differ under the same id are loaded, too. So what is there is read and compared, but for what the target
-    is known to hold: of that only the ids are, unless ``repair``. ``max_deletions``: the share of the rows in the
+    Rows that differ under the same id are loaded, too. With ``repair`` the whole target is read, by ranges of ids: rows
+    of a range that differs are compared one by one. Without, what is there is compared one by one, but for what the
+    target is known to hold: of that only the ids are. ``max_deletions``: the share of the rows in the
     partitions asked for that may be deleted.
     """
 
@@ -60,6 +63,8 @@ class Changes:
         """Rows under the partition keys that are synced, and under those that the source doesn't have."""
         self._doubled: list[str] = []
         self._slices: dict[int, list[Slice]] = defaultdict(list)
+        self._differing: Mapping[str, ChosenRanges] = {}
+        """Where a partition of the target is not as the source, if that was looked at."""
 
     def foresee(self) -> tuple[str, ...]:
         """What there is to say of the changes before any is made, as far as the target can be asked as it is."""
@@ -80,6 +85,8 @@ class Changes:
         for number, unit in enumerate(self.plan.units):
             for piece in unit.slices:
                 pieces[piece.partition].append((number, piece))
+        if self.repair:
+            self._differing = self._find_differing()
         for tag, name in self.plan.partition_names.items():
             if name in self.existing:
                 self._find_in(name, pieces[tag])
@@ -120,34 +127,50 @@ class Changes:
         for number, piece in pieces:
             self._slices[number].append(piece)
 
+    def _find_differing(self) -> Mapping[str, ChosenRanges]:
+        names = self.plan.partition_names
+        expected = {
+            names[partition.tag]: KeyRanges.from_text(partition.key_ranges)
+            for partition in self.plan.partitions
+            if names[partition.tag] in self.existing
+        }
+        vector_bytes = self.plan.collection.vector_bytes if self.plan.collection else 0
+        return find_differing(self.client, self.plan.target, expected, vector_bytes)
+
     def _find_in(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> None:
-        there = TargetIds.read(self.client, self.plan.target, name)
-        doubled = self._is_doubled(name, there)
+        differing = self._differing.get(name)
+        there = TargetIds.read(self.client, self.plan.target, name, differing)
+        equal = differing.rows_outside if differing else 0
+        doubled = self._is_doubled(name, equal + len(there.ids))
+        if doubled and differing:
+            there, differing, equal = TargetIds.read(self.client, self.plan.target, name), None, 0
         known = [not (self.repair or doubled) and self.seen.holds(piece.segment) for _, piece in pieces]
         compared = [piece for piece, by_id in zip(pieces, known, strict=True) if not by_id]
-        different = there.ids if doubled else self._different(name, compared)
+        different = there.ids if doubled else self._different(name, compared, differing)
         self.kept[name] = 0
         for (number, piece), by_id in zip(pieces, known, strict=True):
-            changed, same = _without(self.plan.units[number], piece, there, different)
+            changed, same = _without(self.plan.units[number], piece, there, different, differing)
             self.kept[name] += same
             self.known += by_id * same
             self._slices[number] += changed
-        self.extra[name], self.rows[name] = there.extra, len(there.ids)
-        self.repaired += len(there.ids) - len(there.extra) - self.kept[name]
+        self.extra[name], self.rows[name] = there.extra, equal + len(there.ids)
+        self.repaired += self.rows[name] - len(there.extra) - self.kept[name]
 
-    def _is_doubled(self, name: str, there: TargetIds) -> bool:
+    def _is_doubled(self, name: str, ids: int) -> bool:
         """Whether ids stand on several rows: a server serves one of each then, and hides others; so all are written."""
         rows = count_rows(self.client, self.plan.target, name)
         self.stored += rows
-        if rows != len(there.ids):
-            self._doubled.append(f"{name!r} ({rows} rows, {len(there.ids)} ids)")
-        return rows != len(there.ids)
+        if rows != ids:
+            self._doubled.append(f"{name!r} ({rows} rows, {ids} ids)")
+        return rows != ids
 
-    def _different(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> Ids:
+    def _different(self, name: str, pieces: Sequence[tuple[int, Slice]], differing: ChosenRanges | None) -> Ids:
         """Ids of the rows that the target holds with other bytes."""
         units = [replace(self.plan.units[number], slices=(replace(piece, partition=name),)) for number, piece in pieces]
-        found = [row_id for some in compare_rows(self.client, self.plan.target, units) for row_id in some.different]
-        return np.array(found, np.int64)
+        if differing and not differing.chosen.any():
+            return np.empty(0, np.int64)
+        compared = compare_rows(self.client, self.plan.target, units, within={name: differing} if differing else None)
+        return np.array([row_id for some in compared for row_id in some.different], np.int64)
 
     def _refuse_many_deletions(self) -> None:
         """A row may go from the tiniest collection, but the last one only where all may."""
@@ -227,7 +250,9 @@ class Changes:
             yield f"{self.others} rows under partition keys that the source does not have were left as they are"
 
 
-def _without(unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids) -> tuple[list[Slice], int]:
+def _without(
+    unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids, differing: ChosenRanges | None
+) -> tuple[list[Slice], int]:
     """What is left of a slice without the rows that the target holds just so (nothing, maybe), and how many those are.
 
     It is cut to the first and last row left, for the reader to pass over the others.
@@ -235,6 +260,8 @@ def _without(unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids) -> 
     excluded, same = np.ones(piece.stored_rows, np.bool_), 0
     for offsets, keys in read_keys(unit.source, unit.collection, piece):
         held = there.cross_off(keys) & ~np.isin(keys, different)
+        if differing:
+            held |= ~differing.holds(keys)
         excluded[offsets] = held
         same += int(np.count_nonzero(held))
     wanted = np.flatnonzero(~excluded)

@@ -111,6 +111,11 @@ def keeps_unflushed_rows_by_partition(client: MilvusClient) -> bool:
     return not is_lite(client)
 
 
+def stores_rows_with_one_id(client: MilvusClient) -> bool:
+    """Whether an insert of an id that is there already adds a row. Milvus Lite replaces the row."""
+    return not is_lite(client)
+
+
 def serves_requests_concurrently(client: MilvusClient) -> bool:
     """Whether requests sent at the same time are answered sooner; Milvus Lite works on one at a time."""
     return not is_lite(client)

@@ -28,7 +28,7 @@ Row: TypeAlias = tuple[Any, ...]
 """The bytes of a vector, and the scalar fields asked for."""
 
 
-LOWEST_ID = -(2**63)
+LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 1
 IDS_A_QUERY = 16384
 LITE_IDS_A_QUERY = 1 << 17
 """Each query of Milvus Lite goes through all rows."""
@@ -73,6 +73,13 @@ def _count(client: MilvusClient, target: TargetCollection, **matching: Any) -> i
     return int(result[0]["count(*)"])
 
 
+def count_between(client: MilvusClient, target: TargetCollection, partition: str, first: int, last: int) -> int:
+    """Rows of a partition with the ids ``first`` to ``last``; a server counts each row of an id."""
+    matching = within(target, partition, filter_range(target.id_field, first, last))
+    result = client.query(target.name, **matching, output_fields=["count(*)"], consistency_level="Strong")
+    return int(result[0]["count(*)"])
+
+
 def within(target: TargetCollection, partition: str, matching: str = "") -> dict[str, Any]:
     """Arguments of a query for the rows of a partition, those ``matching`` a filter."""
     if not target.partition_field:
@@ -95,7 +102,9 @@ def filter_ids(field: str, ids: Iterable[int]) -> str:
 
 def filter_range(field: str, first: int, last: int) -> str:
     """A filter that matches the ids ``first`` to ``last``; see :func:`filter_ids` for the lowest."""
-    return f"{field} < {last + 1}" if first == LOWEST_ID else f"{field} >= {first} and {field} <= {last}"
+    if first != LOWEST_ID:
+        return f"{field} >= {first} and {field} <= {last}"
+    return f"{field} < {last + 1}" if last < HIGHEST_ID else f"{field} <= {HIGHEST_ID}"
 
 
 def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
@@ -163,19 +172,21 @@ def _rows_with(
             left = [row_id for row_id in left if row_id not in found]
 
 
-def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -> Iterator[npt.NDArray[np.int64]]:
-    """All ids of a partition, in their order, in batches.
+def stream_ids(
+    client: MilvusClient, target: TargetCollection, partition: str, first: int = LOWEST_ID, last: int = HIGHEST_ID
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The ids from ``first`` to ``last`` of a partition, in their order, in batches.
 
     A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's. Of an id that
     is there several times a server returns one, and takes them all for the limit: the end is where it returns none.
     """
     ordered = orders_limited_queries(client)
     most, options = (IDS_A_QUERY, {}) if ordered else (LITE_IDS_A_QUERY, {"iterator": "True"})
-    behind = ""
-    while True:
+    while first <= last:
+        whole = (first, last) == (LOWEST_ID, HIGHEST_ID)
         rows = client.query(
             target.name,
-            **within(target, partition, behind),
+            **within(target, partition, "" if whole else filter_range(target.id_field, first, last)),
             output_fields=[target.id_field],
             consistency_level="Strong",
             limit=most,
@@ -184,7 +195,7 @@ def stream_ids(client: MilvusClient, target: TargetCollection, partition: str) -
         yield np.array([row[target.id_field] for row in rows], np.int64)
         if not rows:
             return
-        behind = f"{target.id_field} > {rows[-1][target.id_field]}"
+        first = rows[-1][target.id_field] + 1
 
 
 def read_rows(

@@ -127,7 +127,7 @@ class _Verification:
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = self._partitions(counted=verify != "none")
             faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
-            compared, different = self._compare(verify, marker, store)
+            compared, different = self._compare(verify, partitions, marker, store)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
         for_next_sync = changes if self.created.action is Action.SYNCED else ()
@@ -253,10 +253,13 @@ class _Verification:
                 f"counted {part.counted} in the target"
             )
 
-    def _compare(self, verify: str, marker: Marker, store: CheckpointStore | None) -> tuple[int, list[str]]:
-        """The number of compared rows, and the faults."""
+    def _compare(
+        self, verify: str, partitions: Sequence[PartitionReport], marker: Marker, store: CheckpointStore | None
+    ) -> tuple[int, list[str]]:
+        """Rows compared, and what was found."""
         if verify == "full" and not self.target.ids_by_target:
-            return compare_all(self.client, self.plan, self.created, marker, store)
+            counted = {part.target: part.counted for part in partitions}
+            return compare_all(self.client, self.plan, self.created, marker, store, counted)
         if verify == "sample" and not self.target.ids_by_target:
             rows, faults = compare_sample(self.client, self.plan, self.created.before)
             return rows, [*faults, *self._compare_ids(marker)]

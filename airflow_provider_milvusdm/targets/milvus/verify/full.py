@@ -1,27 +1,42 @@
-"""Full verification: every id and every byte of a collection's rows, source against target."""
+"""Full verification: every id and every byte of a collection's rows, source against target.
+
+The target is read by ranges of ids, and the sums of the rows' hashes are compared with those that resolve made. The
+rows of a range that differs are compared with the source's, one by one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
-from airflow_provider_milvusdm.targets.milvus.compare import Ids, compare_rows, unexpected_ids
+from airflow_provider_milvusdm.model.mask import from_text, to_text
+from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, Ids, KeyRanges
+from airflow_provider_milvusdm.targets.milvus.compare import ComparedRows, compare_rows, unexpected_ids
+from airflow_provider_milvusdm.targets.milvus.ranges import RangeReader
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_rows_with_one_id
 from airflow_provider_milvusdm.targets.milvus.units import all_rows
+from airflow_provider_milvusdm.targets.milvus.verify.doubles import find_doubled
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+    from airflow_provider_milvusdm.model.units import LoadUnit
     from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
     from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 CHECKPOINT = "compared"
 NAMED_IDS = 20
-MISSING, UNEXPECTED, DIFFERENT = (
+MISSING, UNEXPECTED, DIFFERENT, DOUBLED = (
     "are missing in the target",
     "are in the target and not in the source",
     "differ in the target",
+    "share their id with another row of the target",
 )
 
 
@@ -34,10 +49,10 @@ class Compared:
 
     source: str
     generation: str
-    partitions: list[str] = field(default_factory=list)
-    """Partitions of the target whose ids were compared."""
+    equal: dict[str, str] = field(default_factory=dict)
+    """Ranges that hold what they are to hold, by target partition: a mask as text."""
     stored: int = 0
-    """Stored rows whose bytes were compared."""
+    """Stored rows that were compared one by one, of partitions that held rows before."""
     rows: int = 0
     """Live rows among them."""
 
@@ -48,33 +63,46 @@ def compare_all(
     created: CreatedCollection,
     marker: Marker,
     store: CheckpointStore | None = None,
+    counted: Mapping[str, int | None] | None = None,
 ) -> tuple[int, list[str]]:
     """Rows compared, and a fault for each partition and kind of difference, which names up to 20 ids.
 
     Rows that a partition held before it was appended to are not looked at. An attempt that was interrupted is gone
-    on with, as long as it had found nothing wrong.
+    on with, as long as it had found nothing wrong. ``counted``: rows by target partition; ids that stand on several
+    are looked for where these are not as many as were to be loaded.
     """
-    comparison = _Comparison(client, plan, created, _last(marker, store), store)
-    comparison.compare_ids()
-    comparison.compare_bytes()
+    comparison = _Comparison(client, plan, created, _last(plan, marker, store), store)
+    comparison.compare_ranges()
+    comparison.compare_differing()
+    comparison.find_doubled(counted or {})
+    comparison.compare_appended()
     if store is not None:
         store.set(CHECKPOINT, {})
-    return comparison.done.rows, comparison.faults()
+    return comparison.rows, comparison.faults()
 
 
 def compare_ids(client: MilvusClient, plan: CollectionPlan, created: CreatedCollection, marker: Marker) -> list[str]:
     """A fault for each partition with ids that the source lacks; where counts are equal, none is missing either."""
-    comparison = _Comparison(client, plan, created, _last(marker, None), None)
+    comparison = _Comparison(client, plan, created, _last(plan, marker, None), None)
     comparison.compare_ids()
     return comparison.faults()
 
 
-def _last(marker: Marker, store: CheckpointStore | None) -> Compared:
-    fresh, found = Compared(marker.source, marker.generation), store.get(CHECKPOINT) if store is not None else None
+def _last(plan: CollectionPlan, marker: Marker, store: CheckpointStore | None) -> Compared:
+    source = f"{marker.source} {_digest(plan)}"
+    fresh, found = Compared(source, marker.generation), store.get(CHECKPOINT) if store is not None else None
     if not found:
         return fresh
     last = Compared(**found)
     return last if (last.source, last.generation) == (fresh.source, fresh.generation) else fresh
+
+
+def _digest(plan: CollectionPlan) -> str:
+    """Of the ranges: those that an earlier attempt found equal are known by their numbers."""
+    digest = hashlib.blake2b(digest_size=8)
+    for partition in plan.partitions:
+        digest.update(f"{partition.tag}\0{partition.key_ranges}\0".encode())
+    return digest.hexdigest()
 
 
 class _Comparison:
@@ -90,29 +118,87 @@ class _Comparison:
     ) -> None:
         self.client, self.plan, self.created, self.done, self.store = client, plan, created, done, store
         self.units = list(all_rows(plan, created))
+        self.ranges: dict[str, KeyRanges] = {}
+        """Of the rows that each partition is to hold, and no others, by its name in the target."""
+        for partition in plan.partitions:
+            name = plan.partition_names[partition.tag]
+            if created.before.get(name) == 0:
+                self.ranges[name] = KeyRanges.from_text(partition.key_ranges)
+        self.equal = {name: from_text(done.equal.get(name, ""), len(some)) for name, some in self.ranges.items()}
+        self.differing: dict[str, ChosenRanges] = {}
         self.counts: dict[tuple[str, str], int] = {}
         self.named: dict[tuple[str, str], list[int]] = {}
 
-    def compare_ids(self) -> None:
-        for name, before in self.created.before.items():
-            if before == 0 and name not in self.done.partitions:
-                for ids in unexpected_ids(self.client, self.plan.target, name, self.units):
-                    self._add(name, UNEXPECTED, ids)
-                self._note(replace(self.done, partitions=[*self.done.partitions, name]))
+    @property
+    def rows(self) -> int:
+        """Rows that were compared."""
+        return self.done.rows + sum(int(some.rows.sum()) for some in self.ranges.values())
 
-    def compare_bytes(self) -> None:
-        for found in compare_rows(self.client, self.plan.target, self.units, self.done.stored):
-            self._add(found.partition, MISSING, found.missing)
-            self._add(found.partition, DIFFERENT, found.different)
+    def compare_ranges(self) -> None:
+        """Find the ranges that differ."""
+        vector_bytes = self.plan.collection.vector_bytes if self.plan.collection else 0
+        differ = {name: np.zeros(len(some), np.bool_) for name, some in self.ranges.items()}
+        for stride in RangeReader(self.client, self.plan.target, self.ranges, vector_bytes).compare(self.equal):
+            for compared in stride:
+                self.equal[compared.partition][list(compared.numbers)] = True
+                self.equal[compared.partition][list(compared.differ)] = False
+                differ[compared.partition][list(compared.differ)] = True
+            names = {compared.partition for compared in stride}
+            if not any(mask.any() for mask in differ.values()):
+                equal = {name: to_text(self.equal[name]) for name in names}
+                self._note(replace(self.done, equal=self.done.equal | equal))
+        self.differing = {name: ChosenRanges(self.ranges[name], mask) for name, mask in differ.items() if mask.any()}
+
+    def compare_differing(self) -> None:
+        """Compare the rows of the ranges that differ one by one."""
+        for name, within in self.differing.items():
+            for ids in unexpected_ids(self.client, self.plan.target, name, self.units, within):
+                self._add(name, UNEXPECTED, ids)
+        units = _of_partitions(self.units, self.differing)
+        for found in compare_rows(self.client, self.plan.target, units, within=self.differing):
+            self._add_rows(found)
+
+    def find_doubled(self, counted: Mapping[str, int | None]) -> None:
+        """Look for ids on several rows where the target has too many rows, or others than were found one by one."""
+        if not stores_rows_with_one_id(self.client):
+            return
+        for name, ranges in self.ranges.items():
+            rows, differing = counted.get(name), self.differing.get(name)
+            if differing is None and rows in (None, int(ranges.rows.sum())):
+                continue
+            within = differing or ChosenRanges(ranges, np.zeros(len(ranges), np.bool_))
+            self._add(name, DOUBLED, find_doubled(self.client, self.plan.target, name, within, NAMED_IDS + 1))
+
+    def compare_appended(self) -> None:
+        """Compare all rows of partitions that held others before, one by one."""
+        units = _of_partitions(self.units, {name for name, before in self.created.before.items() if before})
+        for found in compare_rows(self.client, self.plan.target, units, self.done.stored):
+            self._add_rows(found)
             self._note(replace(self.done, stored=found.end, rows=self.done.rows + found.rows))
+
+    def compare_ids(self) -> None:
+        """Find the ids that the source lacks."""
+        for name in self.ranges:
+            for ids in unexpected_ids(self.client, self.plan.target, name, self.units):
+                self._add(name, UNEXPECTED, ids)
 
     def faults(self) -> list[str]:
         return [
-            f"partition {tag!r}: {self.counts[name, kind]} rows {kind}: ids {self._ids(name, kind)}"
+            fault
             for tag, name in self.plan.partition_names.items()
-            for kind in (MISSING, UNEXPECTED, DIFFERENT)
-            if (name, kind) in self.counts
+            for fault in self._faults_of(f"partition {tag!r}", name)
         ]
+
+    def _faults_of(self, where: str, name: str) -> list[str]:
+        kinds = [kind for kind in (MISSING, UNEXPECTED, DIFFERENT, DOUBLED) if (name, kind) in self.counts]
+        if kinds or name not in self.differing:
+            return [f"{where}: {self.counts[name, kind]} rows {kind}: ids {self._ids(name, kind)}" for kind in kinds]
+        bounds = [f"{first} to {last}" for first, last in islice(self.differing[name].bounds(), NAMED_IDS)]
+        return [f"{where}: rows with ids {', '.join(bounds)} were not as resolve had read them, and then were"]
+
+    def _add_rows(self, found: ComparedRows) -> None:
+        self._add(found.partition, MISSING, found.missing)
+        self._add(found.partition, DIFFERENT, found.different)
 
     def _add(self, partition: str, kind: str, ids: Sequence[int] | Ids) -> None:
         if len(ids):
@@ -128,3 +214,10 @@ class _Comparison:
         self.done = done
         if self.store is not None and not self.counts:
             self.store.set(CHECKPOINT, asdict(done))
+
+
+def _of_partitions(units: Iterable[LoadUnit], names: Container[str]) -> Iterator[LoadUnit]:
+    """The units without the slices of other partitions."""
+    for unit in units:
+        if slices := tuple(piece for piece in unit.slices if piece.partition in names):
+            yield replace(unit, slices=slices)

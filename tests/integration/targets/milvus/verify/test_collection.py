@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.exceptions import VerificationError
-from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
-from airflow_provider_milvusdm.model.rows import RowPolicies
-from airflow_provider_milvusdm.report import FAILED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus import compare
-from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
-from airflow_provider_milvusdm.targets.milvus.server import queries
-from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
+from airflow_provider_milvusdm.report import FAILED, VERIFIED
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, insert, is_lite, make_collection, marker
 from tests.support.directories import random_rows, random_vectors, write_directory
-from tests.support.killed import Checkpoints, KilledError
+from tests.support.loaded import Loaded
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_segment import Damage
 from tests.support.side_by_side import migrate
@@ -34,27 +26,6 @@ PARTITIONS = {
 }
 
 
-class Loaded:
-    """Collection `news` loaded, not yet verified."""
-
-    def __init__(
-        self, client: MilvusClient, directory: Milvus1xDirectory, selection: Any = "news", **options: Any
-    ) -> None:
-        self.client = client
-        self.chain = Chain(directory.path, client, **options)
-        self.plan: CollectionPlan
-        [self.plan] = self.chain.plan(selection)
-        self.load()
-
-    def load(self) -> None:
-        """By a new run, which goes on with what another left."""
-        self.created: CreatedCollection = create_collection(self.client, self.plan, "skip", create_index=False)
-        self.loads = self.chain.load([self.plan], [self.created])
-
-    def verify(self, **options: Any) -> CollectionReport:
-        return verify_collection(self.client, self.plan, self.created, self.loads, **options)
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Milvus1xDirectory:
     return write_directory(tmp_path / "milvus", {"news": PARTITIONS})
@@ -63,7 +34,7 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
 def test_rows_lost_added_and_changed_behind_its_back_are_found(
     client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
-    loaded = Loaded(client, directory)
+    loaded = Loaded(client, directory.path)
     client.delete(called(client, "news"), ids=[110], partition_name="lost")
     insert(client, called(client, "news"), "extra", random_rows([999], 7))
     ids, vectors = PARTITIONS["changed"], random_vectors(20, 8)
@@ -84,7 +55,7 @@ def test_a_zero_that_lost_its_sign_is_found(lite_client: MilvusClient, tmp_path:
     directory = Milvus1xDirectory(tmp_path / "milvus")
     directory.segment(directory.collection("news", dimension=2), [7], [[-0.0, 1]])
     directory.write()
-    loaded = Loaded(lite_client, directory)
+    loaded = Loaded(lite_client, directory.path)
     assert loaded.verify().status == VERIFIED
     lite_client.upsert(called(lite_client, "news"), [{"id": 7, "embedding": [0.0, 1.0]}])
     [fault] = loaded.verify().faults
@@ -96,17 +67,17 @@ def test_a_partition_with_few_live_rows_is_sampled_too(lite_client: MilvusClient
     news = directory.collection("news", dimension=8)
     directory.segment(news, range(9000), random_vectors(9000, 1), deleted=[*range(4500), *range(4501, 9000)])
     directory.write()
-    report = Loaded(lite_client, directory).verify()
+    report = Loaded(lite_client, directory.path).verify()
     assert (report.status, report.sampled) == (VERIFIED, 1)
 
 
 def test_counting_alone_reads_no_rows_back(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
-    report = Loaded(lite_client, directory).verify(verify="counts")
+    report = Loaded(lite_client, directory.path).verify(verify="counts")
     assert (report.status, report.sampled) == (VERIFIED, 0)
 
 
 def test_a_unit_that_was_not_loaded_is_a_fault(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
-    loaded = Loaded(lite_client, directory)
+    loaded = Loaded(lite_client, directory.path)
     del loaded.loads[1:]
     report = loaded.verify(faults=["the disk is full"])
     assert (report.status, report.faults) == (FAILED, ("3 of 4 load units were not loaded", "the disk is full"))
@@ -116,7 +87,7 @@ def test_a_unit_that_was_not_loaded_is_a_fault(lite_client: MilvusClient, direct
 def test_a_flush_that_does_not_end_is_told_with_its_cure(
     lite_client: MilvusClient, directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = Loaded(lite_client, directory)
+    loaded = Loaded(lite_client, directory.path)
 
     def wait_in_vain(name: str, timeout: float) -> None:
         raise MilvusException(message=f"wait for flush timeout, collection: {name}, flusht_ts: 1")
@@ -130,7 +101,7 @@ def test_a_flush_that_does_not_end_is_told_with_its_cure(
 def test_without_an_index_rows_are_counted_and_compared_all_the_same(
     client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
-    report = Loaded(client, directory).verify(create_index=False)
+    report = Loaded(client, directory.path).verify(create_index=False)
     assert (report.status, report.sampled, report.target_index) == (VERIFIED, 80, "none")
     assert client.list_indexes("news") == []
     if not is_lite(client):
@@ -141,7 +112,7 @@ def test_a_collection_that_was_indexed_and_not_loaded_stays_so_without_create_in
     server_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
     make_collection(server_client, "news", {"_default": random_rows([1000], 1)}, metric="L2")
-    report = Loaded(server_client, directory, {"news": ["lost"]}).verify(create_index=False)
+    report = Loaded(server_client, directory.path, {"news": ["lost"]}).verify(create_index=False)
     assert (report.status, report.target_index) == (VERIFIED, "FLAT")
     assert server_client.list_indexes("news") == ["embedding"]
     assert server_client.get_load_state("news")["state"].name == "NotLoad"
@@ -172,131 +143,10 @@ def test_empty_collections_alone_are_made_and_verified(client: MilvusClient, tmp
     assert set(client.list_partitions("parts")) == {"_default", "a"}
 
 
-@pytest.fixture(params=[compare.WINDOW_IDS, 10])
-def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All ids of the target at a time, or ten."""
-    monkeypatch.setattr(compare, "WINDOW_IDS", request.param)
-    for name in ("IDS_A_QUERY", "LITE_IDS_A_QUERY"):
-        monkeypatch.setattr(queries, name, min(request.param, getattr(queries, name)))
-
-
-@pytest.mark.usefixtures("window")
-def test_full_verification_names_every_kind_of_difference(client: MilvusClient, directory: Milvus1xDirectory) -> None:
-    loaded = Loaded(client, directory)
-    report = loaded.verify(verify="full")
-    assert (report.status, report.sampled, report.faults) == (VERIFIED, 80, ())
-    client.delete(called(client, "news"), ids=[110, 117], partition_name="lost")
-    insert(client, called(client, "news"), "extra", random_rows(range(900, 925), 7))
-    changed = random_rows([305], 8)
-    client.upsert(
-        called(client, "news"), [{"id": 305, "embedding": np.frombuffer(changed[305], "<f4")}], partition_name="changed"
-    )
-    faults = loaded.verify(verify="full").faults
-    named = ", ".join(map(str, range(900, 920)))
-    assert set(faults) == {
-        "partition 'lost' (target 'lost'): expected 0 rows from before and 20 loaded, counted 18 in the target",
-        "partition 'extra' (target 'extra'): expected 0 rows from before and 20 loaded, counted 45 in the target",
-        "partition 'lost': 2 rows are missing in the target: ids 110, 117",
-        f"partition 'extra': 25 rows are in the target and not in the source: ids {named} and 5 more",
-        "partition 'changed': 1 rows differ in the target: ids 305",
-    }
-
-
-def test_full_verification_finds_what_the_counts_hide(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
-    loaded = Loaded(lite_client, directory)
-    lite_client.delete(called(lite_client, "news"), ids=[110], partition_name="lost")
-    insert(lite_client, called(lite_client, "news"), "lost", random_rows([-(2**63)], 7))
-    assert loaded.verify(verify="counts").status == VERIFIED
-    assert loaded.verify(verify="full").faults == (
-        "partition 'lost': 1 rows are missing in the target: ids 110",
-        f"partition 'lost': 1 rows are in the target and not in the source: ids {-(2**63)}",
-    )
-
-
-def test_full_verification_of_keys_of_their_own_compares_the_ids_too(lite_client: MilvusClient, tmp_path: Path) -> None:
-    directory = Milvus1xDirectory(tmp_path / "milvus")
-    directory.segment(directory.collection("news", dimension=8), [5, 5, 6], random_vectors(3, 1))
-    directory.write()
-    policies = RowPolicies(duplicate_ids="remap")
-    loaded = Loaded(lite_client, directory, policies=policies)
-    assert loaded.verify(verify="full").sampled == 3
-    [row] = lite_client.query("news", filter="source_id == 6", output_fields=["*"])
-    lite_client.upsert(called(lite_client, "news"), [row | {"source_id": 7}])
-    [fault] = loaded.verify(verify="full").faults
-    assert fault == f"partition '_default': 1 rows differ in the target: ids {row['id']}"
-    assert "sampled rows are missing or differ" in loaded.verify(verify="sample").faults[0]
-
-
-def test_full_verification_leaves_rows_from_before_an_append_alone(
-    lite_client: MilvusClient, directory: Milvus1xDirectory
-) -> None:
-    make_collection(lite_client, "news", {"_default": random_rows([1000], 1)}, loaded=True)
-    report = Chain(directory.path, lite_client).run(mode="append", verify="full")["news"]
-    assert (report.status, report.sampled) == (VERIFIED, 80)
-
-
-class Interrupted:
-    """A client that is cut off once it has answered so many queries."""
-
-    def __init__(self, client: MilvusClient, queries: int) -> None:
-        self._client, self.left = client, queries
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def query(self, *arguments: Any, **keywords: Any) -> Any:
-        if self.left == 0:
-            raise KilledError
-        self.left -= 1
-        return self._client.query(*arguments, **keywords)
-
-
-def queries_left(loaded: Loaded, checkpoints: Checkpoints) -> int:
-    """Queries that it takes to verify in full from these checkpoints on."""
-    loaded.client, client = Interrupted(loaded.client, 1000), loaded.client  # type: ignore[assignment]
-    report = loaded.verify(verify="full", store=checkpoints)
-    loaded.client, left = client, 1000 - loaded.client.left  # type: ignore[attr-defined]
-    assert (report.status, report.sampled) == (VERIFIED, 80)
-    return left
-
-
-def interrupted(loaded: Loaded, queries: int, checkpoints: Checkpoints) -> None:
-    client = loaded.client
-    loaded.client = Interrupted(client, queries)  # type: ignore[assignment]
-    with pytest.raises(KilledError):
-        loaded.verify(verify="full", store=checkpoints)
-    loaded.client = client
-
-
-def test_full_verification_goes_on_where_it_was_interrupted(
-    lite_client: MilvusClient, directory: Milvus1xDirectory
-) -> None:
-    loaded = Loaded(lite_client, directory)
-    whole = queries_left(loaded, Checkpoints())
-    checkpoints = Checkpoints()
-    interrupted(loaded, whole - 1, checkpoints)
-    assert queries_left(loaded, checkpoints) == 1
-    assert queries_left(loaded, checkpoints) == whole
-
-
-def test_full_verification_starts_anew_for_another_incarnation_or_where_something_was_wrong(
-    lite_client: MilvusClient, directory: Milvus1xDirectory
-) -> None:
-    whole, checkpoints = queries_left(Loaded(lite_client, directory), Checkpoints()), Checkpoints()
-    lite_client.drop_collection("news")
-    loaded = Loaded(lite_client, directory)
-    interrupted(loaded, whole - 1, checkpoints)
-    loaded.load()
-    insert(lite_client, called(lite_client, "news"), "_default", random_rows([999], 7))
-    interrupted(loaded, whole - 1, checkpoints)
-    lite_client.delete(called(lite_client, "news"), ids=[999])
-    assert queries_left(loaded, checkpoints) == whole
-
-
 def test_without_verification_what_was_acknowledged_is_taken_for_loaded(
     lite_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
-    loaded = Loaded(lite_client, directory)
+    loaded = Loaded(lite_client, directory.path)
     lite_client.delete(called(lite_client, "news"), ids=[110])
     report = loaded.verify(verify="none")
     assert (report.status, {part.counted for part in report.partitions}) == (VERIFIED, {None})

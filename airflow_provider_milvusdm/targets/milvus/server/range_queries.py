@@ -1,0 +1,96 @@
+"""Rows of a target by ranges of their ids, as batches: no row becomes a Python object, and none is sorted out by id.
+
+What a connection is stays pymilvus's, as in :mod:`.requests`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+from pymilvus import MilvusException
+from pymilvus.client.types import Status
+from pymilvus.client.utils import check_status
+from pymilvus.decorators import retry_on_rpc_failure
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.model.collections import SOURCE_ID
+from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.targets.milvus.server.decoding import Column, decode_query
+from airflow_provider_milvusdm.targets.milvus.server.queries import filter_range, within
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+    from airflow_provider_milvusdm.model.collections import TargetCollection
+
+QUERY = f"/{milvus_pb2.DESCRIPTOR.services_by_name['MilvusService'].full_name}/Query"
+TOO_LARGE = ("larger than max", "maxOutputSize")
+"""In what a server says of a reply that it does not send: gRPC's limit (64 MiB), and its own."""
+
+
+class RangeQueries:
+    """Queries for the rows of a target by ranges of their ids; used by several threads at once."""
+
+    def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
+        self.target = target
+        self.columns = [SOURCE_ID] if target.own_keys else []
+        self.handler, self.context = client._get_connection(), client._generate_call_context()
+
+    def read(self, partition: str, first: int, last: int) -> Iterator[VectorBatch]:
+        """The rows with the ids ``first`` to ``last``, in no order, in as many batches as the server sends replies.
+
+        Of an id that stands on several rows a server returns one of them.
+        """
+        try:
+            columns = self._query(partition, first, last)
+        except (grpc.RpcError, MilvusException) as error:
+            if first == last or not any(text in str(error) for text in TOO_LARGE):
+                raise
+        else:
+            yield self._batch(columns)
+            return
+        middle = (first + last) // 2
+        yield from self.read(partition, first, middle)
+        yield from self.read(partition, middle + 1, last)
+
+    def _query(self, partition: str, first: int, last: int) -> dict[str, Column]:
+        asked = within(self.target, partition, filter_range(self.target.id_field, first, last))
+        request = milvus_pb2.QueryRequest(
+            collection_name=self.target.name,
+            expr=asked["filter"],
+            partition_names=asked.get("partition_names", ()),
+            output_fields=[self.target.id_field, self.target.vector_field, *self.columns],
+            consistency_level=common_pb2.Strong,
+        )
+        columns: dict[str, Column] = _send(self.handler, request.SerializeToString(), self.context)
+        return columns
+
+    def _batch(self, columns: dict[str, Column]) -> VectorBatch:
+        names = self.target.id_field, self.target.vector_field, *self.columns
+        if not any(map(len, columns.values())):
+            return VectorBatch(np.empty(0, np.int64), np.empty((0, 1), np.float32), {})
+        lengths = {name: len(columns.get(name, ())) for name in names}
+        if len(set(lengths.values())) > 1:
+            raise TargetError(
+                f"a reply to a query of collection {self.target.name!r} can't be read",
+                expected="as many values of each field",
+                found=", ".join(f"{length} of {name}" for name, length in lengths.items()),
+                cure="The target may be of a version that this package does not know: report it.",
+            )
+        ids, vectors, *others = (columns[name] for name in names)
+        return VectorBatch(ids, vectors, dict(zip(self.columns, others, strict=True)))
+
+
+@retry_on_rpc_failure()  # type: ignore[untyped-decorator]
+def _send(handler: Any, request: bytes, context: Any) -> dict[str, Column]:
+    """Send a request that is serialised already; the columns of the answer."""
+    call = handler._final_channel.unary_unary(QUERY)
+    status, columns = decode_query(call(request, metadata=context.to_grpc_metadata()))
+    if Status.EMPTY_COLLECTION in {status.code, status.error_code}:
+        return {}
+    check_status(status)
+    return columns
