@@ -451,7 +451,7 @@ def test_rows_whose_ids_the_target_makes_are_imported_but_not_after_a_doubt(on_d
     values: dict[str, Any] = {}
     assert import_unit(on_disk.client, unit, values, on_disk.store)
     values[NOTE]["state"] = "doubt"
-    with pytest.raises(TargetError, match="nobody can tell which rows"):
+    with pytest.raises(TargetError, match="Nobody can tell which rows"):
         import_unit(on_disk.client, unit, values, on_disk.store)
     assert on_disk.client.get_collection_stats(called(on_disk.client, "news"))["row_count"] == 50
 

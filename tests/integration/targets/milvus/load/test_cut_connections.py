@@ -147,5 +147,5 @@ def test_rows_without_ids_are_not_sent_twice(server_client, empty_milvus_server_
         pytest.raises(MilvusException, match="no answer to an insert"),
     ):
         load_unit(client, unit, checkpoints)
-    with pytest.raises(TargetError, match="nobody can tell which rows"):
+    with pytest.raises(TargetError, match="Nobody can tell which rows"):
         load_unit(server_client, unit, checkpoints)
