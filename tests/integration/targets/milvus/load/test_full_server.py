@@ -60,7 +60,7 @@ def wait_until_full(client: MilvusClient) -> None:
 
 def is_full(client: MilvusClient) -> bool:
     try:
-        client.delete("inserted", ids=[-1])
+        client.delete(called(client, "inserted"), ids=[-1])
     except MilvusException as error:
         return "disk quota exceeded" in error.message
     return False
@@ -115,5 +115,5 @@ def test_a_load_ends_with_the_message_of_the_server_and_continues_when_there_is_
     with configured_server(tmp_path / "server", LEASE) as server, milvus_client(server.uri) as client:
         assert load_unit(client, inserted, Checkpoints(checkpoints)).rows == {"_default": ROWS}
         assert import_unit(client, imported, notes, store).rows == {"_default": ROWS}
-        assert len(list_jobs(client, "imported")) == 1
+        assert len(list_jobs(client, called(client, "imported"))) == 1
         assert stored_in_all(client, NAMES) == {name: {"_default": directory.live(name)} for name in NAMES}

@@ -35,7 +35,7 @@ from tests.support.milvus_servers import MilvusServer, running_milvus_server
 from tests.support.targets import milvus_client
 from tests.support.tcp_proxy import CuttingProxy, cutting_proxy
 
-PARTITIONS = {"_default": range(-10_000, 10_000), "a": range(10_000)}
+PARTITIONS = {"_default": range(-10_000, 10_000), "a": range(10_000, 20_000)}
 BATCH_ROWS, STRIDE_BATCHES = 500, 2
 NOTES = {"insert": (1, 30), "bulk_import": (3, 7)}
 """Any of thirty checkpoints; those at which the two jobs are requested, and known."""
