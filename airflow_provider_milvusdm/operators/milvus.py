@@ -159,7 +159,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 in_place=self.overwrite == "in_place",
                 repair=self.verify == "full",
                 max_deletions=float(self.max_deletions),
-                dry_run=plan_only,
+                plan_only=plan_only,
                 runs=AirflowRuns(context, take_over=parse_argument(self.take_over)),
                 id_scope=self.id_scope,
             )

@@ -75,7 +75,7 @@ class Steps:
         rename: Mapping[str, str] | None = None,
         *,
         create_index: bool = True,
-        dry_run: bool = False,
+        plan_only: bool = False,
         alias: Any = None,
         max_deletions: float = 1,
         verify: str = "sample",
@@ -84,7 +84,7 @@ class Steps:
     ) -> dict[str, CollectionReport]:
         """All steps, and one of the test's own between load and verify; the reports by collection."""
         plans = self.plan(selection, rename, alias=alias)
-        options = {"create_index": create_index, "dry_run": dry_run, "max_deletions": max_deletions}
+        options = {"create_index": create_index, "plan_only": plan_only, "max_deletions": max_deletions}
         created, faults = self.create(plans, mode, repair=verify == "full", **options)
         loaded = self.load(plans, created)
         before_verify()

@@ -336,7 +336,7 @@ def test_a_binary_metric_is_refused_for_floats(client, inner_product):
 
 def test_a_dry_run_creates_nothing_and_reports_the_plan(client, tmp_path):
     group = inspect_hdf5(write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS}))
-    report = migrate(client, group, dry_run=True)
+    report = migrate(client, group, plan_only=True)
     assert (report.status, report.action, report.faults) == (PLANNED, "would be created", ())
     assert [(part.live, part.loaded, part.counted) for part in report.partitions] == [(ROWS, 0, None)]
     assert f"{ROWS} rows" in "; ".join(report.notes)
@@ -351,7 +351,7 @@ def test_a_dry_run_does_not_change_existing_collections(client, tmp_path, mode, 
     migrate(client, one)
     before = client.describe_collection("news")
     other = inspect_hdf5(write_hdf5(tmp_path / "b.h5", {"embeddings": VECTORS}), id_offset=ROWS)
-    report = migrate(client, other, mode, dry_run=True)
+    report = migrate(client, other, mode, plan_only=True)
     assert (report.status, report.action) == (PLANNED, f"would be {action}")
     assert client.describe_collection("news") == before
     assert stored(client, "news") == {"_default": rows(range(ROWS), VECTORS)}
@@ -361,13 +361,13 @@ def test_a_dry_run_finds_faults(client, tmp_path):
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS})
     migrate(client, inspect_hdf5(path))
     wider = write_hdf5(tmp_path / "b.h5", {"embeddings": np.tile(VECTORS, 2)})
-    report = migrate(client, inspect_hdf5(wider), "append", dry_run=True)
+    report = migrate(client, inspect_hdf5(wider), "append", plan_only=True)
     assert "has dimension 8" in report.faults[0]
 
 
 def test_a_dry_run_says_what_a_server_needs_and_has(server_client, tmp_path):
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS})
-    notes = "; ".join(migrate(server_client, inspect_hdf5(path), dry_run=True).notes)
+    notes = "; ".join(migrate(server_client, inspect_hdf5(path), plan_only=True).notes)
     assert "of its memory to be loaded" in notes
     assert "minutes to write" in notes
 

@@ -63,7 +63,7 @@ def create_collection(
     in_place: bool = False,
     repair: bool = False,
     max_deletions: float = MAX_DELETIONS,
-    dry_run: bool = False,
+    plan_only: bool = False,
     id_scope: str = "collection",
     runs: Runs | None = None,
 ) -> CreatedCollection:
@@ -77,7 +77,7 @@ def create_collection(
     :param in_place: ``overwrite`` drops the old collection before the new one is loaded.
     :param repair: ``sync`` compares all vectors.
     :param max_deletions: the share of the rows that ``sync`` may delete.
-    :param dry_run: only say what would be done.
+    :param plan_only: only say what would be done.
     :param id_scope: whether an id must be unique in the ``collection``, or in each ``partition``.
     :param runs: knows whether other runs have ended.
 
@@ -86,12 +86,12 @@ def create_collection(
     options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
     settings = settings or CollectionSettings()
     case = inspect_target(client, plan, settings, options)
-    if not dry_run and finish_or_undo(case):
+    if not plan_only and finish_or_undo(case):
         case = inspect_target(client, plan, settings, options)
     action = decide(case)
-    on_ids = refuse_ids_across(case, action, id_scope, dry_run=dry_run)
+    on_ids = refuse_ids_across(case, action, id_scope, plan_only=plan_only)
     changes = Changes(case, repair=repair, max_deletions=max_deletions)
-    if dry_run:
+    if plan_only:
         foreseen = changes.foresee() if action is Action.SYNCED else ()
         created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen)
     else:

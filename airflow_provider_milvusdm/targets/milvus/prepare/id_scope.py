@@ -32,7 +32,7 @@ OFFSET = "Choose an id_offset above the ids in use"
 OTHER_IDS = "Give these rows other ids, or load them into another collection"
 
 
-def refuse_ids_across(case: Case, action: Action, id_scope: str, *, dry_run: bool = False) -> tuple[str, ...]:
+def refuse_ids_across(case: Case, action: Action, id_scope: str, *, plan_only: bool = False) -> tuple[str, ...]:
     """Refuse ids that rows of several partitions would share with different vectors.
 
     Checks the rows to load and, unless this is a dry run, the rows in other partitions of the target. With ``id_scope``
@@ -44,7 +44,7 @@ def refuse_ids_across(case: Case, action: Action, id_scope: str, *, dry_run: boo
         return ()
     check = _Check(case, loaded)
     notes = list(check.source())
-    if (kept := _kept_partitions(case, action, loaded)) and not dry_run:
+    if (kept := _kept_partitions(case, action, loaded)) and not plan_only:
         with searchable(case.client, case.target, case.index, case.settings, keep=False):
             notes += check.target(kept)
     return tuple(notes)

@@ -160,7 +160,7 @@ def test_a_collection_that_readers_could_not_search_is_refused(
 
 
 def test_a_dry_run_says_what_would_be_switched(lite_client: MilvusClient, tmp_path: Path) -> None:
-    report = migrate(lite_client, source(tmp_path / "milvus"), dry_run=True)
+    report = migrate(lite_client, source(tmp_path / "milvus"), plan_only=True)
     assert report.status == PLANNED
     assert f"alias articles would be switched to {report.target}" in report.notes
     assert lite_client.list_collections() == []

@@ -54,7 +54,7 @@ def test_different_rows_of_one_id_are_refused_before_the_target_is_touched(
     rows = {"_default": chosen(SAME, range(50)), "b": chosen(OTHERS, range(30, 80)), "c": chosen(OTHERS, [90])}
     chain = Chain(write(tmp_path, rows).path, client)
     for dry_run in (True, False):
-        report = chain.run(dry_run=dry_run)["news"]
+        report = chain.run(plan_only=dry_run)["news"]
         assert report.status == FAILED
         [fault] = report.faults
         assert fault.startswith(f"20 ids or more are in several partitions of collection 'news', {REFUSED}: id 30 in")

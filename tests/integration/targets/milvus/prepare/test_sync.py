@@ -302,7 +302,7 @@ def test_a_copy_that_lacks_most_rows_deletes_nothing(client: MilvusClient, tmp_p
     before = marker(client, "news")
     lacking = write_directory(tmp_path / "bad", {"news": {"_default": range(50), "a": range(5000, 5050)}})
     bad = Chain(lacking.path, client)
-    reports = [bad.run(mode="sync", max_deletions=0.1, dry_run=dry)["news"] for dry in (True, False)]
+    reports = [bad.run(mode="sync", max_deletions=0.1, plan_only=dry)["news"] for dry in (True, False)]
     for report in reports:
         assert report.status == FAILED
         [fault] = report.faults
@@ -312,7 +312,7 @@ def test_a_copy_that_lacks_most_rows_deletes_nothing(client: MilvusClient, tmp_p
         assert "meta.sqlite-wal" in fault
     assert marker(client, "news") == before
     check_stored(client, whole)
-    [note] = [note for note in bad.run(mode="sync", max_deletions=1, dry_run=True)["news"].notes if "deleted" in note]
+    [note] = [note for note in bad.run(mode="sync", max_deletions=1, plan_only=True)["news"].notes if "deleted" in note]
     assert note.endswith("1000 deleted, 0 to repair")
     assert bad.run(mode="sync", max_deletions=0.95)["news"].status == VERIFIED
 
@@ -357,7 +357,7 @@ def test_the_share_is_of_all_partition_keys_asked_for(client: MilvusClient, tmp_
 def test_a_dry_run_says_where_it_could_not_look(server_client: MilvusClient, tmp_path: Path) -> None:
     make_collection(server_client, "news", {"_default": random_rows(range(10), 3)})
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": [1]}})
-    report = Chain(directory.path, server_client).run(mode="sync", max_deletions=0.1, dry_run=True)["news"]
+    report = Chain(directory.path, server_client).run(mode="sync", max_deletions=0.1, plan_only=True)["news"]
     assert report.status == PLANNED
     assert any("is not loaded" in note and "max_deletions: 0.1" in note for note in report.notes)
     assert not server_client.list_indexes("news")
@@ -368,7 +368,7 @@ def test_ids_that_others_stored_twice_are_stored_once(server_client: MilvusClien
     assert Chain(directory.path, server_client).run()["news"].status == VERIFIED
     insert(server_client, "news", "_default", random_rows([3, 4], 9))
     dry, report = (
-        Chain(directory.path, server_client).run(mode="sync", verify="counts", dry_run=dry)["news"]
+        Chain(directory.path, server_client).run(mode="sync", verify="counts", plan_only=dry)["news"]
         for dry in (True, False)
     )
     assert report.status == VERIFIED
