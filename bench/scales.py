@@ -27,6 +27,10 @@ class Limits:
     many_of_one: Limit
     resolve_memory: Limit
     """GB beyond the imports."""
+    validate: Limit | None
+    """Seconds of `milvusdm validate` of the sample."""
+    sample: Limit | None
+    """Seconds of `milvusdm --yaml` of the sample, into Milvus Lite."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ FULL = Scale(
         load_memory_of_units=at_most(1.1),
         many_of_one=at_most(1.3),
         resolve_memory=at_most(1.5),
+        validate=at_most(7),
+        sample=at_most(10),
     ),
 )
 SHORT = Scale(
@@ -101,5 +107,7 @@ SHORT = Scale(
         load_memory_of_units=at_most(1.5),
         many_of_one=at_most(2.5),
         resolve_memory=at_most(0.3),
+        validate=None,  # seconds mean nothing beside other work
+        sample=None,
     ),
 )
