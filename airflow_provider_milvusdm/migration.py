@@ -33,9 +33,10 @@ def migration_dag(
         "default_args": RETRIES,
         "tags": ["milvus", "migration"],
     } | dag
-    arguments["params"] = migration_params(job, **(defaults or {})) | dag.get("params", {})
     with DAG(dag_id, schedule=schedule, **arguments) as made:
         add_chain(job)
+    # A task copies the params that its DAG has by then, and Airflow validates and serializes each copy.
+    made.params = migration_params(job, **(defaults or {})) | dag.get("params", {})
     return made
 
 

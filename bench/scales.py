@@ -31,6 +31,10 @@ class Limits:
     """GB of vectors a second of a processor."""
     verify_of_load: Limit
     """What full verification takes, of what the load tasks take."""
+    validate: Limit | None
+    """Seconds of `milvusdm validate` of the sample."""
+    sample: Limit | None
+    """Seconds of `milvusdm --yaml` of the sample, into Milvus Lite."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ FULL = Scale(
         resolve_memory=at_most(1.5),
         resolve=at_least(1.5),
         verify_of_load=at_most(0.5),
+        validate=at_most(7),
+        sample=at_most(10),
     ),
 )
 SHORT = Scale(
@@ -112,5 +118,7 @@ SHORT = Scale(
         resolve_memory=at_most(0.3),
         resolve=at_least(0.5),
         verify_of_load=at_most(3),  # a strong read waits 0.2 s, however few rows there are
+        validate=None,  # seconds mean nothing beside other work
+        sample=None,
     ),
 )

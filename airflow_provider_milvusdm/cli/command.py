@@ -118,7 +118,7 @@ def _run(jobs: Sequence[Job], console: Console) -> int:
     from airflow_provider_milvusdm.cli.local_run import private_airflow, run_job
     from airflow_provider_milvusdm.cli.terminal import Display
 
-    with private_airflow(), Display(console).shown():
+    with private_airflow(jobs), Display(console).shown():
         reports = [run_job(job) for job in jobs]
     succeeded = [_show(job, report, console) for job, report in zip(jobs, reports, strict=True)]
     return OK if all(succeeded) else FAILED

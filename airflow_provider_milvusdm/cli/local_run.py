@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_milvusdm.cli.garbage import StartEnd, no_collection_during_start
 from airflow_provider_milvusdm.config.yaml_file import Job
 from airflow_provider_milvusdm.manifests import from_json
 from airflow_provider_milvusdm.report import Report
@@ -28,22 +30,28 @@ def templates() -> Path:
 
 
 @contextmanager
-def private_airflow() -> Iterator[None]:
-    """Set up an Airflow with an empty SQLite database, whose only DAGs are the templates.
+def private_airflow(jobs: Iterable[Job]) -> Iterator[None]:
+    """Set up an Airflow with an empty SQLite database, whose only DAGs are the templates of these jobs.
 
     Enter it before anything imports Airflow, because Airflow reads its configuration when it is imported.
     """
-    with tempfile.TemporaryDirectory(prefix="milvusdm-airflow-") as home:
+    with tempfile.TemporaryDirectory(prefix="milvusdm-airflow-") as home, no_collection_during_start():
+        dags = Path(home) / "dags"
+        dags.mkdir()
+        for dag_id in {job.dag_id for job in jobs}:
+            shutil.copy(_template(dag_id), dags)
         for name in [name for name in os.environ if name.startswith("AIRFLOW") and not name.startswith(KEPT_SETTINGS)]:
             del os.environ[name]
         os.environ |= {
             "AIRFLOW_HOME": home,
-            "AIRFLOW__CORE__DAGS_FOLDER": str(templates()),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         }
+        from airflow.sdk.listener import get_listener_manager
         from airflow.utils.db import initdb
 
+        get_listener_manager().add_listener(StartEnd())  # type: ignore[no-untyped-call]
         initdb()
         yield
 
@@ -54,8 +62,12 @@ def run_job(job: Job) -> Report | None:
     if job.mysql:
         params["mysql_conn_id"] = MYSQL_CONN_ID
         os.environ[f"AIRFLOW_CONN_{MYSQL_CONN_ID.upper()}"] = json.dumps(_connection(job.mysql))
-    dag = runpy.run_path(str(templates() / f"{job.dag_id}.py"))["dag"]
+    dag = runpy.run_path(str(_template(job.dag_id)))["dag"]
     return _report(dag.test(run_conf=params))
+
+
+def _template(dag_id: str) -> Path:
+    return templates() / f"{dag_id}.py"
 
 
 def _connection(mysql: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,13 +58,13 @@ def refuse_bad_params(job: type[Params]) -> Callable[[Context], None]:
     def refuse(context: Context) -> None:
         from airflow.sdk.exceptions import AirflowFailException
 
-        from airflow_provider_milvusdm.storage.hdf5_output import require_writable
-
         of_dag = set(context["dag"].params) - set(job.model_fields)
         try:
             read_params(job, {name: value for name, value in context["params"].items() if name not in of_dag})
             for name in job.written_folders:
                 if folder := context["params"].get(name):
+                    from airflow_provider_milvusdm.storage.hdf5_output import require_writable
+
                     require_writable(run_folder(folder, f"{context['dag'].dag_id}/{context['run_id']}"), name)
         except MilvusdmError as error:
             raise AirflowFailException(str(error)) from None

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -16,7 +16,11 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
 from airflow_provider_milvusdm.rows.live_rows import LiveRows
-from airflow_provider_milvusdm.storage.hdf5_output import Output, begin_part, create_hdf5
+
+if TYPE_CHECKING:
+    import h5py
+
+    from airflow_provider_milvusdm.storage.hdf5_output import Output
 
 NAME_BYTES = 200
 
@@ -42,6 +46,8 @@ class SkippedRows:
     """
 
     def __init__(self, path: Path, file: h5py.File, output: Output, dimension: int) -> None:
+        import h5py
+
         self.path, self.file, self.output, self.rows = path, file, output, 0
         for name, dtype in (("ids", "<i8"), ("segment", h5py.string_dtype()), ("offset", "<i8")):
             file.create_dataset(name, (0,), dtype, maxshape=(None,))
@@ -78,6 +84,8 @@ def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[
     if not folder:
         yield CountedRows()
         return
+    from airflow_provider_milvusdm.storage.hdf5_output import begin_part, create_hdf5
+
     path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = begin_part(path)

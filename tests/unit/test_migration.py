@@ -209,6 +209,11 @@ def test_each_template_is_serialized(kind: str, any_dag: DAG) -> None:
     assert set(DagSerialization.from_dict(json.loads(json.dumps(serialized))).task_dict) == set(CHAINS[kind])
 
 
+def test_tasks_carry_no_copies_of_the_params(any_dag: DAG) -> None:
+    """Airflow validates each copy several times a run, and serializes it."""
+    assert [task.task_id for task in any_dag.tasks if task.params] == []
+
+
 def test_each_job_is_scheduled_once_its_required_params_have_defaults(kind: str) -> None:
     made = migration_dag("nightly", JOBS[kind], schedule="@daily", defaults=REQUIRED[kind])
     made.validate()
@@ -261,10 +266,10 @@ def test_a_folder_that_can_not_be_written_to_is_found_first(kind: str, name: str
         (folder / "closed").mkdir(mode=0o555)
         (folder / "link").symlink_to(folder / "nowhere")
         for bad, found in (
-            ("file", "no folder"),
+            ("file", "not a folder"),
             ("closed", "may not write"),
             ("closed/x", "may not"),
-            ("link", "no f"),
+            ("link", "not a f"),
         ):
             with not_root(), pytest.raises(AirflowFailException) as fault:
                 refuse(kind, dag, folder / bad, name)
