@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from airflow_provider_milvusdm.exceptions import TargetError
@@ -21,7 +22,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import list_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover
-from airflow_provider_milvusdm.targets.milvus.prepare.own_name import own_name
+from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import make_partitions
 from airflow_provider_milvusdm.targets.milvus.seen import seen_by
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
@@ -32,6 +33,8 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
 
     In this order the target refuses what it can't take before anything of the user's is touched. Raises TargetError.
     """
+    if case.existing:
+        _check_rights_to_replace(case)
     in_place = case.options.in_place and action is Action.OVERWRITTEN
     marker = new_marker(
         case.plan.fingerprint,
@@ -113,16 +116,36 @@ def _adopt(case: Case, name: str, marker: Marker, action: Action) -> CreatedColl
 
 
 def _rename(case: Case, name: str, new_name: str) -> None:
+    with _refuse_without_rights(case, "given its name once it is verified", "RenameCollection"):
+        case.client.rename_collection(name, new_name)
+
+
+def _check_rights_to_replace(case: Case) -> None:
+    """Raises TargetError where publishing could not move the aliases of the old collection, and drop it.
+
+    A server checks the right to drop a collection before it looks for the collection: there is none of this name.
+    """
+    from pymilvus import MilvusException
+
+    nowhere = former_name(case.target.name, secrets.token_hex(8))
+    with _refuse_without_rights(case, "replaced by a new one", "ListAliases, DropCollection"):
+        list_aliases(case.client, case.target.name)
+        with suppress(MilvusException):
+            case.client.drop_collection(nowhere)
+
+
+@contextmanager
+def _refuse_without_rights(case: Case, outcome: str, rights: str) -> Iterator[None]:
     from grpc import RpcError, StatusCode
 
     try:
-        case.client.rename_collection(name, new_name)
+        yield
     except RpcError as error:
         if error.code() != StatusCode.PERMISSION_DENIED:
             raise
         raise TargetError(
-            f"collection {case.target.name!r} of the target could not be given its name once it is verified",
-            expected="a login with the right to rename collections (RenameCollection)",
+            f"collection {case.target.name!r} of the target could not be {outcome}",
+            expected=f"a login with the rights {rights}",
             found=error.details(),
-            cure="Grant it that right. Nothing was changed.",
+            cure="Grant them to it. Nothing was changed.",
         ) from None

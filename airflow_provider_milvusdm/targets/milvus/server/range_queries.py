@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.targets.milvus.server.decoding import Column, decode_query
-from airflow_provider_milvusdm.targets.milvus.server.queries import filter_range, within
+from airflow_provider_milvusdm.targets.milvus.server.queries import filter_range, stream_ids, within
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.model.collections import TargetCollection
 
 QUERY = f"/{milvus_pb2.DESCRIPTOR.services_by_name['MilvusService'].full_name}/Query"
-TOO_LARGE = ("larger than max", "maxOutputSize")
-"""In what a server says of a reply that it does not send: gRPC's limit (64 MiB), and its own."""
+TOO_LARGE = ("larger than max", "maxOutputSize", "exceed the limit size")
+"""In what a server says of a reply that it does not send: gRPC's limit (64 MiB), its own, and its own for a segment."""
 
 
 class RangeQueries:
     """Queries for the rows of a target by ranges of their ids; used by several threads at once."""
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
-        self.target = target
+        self.client, self.target = client, target
         self.columns = [SOURCE_ID] if target.own_keys else []
         self.handler, self.context = client._get_connection(), client._generate_call_context()
 
@@ -53,9 +53,10 @@ class RangeQueries:
         else:
             yield self._batch(columns)
             return
-        middle = (first + last) // 2
-        yield from self.read(partition, first, middle)
-        yield from self.read(partition, middle + 1, last)
+        for ids in stream_ids(self.client, self.target, partition, first, last):
+            for half in np.array_split(ids, 2):  # halves of the rows: halves of a range may hold all rows and none
+                if len(half):
+                    yield from self.read(partition, int(half[0]), int(half[-1]))
 
     def _query(self, partition: str, first: int, last: int) -> dict[str, Column]:
         asked = within(self.target, partition, filter_range(self.target.id_field, first, last))

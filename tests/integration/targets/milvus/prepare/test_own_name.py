@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -793,27 +794,32 @@ def test_what_was_left_for_an_alias_of_another_name_stays(client: MilvusClient, 
     assert first.verify(created, loaded).status == VERIFIED
 
 
-def test_a_login_that_may_not_rename_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_login_that_may_not_rename_list_aliases_or_drop_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    rights = {
+        *("CreateCollection", "DropCollection", "RenameCollection", "ShowCollections", "DescribeCollection"),
+        *("CreateAlias", "DropAlias", "DescribeAlias", "ListAliases"),
+    }
     with (
         milvus_server(tmp_path / "server", "--authorization-enabled", "true", token="root:Milvus") as address,
         milvus_client(address.uri, token="root:Milvus") as root,
     ):
         make_old(root)
-        root.create_user("loader", "Password1")
-        root.create_role("loaders")
-        root.grant_role("loader", "loaders")
-        for privilege in (
-            *("CreateCollection", "DropCollection", "ShowCollections", "DescribeCollection"),
-            *("CreateAlias", "DropAlias", "DescribeAlias", "ListAliases"),
-        ):
-            root.grant_privilege("loaders", "Global", privilege, "*")
-        root.grant_privilege("loaders", "Collection", "*", "*")
+        missing = ("RenameCollection", "ListAliases", "DropCollection")
+        for right in missing:
+            root.create_user(f"no_{right}", "Password1")
+            root.create_role(right)
+            root.grant_role(f"no_{right}", right)
+            for privilege in rights - {right}:
+                root.grant_privilege(right, "Global", privilege, "*")
+            root.grant_privilege(right, "Collection", "*", "*")
         time.sleep(2)  # until all of the server knows
-        with milvus_client(address.uri, user="loader", password="Password1") as client:
-            migration = Migration(client, tmp_path / "milvus")
-            for in_place in (False, True):
-                _, faults = migration.chain.create([migration.plan], "overwrite", in_place=in_place)
-                assert "the right to rename collections" in faults["news"][0]
+        for right in missing:
+            with milvus_client(address.uri, user=f"no_{right}", password="Password1") as client:
+                migration = Migration(client, tmp_path / right)
+                for in_place in (False, True):
+                    _, faults = migration.chain.create([migration.plan], "overwrite", in_place=in_place)
+                    [fault] = faults["news"]
+                    assert re.search(f"with the rights .*{right}.*Nothing was changed", fault)
         assert root.list_collections() == ["news"]
         assert stored(root, "news") == OLD
         assert aliases(root) == dict.fromkeys(ALIASES, "news")
