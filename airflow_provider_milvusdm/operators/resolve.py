@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.model.rows import RowPolicies
 from airflow_provider_milvusdm.operators.base import RUN, MigrationOperator, run_folder
@@ -79,7 +80,14 @@ class ResolveOperator(MigrationOperator):
         return self.push_result(context, to_json(resolved))
 
     def _skipped_rows_folder(self) -> str:
-        """The folder of the run's files; empty if no files are written."""
+        """The folder of the run's files; empty if none are written. Raises ConfigurationError if rows would be lost."""
+        if self.invalid_vectors == "skip" and not self.skipped_rows_dir:
+            raise ConfigurationError(
+                "invalid_vectors: skip needs a folder for the rows that are not loaded",
+                expected="skipped_rows_dir",
+                found="none",
+                cure="Set skipped_rows_dir, or invalid_vectors: error.",
+            )
         if not self.skipped_rows_dir or parse_argument(self.plan_only):
             return ""
         return str(run_folder(self.skipped_rows_dir, self.run))
