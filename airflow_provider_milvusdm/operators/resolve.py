@@ -83,7 +83,7 @@ class ResolveOperator(MigrationOperator):
         """The folder of the run's files; empty if none are written. Raises ConfigurationError if rows would be lost."""
         if self.invalid_vectors == "skip" and not self.skipped_rows_dir:
             raise ConfigurationError(
-                "invalid_vectors: skip needs a folder for the rows that are not loaded",
+                "rows with invalid vectors can't be skipped without a folder to save them in",
                 expected="skipped_rows_dir",
                 found="none",
                 cure="Set skipped_rows_dir, or invalid_vectors: error.",

@@ -158,7 +158,7 @@ def test_invalid_vectors_are_not_skipped_without_a_folder_for_them(xcoms: XComs,
     directory.segment(directory.collection("news", dimension=2), [5, 6], [[np.nan, 1], [2, 3]])
     [group] = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(directory.write())))
     resolve = Milvus1xSegmentOperator(task_id="r", partitions=group, invalid_vectors="skip")
-    assert_in_order(fault_of(xcoms, resolve)["fault"], ["needs a folder", "expected skipped_rows_dir"])
+    assert_in_order(fault_of(xcoms, resolve)["fault"], ["without a folder", "Expected skipped_rows_dir"])
 
 
 def test_a_missing_source_fails_at_once(xcoms: XComs) -> None:
