@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.targets.milvus.prepare import publish
 from tests.support.targets import milvus_client
+
+
+@pytest.fixture(autouse=True)
+def without_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads a collection while it is replaced; tests with readers wait for them."""
+    monkeypatch.setattr(publish, "READERS_SECONDS", 0)
 
 
 @pytest.fixture

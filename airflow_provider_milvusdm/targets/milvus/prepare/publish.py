@@ -6,6 +6,7 @@ A rename takes a server milliseconds. After a kill between two renames the next 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_lef
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+
+READERS_SECONDS = 2
+"""Time for queries of the former collection to end: a server answers them with no rows if it is dropped meanwhile."""
 
 
 def publish(client: MilvusClient, marker: Marker) -> None:
@@ -49,6 +53,7 @@ def finish(client: MilvusClient, marker: Marker) -> None:
     refuse_changed_collection(client, marker.target, marker.generation)
     if client.has_collection(former):
         switch_to(client, marker.target, *list_aliases(client, former))
+        time.sleep(READERS_SECONDS)
         client.drop_collection(former)
     make_aliases(client, marker.target, marker.aliases)
     set_marker(client, marker.target, marker.completed())
