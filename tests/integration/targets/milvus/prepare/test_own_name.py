@@ -163,7 +163,7 @@ def test_verification_tried_again_after_a_kill_finishes_what_it_began(client: Mi
 
 @contextmanager
 def reading(uri: str, name: str, *accepted: int) -> Iterator[list[frozenset[int]]]:
-    """The ids that a reader of `name` finds while the block runs, each change once; only `accepted` errors may occur."""
+    """The ids that a reader of `name` finds while the block runs, each change once; `accepted`: error codes."""
     seen: list[frozenset[int]] = []
     faults: list[Exception] = []
     stop = threading.Event()
