@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from pymilvus import MilvusClient
+from pymilvus.client import grpc_handler
 
 from airflow_provider_milvusdm.targets.milvus.prepare import publish
 from tests.support.targets import milvus_client
+
+
+POLL_SECONDS = 0.1
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_polls() -> Iterator[None]:
+    """pymilvus looks every half second whether a flush or an index is done, which with few rows is soon."""
+    clock = SimpleNamespace(time=time.time, sleep=lambda seconds: time.sleep(min(seconds, POLL_SECONDS)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grpc_handler, "time", clock)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -35,8 +35,9 @@ _SHORT_INTERVALS = {
     "QUERYCOORD_CHECKCHANNELINTERVAL": "100",
     "QUERYCOORD_CHECKSEGMENTINTERVAL": "100",
     "QUERYCOORD_DISTPULLINTERVAL": "100",
+    "QUERYCOORD_UPDATENEXTTARGETINTERVAL": "0.2",
 }
-"""In milliseconds: a server waits for its next round with each thing that tests ask of it."""
+"""In milliseconds, the last one in seconds: a server waits for its next round with each thing that tests ask of it."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def _sample(plan: CollectionPlan, partition: ResolvedPartition) -> list[VectorBa
     shares = random.multinomial(picks, weights / weights.sum())
     sample: list[VectorBatch] = []
     for (unit, piece), share in zip(pieces, shares.tolist(), strict=True):
-        starts = np.sort(random.integers(0, piece.stored_rows, share)).tolist()
+        starts = np.unique(random.integers(0, piece.stored_rows, share)).tolist()
         if starts:
             sample += _first_rows(read_windows(unit.source, unit.collection, piece, starts, SAMPLED_WINDOW))
     for unit, piece in pieces:
