@@ -13,7 +13,6 @@ from pymilvus.client import grpc_handler
 from airflow_provider_milvusdm.targets.milvus.prepare import publish
 from tests.support.targets import milvus_client
 
-
 POLL_SECONDS = 0.1
 
 

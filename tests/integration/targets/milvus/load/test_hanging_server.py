@@ -30,7 +30,6 @@ SECONDS = 5
 
 @pytest.fixture
 def proxy(empty_milvus_server_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[HoldingProxy]:
-    monkeypatch.setattr(waiting, "REQUEST_SECONDS", SECONDS)
     with holding_proxy(empty_milvus_server_uri) as proxy:
         fields = {"conn_type": "milvus", "extra": {"uri": proxy.uri}}
         monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps(fields))
@@ -45,11 +44,14 @@ def directory(tmp_path: Path) -> Milvus1xDirectory:
 def with_a_server_that_hangs(proxy: HoldingProxy, method: str, step: Callable[[MilvusClient], object]) -> None:
     """The request of a step is held back, and the step ends; then the request continues, and ends too."""
     proxy.held = {method}
-    with (
-        pytest.raises(NoAnswerError, match=f"Milvus does not answer: {proxy.uri}.*continues"),
-        MilvusHook().client() as held,
-    ):
-        step(held)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "REQUEST_SECONDS", SECONDS)
+        patch.setattr("airflow_provider_milvusdm.targets.milvus.verify.collection.FLUSH_SECONDS", SECONDS)
+        with (
+            pytest.raises(NoAnswerError, match=f"Milvus does not answer: {proxy.uri}.*continues"),
+            MilvusHook().client() as held,
+        ):
+            step(held)
     proxy.release()
 
 
@@ -79,10 +81,7 @@ def test_a_load_ends_and_is_continued(proxy: HoldingProxy, directory: Milvus1xDi
 @pytest.mark.parametrize(
     "method", ["Flush", "GetFlushState", "DescribeIndex", "LoadCollection", "GetLoadingProgress", "Query"]
 )
-def test_a_verification_ends_and_is_repeated(
-    proxy: HoldingProxy, directory: Milvus1xDirectory, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.verify.collection.FLUSH_SECONDS", SECONDS)
+def test_a_verification_ends_and_is_repeated(proxy: HoldingProxy, directory: Milvus1xDirectory, method: str) -> None:
     with MilvusHook().client() as client:
         chain = Chain(directory.path, client)
         plans = chain.plan()

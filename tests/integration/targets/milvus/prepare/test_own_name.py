@@ -144,6 +144,7 @@ def test_publishing_that_is_killed_at_any_moment_is_finished_or_undone_by_the_ne
 
 
 def test_verification_tried_again_after_a_kill_finishes_what_it_began(client: MilvusClient, tmp_path: Path) -> None:
+    killed = 0
     for moment in moments(client):
         make_old(client)
         migration = Migration(client, tmp_path / f"milvus-{moment}")
@@ -152,13 +153,17 @@ def test_verification_tried_again_after_a_kill_finishes_what_it_began(client: Mi
         try:
             migration.verify(created, loaded, fused)
         except KilledError:
-            assert migration.verify(created, loaded).status == VERIFIED
+            killed += 1
+        else:
+            break
+        assert migration.verify(created, loaded).status == VERIFIED
         assert client.list_collections() == ["news"]
         assert stored_in_all(client, ["news"]) == {"news": migration.expected}
         assert aliases(client) == dict.fromkeys(ALIASES, "news")
         for alias in ALIASES:
             client.drop_alias(alias)
         client.drop_collection("news")
+    assert killed >= (10 if is_lite(client) else 2)
 
 
 @contextmanager
@@ -616,8 +621,8 @@ def test_replaced_partitions_cannot_be_undone_and_are_emptied_by_the_run_that_co
     there = {"_default": random_rows([7], 1), "a": random_rows(range(100, 140), 2)}
     make_collection(client, "news", there, loaded=True)
     migration = Migration(client, tmp_path / "milvus")
-    plans, killed = migration.chain.plan({"news": ["a"]}), 0
-    for moment in range(1, 12):
+    plans, killed, emptying = migration.chain.plan({"news": ["a"]}), 0, 0
+    for moment in range(1, 12) if is_lite(client) else range(2, 12, 3):
         fused: Any = FusedClient(client, Fuse(moment))
         chain = Chain(migration.directory.path, fused)
         try:
@@ -628,10 +633,12 @@ def test_replaced_partitions_cannot_be_undone_and_are_emptied_by_the_run_that_co
             break
         if '"emptying"' in client.describe_collection("news").get("properties", {}).get("milvusdm.migration", ""):
             _, faults = migration.chain.create(plans, "abandon")
+            emptying += 1
             assert "can't be undone" in faults["news"][0]
             assert migration.chain.run({"news": ["a"]}, "skip")["news"].status == VERIFIED
             assert stored_in_all(client, ["news"])["news"] == there | {"a": migration.expected["a"]}
-    assert killed >= 4
+    assert killed >= (4 if is_lite(client) else 2)
+    assert emptying
 
 
 def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusClient, tmp_path: Path) -> None:
