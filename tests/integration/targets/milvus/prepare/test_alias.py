@@ -19,6 +19,7 @@ from tests.support.collections_2x import called, make_collection, stored
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import create
 from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.processes import wait_until
 from tests.support.targets import milvus_client
 
 OLD, NEW = range(50), range(100, 170)
@@ -65,12 +66,10 @@ def test_a_reader_sees_the_old_rows_or_the_new(
     migrate(server_client, source(tmp_path / "old", OLD))
     found: list[Any] = []
     with reader(empty_milvus_server_uri, found):
-        while not found:
-            pass
+        wait_until(lambda: bool(found), 60, lambda: "nothing is read")
         report = migrate(server_client, source(tmp_path / "new"), mode="overwrite", verify="full")
         count = len(found)
-        while len(found) < count + 3:
-            pass
+        wait_until(lambda: len(found) >= count + 3, 60, lambda: f"{len(found)} of {count + 3} reads")
     assert report.status == VERIFIED
     assert set(found) == {frozenset(OLD), frozenset(NEW)}
     assert sorted(found, key=min) == found

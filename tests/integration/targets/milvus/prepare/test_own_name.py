@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.support.collections_2x import is_lite, make_collection, marker, own_n
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
 from tests.support.milvus_servers import milvus_server, running_milvus_server
+from tests.support.processes import wait_until
 from tests.support.targets import drop_all_collections, milvus_client
 
 IDS = {"_default": range(20), "a": range(100, 110)}
@@ -168,7 +168,10 @@ def test_verification_tried_again_after_a_kill_finishes_what_it_began(client: Mi
 
 @contextmanager
 def reading(uri: str, name: str, *accepted: int) -> Iterator[list[frozenset[int]]]:
-    """The ids that a reader of `name` finds while the block runs, each change once; `accepted`: error codes."""
+    """The ids that a reader of `name` finds while the block runs, each change once; `accepted`: error codes.
+
+    The block begins after the first read.
+    """
     seen: list[frozenset[int]] = []
     faults: list[Exception] = []
     stop = threading.Event()
@@ -189,9 +192,9 @@ def reading(uri: str, name: str, *accepted: int) -> Iterator[list[frozenset[int]
     thread = threading.Thread(target=read)
     thread.start()
     try:
+        wait_until(lambda: bool(seen or faults), 60, lambda: f"{name} is not read")
         yield seen
     finally:
-        time.sleep(0.5)
         stop.set()
         thread.join()
     assert faults == []
@@ -208,8 +211,9 @@ def test_a_reader_sees_the_old_rows_and_then_the_new(
         reading(empty_milvus_server_uri, "readers") as by_alias,
         reading(empty_milvus_server_uri, "news", COLLECTION_NOT_FOUND) as by_name,
     ):
+        old, new = frozenset(OLD["_default"]), frozenset().union(*migration.expected.values())
         assert migration.run().status == VERIFIED
-    old, new = frozenset(OLD["_default"]), frozenset().union(*migration.expected.values())
+        wait_until(lambda: new in by_alias and new in by_name, 60, lambda: f"{by_alias} and {by_name} are read")
     assert by_alias == by_name == [old, new]
 
 
@@ -318,7 +322,12 @@ def test_a_name_that_is_taken_meanwhile_is_reported_and_all_rows_stay(client: Mi
     assert stored_in_all(client, ["news"]) == {"news": migration.expected}
 
 
-@pytest.mark.parametrize("name", ["n" * 255, "a", "news__milvusdm_0123456789abcdef"])
+@pytest.mark.parametrize(
+    ("target_uri", "name"),
+    [("lite", "n" * 255), ("lite", "a"), ("lite", "news__milvusdm_0123456789abcdef"), ("server", "n" * 255)],
+    indirect=["target_uri"],
+    ids=lambda value: value[:40],
+)
 def test_names_of_any_length_have_room(client: MilvusClient, tmp_path: Path, name: str) -> None:
     make_collection(client, name, OLD, loaded=True)
     migration = Migration(client, tmp_path / "milvus")
@@ -398,7 +407,11 @@ def test_an_alias_of_some_partitions_is_refused(client: MilvusClient, tmp_path: 
     assert client.list_collections() == []
 
 
-@pytest.mark.parametrize("mode", ["overwrite", "sync", "append"])
+@pytest.mark.parametrize(
+    ("target_uri", "mode"),
+    [("lite", "overwrite"), ("lite", "sync"), ("lite", "append"), ("server", "overwrite")],
+    indirect=["target_uri"],
+)
 def test_a_name_that_had_to_be_changed_meets_no_collection_of_others(
     client: MilvusClient, tmp_path: Path, mode: str
 ) -> None:
@@ -439,7 +452,9 @@ class OtherRuns:
 @pytest.mark.parametrize(
     ("first", "second"), [("skip", "skip"), ("skip", "overwrite"), ("overwrite", "overwrite"), ("append", "append")]
 )
-@pytest.mark.parametrize("over", [None, False])
+@pytest.mark.parametrize(
+    ("target_uri", "over"), [("lite", None), ("lite", False), ("server", False)], indirect=["target_uri"]
+)
 def test_a_second_run_is_refused_while_the_first_may_be_at_work(
     client: MilvusClient, tmp_path: Path, first: str, second: str, over: bool | None
 ) -> None:
@@ -695,7 +710,11 @@ def test_abandon_removes_nothing_that_another_run_has_finished_meanwhile(client:
     }
 
 
-@pytest.mark.parametrize("action", ["append", "overwrite"])
+@pytest.mark.parametrize(
+    ("target_uri", "action"),
+    [("lite", "append"), ("lite", "overwrite"), ("server", "overwrite")],
+    indirect=["target_uri"],
+)
 def test_a_sync_of_other_partitions_does_not_hide_what_is_half_loaded(
     client: MilvusClient, tmp_path: Path, action: str
 ) -> None:
@@ -812,6 +831,15 @@ def test_what_was_left_for_an_alias_of_another_name_stays(client: MilvusClient, 
     assert first.verify(created, loaded).status == VERIFIED
 
 
+def may_read(uri: str, user: str) -> bool:
+    """Whether the server applies the last of the rights that were granted."""
+    try:
+        with milvus_client(uri, user=user, password="Password1") as client:
+            return bool(client.query("news", filter="id >= 0", output_fields=["id"]))
+    except MilvusException:
+        return False
+
+
 def test_a_login_that_may_not_rename_list_aliases_or_drop_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     rights = {
         *("CreateCollection", "DropCollection", "RenameCollection", "ShowCollections", "DescribeCollection"),
@@ -830,7 +858,8 @@ def test_a_login_that_may_not_rename_list_aliases_or_drop_is_refused_and_leaves_
             for privilege in rights - {right}:
                 root.grant_privilege(right, "Global", privilege, "*")
             root.grant_privilege(right, "Collection", "*", "*")
-        time.sleep(2)  # until all of the server knows
+        for right in missing:
+            wait_until(lambda user=f"no_{right}": may_read(address.uri, user), 60, lambda: "a grant has no effect")
         for right in missing:
             with milvus_client(address.uri, user=f"no_{right}", password="Password1") as client:
                 migration = Migration(client, tmp_path / right)
