@@ -52,9 +52,15 @@ def check_exact(client: MilvusClient, report: CollectionReport, expected: Rows) 
 
 
 @pytest.mark.parametrize(
-    "storage",
-    [{}, {"compression": "gzip", "chunks": (100, 4)}, {"compression": "lzf", "shuffle": True}],
-    ids=["contiguous", "gzip", "lzf"],
+    ("target_uri", "storage"),
+    [
+        ("lite", {}),
+        ("lite", {"compression": "gzip", "chunks": (100, 4)}),
+        ("lite", {"compression": "lzf", "shuffle": True}),
+        ("server", {}),
+    ],
+    indirect=["target_uri"],
+    ids=["lite-contiguous", "lite-gzip", "lite-lzf", "server-contiguous"],
 )
 def test_float32_arrives_bit_for_bit(client, tmp_path, storage):
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": VECTORS, "ids": IDS}, **storage)
@@ -210,13 +216,19 @@ def test_a_finished_load_without_ids_that_is_cleared_writes_no_row_twice(client,
 # Faiss.
 
 
-@pytest.mark.parametrize("kind", ["IVF16,Flat", "IDMap2,Flat", "IDMap,HNSW8"])
+@pytest.mark.parametrize(
+    ("target_uri", "kind"),
+    [("lite", "IVF16,Flat"), ("lite", "IDMap2,Flat"), ("lite", "IDMap,HNSW8"), ("server", "IDMap2,Flat")],
+    indirect=["target_uri"],
+)
 def test_an_index_with_ids_arrives_bit_for_bit(client, tmp_path, kind):
     path = write_index(tmp_path / "a.index", make_index(kind, VECTORS, IDS))
     check_exact(client, migrate(client, inspect_faiss(path)), rows(IDS, VECTORS))
 
 
-@pytest.mark.parametrize("kind", ["Flat", "HNSW8"])
+@pytest.mark.parametrize(
+    ("target_uri", "kind"), [("lite", "Flat"), ("lite", "HNSW8"), ("server", "Flat")], indirect=["target_uri"]
+)
 def test_an_index_without_ids_gets_row_numbers(client, tmp_path, kind):
     path = write_index(tmp_path / "a.index", make_index(kind, VECTORS))
     report = migrate(client, inspect_faiss(path, id_offset=100))

@@ -808,7 +808,18 @@ def test_what_was_left_verified_and_renamed_by_hand_marks_no_other(client: Milvu
     assert (marker(client, "archive")["state"], marker(client, "archive")["target"]) == ("complete", "archive")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"state": "complete", "before": {"a": 1}}', '{"counts": 5}'])
+@pytest.mark.parametrize(
+    ("target_uri", "text"),
+    [
+        ("lite", "{"),
+        ("lite", "[]"),
+        ("lite", '"x"'),
+        ("lite", '{"state": "complete", "before": {"a": 1}}'),
+        ("lite", '{"counts": 5}'),
+        ("server", "{"),
+    ],
+    indirect=["target_uri"],
+)
 def test_a_marker_that_cannot_be_read_is_reported(client: MilvusClient, tmp_path: Path, text: str) -> None:
     make_collection(client, "news", OLD, loaded=True)
     client.alter_collection_properties("news", {"milvusdm.migration": text})
