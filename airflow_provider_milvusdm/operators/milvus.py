@@ -157,7 +157,6 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 _settings(self.target, plan.name),
                 create_index=parse_argument(self.create_index),
                 in_place=self.overwrite == "in_place",
-                repair=self.verify == "full",
                 max_deletions=float(self.max_deletions),
                 plan_only=plan_only,
                 runs=AirflowRuns(context, take_over=parse_argument(self.take_over)),

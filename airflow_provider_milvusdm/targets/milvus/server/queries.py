@@ -46,9 +46,9 @@ Answer = TypeVar("Answer")
 
 
 def map_concurrently(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
-    """What ``read`` gives for each: a server lets each strong read wait 0.2 s, and takes many at once."""
+    """The results of ``read``, in order: a strong read waits 0.2 s in a server, which serves many at once."""
     if not serves_requests_concurrently(client):
-        return [read(one) for one in asked]
+        return list(map(read, asked))
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
         return list(threads.map(read, asked))
 
@@ -109,13 +109,20 @@ def filter_range(field: str, first: int, last: int) -> str:
 
 def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
     """Those of ``ids`` that the partition holds."""
-    return [row[target.id_field] for row in _rows_with(client, target, partition, ids, IDS_A_QUERY)]
+
+    def ask(chunk: Sequence[int]) -> list[int]:
+        return [row[target.id_field] for row in _rows_with(client, target, partition, chunk, IDS_A_QUERY)]
+
+    return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
 
 
 def ids_in_any(
     client: MilvusClient, target: TargetCollection, partitions: Sequence[str], ids: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Those of ``ids`` that these partitions hold, in their order; one query is enough where none is in their range."""
+    """Those of ``ids`` that these partitions (none: the collection) hold, sorted.
+
+    If they hold no id between the lowest and the highest of ``ids``, this takes one query.
+    """
 
     def ask(matching: str, **options: Any) -> list[int]:
         rows = client.query(
@@ -139,8 +146,12 @@ def ids_outside(
     client: MilvusClient, target: TargetCollection, partitions: Collection[str], ids: Sequence[int]
 ) -> list[int]:
     """Those of ``ids`` that the collection holds under other partition keys than these."""
-    rows = _rows_with(client, target, None, ids, IDS_A_QUERY, [target.partition_field])
-    return [row[target.id_field] for row in rows if row[target.partition_field] not in partitions]
+
+    def ask(chunk: Sequence[int]) -> list[int]:
+        rows = _rows_with(client, target, None, chunk, IDS_A_QUERY, [target.partition_field])
+        return [row[target.id_field] for row in rows if row[target.partition_field] not in partitions]
+
+    return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
 
 
 def _rows_with(

@@ -81,13 +81,6 @@ def compare_all(
     return comparison.rows, comparison.faults()
 
 
-def compare_ids(client: MilvusClient, plan: CollectionPlan, created: CreatedCollection, marker: Marker) -> list[str]:
-    """A fault for each partition with ids that the source lacks; where counts are equal, none is missing either."""
-    comparison = _Comparison(client, plan, created, _last(plan, marker, None), None)
-    comparison.compare_ids()
-    return comparison.faults()
-
-
 def _last(plan: CollectionPlan, marker: Marker, store: CheckpointStore | None) -> Compared:
     source = f"{marker.source} {_digest(plan)}"
     fresh, found = Compared(source, marker.generation), store.get(CHECKPOINT) if store is not None else None
@@ -175,12 +168,6 @@ class _Comparison:
         for found in compare_rows(self.client, self.plan.target, units, self.done.stored):
             self._add_rows(found)
             self._note(replace(self.done, stored=found.end, rows=self.done.rows + found.rows))
-
-    def compare_ids(self) -> None:
-        """Find the ids that the source lacks."""
-        for name in self.ranges:
-            for ids in unexpected_ids(self.client, self.plan.target, name, self.units):
-                self._add(name, UNEXPECTED, ids)
 
     def faults(self) -> list[str]:
         return [
