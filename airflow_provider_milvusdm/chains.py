@@ -79,7 +79,7 @@ class SourceSteps:
 
     inspect: type[MigrationOperator]
     arguments: Mapping[str, Any]
-    """Arguments of ``inspect`` and ``check``; those that are no params of a job are left out of its chain."""
+    """Arguments of ``inspect`` and ``check``; those that are no params of a job are omitted from its chain."""
     resolve: type[ResolveOperator] = ResolveOperator
     check: type[MigrationOperator] | None = None
     """Inspects the source again once its rows were read; None: no server writes to it."""

@@ -1,4 +1,4 @@
-"""Compare rows of a source with those that the target holds: the ids first, then every byte."""
+"""Compare rows of a source with those of the target, one by one: ids and every byte."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 Ids = npt.NDArray[np.int64]
 WINDOW_IDS = 4 << 20
-"""Ids held at a time: 70 MB, while they are sorted out."""
+"""Ids that are held at a time; while the source is compared with them, they take 70 MB."""
 
 
 class TargetIds:
-    """The ids that a partition of the target holds, in their order; those of the source are crossed off.
+    """The ids that a partition of the target holds, sorted; those of the source are crossed off.
 
     It keeps 9 bytes an id, and 16 while they are read.
     """
@@ -42,7 +42,7 @@ class TargetIds:
 
     @classmethod
     def read(cls, client: MilvusClient, target: TargetCollection, partition: str, within: ChosenRanges) -> TargetIds:
-        """Those of a partition in some ranges."""
+        """Read the ids of a partition in some ranges."""
 
         def read_range(bounds: tuple[int, int]) -> Ids:
             return np.concatenate(list(stream_ids(client, target, partition, *bounds)))
@@ -88,7 +88,7 @@ def unexpected_ids(
 
 
 def _windows(batches: Iterable[Ids]) -> Iterator[Ids]:
-    """Batches of ids joined, as many as a window holds, and the rest of the last batch; none is empty."""
+    """Batches of ids joined to windows of at least :data:`WINDOW_IDS`, the last one smaller; none is empty."""
     held: list[Ids] = []
     for batch in batches:
         held.append(batch)
@@ -101,7 +101,7 @@ def _windows(batches: Iterable[Ids]) -> Iterator[Ids]:
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """A batch of rows: how many, and the ids of those that the target lacks or holds with other bytes.
+    """The result for a batch of rows: the ids that the target lacks, and those that it holds with other bytes.
 
     ``end``: number of stored rows up to its end.
     """
@@ -122,7 +122,7 @@ def compare_rows(
 ) -> Iterator[ComparedRows]:
     """Compare all rows of ``units``, whose partitions are the target's, in stored order.
 
-    The first ``done`` stored rows are passed over; of the partitions in ``within`` so are rows out of these ranges.
+    The first ``done`` stored rows are skipped, and rows outside of the ranges that ``within`` has of a partition.
     """
     position = 0
     for unit in units:
