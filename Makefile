@@ -36,7 +36,7 @@ lint: install ## Check style, types and which way imports point
 
 .PHONY: test
 test: test-tools ## Run the tests, four at a time, for most of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 4 --dist loadgroup
+	.venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-fast
 test-fast: lint ## Check style, and run the unit tests, in a minute or so
