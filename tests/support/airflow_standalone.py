@@ -50,14 +50,14 @@ class StandaloneAirflow:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any], *, seconds: float = 60) -> str:
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], *, seconds: float = 300) -> str:
         """Start a run once the DAG is parsed; its run id. A refused conf is an HTTPStatusError."""
         path = f"/api/v2/dags/{dag_id}"
         wait_until(lambda: self._finds(path), seconds, lambda: f"{dag_id} is not parsed\n{self.tails()}")
         run = self.call("POST", f"{path}/dagRuns", {"conf": dict(conf), "logical_date": None})
         return str(run["dag_run_id"])
 
-    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 180) -> DagRun:
+    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 600) -> DagRun:
         """The run once it has ended, in whatever state."""
 
         def failure() -> str:
@@ -122,7 +122,7 @@ def standalone_airflow(env: Mapping[str, str], components: tuple[str, ...] = COM
         for component in components:
             airflow.start(component)
         processes = list(airflow.processes.values())
-        wait_for_start(processes, lambda: airflow.is_healthy(components), 120, airflow.logs)
+        wait_for_start(processes, lambda: airflow.is_healthy(components), 300, airflow.logs)
         yield airflow
 
 
