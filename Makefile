@@ -36,11 +36,15 @@ lint: install ## Check style, types and which way imports point
 
 .PHONY: test
 test: test-tools ## Run the tests, four at a time, for most of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 4 --dist loadgroup
+	.venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+
+.PHONY: test-unit
+test-unit: install ## Run the unit tests
+	.venv/bin/pytest --numprocesses 2 --dist worksteal tests/unit
 
 .PHONY: test-fast
-test-fast: lint ## Check style, and run the unit tests, in a minute or so
-	.venv/bin/pytest --numprocesses 2 tests/unit
+test-fast: install ## Check style, and run the unit tests, in a minute or so
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint test-unit
 
 .PHONY: test-long
 test-long: test-tools ## Run the tests that take minutes or more

@@ -18,22 +18,30 @@ from tests.support.targets import drop_all_collections
 _home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
 os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
 
-_COSTLY = ("milvus_on_s3", "seaweedfs", "mariadb_server")
-"""Fixtures of the session of which one worker has enough."""
+_COSTLY = {"seaweedfs": "milvus_on_s3", "mariadb_server": "mariadb_server"}
+"""Fixtures of the session of which one worker has enough, and the names of their groups of tests."""
+_LONGEST_FIRST = ("system", "integration", "unit")
+"""Folders: so that no worker begins with a long group of tests when the others have nothing left to do."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share something costly run on the same worker, the others wherever there is room."""
+    items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(Path(__file__).parent).parts[0]))
     for item in items:
         if group := _shared(item):
             item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _shared(item: pytest.Item) -> str | None:
-    """The costly fixture that a test needs, or its file, where that has fixtures for all its tests."""
+    """The group of the costly fixture that a test needs, or its file, where that has fixtures for all its tests.
+
+    None where the file names a group itself, since a test with two groups is in neither.
+    """
+    if item.get_closest_marker("xdist_group"):
+        return None
     definitions = item._fixtureinfo.name2fixturedefs
-    costly = next((name for name in _COSTLY if name in definitions), None)
+    costly = next((group for name, group in _COSTLY.items() if name in definitions), None)
     of_file = any(fixtures[-1].scope == "module" for fixtures in definitions.values())
     return costly or (item.location[0] if of_file else None)
 

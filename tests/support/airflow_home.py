@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support.airflow_runs import DagRun, read_runs
 from tests.support.processes import StartError
-from tests.support.warm_python import run_warm
+from tests.support.warm_python import Finished, run_warm
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,17 @@ def _environment(home: Path, dags_folder: Path) -> dict[str, str]:
     }
 
 
-def run_airflow(env: Mapping[str, str], *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_airflow(env: Mapping[str, str], *arguments: str, timeout: float = 120) -> Finished:
     """Run `airflow` with these arguments; its standard output and error are both in `stdout`."""
+    return run_warm(
+        "airflow.__main__:main", arguments, env=env, cwd=env["AIRFLOW_HOME"], timeout=timeout, join_output=True
+    )
+
+
+def run_airflow_in_new_interpreter(
+    env: Mapping[str, str], *arguments: str, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """The same from the start on, imports included."""
     return subprocess.run(
         [sys.executable, "-m", "airflow", *arguments],
         env=env,
@@ -91,10 +100,8 @@ def dags_test(
     arguments = ("dags", "test", dag_id, "-c", json.dumps(conf))
     if warm:
         file = Path(env["AIRFLOW__CORE__DAGS_FOLDER"], f"{dag_id}.py")
-        arguments += ("--dagfile-path", str(file))
-        home = env["AIRFLOW_HOME"]
-        result: Any = run_warm("airflow.__main__:main", arguments, env=env, cwd=home, timeout=timeout, join_output=True)
+        result: Any = run_airflow(env, *arguments, "--dagfile-path", str(file), timeout=timeout)
     else:
-        result = run_airflow(env, *arguments, timeout=timeout)
+        result = run_airflow_in_new_interpreter(env, *arguments, timeout=timeout)
     new = [run for run in read_runs(env, dag_id) if run.run_id not in before]
     return DagsTest(result.returncode, result.stdout, new[0] if new else None)

@@ -7,17 +7,21 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
-from tests.support.warm_python import run_warm
+from tests.support.warm_python import run_warm, start_warm
 
+ENTRY_POINT = "airflow_provider_milvusdm.cli.command:main"
 MILVUSDM = (
     sys.executable,
     "-c",
@@ -45,6 +49,34 @@ class Ended:
     def statuses(self) -> dict[str, str]:
         """Status by collection."""
         return {row[0]: row[-1] for row in self.rows if row[0]}
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command under way, with the part of `subprocess.Popen` that tests use."""
+
+    process: BaseProcess
+    stdout: TextIO
+    stderr: Path
+
+    @property
+    def pid(self) -> int:
+        """Of the process and of its group."""
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """What else it prints until its end; it is killed where that takes longer."""
+        killer = threading.Timer(timeout, self.process.kill)
+        killer.start()
+        rest = self.stdout.read()
+        self.process.join()
+        killer.cancel()
+        return rest, self.stderr.read_text()
 
 
 class Terminal:
@@ -85,8 +117,8 @@ class Terminal:
 
     def milvusdm(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Ended:
         """Run it to its end."""
-        entry_point, env = "airflow_provider_milvusdm.cli.command:main", self.env | dict(env or {})
-        ended = run_warm(entry_point, [*map(str, arguments)], env=env, cwd=self.folder, timeout=300)
+        env = self.env | dict(env or {})
+        ended = run_warm(ENTRY_POINT, [*map(str, arguments)], env=env, cwd=self.folder, timeout=300)
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     def milvusdm_in_new_interpreter(self, *arguments: str | Path) -> Ended:
@@ -130,11 +162,26 @@ class Terminal:
                 process.kill()
 
     @contextmanager
-    def started(self, *arguments: str | Path, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
-        """Run it in a process group of its own, as a shell does, with pipes for what it prints.
+    def started(self, *arguments: str | Path) -> Iterator[Started]:
+        """Run it in a session of its own, with a pipe for what it prints."""
+        with tempfile.TemporaryDirectory(prefix="milvusdm-started-") as folder:
+            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+            os.mkfifo(stdout)
+            process = start_warm(
+                ENTRY_POINT, [*map(str, arguments)], env=self.env, cwd=self.folder, stdout=stdout, stderr=stderr
+            )
+            try:
+                with stdout.open() as lines:
+                    yield Started(process, lines, stderr)
+            finally:
+                process.kill()
+                process.join()
 
-        ``before``: a command that starts it.
-        """
+    @contextmanager
+    def started_in_new_interpreter(
+        self, *arguments: str | Path, before: Sequence[str] = ()
+    ) -> Iterator[subprocess.Popen[str]]:
+        """The same from the start on, as a shell does it; `before` is a command that starts it."""
         process = subprocess.Popen(
             [*before, *MILVUSDM, *map(str, arguments)],
             cwd=self.folder,

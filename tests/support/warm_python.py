@@ -1,7 +1,7 @@
 """Runs of Python programs in processes that have their libraries in memory: importing those takes seconds.
 
-A server process imports them once and forks a child for each run. Airflow and this package are not among them:
-the child imports and configures both as a new interpreter does.
+A server process imports them once and forks a child for each run. The child imports this package as a new
+interpreter does, and configures Airflow when it imports it (see `warm_airflow`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
@@ -43,6 +44,7 @@ LIBRARIES = (
     "sqlalchemy.orm",
     "structlog",
     __name__,
+    "tests.support.warm_airflow",
 )
 """What takes longest to import of all that Airflow and this package import."""
 
@@ -57,6 +59,19 @@ class Finished:
     stderr: str
 
 
+def start_warm(
+    entry_point: str, arguments: Sequence[str], *, env: Mapping[str, str], cwd: str | Path, stdout: Path, stderr: Path
+) -> BaseProcess:
+    """Start the console script of `entry_point`, "module:function", with these arguments in this environment.
+
+    It has a session of its own, and appends what it writes to `stdout` and `stderr`, files or named pipes.
+    """
+    target = (entry_point, tuple(arguments), dict(env), str(cwd), str(stdout), str(stderr))
+    process = _context.Process(target=_run, args=target)
+    process.start()
+    return process
+
+
 def run_warm(
     entry_point: str,
     arguments: Sequence[str],
@@ -66,16 +81,10 @@ def run_warm(
     timeout: float,
     join_output: bool = False,
 ) -> Finished:
-    """Run the console script of `entry_point`, "module:function", with these arguments in this environment.
-
-    With `join_output`, all that it writes is in `stdout`.
-    """
+    """Run such a script to its end. With `join_output`, all that it writes is in `stdout`."""
     with tempfile.TemporaryDirectory(prefix="milvusdm-warm-") as name:
         stdout, stderr = Path(name, "stdout"), Path(name, "stdout" if join_output else "stderr")
-        process = _context.Process(
-            target=_run, args=(entry_point, tuple(arguments), dict(env), str(cwd), str(stdout), str(stderr))
-        )
-        process.start()
+        process = start_warm(entry_point, arguments, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
         try:
             process.join(timeout)
             if process.exitcode is None:
@@ -87,9 +96,11 @@ def run_warm(
 
 
 def _run(entry_point: str, arguments: Sequence[str], env: dict[str, str], cwd: str, stdout: str, stderr: str) -> None:
+    os.setsid()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    set_start_method(None, force=True)  # of its own processes: the platform's
     tempfile.tempdir = None  # found anew by TMPDIR
     _redirect(stdout, stderr)
     _check_schemas_once()

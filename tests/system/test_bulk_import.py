@@ -66,7 +66,7 @@ def test_a_load_task_waits_in_a_triggerer_or_in_its_worker_while_the_server_impo
         conf = {"source_milvus_path": str(directory.path), "load_method": "bulk_import", "verify": "full"}
         run_id = airflow.trigger(DAG_ID, conf)
         if not deferrable:
-            wait_until(lambda: kill_load(env, run_id), 120, airflow.tails)
+            wait_until(lambda: kill_load(env, run_id), 300, airflow.tails)
         run = airflow.wait_for_run(DAG_ID, run_id)
     assert run.state == "success"
     tries = {task.map_index: task.try_number for task in run.tasks if task.task_id == "load_partitions"}

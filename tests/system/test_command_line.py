@@ -138,7 +138,6 @@ def test_ctrl_c_in_the_middle_of_a_load_ends_it_clean_and_the_next_run_goes_on(
         source_milvus_path=str(large_directory.path), dest_uri=empty_milvus_server_uri, unit_mib=16
     )
     with terminal.started("--yaml", path) as process:
-        assert process.stdout is not None
         shown = list(_until(process.stdout, "done    load_partitions"))
         os.killpg(process.pid, signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
@@ -167,7 +166,6 @@ def test_runs_killed_in_the_middle_of_a_load_are_gone_on_with_by_the_next(
     random = np.random.default_rng(kills)
     for units, seconds in zip(random.integers(0, 4, kills), random.uniform(0, 0.5, kills), strict=True):
         with terminal.started("--yaml", path) as process:
-            assert process.stdout is not None
             list(_until(process.stdout, "done    units"))
             for _ in range(units):
                 list(_until(process.stdout, "done    load_partitions"))
@@ -191,9 +189,8 @@ def test_being_told_to_end_while_another_process_has_the_target_ends_it_as_clean
 ) -> None:
     path = terminal.write_yaml(source_milvus_path=str(directory.path), dest_uri=milvus_lite_uri)
     with milvus_client(milvus_lite_uri), terminal.started("--yaml", path) as process:
-        assert process.stdout is not None
         list(_until(process.stdout, WAITING.format(milvus_lite_uri)))
-        process.send_signal(number)
+        os.kill(process.pid, number)
         rest, errors = process.communicate(timeout=60)
 
     assert (process.returncode, errors) == (130, "")
@@ -222,7 +219,7 @@ def test_under_nohup_it_goes_on_when_the_terminal_is_closed(
     )
     target = ExitStack()
     target.enter_context(milvus_client(milvus_lite_uri))
-    with target, terminal.started("--yaml", path, before=["nohup"]) as process:
+    with target, terminal.started_in_new_interpreter("--yaml", path, before=["nohup"]) as process:
         assert process.stdout is not None
         list(_until(process.stdout, WAITING.format(milvus_lite_uri)))
         process.send_signal(signal.SIGHUP)
@@ -238,7 +235,7 @@ def test_a_reader_that_goes_away_does_not_end_it(
     path = terminal.write_yaml(
         source_milvus_path=str(directory.path), source_collection="other", dest_uri=milvus_lite_uri
     )
-    with terminal.started("--yaml", path) as process:
+    with terminal.started_in_new_interpreter("--yaml", path) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()

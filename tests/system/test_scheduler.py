@@ -159,7 +159,7 @@ def test_a_scheduled_dag_runs_by_itself_and_its_loads_share_one_milvus_lite_file
     def ended() -> bool:
         return bool(runs := read_runs(airflow.env, "nightly")) and runs[0].state in ENDED
 
-    wait_until(ended, 240, lambda: f"{read_runs(airflow.env, 'nightly')}\n{airflow.tails()}")
+    wait_until(ended, 600, lambda: f"{read_runs(airflow.env, 'nightly')}\n{airflow.tails()}")
     run = read_runs(airflow.env, "nightly")[0]
     assert run.run_id.startswith("scheduled__")
     assert run.state == "success", read_task_logs(airflow.env, run)
@@ -180,7 +180,7 @@ class LoadTask:
 
     def kill(self, rows: int) -> None:
         """Kill its process once so many rows, and some of its own, are in the target."""
-        wait_until(lambda: self._kill(rows), 120, lambda: f"{self._task()}\n{self.airflow.tails()}")
+        wait_until(lambda: self._kill(rows), 300, lambda: f"{self._task()}\n{self.airflow.tails()}")
 
     def _task(self) -> TaskRun | None:
         tasks = read_run(self.airflow.env, "fragile", self.run_id).tasks
@@ -244,11 +244,11 @@ def test_a_run_whose_scheduler_is_killed_under_way_ends_exact(
         tasks = read_run(airflow.env, DAG_ID, run_id).tasks
         return {task.state for task in tasks if task.task_id == "load_partitions"}
 
-    wait_until(lambda: loading() >= {"success", "running"}, 120, lambda: f"{loading()}\n{airflow.tails()}")
+    wait_until(lambda: loading() >= {"success", "running"}, 300, lambda: f"{loading()}\n{airflow.tails()}")
     airflow.kill("scheduler")
     assert "running" in loading()
     airflow.start("scheduler")
-    run = airflow.wait_for_run(DAG_ID, run_id, seconds=300)
+    run = airflow.wait_for_run(DAG_ID, run_id)
     assert run.state == "success", read_task_logs(airflow.env, run)
     assert max(loads(run).values()) > 1
     with milvus_client(milvus_server_uri) as client:

@@ -79,7 +79,7 @@ class Run:
 
     def wait_for_rows(self, rows: int) -> None:
         """Until the load task has brought so many into the target."""
-        wait_until(lambda: self._rows() >= rows, 120, lambda: f"{self.now}\n{self.airflow.tails()}")
+        wait_until(lambda: self._rows() >= rows, 300, lambda: f"{self.now}\n{self.airflow.tails()}")
 
     def _rows(self) -> int:
         with suppress(KeyError):
