@@ -269,9 +269,9 @@ class MilvusParams(RowsParams):
     verify: Literal["full", "sample", "counts", "none"] = Field(
         default="full",
         title="Verification",
-        description="full: all ids and vectors are compared bit for bit. sample: the rows of every partition are counted, "
-        "and a sample of them is compared. counts: they are counted. none: rows that the target acknowledged count as "
-        "loaded.",
+        description="full: all ids and vectors are compared bit for bit. sample: the rows of every partition are "
+        "counted, and a sample of them is compared. counts: they are counted. none: rows that the target acknowledged "
+        "count as loaded.",
         json_schema_extra=ROWS,
     )
     verify_search: int = Field(
