@@ -257,6 +257,28 @@ def test_rows_from_before_an_append_are_left_alone_and_those_appended_compared(
     assert (report.status, report.sampled) == (VERIFIED, ROWS)
 
 
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("old", [[-9, -8], [1000, 1001], [-9, 1000]])
+def test_appended_rows_beside_others_are_compared_by_ranges(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[int]
+) -> None:
+    make_collection(client, "news", {"_default": random_rows(old, 1), "a": random_rows([500], 2)}, loaded=True)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(1, 30), "a": [], "b": [77]}})
+    monkeypatch.setattr(RowQueries, "read_ids", lambda *_: pytest.fail("rows are compared one by one"))
+    chain = Chain(directory.path, client)
+    assert chain.run(mode="append", verify="full")["news"].status == VERIFIED
+    monkeypatch.undo()
+    use_small_ranges(monkeypatch)
+    client.delete("news", ids=[29], partition_name="_default")
+    insert(client, "news", "_default", random_rows([2000], 3))
+    client.delete("news", ids=[77], partition_name="b")
+    assert chain.run(mode="append", verify="full")["news"].faults == (
+        "partition 'b' (target 'b'): expected 0 rows from before and 1 loaded, counted 0 in the target",
+        "partition '_default': 1 rows are missing in the target: ids 29",
+        "partition 'b': 1 rows are missing in the target: ids 77",
+    )
+
+
 @pytest.mark.parametrize("rows", [600, 900], ids=["75 MiB", "more than a segment may return"])
 def test_a_reply_larger_than_a_server_sends_is_asked_for_in_parts(
     server_client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
