@@ -266,11 +266,12 @@ class MilvusParams(RowsParams):
         "connection's import_url. auto: by bulk import if the connection has an import_url, else by insert.",
         json_schema_extra=ROWS,
     )
-    verify: Literal["counts", "sample", "full", "none"] = Field(
-        default="sample",
+    verify: Literal["full", "sample", "counts", "none"] = Field(
+        default="full",
         title="Verification",
-        description="counts: the rows of every partition are counted. sample: a sample of rows is also compared bit "
-        "for bit. full: all ids and vectors are compared. none: rows that the target acknowledged count as loaded.",
+        description="full: all ids and vectors are compared bit for bit. sample: the rows of every partition are "
+        "counted, and a sample of them is compared. counts: they are counted. none: rows that the target acknowledged "
+        "count as loaded.",
         json_schema_extra=ROWS,
     )
     verify_search: int = Field(

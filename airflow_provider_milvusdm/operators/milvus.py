@@ -272,8 +272,8 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
     :param created: what the create tasks returned.
     :param loaded: what the load tasks returned.
     :param faults: what the create and load tasks that failed left under ``fault``.
-    :param verify: ``none``; ``counts``; ``sample``, which also compares a sample of rows bit for bit; or ``full``,
-        which compares all rows, and of which a retry continues from its checkpoint.
+    :param verify: ``full`` compares all rows bit for bit, and a retry continues from its checkpoint; ``sample`` counts
+        all rows and compares a sample of them; ``counts`` only counts them; ``none`` does nothing.
     :param verify_search: how many vectors of the source to search in the target; 0 for none.
     :param search_recall: the recall below which verification fails.
     :param search_params: params of the search, such as ``{"nprobe": 64}``.
@@ -301,7 +301,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         *,
         created: Any,
         loaded: Any,
-        verify: str = "sample",
+        verify: str = "full",
         verify_search: int | str = 0,
         search_recall: float | str = 0.9,
         search_params: Mapping[str, Any] | str | None = None,

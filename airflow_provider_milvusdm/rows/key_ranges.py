@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,8 @@ class KeyRanges:
         self.firsts = firsts
         self.rows, self.sums, self.product_sums = (np.zeros(len(firsts), np.uint64) for _ in range(3))
         self.extent = HIGHEST_KEY, LOWEST_KEY
+        self.outer = LOWEST_KEY, HIGHEST_KEY
+        """Bounds of all ranges together."""
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -61,8 +64,15 @@ class KeyRanges:
 
     def bounds(self, number: int) -> tuple[int, int]:
         """The lowest and the highest key of a range."""
-        last = HIGHEST_KEY if number == len(self) - 1 else int(self.firsts[number + 1]) - 1
-        return int(self.firsts[number]), last
+        first = self.outer[0] if number == 0 else int(self.firsts[number])
+        last = self.outer[1] if number == len(self) - 1 else int(self.firsts[number + 1]) - 1
+        return first, last
+
+    def within_extent(self) -> KeyRanges:
+        """The same ranges, without keys below the lowest and above the highest that was added."""
+        ranges = copy(self)
+        ranges.outer = self.extent
+        return ranges
 
     def numbers(self, keys: Ids) -> npt.NDArray[np.intp]:
         """Which range each of the keys, shape (n,), is in."""

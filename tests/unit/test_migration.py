@@ -141,7 +141,7 @@ def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
     choices = {name: dag.params.get_param(name).schema.get("enum") for name in ("mode", "verify", "unflushed_log")}
     assert choices == {
         "mode": ["skip", "append", "overwrite", "sync", "abandon"],
-        "verify": ["counts", "sample", "full", "none"],
+        "verify": ["full", "sample", "counts", "none"],
         "unflushed_log": ["replay", "ignore", "error"],
     }
     bad = {"mode": "x", "dest_port": 0, "unit_mib": 0, "source_collection": {}, "source_milvus_path": "", "rename": 5}
@@ -180,7 +180,7 @@ def test_given_defaults_replace_those_of_the_model() -> None:
         "/data",
         "append",
         False,
-        "sample",
+        "full",
     ]
     with pytest.raises(TypeError, match="unknown params modes"):
         migration_params(modes="append")

@@ -59,7 +59,7 @@ def test_each_file_is_a_dag_named_after_it_with_its_values_as_defaults(folder: P
     assert sorted(dags) == ["export", "faiss", "hdf5", "other", "to_milvus"]
     assert dags["to_milvus"].params["source_milvus_path"] == "/data/milvus"
     assert dags["to_milvus"].params["mode"] == "append"
-    assert dags["to_milvus"].params["verify"] == "sample"
+    assert dags["to_milvus"].params["verify"] == "full"
     assert dags["hdf5"].params["target"] == {"metric_type": "COSINE"}
     assert dags["hdf5"].params["ids_dataset"] is None
     assert dags["faiss"].params["data_path"] == "/data/a.index"

@@ -16,11 +16,11 @@ from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges
 from airflow_provider_milvusdm.rows.reader import read_keys, read_slices
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     IDS_A_QUERY,
+    map_ahead,
     map_concurrently,
-    read_rows,
-    rows_of,
     stream_ids,
 )
+from airflow_provider_milvusdm.targets.milvus.server.row_queries import RowQueries
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -124,22 +124,44 @@ def compare_rows(
 
     The first ``done`` stored rows are skipped, and rows outside of the ranges that ``within`` has of a partition.
     """
+    queries = RowQueries(client, target)
+
+    def compare(batch: tuple[int, str, VectorBatch]) -> ComparedRows:
+        end, partition, rows = batch
+        return _compare(end, partition, rows, queries.read_ids(partition, rows.ids))
+
+    return map_ahead(client, compare, _read_batches(units, done, within or {}))
+
+
+def _read_batches(
+    units: Iterable[LoadUnit], done: int, within: Mapping[str, ChosenRanges]
+) -> Iterator[tuple[int, str, VectorBatch]]:
+    """Number of stored rows up to its end, partition and rows of each batch."""
     position = 0
     for unit in units:
         rows = min(rows_within(unit.collection), IDS_A_QUERY)
         batches = read_slices(unit.source, unit.collection, unit.slices, rows, done - position)
         for end, partition, batch in batches:
-            if within and partition in within:
+            if partition in within:
                 batch = batch.where(within[partition].holds(batch.ids))
-            yield _compare(client, target, position + end, partition, batch)
+            yield position + end, partition, batch
         position += unit.stored_rows
 
 
-def _compare(
-    client: MilvusClient, target: TargetCollection, end: int, partition: str, batch: VectorBatch
-) -> ComparedRows:
-    wanted = rows_of(batch)
-    found = read_rows(client, target, partition, list(wanted), list(batch.columns), IDS_A_QUERY)
-    missing = [row_id for row_id in wanted if row_id not in found]
-    different = [row_id for row_id, row in wanted.items() if found.get(row_id, row) != row]
-    return ComparedRows(end, partition, len(wanted), missing, different)
+def _compare(end: int, partition: str, batch: VectorBatch, found: VectorBatch) -> ComparedRows:
+    """Compare a batch with the rows that were ``found`` for its ids, in any order."""
+    if not len(found):
+        return ComparedRows(end, partition, len(batch), batch.ids.tolist(), [])
+    order = np.argsort(found.ids)
+    places = order[np.minimum(np.searchsorted(found.ids, batch.ids, sorter=order), len(found) - 1)]
+    there = found.ids[places] == batch.ids
+    equal = (_bytes(batch.vectors) == _bytes(found.vectors[places])).all(axis=1)
+    for name, values in found.columns.items():
+        equal &= np.asarray(batch.columns[name]) == np.asarray(values)[places]
+    missing, different = batch.ids[~there], batch.ids[there & ~equal]
+    return ComparedRows(end, partition, len(batch), missing.tolist(), different.tolist())
+
+
+def _bytes(vectors: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Vectors as bytes, shape (rows, bytes): -0.0 is not 0.0, and a NaN is equal to the same NaN."""
+    return np.ascontiguousarray(vectors).view(np.uint8)

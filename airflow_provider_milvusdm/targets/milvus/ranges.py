@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, KeyRanges
 from airflow_provider_milvusdm.rows.row_hashes import hash_rows
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import serves_requests_concurrently
 from airflow_provider_milvusdm.targets.milvus.server.queries import READS_AT_ONCE
-from airflow_provider_milvusdm.targets.milvus.server.range_queries import RangeQueries
+from airflow_provider_milvusdm.targets.milvus.server.row_queries import RowQueries
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -76,7 +76,7 @@ class RangeReader:
     def __init__(
         self, client: MilvusClient, target: TargetCollection, expected: Mapping[str, KeyRanges], vector_bytes: int
     ) -> None:
-        self.queries, self.expected = RangeQueries(client, target), expected
+        self.queries, self.expected = RowQueries(client, target), expected
         self.row_bytes = vector_bytes + ID_BYTES * (2 if target.own_keys else 1)
         self.concurrent = serves_requests_concurrently(client)
         self.reply_bytes = REPLY_BYTES if self.concurrent else LITE_REPLY_BYTES

@@ -55,7 +55,7 @@ def test_defaults() -> None:
         "partitions": "keep",
         "auto_id": "keep",
         "load_method": "insert",
-        "verify": "sample",
+        "verify": "full",
         "verify_search": 0,
         "search_recall": 0.9,
         "search_params": {},

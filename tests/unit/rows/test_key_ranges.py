@@ -148,6 +148,15 @@ def test_a_key_on_a_bound_is_in_the_range_that_begins_with_it() -> None:
     assert chosen.holds(IDS).tolist() == [True, True, False, False, False, True, True, True, True]
 
 
+def test_within_their_extent_they_begin_and_end_with_keys_that_were_added() -> None:
+    found = KeyRanges(FIRSTS)
+    found.add(np.array([-7, 5]), np.array([1, 2], np.uint64))
+    within = found.within_extent()
+    assert [within.bounds(number) for number in range(3)] == [(-7, -2), (-1, 5), (6, 5)]
+    assert [found.bounds(number) for number in (0, 2)] == [(LOWEST_KEY, -2), (6, HIGHEST_KEY)]
+    assert not within.differing(found).any()
+
+
 def test_they_become_text_and_the_same_again() -> None:
     ranges = counted(VectorBatch(IDS, vectors()))
     again = KeyRanges.from_text(ranges.to_text())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -35,6 +36,8 @@ LITE_IDS_A_QUERY = 1 << 17
 VECTORS_A_QUERY = 256
 """A server sends at most 64 MiB: this many vectors of 32,768 dimensions, its limit, are 32 MiB."""
 READS_AT_ONCE = 16
+READS_AHEAD = 3
+"""Reads of vectors at once."""
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"})
 """Characters that must be escaped in a text literal of a filter, on servers and in Milvus Lite."""
 
@@ -49,6 +52,21 @@ def map_concurrently(client: MilvusClient, read: Callable[[Item], Result], items
         return list(map(read, items))
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
         return list(threads.map(read, items))
+
+
+def map_ahead(client: MilvusClient, read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The same, one result after another, while the next few items are read."""
+    if not serves_requests_concurrently(client):
+        yield from map(read, items)
+        return
+    with ThreadPoolExecutor(READS_AHEAD) as threads:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(threads.submit(read, item))
+            if len(pending) == READS_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -> int:

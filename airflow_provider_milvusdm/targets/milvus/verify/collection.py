@@ -57,7 +57,7 @@ def verify_collection(
     changes: Sequence[str] = (),
     *,
     settings: CollectionSettings | None = None,
-    verify: str = "sample",
+    verify: str = "full",
     create_index: bool = True,
     search: SearchCheck | None = None,
     store: CheckpointStore | None = None,

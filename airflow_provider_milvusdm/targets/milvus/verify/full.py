@@ -52,9 +52,7 @@ class Compared:
     equal: dict[str, str] = field(default_factory=dict)
     """Ranges that are equal to the source's, by target partition: a mask as text."""
     stored: int = 0
-    """Stored rows of partitions that held rows before; they were compared one by one."""
-    rows: int = 0
-    """Live rows among them."""
+    """Stored rows that were compared one by one, of partitions that held rows before."""
 
 
 def compare_all(
@@ -67,7 +65,8 @@ def compare_all(
 ) -> tuple[int, list[str]]:
     """Number of rows compared, and a fault for each partition and kind of difference, which names up to 20 ids.
 
-    Rows that a partition held before an append are not compared. An interrupted attempt is continued if it had found no
+    Rows that a partition held before an append are not compared. Where their ids are between those of the source, the
+    source's rows are compared one by one. An interrupted attempt is continued if it had found no
     difference. ``counted``: number of rows by target partition; where it is not the number of rows to load, ids that
     are on several rows are searched for.
     """
@@ -75,7 +74,6 @@ def compare_all(
     comparison.compare_ranges()
     comparison.compare_differing()
     comparison.find_doubled(counted or {})
-    comparison.compare_appended()
     if store is not None:
         store.set(CHECKPOINT, {})
     return comparison.rows, comparison.faults()
@@ -112,11 +110,13 @@ class _Comparison:
         self.client, self.plan, self.created, self.done, self.store = client, plan, created, done, store
         self.units = list(all_rows(plan, created))
         self.ranges: dict[str, KeyRanges] = {}
-        """By target partition: of all its rows; partitions that held other rows before are not in it."""
+        """Of the source's rows, by target partition."""
+        self.appended = {name for name, rows in created.before.items() if rows}
+        """Partitions that held other rows before."""
         for partition in plan.partitions:
-            name = plan.partition_names[partition.tag]
-            if created.before.get(name) == 0:
-                self.ranges[name] = KeyRanges.from_text(partition.key_ranges)
+            name, ranges = plan.partition_names[partition.tag], KeyRanges.from_text(partition.key_ranges)
+            if name in created.before and (partition.rows or name not in self.appended):
+                self.ranges[name] = ranges.within_extent() if name in self.appended else ranges
         self.equal = {name: from_text(done.equal.get(name, ""), len(ranges)) for name, ranges in self.ranges.items()}
         self.differing: dict[str, ChosenRanges] = {}
         self.counts: dict[tuple[str, str], int] = {}
@@ -125,7 +125,7 @@ class _Comparison:
     @property
     def rows(self) -> int:
         """Rows that were compared."""
-        return self.done.rows + sum(int(ranges.rows.sum()) for ranges in self.ranges.values())
+        return sum(int(ranges.rows.sum()) for ranges in self.ranges.values())
 
     def compare_ranges(self) -> None:
         """Find the ranges that differ."""
@@ -144,30 +144,27 @@ class _Comparison:
 
     def compare_differing(self) -> None:
         """Compare the rows of the ranges that differ one by one."""
-        for name, within in self.differing.items():
-            for ids in unexpected_ids(self.client, self.plan.target, name, self.units, within):
+        for name in self.differing.keys() - self.appended:
+            for ids in unexpected_ids(self.client, self.plan.target, name, self.units, self.differing[name]):
                 self._add(name, UNEXPECTED, ids)
-        units = _of_partitions(self.units, self.differing)
+        units = _of_partitions(self.units, self.differing.keys() - self.appended)
         for found in compare_rows(self.client, self.plan.target, units, within=self.differing):
             self._add_rows(found)
+        units = _of_partitions(self.units, self.differing.keys() & self.appended)
+        for found in compare_rows(self.client, self.plan.target, units, self.done.stored, self.differing):
+            self._add_rows(found)
+            self._note(replace(self.done, stored=found.end))
 
     def find_doubled(self, counted: Mapping[str, int | None]) -> None:
         """Search for ids on several rows where the target has too many rows, or ranges that differ."""
         if not stores_rows_with_one_id(self.client):
             return
-        for name, ranges in self.ranges.items():
-            rows, differing = counted.get(name), self.differing.get(name)
+        for name in self.ranges.keys() - self.appended:
+            ranges, rows, differing = self.ranges[name], counted.get(name), self.differing.get(name)
             if differing is None and rows in (None, int(ranges.rows.sum())):
                 continue
             within = differing or ChosenRanges(ranges, np.zeros(len(ranges), np.bool_))
             self._add(name, DOUBLED, find_doubled(self.client, self.plan.target, name, within, NAMED_IDS + 1))
-
-    def compare_appended(self) -> None:
-        """Compare all rows of partitions that held others before, one by one."""
-        units = _of_partitions(self.units, {name for name, before in self.created.before.items() if before})
-        for found in compare_rows(self.client, self.plan.target, units, self.done.stored):
-            self._add_rows(found)
-            self._note(replace(self.done, stored=found.end, rows=self.done.rows + found.rows))
 
     def faults(self) -> list[str]:
         return [
@@ -178,7 +175,7 @@ class _Comparison:
 
     def _faults_of(self, where: str, name: str) -> list[str]:
         kinds = [kind for kind in (MISSING, UNEXPECTED, DIFFERENT, DOUBLED) if (name, kind) in self.counts]
-        if kinds or name not in self.differing:
+        if kinds or name not in self.differing.keys() - self.appended:
             return [f"{where}: {self.counts[name, kind]} rows {kind}: ids {self._ids(name, kind)}" for kind in kinds]
         bounds = [f"{first} to {last}" for first, last in islice(self.differing[name].bounds(), NAMED_IDS)]
         return [f"{where}: rows with ids {', '.join(bounds)} were not as resolve had read them, and then were"]

@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.report import FAILED, VERIFIED
 from airflow_provider_milvusdm.rows import key_ranges
 from airflow_provider_milvusdm.targets.milvus import compare, ranges
 from airflow_provider_milvusdm.targets.milvus.server import queries
-from airflow_provider_milvusdm.targets.milvus.server.range_queries import RangeQueries
+from airflow_provider_milvusdm.targets.milvus.server.row_queries import RowQueries
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, insert, is_lite, make_collection
 from tests.support.directories import random_rows, random_vectors, write_directory
@@ -257,6 +257,28 @@ def test_rows_from_before_an_append_are_left_alone_and_those_appended_compared(
     assert (report.status, report.sampled) == (VERIFIED, ROWS)
 
 
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("old", [[-9, -8], [1000, 1001], [-9, 1000]])
+def test_appended_rows_beside_others_are_compared_by_ranges(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[int]
+) -> None:
+    make_collection(client, "news", {"_default": random_rows(old, 1), "a": random_rows([500], 2)}, loaded=True)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(1, 30), "a": [], "b": [77]}})
+    monkeypatch.setattr(RowQueries, "read_ids", lambda *_: pytest.fail("rows are compared one by one"))
+    chain = Chain(directory.path, client)
+    assert chain.run(mode="append", verify="full")["news"].status == VERIFIED
+    monkeypatch.undo()
+    use_small_ranges(monkeypatch)
+    client.delete("news", ids=[29], partition_name="_default")
+    insert(client, "news", "_default", random_rows([2000], 3))
+    client.delete("news", ids=[77], partition_name="b")
+    assert chain.run(mode="append", verify="full")["news"].faults == (
+        "partition 'b' (target 'b'): expected 0 rows from before and 1 loaded, counted 0 in the target",
+        "partition '_default': 1 rows are missing in the target: ids 29",
+        "partition 'b': 1 rows are missing in the target: ids 77",
+    )
+
+
 @pytest.mark.parametrize("rows", [600, 900], ids=["75 MiB", "more than a segment may return"])
 def test_a_reply_larger_than_a_server_sends_is_asked_for_in_parts(
     server_client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
@@ -267,8 +289,8 @@ def test_a_reply_larger_than_a_server_sends_is_asked_for_in_parts(
     )
     monkeypatch.setattr(ranges, "REPLY_BYTES", 40 << 20)
     reads = []
-    query = RangeQueries._query
-    monkeypatch.setattr(RangeQueries, "_query", lambda *asked: reads.append(asked) or query(*asked))
+    query = RowQueries._query
+    monkeypatch.setattr(RowQueries, "_query", lambda *asked: reads.append(asked) or query(*asked))
     report = Loaded(server_client, directory.path).verify(verify="full")
     assert (report.status, report.sampled) == (VERIFIED, rows + 1)
     assert len(reads) < 12
@@ -278,10 +300,10 @@ class Reads:
     """Reads of ranges, of which the process survives so many."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.left, self.read = 1000, RangeQueries.read
-        monkeypatch.setattr(RangeQueries, "read", lambda queries, *asked: self._read(queries, *asked))
+        self.left, self.read = 1000, RowQueries.read
+        monkeypatch.setattr(RowQueries, "read", lambda queries, *asked: self._read(queries, *asked))
 
-    def _read(self, queries: RangeQueries, partition: str, first: int, last: int) -> Iterator[Any]:
+    def _read(self, queries: RowQueries, partition: str, first: int, last: int) -> Iterator[Any]:
         if self.left == 0:
             raise KilledError
         self.left -= 1
@@ -339,9 +361,9 @@ def test_it_starts_anew_for_another_generation_or_where_something_was_wrong(
 def test_rows_that_were_wrong_while_they_were_read_alone_are_a_fault(
     lite_client: MilvusClient, directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded, read = Loaded(lite_client, directory.path), RangeQueries.read
+    loaded, read = Loaded(lite_client, directory.path), RowQueries.read
     monkeypatch.setattr(
-        RangeQueries,
+        RowQueries,
         "read",
         lambda queries, name, *some: (batch.part(0, max(len(batch) - 1, 0)) for batch in read(queries, name, *some)),
     )

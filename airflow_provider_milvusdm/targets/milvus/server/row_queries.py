@@ -1,4 +1,4 @@
-"""Read rows of a target by ranges of their ids, as batches of columns: no row becomes a Python object.
+"""Read rows of a target by their ids, as batches of columns: no row becomes a Python object.
 
 The connection is pymilvus's, as in :mod:`.requests`.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 from pymilvus import MilvusException
 from pymilvus.client.types import Status
 from pymilvus.client.utils import check_status
@@ -20,20 +21,21 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.targets.milvus.server.decoding import Column, decode_query
-from airflow_provider_milvusdm.targets.milvus.server.queries import filter_range, stream_ids, within
+from airflow_provider_milvusdm.targets.milvus.server.queries import filter_ids, filter_range, stream_ids, within
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
     from airflow_provider_milvusdm.model.collections import TargetCollection
 
+NO_ROWS = VectorBatch(np.empty(0, np.int64), np.empty((0, 1), np.float32), {})
 QUERY = f"/{milvus_pb2.DESCRIPTOR.services_by_name['MilvusService'].full_name}/Query"
 TOO_LARGE = ("larger than max", "maxOutputSize", "exceed the limit size")
 """Parts of the messages by which a server refuses a large reply: gRPC's limit (64 MiB), its own, and a segment's."""
 
 
-class RangeQueries:
-    """Queries for the rows of a target by ranges of their ids; several threads may use it at once."""
+class RowQueries:
+    """Queries for the rows of a target by their ids; several threads may use it at once."""
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
         self.client, self.target = client, target
@@ -46,20 +48,31 @@ class RangeQueries:
         If an id is on several rows, a server returns one of them.
         """
         try:
-            columns = self._query(partition, first, last)
+            batch = self._query(partition, filter_range(self.target.id_field, first, last))
         except (grpc.RpcError, MilvusException) as error:
             if first == last or not any(text in str(error) for text in TOO_LARGE):
                 raise
         else:
-            yield self._batch(columns)
+            yield batch
             return
         for ids in stream_ids(self.client, self.target, partition, first, last):
             for half in np.array_split(ids, 2):  # halves of the rows: halves of a range may hold all rows and none
                 if len(half):
                     yield from self.read(partition, int(half[0]), int(half[-1]))
 
-    def _query(self, partition: str, first: int, last: int) -> dict[str, Column]:
-        asked = within(self.target, partition, filter_range(self.target.id_field, first, last))
+    def read_ids(self, partition: str, ids: npt.NDArray[np.int64]) -> VectorBatch:
+        """The rows with these ids, shape (n,), unsorted, that the partition holds, one for each id.
+
+        If ids are on several rows, a 2.3 server omits as many other rows: ids that weren't found are asked for again.
+        """
+        found = NO_ROWS
+        while len(ids) and len(batch := self._query(partition, filter_ids(self.target.id_field, ids.tolist()))):
+            found = _join(found, batch) if len(found) else batch
+            ids = np.setdiff1d(ids, batch.ids)
+        return found
+
+    def _query(self, partition: str, matching: str) -> VectorBatch:
+        asked = within(self.target, partition, matching)
         request = milvus_pb2.QueryRequest(
             collection_name=self.target.name,
             expr=asked["filter"],
@@ -67,13 +80,12 @@ class RangeQueries:
             output_fields=[self.target.id_field, self.target.vector_field, *self.columns],
             consistency_level=common_pb2.Strong,
         )
-        columns: dict[str, Column] = _send(self.handler, request.SerializeToString(), self.context)
-        return columns
+        return self._batch(_send(self.handler, request.SerializeToString(), self.context))
 
     def _batch(self, columns: dict[str, Column]) -> VectorBatch:
         names = self.target.id_field, self.target.vector_field, *self.columns
         if not any(map(len, columns.values())):
-            return VectorBatch(np.empty(0, np.int64), np.empty((0, 1), np.float32), {})
+            return NO_ROWS
         lengths = {name: len(columns.get(name, ())) for name in names}
         if len(set(lengths.values())) > 1:
             raise TargetError(
@@ -84,6 +96,13 @@ class RangeQueries:
             )
         ids, vectors, *others = (columns[name] for name in names)
         return VectorBatch(ids, vectors, dict(zip(self.columns, others, strict=True)))
+
+
+def _join(first: VectorBatch, second: VectorBatch) -> VectorBatch:
+    columns = {name: np.concatenate([values, second.columns[name]]) for name, values in first.columns.items()}
+    return VectorBatch(
+        np.concatenate([first.ids, second.ids]), np.concatenate([first.vectors, second.vectors]), columns
+    )
 
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
