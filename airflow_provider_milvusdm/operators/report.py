@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, from_json, to_json
-from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator, faults_by_collection
+from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator
+from airflow_provider_milvusdm.operators.group import join_faults
 from airflow_provider_milvusdm.operators.xcom import list_keys, pull_all
 from airflow_provider_milvusdm.report import CollectionReport, Report, render
 
@@ -19,7 +20,7 @@ class ReportOperator(MigrationOperator):
     """Report all collections of the run; fails if a collection failed, so that the run fails too.
 
     :param collections: what :class:`PlanOperator` returned.
-    :param reports: what the verify tasks left under ``report``.
+    :param reports: what the verify tasks left under ``result``.
     :param faults: what the verify tasks that failed left under ``fault``.
     """
 
@@ -48,7 +49,7 @@ class ReportOperator(MigrationOperator):
         keys = list_keys(self.collections)
         reports = [from_json(CollectionReport, report) for report in pull_all(instance, self.reports, keys)]
         by_name = {report.collection: report for report in reports}
-        faults = faults_by_collection(pull_all(instance, self.faults, keys))
+        faults = join_faults(pull_all(instance, self.faults, keys))
         plans = [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)]
         return Report(tuple(by_name.get(plan.name) or _not_verified(plan, faults) for plan in plans))
 

@@ -74,5 +74,5 @@ def _live_batches(unit: LoadUnit, piece: Slice) -> Iterator[VectorBatch]:
 
 
 def _first_rows(batches: Iterable[VectorBatch]) -> list[VectorBatch]:
-    """A batch of the first row alone of each that has one."""
-    return [batch.part(0, 1) for batch in batches if len(batch)]
+    """A batch of the first row alone of each that has one; copied, as the files of a batch stay open."""
+    return [batch.part(0, 1).copied() for batch in batches if len(batch)]
