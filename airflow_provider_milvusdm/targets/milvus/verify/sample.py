@@ -52,11 +52,13 @@ def _compare(client: MilvusClient, plan: CollectionPlan, partition: ResolvedPart
 
 
 def _sample(plan: CollectionPlan, partition: ResolvedPartition) -> list[VectorBatch]:
-    """Some rows of a partition that has any, at least one and the same ones each time, a batch a row."""
+    """Some rows of a partition that has any, at least one and the same ones each time; all rows of a small one."""
     pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
+    picks = max(SAMPLED_ROWS // len(plan.partitions), 4)
+    if partition.rows <= picks:
+        return [batch.copied() for unit, piece in pieces for batch in _live_batches(unit, piece, picks)]
     random = np.random.default_rng(int(partition.fingerprint[:16], 16))
     weights = np.array([piece.stored_rows for _, piece in pieces], float)
-    picks = max(SAMPLED_ROWS // len(plan.partitions), 4)
     shares = random.multinomial(picks, weights / weights.sum())
     sample: list[VectorBatch] = []
     for (unit, piece), share in zip(pieces, shares.tolist(), strict=True):
@@ -64,15 +66,15 @@ def _sample(plan: CollectionPlan, partition: ResolvedPartition) -> list[VectorBa
         if starts:
             sample += _first_rows(read_windows(unit.source, unit.collection, piece, starts, SAMPLED_WINDOW))
     for unit, piece in pieces:
-        sample = sample or _first_rows(islice(_live_batches(unit, piece), 1))
+        sample = sample or _first_rows(islice(_live_batches(unit, piece, SAMPLED_WINDOW), 1))
     return sample
 
 
-def _live_batches(unit: LoadUnit, piece: Slice) -> Iterator[VectorBatch]:
-    batches = (batch for _, _, batch in read_slices(unit.source, unit.collection, [piece], SAMPLED_WINDOW))
+def _live_batches(unit: LoadUnit, piece: Slice, rows: int) -> Iterator[VectorBatch]:
+    batches = (batch for _, _, batch in read_slices(unit.source, unit.collection, [piece], rows))
     return filter(len, batches)
 
 
 def _first_rows(batches: Iterable[VectorBatch]) -> list[VectorBatch]:
-    """A batch of the first row alone of each that has one; copied, as the files of a batch stay open."""
+    """A batch of the first row alone of each that has one, copied: the files of a batch stay open with it."""
     return [batch.part(0, 1).copied() for batch in batches if len(batch)]
