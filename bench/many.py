@@ -27,7 +27,9 @@ def measure(stage: Stage) -> Iterator[Figure]:
         lite = {"dest_uri": str(folder.with_name("target.db"))}
         yield figure("Milvus Lite", scale.collections, run(source, lite), limits.many_on_lite)
     with stage.folder() as folder:
-        source = write_collections(folder, scale.planned, dict.fromkeys(TAGS, range(1)))
+        source = write_collections(
+            folder, scale.planned, {tag: range(number, number + 1) for number, tag in enumerate(TAGS)}
+        )
         seconds = run(source, {"dest_uri": str(folder.with_name("target.db"))}, "validate")
         what = f"milvusdm validate of {scale.planned:,} collections of {len(TAGS)} partitions"
         yield Figure("many", what, seconds, "s", limits.planned)

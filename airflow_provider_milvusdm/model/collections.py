@@ -80,7 +80,7 @@ class PartitionSpec:
 
     def work(self, vector_bytes: int) -> int:
         """Bytes to read, for grouping, given the bytes of a vector."""
-        return self.live_rows * vector_bytes + (1 + len(self.segments)) * PART_BYTES
+        return self.live_rows * vector_bytes + max(len(self.segments), 1) * PART_BYTES
 
 
 @dataclass(frozen=True)

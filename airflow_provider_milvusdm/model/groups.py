@@ -12,8 +12,9 @@ more members, a run of some hundred collections would leave workers without a ta
 SHARE = 4
 """A group has at most this fraction of a load unit's bytes: members are verified side by side, and what is read of them
 is in memory at once."""
-PART_BYTES = 256 << 10
-"""What a partition or a segment counts for, besides its vectors: to open its files takes as long as to read as much."""
+PART_BYTES = 128 << 10
+"""What a segment, or an empty partition, counts for besides its vectors: to open its files takes as long as to read as
+many bytes."""
 
 Member = TypeVar("Member")
 
