@@ -165,10 +165,16 @@ class GroupOperator(MigrationOperator):
                             pending[number] = ended
                         else:
                             done.add(number, ended)
+                            self._log_end(done, number)
                 left = done.left(self.members)
                 if left:
                     done.write()
                     self.wait(pending)
+
+    def _log_end(self, done: DoneMembers, number: int) -> None:
+        if len(self.members) > 1:
+            end = "failed" if done.outcomes[number].fault else "done"
+            self.log.info("%s: %s, %d of %d", self.members[number].label, end, len(done.outcomes), len(self.members))
 
     def _run_each(
         self, step: MemberStep, members: Mapping[int, Any], store: SharedStore
