@@ -27,8 +27,9 @@ from airflow.sdk import XComArg
 
 from airflow_provider_milvusdm.config.jobs import F2M, H2M, M2H, M2M
 from airflow_provider_milvusdm.config.validation import Params
-from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator
+from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
 from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
+from airflow_provider_milvusdm.operators.group import RESULT
 from airflow_provider_milvusdm.operators.hdf5 import (
     Hdf5ExportOperator,
     Hdf5InspectOperator,
@@ -126,17 +127,17 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
         **method,
         **settings,
         **address,
-    ).expand(collection=plan.output)
+    ).expand(collections=plan.output)
     units = MilvusUnitsOperator(
-        task_id="units", collections=plan.output, created=create.output, trigger_rule="all_done"
+        task_id="units", collections=plan.output, created=XComArg(create, RESULT), trigger_rule="all_done"
     )
     load = MilvusLoadOperator.partial(
         task_id="load_partitions", map_index_template=MAP_INDEX, **method, **address
-    ).expand(unit=units.output)
+    ).expand(units=units.output)
     return MilvusVerifyOperator.partial(
         task_id="verify_counts",
-        created=create.output,
-        loaded=load.output,
+        created=XComArg(create, RESULT),
+        loaded=XComArg(load, RESULT),
         faults=[XComArg(create, FAULT), XComArg(load, FAULT)],
         changes=check_source(load),
         map_index_template=MAP_INDEX,
@@ -146,24 +147,24 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
         **method,
         **settings,
         **address,
-    ).expand(collection=plan.output)
+    ).expand(collections=plan.output)
 
 
 def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
     """The steps that write HDF5 files."""
     units = Hdf5UnitsOperator(task_id="units", collections=plan.output, **text_arguments("data_dir"), **PLAN_ONLY)
     export = Hdf5ExportOperator.partial(task_id="export_partitions", map_index_template=MAP_INDEX).expand(
-        unit=units.output
+        units=units.output
     )
     return Hdf5VerifyOperator.partial(
         task_id="verify_counts",
-        exported=export.output,
+        exported=XComArg(export, RESULT),
         faults=[XComArg(export, FAULT)],
         changes=check_source(export),
         map_index_template=MAP_INDEX,
         trigger_rule="all_done",
         **PLAN_ONLY,
-    ).expand(collection=plan.output)
+    ).expand(collections=plan.output)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def add_chain(job: type[Params]) -> None:
     plan = PlanOperator(
         task_id="plan",
         groups=inspect.output,
-        resolved=resolve.output,
+        resolved=XComArg(resolve, RESULT),
         faults=XComArg(resolve, FAULT),
         trigger_rule="all_done",
         **_of_job(job, NAMES),
@@ -204,7 +205,7 @@ def add_chain(job: type[Params]) -> None:
     ReportOperator(
         task_id="report",
         collections=plan.output,
-        reports=XComArg(verify, REPORT),
+        reports=XComArg(verify, RESULT),
         faults=XComArg(verify, FAULT),
         trigger_rule="all_done",
     )

@@ -23,6 +23,7 @@ from airflow_provider_milvusdm.model.collections import (
     SourceRef,
     TargetCollection,
 )
+from airflow_provider_milvusdm.model.groups import PART_BYTES
 from airflow_provider_milvusdm.model.units import LoadUnit
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class PartitionGroup:
     error: str = ""
     notes: tuple[str, ...] = ()
     """Remarks on the collection for the report."""
+
+    @property
+    def work(self) -> int:
+        """Bytes to read, for grouping."""
+        vectors = self.collection.vector_bytes if self.collection else 0
+        return sum(partition.work(vectors) for partition in self.partitions)
 
     @property
     def label(self) -> str:
@@ -134,12 +141,19 @@ class CollectionPlan:
     """The target's name is the collection's own, or given by ``rename``; False: mapped, because 2.x can't take it."""
     alias: str = ""
     """Alias that is switched to the target once it is verified."""
+    unit_bytes: int = 0
     error: str = ""
     notes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         return self.name
+
+    @property
+    def work(self) -> int:
+        """Bytes to load and to verify, for grouping."""
+        vectors = self.rows * self.collection.vector_bytes if self.collection else 0
+        return vectors + len(self.partitions) * PART_BYTES
 
     @property
     def rows(self) -> int:
@@ -203,8 +217,17 @@ class ExportUnit:
     """Name of the partition in Milvus 2.x, for whoever loads the file there."""
 
     @property
+    def name(self) -> str:
+        return self.collection.name
+
+    @property
     def label(self) -> str:
-        return f"{self.collection.name}/{self.partition}"
+        return f"{self.name}/{self.partition}"
+
+    @property
+    def work(self) -> int:
+        """Bytes to write, for grouping."""
+        return self.rows * self.collection.vector_bytes + PART_BYTES
 
     @property
     def digest(self) -> str:
@@ -230,6 +253,8 @@ class Fault:
 
     collection: str
     fault: str
+    unit: str = ""
+    """Digest of the unit that was not loaded or exported; empty for other steps."""
 
 
 Manifest = TypeVar("Manifest", bound="DataclassInstance")

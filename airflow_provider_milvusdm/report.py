@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 VERIFIED, SKIPPED, PLANNED, FAILED = "verified", "skipped", "planned", "failed"
+LINES = 1000
+"""Of the table of a run, at most: the report is in XCom, and people read it."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,50 @@ class CollectionReport:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """Of all collections of a run."""
+
+    statuses: Mapping[str, int]
+    """Number of collections by status."""
+    partitions: int
+    loaded: int
+    """Live rows that were loaded."""
+
+    def __str__(self) -> str:
+        statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(self.statuses.items()))
+        return (
+            f"{sum(self.statuses.values()):,} collections: {statuses}; {self.partitions:,} partitions, "
+            f"{self.loaded:,} rows loaded"
+        )
+
+
+@dataclass(frozen=True)
 class Report:
-    """All collections of a run."""
+    """The collections of a run. ``totals`` are set where only some are listed; those that failed are listed first."""
 
     collections: tuple[CollectionReport, ...] = field(default_factory=tuple)
+    totals: Totals | None = None
 
     @property
     def failed(self) -> list[str]:
-        """Names of the collections that failed."""
+        """Names of the listed collections that failed; not empty if any collection failed."""
         return [report.collection for report in self.collections if report.status == FAILED]
+
+
+def shorten(collections: Sequence[CollectionReport], lines: int = LINES) -> Report:
+    """A report of all collections, if its table has at most so many lines; otherwise of some, and the totals."""
+    lengths = [max(len(report.partitions), 1) for report in collections]
+    if sum(lengths) <= lines:
+        return Report(tuple(collections))
+    totals = Totals(
+        Counter(report.status for report in collections),
+        sum(len(report.partitions) for report in collections),
+        sum(partition.loaded for report in collections for partition in report.partitions),
+    )
+    by_importance = sorted(zip(collections, lengths, strict=True), key=lambda pair: pair[0].status != FAILED)
+    ends = accumulate(length for _, length in by_importance)
+    listed = [report for (report, _), end in zip(by_importance, ends, strict=True) if end <= lines]
+    return Report(tuple(listed or [by_importance[0][0]]), totals)
 
 
 def render(report: Report, width: int = 150) -> str:
@@ -100,6 +139,9 @@ def render(report: Report, width: int = 150) -> str:
         for row in _rows(collection):
             table.add_row(*map(Text, row))  # as Text, because a tag may look like Rich's markup
     console = Console(file=io.StringIO(), width=width, color_system=None)
+    if report.totals:
+        console.print(Text(str(report.totals)), soft_wrap=True)
+        console.print(f"Listed are {len(report.collections):,}; the logs of verify_counts have all.", soft_wrap=True)
     console.print(table)
     for collection in report.collections:
         for line in _remarks(collection):

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import bulk_import, command, memory, reader, segments, verify, whole_run, writer
+from bench import bulk_import, command, many, memory, reader, segments, verify, whole_run, writer
 from bench.figures import Figure
 from bench.scales import FULL, SHORT
 from bench.stage import Stage
@@ -26,6 +26,7 @@ PARTS: Mapping[str, Part] = {
     "verify": verify.measure,
     "run": whole_run.measure,
     "command": command.measure,
+    "many": many.measure,
 }
 
 

@@ -35,6 +35,11 @@ class Limits:
     """Seconds of `milvusdm validate` of the sample."""
     sample: Limit | None
     """Seconds of `milvusdm --yaml` of the sample, into Milvus Lite."""
+    many_on_server: Limit | None
+    """Seconds for each of many small collections; so is the next."""
+    many_on_lite: Limit | None
+    planned: Limit | None
+    """Seconds of `milvusdm validate` of thousands of collections."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,10 @@ class Scale:
     divided: Shape
     segments: int
     resolved: Shape
+    collections: int
+    """Of 200 rows, migrated in one run."""
+    planned: int
+    """Collections of one row in each of four partitions, of a dry run."""
     limits: Limits
 
 
@@ -72,6 +81,8 @@ FULL = Scale(
     divided=Shape(2_048_000, 128),
     segments=1000,
     resolved=Shape(100_000_000, 2),
+    collections=300,
+    planned=5000,
     limits=Limits(
         reader=at_least(1),
         writer_of_wire=at_least(0.9),
@@ -88,6 +99,9 @@ FULL = Scale(
         verify_of_load=at_most(0.5),
         validate=at_most(7),
         sample=at_most(10),
+        many_on_server=at_most(0.5),
+        many_on_lite=at_most(0.25),
+        planned=at_most(300),
     ),
 )
 SHORT = Scale(
@@ -104,6 +118,8 @@ SHORT = Scale(
     divided=Shape(204_800, 128),
     segments=100,
     resolved=Shape(5_000_000, 2),
+    collections=20,
+    planned=100,
     limits=Limits(
         reader=at_least(0.2),
         writer_of_wire=at_least(0.3),  # by the clock, where others may be at work: processor time is surer
@@ -120,5 +136,8 @@ SHORT = Scale(
         verify_of_load=at_most(3),  # a strong read waits 0.2 s, however few rows there are
         validate=None,  # seconds mean nothing beside other work
         sample=None,
+        many_on_server=None,
+        many_on_lite=None,
+        planned=None,
     ),
 )

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,9 +95,6 @@ class MilvusHook(BaseHook):
         Raises DeniedError if the server refuses a request in the block because it is full, NoAnswerError if it does
         not answer a request within half an hour, and StalledError if another process keeps the Milvus Lite file open.
         """
-        from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
-        from airflow_provider_milvusdm.targets.milvus.server.waiting import tell_silence
-
         uri = self.client_arguments()["uri"]
         lite = is_file(uri)
         if lite:
@@ -107,12 +105,22 @@ class MilvusHook(BaseHook):
             return
         client = self._wait_for_file(uri) if lite else self.get_conn()
         try:
-            with tell_denial(uri), tell_silence(uri):
+            with self.explained_errors():
                 yield client
         finally:
             client.close()
             if lite:
                 _release(uri)
+
+    @contextmanager
+    def explained_errors(self) -> Iterator[None]:
+        """Raise DeniedError and NoAnswerError as :meth:`client` does, for a part of its block."""
+        from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
+        from airflow_provider_milvusdm.targets.milvus.server.waiting import tell_silence
+
+        uri = self.client_arguments()["uri"]
+        with tell_denial(uri), tell_silence(uri):
+            yield
 
     def client_arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``pymilvus.MilvusClient``; they hold secrets.
@@ -120,7 +128,7 @@ class MilvusHook(BaseHook):
         Raises ConfigurationError if the address is invalid, if it is of a host that the connection does not allow, or
         if it is without TLS and the connection asks for TLS.
         """
-        connection = self._connection()
+        connection = self._connection
         secrets = _secrets(connection) if connection else {}
         own = read_address(connection, secrets) if connection else ConnectionAddress(self.milvus_conn_id)
         address = own.address(host=self.host, port=self.port, uri=self.uri)
@@ -129,7 +137,7 @@ class MilvusHook(BaseHook):
     @property
     def import_url(self) -> str:
         """Where the server reads the files of bulk imports; empty if the connection has no ``import_url``."""
-        connection = self._connection()
+        connection = self._connection
         return str(connection.extra_dejson.get("import_url") or "") if connection else ""
 
     def test_connection(self) -> tuple[bool, str]:
@@ -161,6 +169,7 @@ class MilvusHook(BaseHook):
             cure="End that process (a notebook, for example). A retry waits again.",
         )
 
+    @cached_property
     def _connection(self) -> Any:
         """The Airflow connection; None if it is the default one, does not exist, and this hook was given an address."""
         from airflow.sdk.exceptions import AirflowNotFoundException

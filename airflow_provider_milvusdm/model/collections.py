@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from airflow_provider_milvusdm.model.groups import PART_BYTES
+
 ALL_COLLECTIONS = "*"
 DEFAULT_PARTITION = "_default"
 SOURCE_ID = "source_id"
@@ -75,6 +77,10 @@ class PartitionSpec:
     @property
     def live_rows(self) -> int:
         return sum(segment.live_rows for segment in self.segments)
+
+    def work(self, vector_bytes: int) -> int:
+        """Bytes to read, for grouping, given the bytes of a vector."""
+        return self.live_rows * vector_bytes + max(len(self.segments), 1) * PART_BYTES
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ class VectorBatch:
         }
         return VectorBatch(self.ids[start:stop], self.vectors[start:stop], columns)
 
+    def copied(self) -> VectorBatch:
+        """The same rows in memory of their own."""
+        columns = {name: values if isinstance(values, str) else values.copy() for name, values in self.columns.items()}
+        return VectorBatch(self.ids.copy(), self.vectors.copy(), columns)
+
     def where(self, chosen: Mask) -> VectorBatch:
         """Its rows that are ``chosen``, a mask of shape (n,)."""
         columns = {name: values if isinstance(values, str) else values[chosen] for name, values in self.columns.items()}

@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.model.collections import (
     SourceRef,
     TargetCollection,
 )
+from airflow_provider_milvusdm.model.groups import PART_BYTES
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,17 @@ class LoadUnit:
     """An earlier run may already have written some of these rows."""
 
     @property
+    def name(self) -> str:
+        return self.collection.name
+
+    @property
     def stored_rows(self) -> int:
         return sum(row_slice.stored_rows for row_slice in self.slices)
+
+    @property
+    def work(self) -> int:
+        """Bytes to load, for grouping."""
+        return self.stored_rows * self.collection.vector_bytes + len(self.slices) * PART_BYTES
 
     @property
     def digest(self) -> str:
@@ -47,7 +57,7 @@ class LoadUnit:
     def label(self) -> str:
         first = self.slices[0]
         more = f" +{len(self.slices) - 1}" if len(self.slices) > 1 else ""
-        return f"{self.collection.name}/{first.partition}: {first.segment} [{first.start}:{first.stop}]{more}"
+        return f"{self.name}/{first.partition}: {first.segment} [{first.start}:{first.stop}]{more}"
 
 
 def cut_units(slices: Iterable[Slice], capacity: int) -> Iterator[tuple[Slice, ...]]:
@@ -80,24 +90,25 @@ def unit_rows(unit_bytes: int, vector_bytes: int, live_rows: int, stored_rows: i
 
 
 def unit_bytes_within(total_bytes: int, groups: int, limit: int, wanted: int) -> int:
-    """Bytes of a load unit, at least ``wanted``, so that a run of ``groups`` groups has at most ``limit`` units.
+    """Bytes of a load unit, at least ``wanted``, so that a run of ``groups`` groups has at most ``limit`` large units.
 
-    The last unit of each group may be small, so ``limit - groups`` units share the bytes.
+    The last unit of each group may be small, so ``limit - groups`` units share the bytes, or half of the limit where
+    there are many groups: small units of several groups are loaded by one task.
     """
-    return max(wanted, -(-total_bytes // max(limit - groups, 1)))
+    return max(wanted, -(-total_bytes // max(limit - min(groups, limit // 2), 1)))
 
 
-def group_sizes(partitions: Sequence[int], limit: int) -> list[int]:
-    """Number of groups for each collection, given its number of partitions; at most ``limit`` groups in all.
+def group_sizes(partitions: Sequence[int], works: Sequence[int], unit_bytes: int, limit: int) -> list[int]:
+    """Number of groups for each collection, given its number of partitions and its work in bytes.
 
-    Each partition is a group of its own if the limit allows it. Otherwise groups are shared out in proportion, at least
-    one per collection.
+    A collection has a group for each ``unit_bytes``, and no more than partitions. If these are more than ``limit``
+    groups in all, they are shared out in proportion, at least one per collection.
     """
-    groups = [max(count, 1) for count in partitions]
-    if sum(groups) <= limit:
-        return groups
-    spare = limit - len(partitions)
-    return [max(min(count, 1 + spare * count // sum(partitions)), 1) for count in partitions]
+    wanted = [max(min(count, -(-work // max(unit_bytes, 1))), 1) for count, work in zip(partitions, works, strict=True)]
+    if sum(wanted) <= limit:
+        return wanted
+    spare, more = max(limit - len(wanted), 0), max(sum(wanted) - len(wanted), 1)
+    return [1 + spare * (count - 1) // more for count in wanted]
 
 
 def split_evenly(partitions: Sequence[PartitionSpec], groups: int) -> list[tuple[PartitionSpec, ...]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, from_json, to_json
-from airflow_provider_milvusdm.operators.base import RUN, CollectionVerifyOperator, MigrationOperator, run_folder
+from airflow_provider_milvusdm.manifests import CollectionPlan, Exported, ExportUnit, PartitionGroup
+from airflow_provider_milvusdm.operators.base import RUN, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.done import SharedStore
+from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, push_units
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all
+from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
+from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -86,62 +89,43 @@ class Hdf5UnitsOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.hdf5.export import export_units
 
-        folder = run_folder(self.data_dir, self.run)
-        plans = [from_json(CollectionPlan, plan) for plan in pull_all(context["ti"], self.collections)]
-        units = export_units(plans, folder)
-        _refuse_too_many(len(units))
         if parse_argument(self.plan_only):
             return []
+        folder = run_folder(self.data_dir, self.run)
         self.log.info("files go to %s", folder)
-        return push_all(context["ti"], map(to_json, units))
+        return push_units(context["ti"], self.collections, lambda _, plans: export_units(plans, folder))
 
 
-def _refuse_too_many(partitions: int) -> None:
-    """Refuse more partitions than Airflow maps tasks over; its own error for them does not tell the cause."""
-    from airflow.sdk.configuration import conf
+class Hdf5ExportOperator(GroupOperator):
+    """Write partitions to their files.
 
-    limit = conf.getint("core", "max_map_length")
-    if partitions > limit:
-        raise ConfigurationError(
-            f"{partitions} partitions are too many for one run",
-            expected=f"at most {limit}, Airflow's core.max_map_length",
-            cure="Choose fewer partitions in source_collection, or raise core.max_map_length.",
-        )
-
-
-class Hdf5ExportOperator(MigrationOperator):
-    """Write one partition to its file.
-
-    :param unit: one of the units of :class:`Hdf5UnitsOperator`.
+    :param units: one of the groups of units of :class:`Hdf5UnitsOperator`.
     """
 
-    template_fields: Sequence[str] = ("unit",)
+    template_fields: Sequence[str] = ("units",)
+    member_type = ExportUnit
 
-    def __init__(self, *, unit: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, units: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.unit = unit
+        self.units = units
 
     @property
-    def subject(self) -> str:
-        return f"{self.collection_name}/{self.unit['partition']}"
+    def group(self) -> Any:
+        return self.units
 
-    @property
-    def collection_name(self) -> str:
-        return str(self.unit["collection"]["name"])
+    def unit_of(self, member: ExportUnit) -> str:
+        return member.digest
 
-    @property
-    def input_id(self) -> str:
-        from airflow_provider_milvusdm.manifests import ExportUnit
+    @contextmanager
+    def prepared(self, context: Context) -> Iterator[MemberStep]:
+        yield MemberStep(self._export)
 
-        return from_json(ExportUnit, self.unit).digest
-
-    def step(self, context: Context) -> Reference:
-        from airflow_provider_milvusdm.manifests import ExportUnit
+    def _export(self, unit: ExportUnit, _: SharedStore) -> Exported:
         from airflow_provider_milvusdm.targets.hdf5.export import export_partition
 
-        exported = export_partition(from_json(ExportUnit, self.unit))
+        exported = export_partition(unit)
         self.log.info("%s: %d rows in %.1f s", exported.path, exported.rows, exported.seconds)
-        return self.push_result(context, to_json(exported))
+        return exported
 
 
 class Hdf5VerifyOperator(CollectionVerifyOperator):
@@ -157,13 +141,19 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         super().__init__(**kwargs)
         self.exported, self.plan_only = exported, plan_only
 
-    def report(self, plan: CollectionPlan, changes: Sequence[str], context: Context) -> CollectionReport:
-        from airflow_provider_milvusdm.manifests import Exported
+    @contextmanager
+    def prepared(self, context: Context) -> Iterator[MemberStep]:
         from airflow_provider_milvusdm.targets.hdf5.export import export_units
         from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 
-        if parse_argument(self.plan_only):
-            return planned_export(plan)
-        units = {unit.digest for unit in export_units([plan], Path())}
-        exported = [from_json(Exported, file) for file in self.results(context, self.exported, units)]
-        return verify_export(plan, exported, self.step_faults(context, units), changes)
+        exported = self.results(context, self.exported, Exported, lambda file: file.collection)
+        faults, changes = self.step_faults(context), self.source_changes(context)
+
+        def verify(plan: CollectionPlan, _: SharedStore) -> CollectionReport:
+            if parse_argument(self.plan_only):
+                return planned_export(plan)
+            units = {unit.digest for unit in export_units([plan], Path())}
+            texts = [fault.fault for fault in faults.get(plan.name, ()) if fault.unit in units]
+            return verify_export(plan, exported.get(plan.name, []), texts, changes.get(plan.name, []))
+
+        yield MemberStep(verify)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.config.params import CollectionParameter
 from airflow_provider_milvusdm.config.validation import read_params
-from airflow_provider_milvusdm.manifests import PartitionGroup, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.xcom import Reference, push_all
+from airflow_provider_milvusdm.operators.xcom import Reference
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -85,4 +86,4 @@ class FilesInspectOperator(MigrationOperator):
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]
         for group in groups:
             self.log.info("%s: %s", group.label, "; ".join(group.notes) or "ready")
-        return push_all(context["ti"], map(to_json, groups))
+        return push_groups(context["ti"], groups)

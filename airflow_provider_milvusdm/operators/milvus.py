@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.hooks.object_storage import open_import_store
-from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, from_json, to_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Fault, Loaded, from_json
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.operators.base import (
-    CollectionOperator,
-    CollectionVerifyOperator,
-    MigrationOperator,
-)
+from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.operators.done import SharedStore
+from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, Pending, push_units
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.xcom import Reference, list_keys, pull_all, push_all
+from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
+from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
 from airflow_provider_milvusdm.triggers.milvus import MilvusImportTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from pymilvus import MilvusClient
 
-    from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
-    from airflow_provider_milvusdm.targets.milvus.load.bulk_import import Waiting
     from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
+    from airflow_provider_milvusdm.targets.milvus.runs import Runs
 
 FIRST_UNIT = "begun"
-"""Key in the task state: the digest of the load unit that the first attempt took."""
+"""Key in the task state of a load unit: the digest of the unit that the first attempt took."""
+WAITING = 16
+"""Collections that are created, or verified, at once: a server flushes, indexes and loads each for seconds."""
+WRITING = 4
+"""Units that are loaded at once; each has its own requests in flight, and so much of its rows in memory."""
 
 
-class MilvusOperator(MigrationOperator):
-    """A step that connects to Milvus 2.x.
+class MilvusOperator(GroupOperator):
+    """A step that connects to Milvus 2.x, for each member of a group.
 
     :param milvus_conn_id: connection to Milvus 2.x.
     :param dest_host: replaces the connection's host.
@@ -63,7 +66,7 @@ class MilvusOperator(MigrationOperator):
         self.milvus_conn_id = milvus_conn_id
         self.dest_host, self.dest_port, self.dest_uri = dest_host, dest_port, dest_uri
 
-    @property
+    @cached_property
     def hook(self) -> MilvusHook:
         return MilvusHook(**self.hook_arguments)
 
@@ -82,11 +85,29 @@ class MilvusOperator(MigrationOperator):
         url = self.hook.import_url
         return open_import_store(url) if url else None
 
+    @contextmanager
+    def connected(
+        self, run: Callable[[MilvusClient, Any, SharedStore], Any], at_once: int, *, plan_only: bool = False
+    ) -> Iterator[MemberStep]:
+        """The step of one member with a client; no more than one member is at it if the target works on one request.
 
-class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
-    """Prepare the target of one collection; a target that does not fit is refused before anything changes.
+        A process uses a Milvus Lite file alone, and the members of a group share the client.
+        """
+        from airflow_provider_milvusdm.targets.milvus.server.capabilities import serves_requests_concurrently
 
-    :param collection: one of the plans of :class:`PlanOperator`.
+        def run_explained(client: MilvusClient, member: Any, store: SharedStore) -> Any:
+            with self.hook.explained_errors():
+                return run(client, member, store)
+
+        with self.hook.client(plan_only=plan_only) as client:
+            side_by_side = len(self.members) > 1 and serves_requests_concurrently(client)
+            yield MemberStep(partial(run_explained, client), at_once if side_by_side else 1)
+
+
+class MilvusCreateCollectionOperator(MilvusOperator):
+    """Prepare the target of collections; a target that does not fit is refused before anything changes.
+
+    :param collections: one of the groups of plans of :class:`PlanOperator`.
     :param mode: what to do if the target exists: ``skip``, ``append``, ``overwrite`` or ``sync``. ``abandon`` loads
         nothing, and undoes what an interrupted run left.
     :param overwrite: ``swap`` drops the old collection after the new one is verified, ``in_place`` before it is loaded.
@@ -103,7 +124,7 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
 
     template_fields: Sequence[str] = (
         *MilvusOperator.template_fields,
-        *CollectionOperator.template_fields,
+        "collections",
         "mode",
         "overwrite",
         "take_over",
@@ -114,10 +135,12 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         "target",
         "plan_only",
     )
+    member_type = CollectionPlan
 
     def __init__(
         self,
         *,
+        collections: Any,
         mode: str = "skip",
         overwrite: str = "swap",
         take_over: bool | str = False,
@@ -130,37 +153,51 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.collections = collections
         self.mode, self.overwrite, self.take_over = mode, overwrite, take_over
         self.max_deletions, self.id_scope = max_deletions, id_scope
         self.load_method, self.create_index, self.target = load_method, create_index, target
         self.plan_only = plan_only
 
-    def step(self, context: Context) -> Reference:
+    @property
+    def group(self) -> Any:
+        return self.collections
+
+    @contextmanager
+    def prepared(self, context: Context) -> Iterator[MemberStep]:
         from airflow_provider_milvusdm.operators.runs import AirflowRuns
+
+        runs = AirflowRuns(context, take_over=parse_argument(self.take_over))
+        import_store = self.import_store() if self.load_method != "insert" else None
+        at_once = 1 if import_store else WAITING
+        with self.connected(
+            partial(self._create, runs, import_store), at_once, plan_only=parse_argument(self.plan_only)
+        ) as step:
+            yield step
+
+    def _create(
+        self, runs: Runs, import_store: ImportStore | None, client: MilvusClient, plan: CollectionPlan, _: SharedStore
+    ) -> CreatedCollection | None:
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 
-        plan = from_json(CollectionPlan, self.collection)
         if plan.error:
-            raise AirflowSkipException(plan.error)
-        plan_only = parse_argument(self.plan_only)
-        import_store = self.import_store() if self.load_method != "insert" else None
-        with self.hook.client(plan_only=plan_only) as client:
-            check_import(client, self.load_method, import_store, plan)
-            created = create_collection(
-                client,
-                plan,
-                self.mode,
-                _settings(self.target, plan.name),
-                create_index=parse_argument(self.create_index),
-                in_place=self.overwrite == "in_place",
-                max_deletions=float(self.max_deletions),
-                plan_only=plan_only,
-                runs=AirflowRuns(context, take_over=parse_argument(self.take_over)),
-                id_scope=self.id_scope,
-            )
+            return None
+        check_import(client, self.load_method, import_store, plan)
+        created = create_collection(
+            client,
+            plan,
+            self.mode,
+            _settings(self.target, plan.name),
+            create_index=parse_argument(self.create_index),
+            in_place=self.overwrite == "in_place",
+            max_deletions=float(self.max_deletions),
+            plan_only=parse_argument(self.plan_only),
+            runs=runs,
+            id_scope=self.id_scope,
+        )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
-        return self.push_result(context, to_json(created))
+        return created
 
 
 class MilvusUnitsOperator(MigrationOperator):
@@ -179,98 +216,117 @@ class MilvusUnitsOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.milvus.units import address_units
 
-        instance, keys = context["ti"], list_keys(self.collections)
-        units = address_units(
-            [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)],
-            [from_json(CreatedCollection, created) for created in pull_all(instance, self.created, keys)],
-        )
+        instance = context["ti"]
         is_retry = instance.try_number > 1  # the load tasks of the first try may have taken other units
-        return push_all(instance, (to_json(replace(unit, upsert=unit.upsert or is_retry)) for unit in units))
+
+        def list_units(key: str, plans: Sequence[CollectionPlan]) -> Iterable[LoadUnit]:
+            created = [from_json(CreatedCollection, made) for made in pull_all(instance, self.created, {key})]
+            units = address_units(plans, created)
+            return [replace(unit, upsert=unit.upsert or is_retry) for unit in units]
+
+        return push_units(instance, self.collections, list_units)
 
 
 class MilvusLoadOperator(MilvusOperator):
-    """Load one unit: read its rows from the source, and insert them in batches or import them as files.
+    """Load units: read their rows from the source, and insert them in batches or import them as files.
 
-    A retry continues from the checkpoint in Airflow's task state, wherever the attempt before it was killed.
+    A retry continues from the checkpoints in Airflow's task state, wherever the attempt before it was killed.
 
-    :param unit: one of the units of :class:`MilvusUnitsOperator`.
+    :param units: one of the groups of units of :class:`MilvusUnitsOperator`.
     :param load_method: ``insert``; ``bulk_import``; or ``auto``, bulk import if the connection has an ``import_url``.
     :param deferrable: free the worker while the target imports files, which needs a triggerer. The default is option
         ``deferrable`` of section ``[milvusdm]`` in Airflow's configuration, or true.
     """
 
-    template_fields: Sequence[str] = (*MilvusOperator.template_fields, "unit", "load_method")
+    template_fields: Sequence[str] = (*MilvusOperator.template_fields, "units", "load_method")
+    member_type = LoadUnit
 
     def __init__(
         self,
         *,
-        unit: dict[str, Any],
+        units: Any,
         load_method: str = "insert",
         deferrable: bool = conf.getboolean("milvusdm", "deferrable", fallback=True),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.unit, self.load_method, self.deferrable = unit, load_method, deferrable
+        self.units, self.load_method, self.deferrable = units, load_method, deferrable
 
     @property
-    def subject(self) -> str:
-        return from_json(LoadUnit, self.unit).label
+    def group(self) -> Any:
+        return self.units
 
-    @property
-    def collection_name(self) -> str:
-        return str(self.unit["collection"]["name"])
+    def unit_of(self, member: LoadUnit) -> str:
+        return member.digest
 
-    @property
-    def input_id(self) -> str:
-        return from_json(LoadUnit, self.unit).digest
+    @contextmanager
+    def prepared(self, context: Context) -> Iterator[MemberStep]:
+        from airflow_provider_milvusdm.targets.milvus.load.bulk_import import NOTE
 
-    def step(self, context: Context) -> Reference:
-        from airflow_provider_milvusdm.targets.milvus.load.bulk_import import NOTE, Waiting, load_unit_by
+        store, try_number = SharedStore(context["task_state_store"]), context["ti"].try_number
+        noted = try_number > 1 and any(store.of(number).get(NOTE) for number in range(len(self.members)))
+        import_store = self.import_store() if self.load_method != "insert" or noted else None
+        load = partial(self._load, try_number, import_store)
+        with self.connected(load, 1 if import_store else WRITING) as step:
+            yield step
 
-        checkpoints = context["task_state_store"]
-        unit = self._unit_to_load(context["ti"].try_number, checkpoints)
-        import_store = self.import_store() if self.load_method != "insert" or checkpoints.get(NOTE) else None
-        with self.hook.client() as client:
-            while isinstance(
-                loaded := load_unit_by(self.load_method, client, unit, checkpoints, import_store), Waiting
-            ):
-                if self.deferrable:
-                    self._defer(unit, loaded)
-                time.sleep(loaded.seconds)
+    def _load(
+        self,
+        try_number: int,
+        import_store: ImportStore | None,
+        client: MilvusClient,
+        unit: LoadUnit,
+        checkpoints: SharedStore,
+    ) -> Loaded | Pending:
+        from airflow_provider_milvusdm.targets.milvus.load.bulk_import import Waiting, load_unit_by
+
+        unit = _unit_to_load(unit, try_number, checkpoints)
+        loaded = load_unit_by(self.load_method, client, unit, checkpoints, import_store)
+        if isinstance(loaded, Waiting):
+            return Pending(loaded)
         self.log.info("%s: %s live rows in %.1f s", unit.label, sum(loaded.rows.values()), loaded.seconds)
-        return self.push_result(context, to_json(loaded))
+        return loaded
 
-    def _unit_to_load(self, try_number: int, checkpoints: CheckpointStore) -> LoadUnit:
-        """The unit; a retry upserts its rows if the checkpoints of the first attempt are lost or of another unit.
-
-        Rows whose ids the target makes can't be upserted, and need not be if no attempt began.
-        """
-        unit = from_json(LoadUnit, self.unit)
-        first = checkpoints.get(FIRST_UNIT)
-        if try_number == 1:
-            checkpoints.set(FIRST_UNIT, unit.digest)
-        elif first != unit.digest and (first or not (unit.target and unit.target.ids_by_target)):
-            return replace(unit, upsert=True)
-        return unit
-
-    def _defer(self, unit: LoadUnit, waiting: Waiting) -> NoReturn:
-        collection = unit.target.name if unit.target else ""
+    def wait(self, pending: Mapping[int, Pending]) -> None:
+        """Wait for the import of one member; those of the others go on meanwhile."""
+        number = min(pending)
+        waiting = pending[number].reason
+        if not self.deferrable:
+            time.sleep(waiting.seconds)
+            return
+        target = self.members[number].target
         trigger = MilvusImportTrigger(
-            jobs=waiting.jobs, collection=collection, seconds=waiting.seconds, **self.hook_arguments
+            jobs=waiting.jobs,
+            collection=target.name if target else "",
+            seconds=waiting.seconds,
+            **self.hook_arguments,
         )
         self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=2 * trigger.MAX_SECONDS))
 
-    def resume(self, context: Context, event: Any) -> Any:
+    def resume(self, context: Context, event: Any) -> None:
         """Continue after the trigger has fired; the target tells how the import jobs ended."""
-        return self.execute(context)
+        self.execute(context)
+
+
+def _unit_to_load(unit: LoadUnit, try_number: int, checkpoints: SharedStore) -> LoadUnit:
+    """The unit; a retry upserts its rows if the checkpoints of the first attempt are lost or of another unit.
+
+    Rows whose ids the target makes can't be upserted, and need not be if no attempt began.
+    """
+    first = checkpoints.get(FIRST_UNIT)
+    if try_number == 1:
+        checkpoints.set(FIRST_UNIT, unit.digest)
+    elif first != unit.digest and (first or not (unit.target and unit.target.ids_by_target)):
+        return replace(unit, upsert=True)
+    return unit
 
 
 class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
-    """Create the index of one collection, load it, and compare it with the source; fails if it differs.
+    """Create the index of collections, load them, and compare them with the source; fails if one differs.
 
-    :param collection: one of the plans of :class:`PlanOperator`.
-    :param created: what the create tasks returned.
-    :param loaded: what the load tasks returned.
+    :param collections: one of the groups of plans of :class:`PlanOperator`.
+    :param created: what the create tasks left under ``result``.
+    :param loaded: what the load tasks left under ``result``.
     :param faults: what the create and load tasks that failed left under ``fault``.
     :param verify: ``full`` compares all rows bit for bit, and a retry continues from its checkpoint; ``sample`` counts
         all rows and compares a sample of them; ``counts`` only counts them; ``none`` does nothing.
@@ -316,44 +372,56 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.verify_search, self.search_recall, self.search_params = verify_search, search_recall, search_params
         self.load_method = load_method
 
-    def report(self, plan: CollectionPlan, changes: Sequence[str], context: Context) -> CollectionReport:
-        from airflow_provider_milvusdm.manifests import Loaded
+    @contextmanager
+    def prepared(self, context: Context) -> Iterator[MemberStep]:
+        created = self.results(context, self.created, CreatedCollection, lambda made: made.name)
+        loaded = self.results(context, self.loaded, Loaded, lambda load: load.collection)
+        found = created, loaded, self.step_faults(context), self.source_changes(context)
+        import_store = self.import_store() if self.load_method != "insert" else None
+        verify = partial(self._verify, *found, import_store)
+        if not created:  # there is nothing to ask for
+            yield MemberStep(partial(verify, None))
+            return
+        plan_only = any(made.plan_only for of_name in created.values() for made in of_name)
+        with self.connected(verify, 1 if import_store else WAITING, plan_only=plan_only) as step:
+            yield step
+
+    def _verify(
+        self,
+        created: Mapping[str, Sequence[CreatedCollection]],
+        loaded: Mapping[str, Sequence[Loaded]],
+        faults: Mapping[str, Sequence[Fault]],
+        changes: Mapping[str, Sequence[str]],
+        import_store: ImportStore | None,
+        client: MilvusClient,
+        plan: CollectionPlan,
+        checkpoints: SharedStore,
+    ) -> CollectionReport:
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import remove_leftovers
         from airflow_provider_milvusdm.targets.milvus.units import collection_units
         from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
         from airflow_provider_milvusdm.targets.milvus.verify.search import SearchCheck
 
-        created = self._created(context)
-        units = {unit.digest for unit in collection_units(plan, created)} if created else set()
-        loads = [from_json(Loaded, loaded) for loaded in self.results(context, self.loaded, units)]
-        faults = self.step_faults(context, {self.input_key, *units})
-        with self._client(created) as client:
-            report = verify_collection(
-                client,
-                plan,
-                created,
-                loads,
-                faults,
-                changes,
-                settings=_settings(self.target, plan.name),
-                verify=self.verify,
-                create_index=parse_argument(self.create_index),
-                search=SearchCheck(
-                    int(self.verify_search), float(self.search_recall), parse_argument(self.search_params) or {}
-                ),
-                store=context["task_state_store"],
-            )
-            if report.status == VERIFIED and self.load_method != "insert" and (store := self.import_store()):
-                remove_leftovers(store, plan)
+        made = next(iter(created.get(plan.name, ())), None)
+        units = {unit.digest for unit in collection_units(plan, made)} if made else set()
+        report = verify_collection(
+            client,
+            plan,
+            made,
+            loaded.get(plan.name, ()),
+            [fault.fault for fault in faults.get(plan.name, ()) if fault.unit in {"", *units}],
+            changes.get(plan.name, ()),
+            settings=_settings(self.target, plan.name),
+            verify=self.verify,
+            create_index=parse_argument(self.create_index),
+            search=SearchCheck(
+                int(self.verify_search), float(self.search_recall), parse_argument(self.search_params) or {}
+            ),
+            store=checkpoints,
+        )
+        if report.status == VERIFIED and import_store:
+            remove_leftovers(import_store, plan)
         return report
-
-    def _created(self, context: Context) -> CreatedCollection | None:
-        results = self.results(context, self.created, {self.input_key})
-        return from_json(CreatedCollection, results[0]) if results else None
-
-    def _client(self, created: CreatedCollection | None) -> AbstractContextManager[Any]:
-        """A client; None if the collection was not created, so that there is nothing to ask for."""
-        return self.hook.client(plan_only=created.plan_only) if created else nullcontext()
 
 
 def _settings(target: Mapping[str, Any] | str | None, collection: str) -> CollectionSettings:

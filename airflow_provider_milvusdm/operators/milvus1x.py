@@ -10,9 +10,10 @@ from airflow_provider_milvusdm.exceptions import SourceError, SourceNotFoundErro
 from airflow_provider_milvusdm.hooks.mysql_catalog import mysql_connection
 from airflow_provider_milvusdm.manifests import Fault, PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
-from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all, push_result
+from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_group
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -83,7 +84,7 @@ class Milvus1xInspectOperator(MigrationOperator):
         for group in groups:
             found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
             self.log.info("%s: %s", group.label, found)
-        return push_all(context["ti"], map(to_json, groups))
+        return push_groups(context["ti"], groups)
 
     def inspect(self) -> list[PartitionGroup]:
         """The groups of partitions to resolve."""
@@ -150,7 +151,7 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         faults = self._find_changes(inspected) if inspected else []
         for fault in faults:
             self.log.warning("%s", fault.fault)
-        return [push_result(context["ti"], to_json(fault), fault.collection, self.input_id) for fault in faults]
+        return [push_group(context["ti"], map(to_json, faults))] if faults else []
 
     def _find_changes(self, inspected: Sequence[PartitionGroup]) -> list[Fault]:
         from airflow_provider_milvusdm.sources.milvus1x.changes import find_changes

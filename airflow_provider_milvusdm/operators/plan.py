@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json, to_json
-from airflow_provider_milvusdm.operators.base import MigrationOperator, faults_by_collection
+from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json
+from airflow_provider_milvusdm.operators.base import MigrationOperator
+from airflow_provider_milvusdm.operators.group import join_faults, push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.xcom import Reference, list_keys, pull_all, push_all
+from airflow_provider_milvusdm.operators.xcom import Reference, list_keys, pull_all
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 class PlanOperator(MigrationOperator):
     """Plan each collection that was asked for: what was resolved of it, and its names in the target.
+
+    Small collections are grouped, for the next steps to map over.
 
     :param groups: what the inspect step returned.
     :param resolved: what the resolve tasks returned.
@@ -65,11 +68,11 @@ class PlanOperator(MigrationOperator):
         plans = plan_collections(
             [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
             [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, keys)],
-            faults_by_collection(pull_all(instance, self.faults, keys)),
+            join_faults(pull_all(instance, self.faults, keys)),
             rename=parse_argument(self.rename) or {},
             id_field=self.id_field,
             vector_field=self.vector_field,
             auto_id=self.auto_id,
             alias=parse_argument(self.alias),
         )
-        return push_all(instance, map(to_json, plans))
+        return push_groups(instance, plans)

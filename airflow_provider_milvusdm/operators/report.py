@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, from_json, to_json
-from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator, faults_by_collection
-from airflow_provider_milvusdm.operators.xcom import list_keys, pull_all
-from airflow_provider_milvusdm.report import CollectionReport, Report, render
+from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator
+from airflow_provider_milvusdm.operators.group import join_faults
+from airflow_provider_milvusdm.operators.xcom import input_of, list_values, pull, pull_all
+from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render, shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+NAMED = 20
+"""Names of failed collections in the error of the task, at most."""
 
 
 class ReportOperator(MigrationOperator):
     """Report all collections of the run; fails if a collection failed, so that the run fails too.
 
     :param collections: what :class:`PlanOperator` returned.
-    :param reports: what the verify tasks left under ``report``.
+    :param reports: what the verify tasks left under ``result``.
     :param faults: what the verify tasks that failed left under ``fault``.
     """
 
@@ -30,27 +34,32 @@ class ReportOperator(MigrationOperator):
         self.collections, self.reports, self.faults = collections, reports, faults
 
     def step(self, context: Context) -> dict[str, Any]:
-        report = self._report(context["ti"])
+        report = shorten(self._reports(context["ti"]))
         if not report.collections:
             raise VerificationError("nothing was migrated", cure="See the logs of the first failed steps.")
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
         self.log.info("\n%s", render(report))
         if report.failed:
-            raise VerificationError(
-                f"{len(report.failed)} of {len(report.collections)} collections failed",
-                found=", ".join(report.failed),
-            )
+            raise _failure(report)
         return manifest
 
-    def _report(self, instance: Any) -> Report:
+    def _reports(self, instance: Any) -> list[CollectionReport]:
         """The reports, in the order of the plans; a collection without a report was not verified."""
-        keys = list_keys(self.collections)
-        reports = [from_json(CollectionReport, report) for report in pull_all(instance, self.reports, keys)]
-        by_name = {report.collection: report for report in reports}
-        faults = faults_by_collection(pull_all(instance, self.faults, keys))
-        plans = [from_json(CollectionPlan, plan) for plan in pull_all(instance, self.collections)]
-        return Report(tuple(by_name.get(plan.name) or _not_verified(plan, faults) for plan in plans))
+        groups = {input_of(group): group for group in list_values(self.collections)}
+        manifests = pull_all(instance, self.reports, set(groups))
+        reports = {report.collection: report for report in (from_json(CollectionReport, found) for found in manifests)}
+        faults = join_faults(pull_all(instance, self.faults, set(groups)))
+        plans = [from_json(CollectionPlan, plan) for group in groups.values() for plan in pull(instance, group)]
+        return [reports.get(plan.name) or _not_verified(plan, faults) for plan in plans]
+
+
+def _failure(report: Report) -> VerificationError:
+    failed, listed = len(report.failed), len(report.collections)
+    if report.totals:
+        failed, listed = report.totals.statuses[FAILED], sum(report.totals.statuses.values())
+    more = f" and {failed - NAMED} more" if failed > NAMED else ""
+    return VerificationError(f"{failed} of {listed} collections failed", found=", ".join(report.failed[:NAMED]) + more)
 
 
 def _not_verified(plan: CollectionPlan, faults: Mapping[str, str]) -> CollectionReport:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
+from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup
 from airflow_provider_milvusdm.model.rows import RowPolicies
-from airflow_provider_milvusdm.operators.base import RUN, MigrationOperator, run_folder
+from airflow_provider_milvusdm.operators.base import RUN, run_folder
+from airflow_provider_milvusdm.operators.done import SharedStore
+from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.xcom import Reference
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class ResolveOperator(MigrationOperator):
-    """Resolve the live ids and the load units of partitions of a collection.
+class ResolveOperator(GroupOperator):
+    """Resolve the live ids and the load units of partitions.
 
     It opens and checks every segment, and reads every id and every vector. It fails for damaged segments, and for rows
     that Milvus 2.x can't hold.
@@ -39,11 +42,12 @@ class ResolveOperator(MigrationOperator):
         "run",
         "plan_only",
     )
+    member_type = PartitionGroup
 
     def __init__(
         self,
         *,
-        partitions: dict[str, Any],
+        partitions: Any,
         duplicate_ids: str = "error",
         invalid_vectors: str = "error",
         skipped_rows_dir: str | None = None,
@@ -57,18 +61,18 @@ class ResolveOperator(MigrationOperator):
         self.skipped_rows_dir, self.run, self.plan_only = skipped_rows_dir, run, plan_only
 
     @property
-    def subject(self) -> str:
-        return from_json(PartitionGroup, self.partitions).label
+    def group(self) -> Any:
+        return self.partitions
 
-    @property
-    def collection_name(self) -> str:
-        return str(self.partitions["name"])
+    @contextmanager
+    def prepared(self, context: Context) -> Iterator[MemberStep]:
+        policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, self._skipped_rows_folder())
+        yield MemberStep(partial(self._resolve, policies))
 
-    def step(self, context: Context) -> Reference:
+    def _resolve(self, policies: RowPolicies, group: PartitionGroup, _: SharedStore) -> ResolvedGroup:
         from airflow_provider_milvusdm.rows.resolve import resolve_group
 
-        policies = RowPolicies(self.duplicate_ids, self.invalid_vectors, self._skipped_rows_folder())
-        resolved = resolve_group(from_json(PartitionGroup, self.partitions), policies)
+        resolved = resolve_group(group, policies)
         for partition in resolved.partitions:
             self.log.info(
                 "%s/%s: %d live rows, %d deleted",
@@ -77,7 +81,7 @@ class ResolveOperator(MigrationOperator):
                 partition.live_rows,
                 partition.deleted_rows,
             )
-        return self.push_result(context, to_json(resolved))
+        return resolved
 
     def _skipped_rows_folder(self) -> str:
         """The folder of the run's files; empty if none are written. Raises ConfigurationError if rows would be lost."""

@@ -11,6 +11,7 @@ from airflow.sdk.api.client import ServerResponseError
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import supervisor, task_runner
 
+from airflow_provider_milvusdm.operators.done import ONE_REQUEST
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class AirflowRuns:
 
     :param context: context of the task.
     :param take_over: assume that a run has ended if that is unknown.
+
+    Several threads may use it.
     """
 
     def __init__(self, context: Context, *, take_over: bool = False) -> None:
@@ -47,7 +50,8 @@ class AirflowRuns:
         if not run.run_id:
             return None
         try:
-            state = self.task_instance.get_dagrun_state(run.dag_id, run.run_id)
+            with ONE_REQUEST:
+                state = self.task_instance.get_dagrun_state(run.dag_id, run.run_id)
         except (AirflowRuntimeError, ServerResponseError) as error:
             if not _is_unknown(error):
                 raise

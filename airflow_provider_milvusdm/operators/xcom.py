@@ -1,9 +1,9 @@
-"""How manifests pass between tasks: each is in XCom under a key of its own, and tasks pass references to it.
+"""How manifests pass between tasks: each group is in XCom under a key of its own, and tasks pass references to groups.
 
 A mapped task pulls the whole list that it is mapped over, and a task after mapped tasks pulls all that they returned.
-So these lists hold references, of about a hundred bytes each, and a task pulls only the manifests that it needs.
+So these lists hold references, of about a hundred bytes each, and a task pulls only the groups that it needs.
 
-A reference to a result also names the input of the task. If a mapping is shorter when it runs again, Airflow still
+A reference to results also names the input of the task. If a mapping is shorter when it runs again, Airflow still
 hands out the results of the tasks that it removed; and a task that is cleared alone finds results of other inputs.
 """
 
@@ -16,66 +16,65 @@ from typing import Any
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 
 Reference = dict[str, Any]
-"""Where a manifest is: ``task``, ``map_index``, ``xcom``; of a result also ``collection``, and ``of``: its input."""
+"""Where a group of manifests is: ``task``, ``map_index``, ``xcom``; of results also ``of``: the input of their task."""
 NOT_MAPPED = -1
 KEY_BYTES = 8
 
 
-def push_all(instance: Any, manifests: Iterable[Any]) -> list[Reference]:
-    """Push manifests, and return the references to map over."""
-    return [_push(instance, manifest) for manifest in manifests]
+def push_group(instance: Any, manifests: Iterable[Any], of: str = "") -> Reference:
+    """Push a group of manifests that belong to the input ``of``, and return its reference.
 
-
-def push_result(instance: Any, manifest: Any, collection: str, of: str) -> Reference:
-    """Push the result of a task whose input is identified by ``of``, and return its reference."""
-    return _push(instance, manifest) | {"collection": collection, "of": of}
-
-
-def _push(instance: Any, manifest: Any) -> Reference:
-    """Each try has keys of its own: an attempt that was given up and wakes up can't replace what another pushed."""
+    Each try has keys of its own: an attempt that was given up and wakes up can't replace what another pushed.
+    """
     key = secrets.token_hex(KEY_BYTES)
-    instance.xcom_push(key=key, value=manifest)
+    instance.xcom_push(key=key, value=list(manifests))
     map_index = {} if instance.map_index in (None, NOT_MAPPED) else {"map_index": instance.map_index}
-    return {"task": instance.task_id, "xcom": key, **map_index}
+    return {"task": instance.task_id, "xcom": key, **map_index, **({"of": of} if of else {})}
 
 
 def is_reference(value: Any) -> bool:
     return isinstance(value, Mapping) and {"task", "xcom"} <= value.keys()
 
 
-def pull(instance: Any, value: Any) -> Any:
-    """The manifest that a reference stands for; any other value is returned as it is.
+def pull(instance: Any, value: Any) -> list[Any]:
+    """The manifests that a reference stands for; any other value is a group of manifests itself.
 
-    Raises MilvusdmError if XCom has no such manifest any more.
+    Raises MilvusdmError if XCom has no such group any more.
     """
     if not is_reference(value):
-        return value
-    manifest = instance.xcom_pull(
+        return list(value)
+    manifests = instance.xcom_pull(
         task_ids=value["task"], key=value["xcom"], map_indexes=value.get("map_index", NOT_MAPPED)
     )
-    if manifest is None:
+    if manifests is None:
         raise MilvusdmError(
             "the result of an earlier task is missing",
             where=f"XCom {value['xcom']!r} of task {value['task']}",
-            expected="a manifest",
+            expected="manifests",
             found="none: the task was cleared, or its XCom was deleted",
             cure=f"Clear task {value['task']} and all tasks after it.",
         )
-    return manifest
+    return list(manifests)
 
 
 def pull_all(instance: Any, values: Any, of: Container[str] | None = None) -> list[Any]:
-    """The manifests that a (mapped) task passed on; with ``of`` only the results of these inputs."""
-    return [pull(instance, value) for value in list_values(values) if of is None or _is_result(value, of)]
+    """The manifests that a (mapped) task passed on; with ``of`` only those that belong to these inputs."""
+    groups = [value for value in list_values(values) if of is None or _belongs(value, of)]
+    return [manifest for group in groups for manifest in pull(instance, group)]
 
 
-def _is_result(value: Any, of: Container[str]) -> bool:
+def _belongs(value: Any, of: Container[str]) -> bool:
     return not is_reference(value) or value.get("of") in of
 
 
 def list_keys(values: Any) -> set[str]:
-    """Keys of the references that a task returned; a manifest in place of a reference has the key ``""``."""
-    return {value["xcom"] if is_reference(value) else "" for value in list_values(values)}
+    """What results name as their input: keys of the references that a task returned; ``""`` for other values."""
+    return {input_of(value) for value in list_values(values)}
+
+
+def input_of(value: Any) -> str:
+    """What the results of a task with this input belong to: the input, or what that belongs to itself."""
+    return str(value.get("of", value["xcom"])) if is_reference(value) else ""
 
 
 def list_values(values: Any) -> list[Any]:

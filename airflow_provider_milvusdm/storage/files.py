@@ -54,5 +54,6 @@ def read_items(path: AnyPath, dtype: np.dtype[Any], offset: int, items: int) -> 
     if not items:
         return np.empty(0, dtype)
     if isinstance(path, Path):
-        return np.memmap(path, dtype, mode="r", offset=offset, shape=(items,))
+        # os.fspath: NumPy resolves a Path, and each folder of it, at each call.
+        return np.memmap(os.fspath(path), dtype, mode="r", offset=offset, shape=(items,))
     return np.frombuffer(path.read(offset, offset + items * dtype.itemsize), dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,14 +36,15 @@ def read_aliases(alias: Mapping[str, str] | str | None, names: Mapping[str, str]
 
 
 def _faults(aliases: Mapping[str, str], names: Mapping[str, str]) -> Iterator[str]:
+    counts, others = Counter(aliases.values()), {name for other, name in names.items() if other not in aliases}
     for collection, alias in aliases.items():
         if collection not in names:
             yield f"{collection!r} is not migrated"
         if not alias or alias != target_name(alias) or len(alias) > NAME_LENGTH:
             yield f"{alias!r} is not a valid name: use letters, digits and underscores, and no digit at the start"
-        if alias in (name for other, name in names.items() if other not in aliases):
+        if alias in others:
             yield f"{alias!r} is the name of a collection in the target"
-        if list(aliases.values()).count(alias) > 1:
+        if counts[alias] > 1:
             yield f"{alias!r} can't stand for two collections"
 
 

@@ -24,11 +24,12 @@ def target_names(names: Iterable[str], rename: Mapping[str, str], what: str, whe
     partitions of ``news``. Raises ConfigurationError where two names would become one, or a name is not valid.
     """
     mapped: dict[str, str] = {}
+    names_by_target: dict[str, str] = {}
     for name in names:
         target = rename.get(where + name, target_name(name))
         _check_name(target, name, what, where)
-        other = next((known for known, taken in mapped.items() if taken == target), None)
-        if other is not None:
+        other = names_by_target.setdefault(target, name)
+        if other != name:
             raise ConfigurationError(
                 f"two {what}s would get the same name in the target: {other!r} and {name!r}",
                 where=where.rstrip("/") or None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, ResolvedGroup
@@ -14,6 +14,8 @@ from airflow_provider_milvusdm.model.collections import (
 )
 from airflow_provider_milvusdm.targets.aliases import behind_alias, read_aliases
 from airflow_provider_milvusdm.targets.names import target_names
+
+Group = TypeVar("Group", PartitionGroup, ResolvedGroup)
 
 
 def plan_collections(
@@ -34,53 +36,61 @@ def plan_collections(
     Raises ConfigurationError where two collections would get the same name, or where ``rename`` or ``alias`` names a
     collection that is not migrated.
     """
-    tags = {name: _tags(groups, name) for name in dict.fromkeys(group.name for group in groups)}
+    asked, found = _by_name(groups), _by_name(resolved)
+    tags = {name: _tags(of_name) for name, of_name in asked.items()}
     _check_rename(rename, tags)
     names = target_names(tags, rename, "collection")
     targets = {
-        name: TargetCollection(names[name], id_field, vector_field, **_rows(name, groups, resolved, auto_id))
-        for name in tags
+        name: TargetCollection(names[name], id_field, vector_field, **_rows(of_name, found.get(name, ()), auto_id))
+        for name, of_name in asked.items()
     }
     aliases = read_aliases(alias, names)
-    plans = (_plan(name, target, groups, resolved, faults, rename) for name, target in targets.items())
+    plans = (
+        _plan(target, asked[name], found.get(name, ()), faults.get(name, ""), rename)
+        for name, target in targets.items()
+    )
     return [behind_alias(plan, aliases.get(plan.name, "")) for plan in plans]
 
 
-def _rows(
-    name: str, groups: Sequence[PartitionGroup], resolved: Sequence[ResolvedGroup], auto_id: str
-) -> dict[str, Any]:
+def _by_name(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    """The groups of each collection."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.name, []).append(group)
+    return found
+
+
+def _rows(groups: Sequence[PartitionGroup], resolved: Sequence[ResolvedGroup], auto_id: str) -> dict[str, Any]:
     """The fields of TargetCollection that say what ids and partitions the rows of a collection have."""
-    of_name = [group for group in groups if group.name == name]
-    own_keys = any(group.own_keys for group in resolved if group.name == name)
-    generated = any(group.collection and group.collection.generated_ids for group in of_name)
+    own_keys = any(group.own_keys for group in resolved)
+    generated = any(group.collection and group.collection.generated_ids for group in groups)
     return {
-        "ids_by_target": any(group.source.options.get("ids") == "auto" for group in of_name),
+        "ids_by_target": any(group.source.options.get("ids") == "auto" for group in groups),
         "own_keys": own_keys,
-        "partition_field": PARTITION_TAG if any(group.one_key_space for group in of_name) else "",
+        "partition_field": PARTITION_TAG if any(group.one_key_space for group in groups) else "",
         "accepts_new_ids": generated and auto_id == "keep" and not own_keys,
     }
 
 
 def _plan(
-    name: str,
     target: TargetCollection,
     groups: Sequence[PartitionGroup],
     resolved: Sequence[ResolvedGroup],
-    faults: Mapping[str, str],
+    fault: str,
     rename: Mapping[str, str],
 ) -> CollectionPlan:
-    first = next(group for group in groups if group.name == name)
-    found = [group for group in resolved if group.name == name]
-    partitions = tuple(partition for group in found for partition in group.partitions)
-    missing = [tag for tag in _tags(groups, name) if tag not in {partition.tag for partition in partitions}]
+    first, name = groups[0], groups[0].name
+    partitions = tuple(partition for group in resolved for partition in group.partitions)
+    own_tags = [partition.tag for partition in partitions]
+    found = set(own_tags)
+    missing = [tag for tag in _tags(groups) if tag not in found]
     if first.collection is None or missing:
-        return CollectionPlan(name, target, error=first.error or faults.get(name) or _not_resolved(name, missing))
+        return CollectionPlan(name, target, error=first.error or fault or _not_resolved(name, missing))
     try:
-        own_tags = [partition.tag for partition in partitions]
         partition_names = (_tags_as_they_are if target.partition_field else _partition_names)(name, own_tags, rename)
     except ConfigurationError as error:
         return CollectionPlan(name, target, error=str(error))
-    units = tuple(unit for group in found for unit in group.units)
+    units = tuple(unit for group in resolved for unit in group.units)
     return CollectionPlan(
         name=name,
         target=target,
@@ -91,12 +101,13 @@ def _plan(
         partitions=partitions,
         partition_names=partition_names,
         units=units,
+        unit_bytes=first.unit_bytes,
         notes=first.notes + tuple(note for partition in partitions for note in partition.notes),
     )
 
 
-def _tags(groups: Sequence[PartitionGroup], name: str) -> list[str]:
-    return [partition.tag for group in groups if group.name == name for partition in group.partitions]
+def _tags(groups: Sequence[PartitionGroup]) -> list[str]:
+    return [partition.tag for group in groups for partition in group.partitions]
 
 
 def _not_resolved(name: str, missing: Sequence[str]) -> str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
 from typing import Any
-
-from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
@@ -22,28 +19,10 @@ def migrate(
     created, faults = chain.create(plans, mode)
     loaded = chain.load(plans, created)
     made = {one.name: one for one in created}
-    client: Any = IndexesInTurn(chain.client)
 
     def verify(plan: Any) -> CollectionReport:
         loads = [load for load in loaded if load.collection == plan.name]
-        return verify_collection(client, plan, made.get(plan.name), loads, faults.get(plan.name, ()))
+        return verify_collection(chain.client, plan, made.get(plan.name), loads, faults.get(plan.name, ()))
 
     with ThreadPoolExecutor(8) as threads:
         return dict(zip([plan.name for plan in plans], threads.map(verify, plans), strict=True))
-
-
-class IndexesInTurn:
-    """A client that makes one index at a time.
-
-    Of those asked for at the same moment a 2.3.5 server forgets some until it looks around, once a minute.
-    """
-
-    def __init__(self, client: MilvusClient) -> None:
-        self._client, self._lock = client, Lock()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def create_index(self, *arguments: Any, **keywords: Any) -> None:
-        with self._lock:
-            self._client.create_index(*arguments, **keywords)

@@ -17,6 +17,9 @@ from tests.support.dag_templates import QUICK, write_dag
 from tests.support.directories import write_directory
 from tests.support.targets import drop_all_collections, milvus_client
 
+LARGE: Any = {"dimension": 8192}
+"""Each partition is larger than a load unit of 1 MiB, so that it has tasks of its own."""
+
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[StandaloneAirflow]:
@@ -33,7 +36,7 @@ def target(milvus_server_uri: str) -> str:
 
 
 def migrate(airflow: StandaloneAirflow, source: Path, target: str, **params: Any) -> DagRun:
-    conf = {"source_milvus_path": str(source), "dest_uri": target, "mode": "overwrite"} | params
+    conf = {"source_milvus_path": str(source), "dest_uri": target, "mode": "overwrite", "unit_mib": 1} | params
     return airflow.wait_for_run("quick", airflow.trigger("quick", conf))
 
 
@@ -61,13 +64,13 @@ def test_a_partition_dropped_before_a_run_is_cleared_is_neither_loaded_nor_repor
 ) -> None:
     """The last one, and one whose place in the mapping another takes."""
     source = tmp_path / "milvus"
-    write_directory(source, {"news": {"_default": range(60), "a": range(100, 150), "b": range(200, 240)}})
+    write_directory(source, {"news": {"_default": range(60), "a": range(100, 150), "b": range(200, 240)}}, **LARGE)
     run = migrate(airflow, source, target)
     assert run.state == "success", read_task_logs(airflow.env, run)
     assert dropped in rows(target, "news")
 
     shutil.rmtree(source)
-    left = write_directory(source, {"news": {"_default": range(60), kept: range(100, 170)}}, seed=5)
+    left = write_directory(source, {"news": {"_default": range(60), kept: range(100, 170)}}, seed=5, **LARGE)
     run = cleared(airflow, run, "inspect_source", downstream=True)
     assert run.state == "success", read_task_logs(airflow.env, run)
     assert run.states["resolve_ids", 2] == "removed"
@@ -80,12 +83,12 @@ def test_a_collection_that_was_verified_before_a_run_was_cleared_and_is_damaged_
     airflow: StandaloneAirflow, tmp_path: Path, target: str
 ) -> None:
     source = tmp_path / "milvus"
-    write_directory(source, {"faces": {"_default": range(20)}, "news": {"_default": range(60)}})
+    write_directory(source, {"faces": {"_default": range(20)}, "news": {"_default": range(60)}}, **LARGE)
     run = migrate(airflow, source, target)
     assert run.state == "success", read_task_logs(airflow.env, run)
 
     shutil.rmtree(source)
-    write_directory(source, {"news": {"_default": range(80)}})
+    write_directory(source, {"news": {"_default": range(80)}}, **LARGE)
     next(source.rglob("*.uid")).write_bytes(b"")
     run = cleared(airflow, run, "inspect_source", downstream=True)
     assert run.states["verify_counts", 1] == "removed"

@@ -39,6 +39,7 @@ with DAG("with_group", params=params) as dag:
 BY_HAND = """
 from airflow.sdk import DAG, XComArg
 
+from airflow_provider_milvusdm.operators.group import RESULT
 from airflow_provider_milvusdm.operators.milvus import (
     MilvusCreateCollectionOperator,
     MilvusLoadOperator,
@@ -57,24 +58,24 @@ with DAG("by_hand") as dag:
     plan = PlanOperator(
         task_id="plan",
         groups=inspect.output,
-        resolved=resolve.output,
+        resolved=XComArg(resolve, RESULT),
         rename={{"news": "articles", "news/2021-03 news": "march"}},
         vector_field="vector",
     )
     create = MilvusCreateCollectionOperator.partial(
         task_id="create", dest_uri="{target}", mode="overwrite", create_index=False
-    ).expand(collection=plan.output)
-    units = MilvusUnitsOperator(task_id="units", collections=plan.output, created=create.output)
-    load = MilvusLoadOperator.partial(task_id="load", dest_uri="{target}").expand(unit=units.output)
+    ).expand(collections=plan.output)
+    units = MilvusUnitsOperator(task_id="units", collections=plan.output, created=XComArg(create, RESULT))
+    load = MilvusLoadOperator.partial(task_id="load", dest_uri="{target}").expand(units=units.output)
     verify = MilvusVerifyOperator.partial(
         task_id="verify",
         dest_uri="{target}",
-        created=create.output,
-        loaded=load.output,
+        created=XComArg(create, RESULT),
+        loaded=XComArg(load, RESULT),
         verify="counts",
         create_index=False,
-    ).expand(collection=plan.output)
-    ReportOperator(task_id="tell", collections=plan.output, reports=XComArg(verify, "report"))
+    ).expand(collections=plan.output)
+    ReportOperator(task_id="tell", collections=plan.output, reports=XComArg(verify, RESULT))
 """
 
 

@@ -83,7 +83,7 @@ class Run:
 
     def _rows(self) -> int:
         with suppress(KeyError):
-            noted = read_task_state(self.airflow.env, self.now, "load_partitions", map_index=0, key="checkpoint")
+            noted = read_task_state(self.airflow.env, self.now, "load_partitions", map_index=0, key="0 checkpoint")
             return int(noted["done"])
         return 0
 

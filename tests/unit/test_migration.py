@@ -36,9 +36,9 @@ CHAIN = {
 }
 MAPPED = {
     "resolve_ids": ("partitions", "inspect_source"),
-    "create_collection": ("collection", "plan"),
-    "load_partitions": ("unit", "units"),
-    "verify_counts": ("collection", "plan"),
+    "create_collection": ("collections", "plan"),
+    "load_partitions": ("units", "units"),
+    "verify_counts": ("collections", "plan"),
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from airflow_provider_milvusdm.manifests import from_json, to_json
 from airflow_provider_milvusdm.report import (
     FAILED,
     SKIPPED,
@@ -14,6 +16,7 @@ from airflow_provider_milvusdm.report import (
     PartitionReport,
     Report,
     render,
+    shorten,
 )
 
 NEWS = CollectionReport(
@@ -90,3 +93,20 @@ def test_the_failed_collections_are_listed() -> None:
     skipped = replace(NEWS, collection="old", status=SKIPPED)
     assert Report((NEWS, BROKEN, skipped)).failed == ["broken"]
     assert Report().failed == []
+
+
+def test_a_report_of_many_shows_totals_and_those_that_failed_first() -> None:
+    collections = [replace(NEWS, collection=f"c{number}") for number in range(3000)] + [BROKEN]
+    report = shorten(collections)
+    assert [len(report.collections), report.collections[0], report.failed] == [500, BROKEN, ["broken"]]
+    lines = render(report).splitlines()
+    assert lines[0] == "3,001 collections: 1 failed, 3,000 verified; 6,000 partitions, 8,685,000 rows loaded"
+    assert lines[1] == "Listed are 500; the logs of verify_counts have all."
+    assert from_json(Report, to_json(report)) == report
+    assert len(json.dumps(to_json(report))) < 1 << 20
+
+
+def test_a_report_of_few_lists_all_in_their_order() -> None:
+    assert shorten([NEWS, BROKEN]) == Report((NEWS, BROKEN))
+    assert shorten([NEWS, BROKEN], lines=1).collections == (BROKEN,)
+    assert shorten([NEWS, NEWS], lines=1).collections == (NEWS,)

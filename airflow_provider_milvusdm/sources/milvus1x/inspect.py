@@ -65,6 +65,11 @@ class _Request:
         rows = sum(partition.live_rows for partition in self.partitions)
         return rows * self.collection.vector_bytes if self.collection else 0
 
+    @property
+    def work(self) -> int:
+        """Bytes to read, for grouping."""
+        return sum(partition.work(self.collection.vector_bytes) for partition in self.partitions if self.collection)
+
     def source(self, tables_folder: AnyPath, log_folder: AnyPath, partitions: Sequence[PartitionSpec]) -> SourceRef:
         """The source of these partitions of the collection."""
         ref = SourceRef("milvus1x", str(tables_folder))
@@ -99,7 +104,8 @@ def inspect_catalog(
 ) -> list[PartitionGroup]:
     """Groups of partitions to resolve, at least one for each selected collection.
 
-    ``unit_bytes`` is raised, and partitions are grouped, so that no step of the run gets more than ``max_tasks`` tasks.
+    A collection gets a group for each ``unit_bytes``; of few collections no more than ``max_tasks // 2`` groups.
+    ``unit_bytes`` is raised so that no step of the run gets more than ``max_tasks`` large load units.
     With ``partitions`` ``partition_key``, all partitions of a collection are one group, because an id may not be in two
     of them. ``folders``: what :func:`list_folders` found before the catalog was read, so that a folder which a server
     creates in between is not taken for one that the catalog lacks; None: they are listed now.
@@ -115,7 +121,6 @@ def inspect_catalog(
             "tables_path.",
         )
     requests = [_find(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]
-    _check_number(len(requests), max_tasks // 2)
     log = count_log(log_folder, catalog, {request.name: request.flushed for request in requests})
     requests = [_with_log(request, log, log_folder, unflushed_log) for request in requests]
     folders = list_folders(tables_folder) if folders is None else folders
@@ -138,7 +143,8 @@ def _group(
     unit_bytes: int,
 ) -> list[PartitionGroup]:
     """Groups of the partitions: half of the tasks at most, as the units of a group are rounded up."""
-    counts = group_sizes([1 if one_key_space else len(request.partitions) for request in requests], max_tasks // 2)
+    partitions = [1 if one_key_space else len(request.partitions) for request in requests]
+    counts = group_sizes(partitions, [request.work for request in requests], unit_bytes, max_tasks // 2)
     total_bytes = sum(request.live_bytes for request in requests)
     unit_bytes = unit_bytes_within(total_bytes, sum(counts), max_tasks, unit_bytes)
     return [
@@ -156,15 +162,6 @@ def _group(
         for request, count in zip(requests, counts, strict=True)
         for group in split_evenly(request.partitions, count)
     ]
-
-
-def _check_number(collections: int, limit: int) -> None:
-    if collections > limit:
-        raise ConfigurationError(
-            f"{collections} collections are too many for one run",
-            expected=f"at most {limit}, half of Airflow's core.max_map_length",
-            cure="Name fewer in source_collection, or raise core.max_map_length.",
-        )
 
 
 def _expand(catalog: Catalog, selection: Selection) -> dict[str, Sequence[str] | None]:

@@ -44,11 +44,15 @@ def test_a_large_segment_is_split_and_small_ones_are_grouped() -> None:
     ]
 
 
-@given(partitions=COUNTS, more=st.integers(0, 20_000))
-def test_groups_stay_within_the_limit_and_each_collection_has_one(partitions: list[int], more: int) -> None:
-    limit = len(partitions) + more
-    sizes = group_sizes(partitions, limit)
-    assert sum(sizes) <= limit
+LARGE = 1 << 60
+
+
+@given(partitions=COUNTS, works=st.data(), limit=st.integers(0, 20_000))
+def test_groups_stay_within_the_limit_and_each_collection_has_one(
+    partitions: list[int], works: st.DataObject, limit: int
+) -> None:
+    sizes = group_sizes(partitions, [works.draw(st.integers(0, 10_000)) for _ in partitions], 10, limit)
+    assert sum(sizes) <= max(limit, len(partitions))
     assert all(1 <= size <= max(count, 1) for size, count in zip(sizes, partitions, strict=True))
 
 
@@ -60,11 +64,17 @@ def test_groups_stay_within_the_limit_and_each_collection_has_one(partitions: li
         ([0, 0, 0, 10], 12, [1, 1, 1, 9]),
         ([4096], 512, [512]),
         ([10, 10], 2, [1, 1]),
-        ([30, 10], 10, [7, 3]),
+        ([30, 10], 10, [7, 2]),
+        ([10, 10, 10], 2, [1, 1, 1]),
     ],
 )
 def test_groups_are_shared_out_in_proportion(partitions: list[int], limit: int, expected: list[int]) -> None:
-    assert group_sizes(partitions, limit) == expected
+    assert group_sizes(partitions, [LARGE] * len(partitions), 1, limit) == expected
+
+
+@pytest.mark.parametrize(("work", "expected"), [(0, 1), (256, 1), (257, 2), (1024, 4), (10_000, 8)])
+def test_a_collection_has_a_group_for_each_unit_and_no_more_than_partitions(work: int, expected: int) -> None:
+    assert group_sizes([8], [work], 256, 512) == [expected]
 
 
 @given(partitions=st.integers(0, 200), groups=st.integers(1, 200))

@@ -16,6 +16,7 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
 from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
+from airflow_provider_milvusdm.operators.group import RESULT
 from airflow_provider_milvusdm.operators.hdf5 import Hdf5InspectOperator, Hdf5UnitsOperator
 from airflow_provider_milvusdm.operators.milvus import MilvusLoadOperator, MilvusUnitsOperator, MilvusVerifyOperator
 from airflow_provider_milvusdm.operators.milvus1x import (
@@ -46,7 +47,8 @@ def fault_of(xcoms: XComs, operator: MigrationOperator) -> dict[str, Any]:
     with pytest.raises(AirflowFailException):
         xcoms.run(operator)
     [fault] = xcoms.given(operator, -1, operator.task_id, FAULT)
-    return dict(xcoms.manifest(fault))
+    [found] = xcoms.manifests(fault)
+    return dict(found)
 
 
 def resolve(xcoms: XComs, groups: list[Any]) -> list[Any]:
@@ -75,14 +77,14 @@ def test_the_steps_pass_on_json_from_the_source_to_the_units(xcoms: XComs, sourc
     )
     resolving = [Milvus1xSegmentOperator(task_id="r", partitions=group) for group in groups]
     resolved = [xcoms.run(operator, map_index=number) for number, operator in enumerate(resolving)]
-    assert [operator.label for operator in resolving] == ["news/_default", "news/2021"]
+    assert [operator.label for operator in resolving] == ["news/_default +1"]
     plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved, rename='{"news": "articles"}'))
-    assert [xcoms.manifest(plan)["target"]["name"] for plan in plans] == ["articles"]
+    assert [plan["target"]["name"] for plan in xcoms.manifests(*plans)] == ["articles"]
     created = to_json(CreatedCollection("news", Action.CREATED, {"_default": 0, "_2021": 0}))
-    listing = MilvusUnitsOperator(task_id="u", collections=plans, created=[created])
-    units = [from_json(LoadUnit, xcoms.manifest(unit)) for unit in xcoms.run(listing)]
-    assert [unit.upsert for unit in units] == [False, False]
-    assert [xcoms.manifest(unit)["upsert"] for unit in xcoms.run(listing, try_number=2)] == [True, True]
+    listing = MilvusUnitsOperator(task_id="u", collections=plans, created=[[created]])
+    units = [from_json(LoadUnit, unit) for unit in xcoms.manifests(*xcoms.run(listing))]
+    assert [unit.upsert for unit in units] == [False]
+    assert [unit["upsert"] for unit in xcoms.manifests(*xcoms.run(listing, try_number=2))] == [True]
     assert {where: len(rows) for where, rows in read_rows(units).items()} == {
         ("news", "_default"): 3,
         ("news", "_2021"): 2,
@@ -101,7 +103,7 @@ def test_a_log_folder_that_is_given_must_exist(xcoms: XComs, source: Path, unflu
     inspect = Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), **named)
     assert_in_order(fault_of(xcoms, inspect)["fault"], ["o log folder", str(source / "wahl"), "wal_path"])
     (source / "wahl").mkdir()
-    assert "no log of the 1.x server in" in xcoms.manifest(xcoms.run(inspect)[0])["notes"][0]
+    assert "no log of the 1.x server in" in xcoms.manifests(*xcoms.run(inspect))[0]["notes"][0]
 
 
 def test_catalog_and_segments_may_be_in_other_places(xcoms: XComs, source: Path, tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_catalog_and_segments_may_be_in_other_places(xcoms: XComs, source: Path,
             unit_mib="1",
         )
     )
-    groups = [xcoms.manifest(group) for group in found]
+    groups = xcoms.manifests(*found)
     assert {group["source"]["folder"] for group in groups} == {str(tables)}
     assert {group["unit_bytes"] for group in groups} == {1 << 20}
 
@@ -130,19 +132,20 @@ def test_a_fault_fails_the_task_at_once_and_is_left_for_later_steps(xcoms: XComs
     assert fault["collection"] == "broken"
     assert "folder is gone" in fault["fault"]
     faults = xcoms.given(resolving, -1, "r", FAULT)
-    [plan] = xcoms.run(PlanOperator(task_id="p", groups=[group], resolved=[], faults=faults))
-    assert xcoms.manifest(plan)["error"] == fault["fault"]
+    [plan] = xcoms.manifests(*xcoms.run(PlanOperator(task_id="p", groups=[group], resolved=[], faults=faults)))
+    assert plan["error"] == fault["fault"]
 
 
-@pytest.mark.parametrize("plan_only", [False, True])
-def test_more_partitions_than_airflow_maps_tasks_are_refused(
-    xcoms: XComs, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_only: bool
+def test_more_partitions_than_airflow_maps_tasks_are_exported_in_groups(
+    xcoms: XComs, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
+    inspect = {"source_milvus_path": str(source), "source_collection": "news", "unit_mib": 0}
+    groups = xcoms.run(Milvus1xInspectOperator(task_id="i", **inspect))
     plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups), faults=[]))
+    units = Hdf5UnitsOperator(task_id="u", collections=plans, data_dir=str(tmp_path))
+    assert [len(xcoms.manifests(group)) for group in xcoms.run(units)] == [1, 1]
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
-    units = Hdf5UnitsOperator(task_id="u", collections=plans, data_dir=str(tmp_path), plan_only=plan_only)
-    assert_in_order(fault_of(xcoms, units)["fault"], ["2 partitions are too many", "at most 1", "core.max_map_length"])
+    assert [len(xcoms.manifests(group)) for group in xcoms.run(units)] == [2]
 
 
 def test_a_dry_run_saves_no_rows_that_are_left_out(xcoms: XComs, directory: Milvus1xDirectory, tmp_path: Path) -> None:
@@ -168,12 +171,15 @@ def test_a_missing_source_fails_at_once(xcoms: XComs) -> None:
 
 def test_a_report_with_a_failed_collection_fails_the_run(xcoms: XComs, source: Path) -> None:
     groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source)))
-    news = [group for group in groups if xcoms.manifest(group)["name"] == "news"]
-    plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, news)))
+    resolving = Milvus1xSegmentOperator(task_id="r", partitions=groups[0])
+    with pytest.raises(AirflowFailException, match="1 of 2 failed: broken"):
+        xcoms.run(resolving)
+    resolved = xcoms.given(resolving, -1, "r", RESULT)
+    plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved))
     verified = to_json(CollectionReport("news", "news", status="verified"))
-    fault = fault_of(xcoms, ReportOperator(task_id="t", collections=plans, reports=[verified]))
+    fault = fault_of(xcoms, ReportOperator(task_id="t", collections=plans, reports=[[verified]]))
     assert "1 of 2 collections failed" in fault["fault"]
-    report = xcoms.run(ReportOperator(task_id="t", collections=plans[:1], reports=[verified]))
+    report = xcoms.run(ReportOperator(task_id="t", collections=plans[:1], reports=[[verified]]))
     assert len(report["collections"]) == 1
 
 
@@ -191,7 +197,7 @@ def test_a_source_is_inspected_again_and_changes_are_reported_by_collection(
     check = Milvus1xCheckOperator(task_id="c", inspected=inspected, **asked)
 
     def changes() -> list[Any]:
-        return [xcoms.manifest(change) for change in xcoms.run(check)]
+        return xcoms.manifests(*xcoms.run(check))
 
     assert changes() == []
     directory.segment(news, [4], np.ones((1, 4)), segment_id="9")
@@ -211,7 +217,7 @@ def test_a_source_is_inspected_again_and_changes_are_reported_by_collection(
 def test_a_collection_fails_if_its_source_could_not_be_inspected_again(xcoms: XComs, source: Path) -> None:
     groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
     [plan] = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups)))
-    verify = MilvusVerifyOperator(task_id="v", collection=plan, created=[], loaded=[], changes=None)
+    verify = MilvusVerifyOperator(task_id="v", collections=plan, created=[], loaded=[], changes=None)
     assert "it is unknown whether the source changed: see the log of check_source" in fault_of(xcoms, verify)["fault"]
 
 
@@ -230,8 +236,8 @@ def test_rows_of_files_without_ids_get_the_ids_asked_for(xcoms: XComs, tmp_path:
         path = write_index(tmp_path / "a.index", make_index("Flat", vectors))
     groups = xcoms.run(operator(task_id="i", data_path=str(path), dest_collection_name="news", ids=ids))
     resolved = [xcoms.run(ResolveOperator(task_id="r", partitions=group)) for group in groups]
-    [plan] = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved))
-    assert xcoms.manifest(plan)["target"]["ids_by_target"] is (ids == "auto")
+    [plan] = xcoms.manifests(*xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolved)))
+    assert plan["target"]["ids_by_target"] is (ids == "auto")
 
 
 @pytest.mark.parametrize(("ids_dataset", "expected"), [("ids?", "dataset"), (None, "row_number"), ("", "row_number")])
@@ -243,15 +249,15 @@ def test_rows_are_numbered_if_there_is_no_dataset_of_ids(
     operator = Hdf5InspectOperator(
         task_id="i", data_path=str(path), dest_collection_name="news", ids_dataset=ids_dataset
     )
-    [group] = xcoms.run(operator)
-    assert xcoms.manifest(group)["source"]["options"]["ids"] == expected
+    [group] = xcoms.manifests(*xcoms.run(operator))
+    assert group["source"]["options"]["ids"] == expected
 
 
 BUCKET = {"conn_type": "aws", "login": "key", "password": "secret"}
 
 
 def import_store() -> ImportStore | None:
-    return MilvusLoadOperator(task_id="l", unit={}, milvus_conn_id="target").import_store()
+    return MilvusLoadOperator(task_id="l", units=[], milvus_conn_id="target").import_store()
 
 
 @pytest.mark.parametrize(

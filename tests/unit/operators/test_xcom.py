@@ -6,6 +6,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,13 @@ from airflow_provider_milvusdm.manifests import (
     PartitionGroup,
     ResolvedGroup,
     ResolvedPartition,
-    from_json,
     to_json,
 )
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.units import LoadUnit, cut_units
-from airflow_provider_milvusdm.operators.base import REPORT, cut_label
+from airflow_provider_milvusdm.operators.base import cut_label
+from airflow_provider_milvusdm.operators.group import RESULT
 from airflow_provider_milvusdm.operators.hdf5 import Hdf5ExportOperator, Hdf5UnitsOperator, Hdf5VerifyOperator
 from airflow_provider_milvusdm.operators.milvus import (
     MilvusCreateCollectionOperator,
@@ -39,7 +40,6 @@ from airflow_provider_milvusdm.operators.milvus import (
 from airflow_provider_milvusdm.operators.milvus1x import Milvus1xInspectOperator, Milvus1xSegmentOperator
 from airflow_provider_milvusdm.operators.plan import PlanOperator
 from airflow_provider_milvusdm.operators.report import ReportOperator
-from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.sources.registry import narrow_source
 from tests.support.directories import write_directory
@@ -54,8 +54,7 @@ FILE_VERSION = "0123456789abcdef" * 2
 class Resolve(Milvus1xSegmentOperator):
     """Resolves segments of a catalog whose folders were never written."""
 
-    def step(self, context: Any) -> Reference:
-        group = from_json(PartitionGroup, self.partitions)
+    def _resolve(self, _: Any, group: PartitionGroup, __: Any) -> ResolvedGroup:
         assert group.collection
         slices = [
             Slice(partition.tag, segment.name, 0, segment.live_rows, file_version=FILE_VERSION)
@@ -67,7 +66,7 @@ class Resolve(Milvus1xSegmentOperator):
         partitions = tuple(
             ResolvedPartition(partition.tag, partition.live_rows, 0, FILE_VERSION) for partition in group.partitions
         )
-        return self.push_result(context, to_json(ResolvedGroup(group.name, partitions, units)))
+        return ResolvedGroup(group.name, partitions, units)
 
 
 @pytest.fixture
@@ -92,7 +91,9 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(exported) == len(plan.partitions)
         return CollectionReport(plan.name, status="verified")
 
-    monkeypatch.setattr(MilvusHook, "client", lambda *_, **__: nullcontext())
+    client = SimpleNamespace(get_server_version=lambda: "v2.3.5")
+    monkeypatch.setattr(MilvusHook, "client", lambda *_, **__: nullcontext(client))
+    monkeypatch.setattr(MilvusHook, "explained_errors", lambda _: nullcontext())
     monkeypatch.setattr(MilvusHook, "import_url", "")
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.prepare.create.create_collection", create)
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.load.bulk_import.uses_import", lambda *_: False)
@@ -118,7 +119,7 @@ class Chain:
 
     def plan(self) -> None:
         plan = PlanOperator(task_id="plan", groups=None, resolved=None)
-        [plan.groups], plan.resolved = self.pull(plan, "inspect"), self.pull(plan, "resolve")
+        [plan.groups], plan.resolved = self.pull(plan, "inspect"), self.pull(plan, "resolve", RESULT)
         self.xcoms.run(plan)
 
     def pull(self, task: Any, upstream: str, key: str = RETURNED) -> list[Any]:
@@ -128,11 +129,11 @@ class Chain:
         self.inspect()
         self.resolve()
         self.plan()
-        self.xcoms.run_mapped("plan", lambda plan: MilvusCreateCollectionOperator(task_id="create", collection=plan))
+        self.xcoms.run_mapped("plan", lambda plan: MilvusCreateCollectionOperator(task_id="create", collections=plan))
         units = MilvusUnitsOperator(task_id="units", collections=None, created=None)
-        [units.collections], units.created = self.pull(units, "plan"), self.pull(units, "create")
+        [units.collections], units.created = self.pull(units, "plan"), self.pull(units, "create", RESULT)
         self.xcoms.run(units)
-        self.xcoms.run_mapped("units", lambda unit: MilvusLoadOperator(task_id="load", unit=unit))
+        self.xcoms.run_mapped("units", lambda unit: MilvusLoadOperator(task_id="load", units=unit))
         self.xcoms.run_mapped("plan", self._verify)
         self._report()
         return self.xcoms
@@ -144,24 +145,24 @@ class Chain:
         units = Hdf5UnitsOperator(task_id="units", collections=None, data_dir=str(folder), run="run")
         [units.collections] = self.pull(units, "plan")
         self.xcoms.run(units)
-        self.xcoms.run_mapped("units", lambda unit: Hdf5ExportOperator(task_id="load", unit=unit))
+        self.xcoms.run_mapped("units", lambda unit: Hdf5ExportOperator(task_id="load", units=unit))
         self.xcoms.run_mapped("plan", self._verify_files)
         self._report()
         return self.xcoms
 
     def _verify(self, plan: Any) -> MilvusVerifyOperator:
-        verify = MilvusVerifyOperator(task_id="verify", collection=plan, created=None, loaded=None)
-        verify.created, verify.loaded = self.pull(verify, "create"), self.pull(verify, "load")
+        verify = MilvusVerifyOperator(task_id="verify", collections=plan, created=None, loaded=None)
+        verify.created, verify.loaded = self.pull(verify, "create", RESULT), self.pull(verify, "load", RESULT)
         return verify
 
     def _verify_files(self, plan: Any) -> Hdf5VerifyOperator:
-        verify = Hdf5VerifyOperator(task_id="verify", collection=plan, exported=None)
-        verify.exported = self.pull(verify, "load")
+        verify = Hdf5VerifyOperator(task_id="verify", collections=plan, exported=None)
+        verify.exported = self.pull(verify, "load", RESULT)
         return verify
 
     def _report(self) -> None:
         report = ReportOperator(task_id="report", collections=None, reports=None)
-        [report.collections], report.reports = self.pull(report, "plan"), self.pull(report, "verify", REPORT)
+        [report.collections], report.reports = self.pull(report, "plan"), self.pull(report, "verify", RESULT)
         self.xcoms.run(report)
 
 
@@ -240,9 +241,9 @@ def test_what_tasks_left_that_are_no_longer_mapped_is_neither_planned_nor_report
     chain.to_milvus()
     chain.source = write_catalog(tmp_path / "after", tags=2, segments=2)
     xcoms = chain.to_milvus()
-    [plan] = json.loads(xcoms.values["plan", -1, RETURNED])
-    assert [partition["tag"] for partition in xcoms.manifest(plan)["partitions"]] == ["_default", "tag 1"]
-    assert len(json.loads(xcoms.values["units", -1, RETURNED])) == 2
+    [plan] = xcoms.manifests(*json.loads(xcoms.values["plan", -1, RETURNED]))
+    assert [partition["tag"] for partition in plan["partitions"]] == ["_default", "tag 1"]
+    assert len(xcoms.manifests(*json.loads(xcoms.values["units", -1, RETURNED]))) == 1
     report = json.loads(xcoms.values["report", -1, RETURNED])
     assert [collection["collection"] for collection in report["collections"]] == ["news_0"]
 
@@ -254,8 +255,8 @@ def test_a_plan_ignores_what_was_resolved_for_another_try_of_inspect(tmp_path: P
     chain.resolve()
     chain.inspect()
     chain.plan()
-    [plan] = json.loads(chain.xcoms.values["plan", -1, RETURNED])
-    assert "_default, tag 1 of collection 'news_0' were not resolved" in chain.xcoms.manifest(plan)["error"]
+    [plan] = chain.xcoms.manifests(*json.loads(chain.xcoms.values["plan", -1, RETURNED]))
+    assert "_default, tag 1 of collection 'news_0' were not resolved" in plan["error"]
 
 
 def test_a_missing_manifest_is_an_error_with_a_cure(tmp_path: Path) -> None:
@@ -280,15 +281,16 @@ def test_a_label_too_long_for_airflow_is_cut_and_still_unique() -> None:
 def test_the_label_of_every_mapped_step_is_cut(tmp_path: Path) -> None:
     xcoms = XComs()
     path = write_directory(tmp_path / "milvus", {"news": {"t" * 300: range(3)}}).path
-    groups = xcoms.run(Milvus1xInspectOperator(task_id="inspect", source_milvus_path=str(path)))
+    inspect = {"source_milvus_path": str(path), "source_collection": {"news": ["t" * 300]}}
+    groups = xcoms.run(Milvus1xInspectOperator(task_id="inspect", **inspect))
     tasks = [Milvus1xSegmentOperator(task_id="resolve", partitions=group) for group in groups]
     resolved = [xcoms.run(task, map_index=number) for number, task in enumerate(tasks)]
     [plan] = xcoms.run(PlanOperator(task_id="plan", groups=groups, resolved=resolved))
     created = to_json(CreatedCollection("news", Action.CREATED, {"_default": 0, "t" * 300: 0}))
-    units = xcoms.run(MilvusUnitsOperator(task_id="units", collections=[plan], created=[created]))
-    tasks += [MilvusLoadOperator(task_id="load", unit=xcoms.manifest(unit)) for unit in units]
+    units = xcoms.run(MilvusUnitsOperator(task_id="units", collections=[plan], created=[[created]]))
+    tasks += [MilvusLoadOperator(task_id="load", units=xcoms.manifests(unit)) for unit in units]
     exports = xcoms.run(Hdf5UnitsOperator(task_id="units", collections=[plan], data_dir=str(tmp_path), run="run"))
-    tasks += [Hdf5ExportOperator(task_id="export", unit=xcoms.manifest(unit)) for unit in exports]
+    tasks += [Hdf5ExportOperator(task_id="export", units=xcoms.manifests(unit)) for unit in exports]
     assert max(len(task.label) for task in tasks) == 250
 
 

@@ -44,7 +44,7 @@ def test_a_collection_without_rows_has_no_units(directory: Milvus1xDirectory) ->
     directory.partition(directory.collection("news", dimension=4), "x")
     groups = resolve(directory.write())
     assert [(part.tag, part.live_rows) for group in groups for part in group.partitions] == [("_default", 0), ("x", 0)]
-    assert [group.units for group in groups] == [(), ()]
+    assert [group.units for group in groups] == [()]
 
 
 @pytest.mark.parametrize("row_count", [0, 1, 3, 2**60, -2])
@@ -139,8 +139,8 @@ def test_the_same_id_in_two_partitions_is_no_duplicate(directory: Milvus1xDirect
     news = directory.collection("news", dimension=4)
     for table in (news, directory.partition(news, "x"), directory.partition(news, "y")):
         directory.segment(table, [5], FLOATS[:1])
-    for max_tasks in (2, 1024):  # in one group, and in three
-        groups = resolve(directory.write(), max_tasks=max_tasks)
+    for unit_bytes in (1, 1 << 30):  # in three groups, and in one
+        groups = resolve(directory.write(), unit_bytes=unit_bytes)
         assert sum(part.live_rows for group in groups for part in group.partitions) == 3
 
 

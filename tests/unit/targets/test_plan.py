@@ -30,7 +30,7 @@ def groups(directory: Milvus1xDirectory) -> list[PartitionGroup]:
         directory.collection("more", dimension=4): 3,
     }.items():
         directory.segment(table, range(rows), np.full((rows, 4), table.id))
-    return inspect(directory.write())
+    return inspect(directory.write(), unit_bytes=1)
 
 
 def plan(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 POLL_SECONDS = 0.1
+ONE_INDEX = Lock()
+"""Held while an index is asked for. Of those that are asked for at the same moment, a 2.3.5 server forgets some until
+it looks for work again, once a minute."""
 
 
 def index_for(
@@ -95,7 +99,8 @@ def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpe
     if target.own_keys:
         params.add_index(SOURCE_ID, index_type=scalar_index_type(client))
     began = client._get_connection().alloc_timestamp(context=client._generate_call_context())
-    client.create_index(target.name, params, sync=False)
+    with ONE_INDEX:
+        client.create_index(target.name, params, sync=False)
     for index_name in [name for field in params for name in client.list_indexes(target.name, field.field_name)]:
         _wait_for_index(client, target, index_name, began)
 

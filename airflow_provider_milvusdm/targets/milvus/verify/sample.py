@@ -52,13 +52,15 @@ def _compare(client: MilvusClient, plan: CollectionPlan, partition: ResolvedPart
 
 
 def _sample(plan: CollectionPlan, partition: ResolvedPartition) -> list[VectorBatch]:
-    """Rows of a partition, at least one and the same each time, as batches of one row."""
+    """Rows of a partition that has any, at least one and the same each time; all rows of a small one."""
     slices = [
         (unit, row_slice) for unit in plan.units for row_slice in unit.slices if row_slice.partition == partition.tag
     ]
+    picks = max(SAMPLED_ROWS // len(plan.partitions), 4)
+    if partition.rows <= picks:
+        return [batch.copied() for unit, row_slice in slices for batch in _live_batches(unit, row_slice, picks)]
     random = np.random.default_rng(int(partition.fingerprint[:16], 16))
     weights = np.array([row_slice.stored_rows for _, row_slice in slices], float)
-    picks = max(SAMPLED_ROWS // len(plan.partitions), 4)
     shares = random.multinomial(picks, weights / weights.sum())
     sample: list[VectorBatch] = []
     for (unit, row_slice), share in zip(slices, shares.tolist(), strict=True):
@@ -66,15 +68,15 @@ def _sample(plan: CollectionPlan, partition: ResolvedPartition) -> list[VectorBa
         if starts:
             sample += _first_rows(read_windows(unit.source, unit.collection, row_slice, starts, SAMPLED_WINDOW))
     for unit, row_slice in slices:
-        sample = sample or _first_rows(islice(_live_batches(unit, row_slice), 1))
+        sample = sample or _first_rows(islice(_live_batches(unit, row_slice, SAMPLED_WINDOW), 1))
     return sample
 
 
-def _live_batches(unit: LoadUnit, row_slice: Slice) -> Iterator[VectorBatch]:
-    batches = (batch for _, _, batch in read_slices(unit.source, unit.collection, [row_slice], SAMPLED_WINDOW))
+def _live_batches(unit: LoadUnit, row_slice: Slice, rows: int) -> Iterator[VectorBatch]:
+    batches = (batch for _, _, batch in read_slices(unit.source, unit.collection, [row_slice], rows))
     return filter(len, batches)
 
 
 def _first_rows(batches: Iterable[VectorBatch]) -> list[VectorBatch]:
-    """The first row of each batch that has rows, as a batch of one row."""
-    return [batch.part(0, 1) for batch in batches if len(batch)]
+    """The first row of each batch that has rows, as a batch of one row: a copy, or files of each would stay open."""
+    return [batch.part(0, 1).copied() for batch in batches if len(batch)]

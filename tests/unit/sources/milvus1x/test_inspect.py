@@ -118,7 +118,7 @@ def test_no_step_gets_more_tasks_than_a_run_may_map(directory: Milvus1xDirectory
             directory.partition(collection, f"p{tag}")
     directory.write()
     for max_tasks in (8, 20, 64, 65, 66, 67, 68, 1024):
-        groups = inspect(directory.path, max_tasks=max_tasks)
+        groups = inspect(directory.path, unit_bytes=1, max_tasks=max_tasks)
         assert len(groups) <= max_tasks // 2
         tags = {group.name: [] for group in groups}
         for group in groups:
@@ -131,16 +131,12 @@ def test_no_step_gets_more_tasks_than_a_run_may_map(directory: Milvus1xDirectory
         }
 
 
-def test_more_collections_than_a_run_may_map_are_refused(directory: Milvus1xDirectory) -> None:
-    for number in range(5):
-        directory.collection(f"c{number}", dimension=4)
-    directory.write()
-    assert len(inspect(directory.path, max_tasks=10)) == 5
-    with pytest.raises(ConfigurationError) as fault:
-        inspect(directory.path, max_tasks=9)
-    assert_in_order(
-        str(fault.value), ["5 collections are too many", "Expected at most 4", "max_map_length", "Name fewer"]
-    )
+def test_a_run_may_have_more_collections_than_tasks(directory: Milvus1xDirectory) -> None:
+    for number in range(50):
+        directory.partition(directory.collection(f"c{number}", dimension=4), "x")
+    groups = inspect(directory.write(), max_tasks=9)
+    assert [len(group.partitions) for group in groups] == [2] * 50
+    assert {group.unit_bytes for group in groups} == {256 << 20}
 
 
 def test_units_grow_if_a_run_would_have_too_many(directory: Milvus1xDirectory) -> None:
@@ -151,5 +147,8 @@ def test_units_grow_if_a_run_would_have_too_many(directory: Milvus1xDirectory) -
 
 
 def test_labels_are_short_and_name_the_partition(three: Milvus1xDirectory) -> None:
-    assert [group.label for group in inspect(three.path, {"a": None, "d": None})] == ["a/_default", "a/x", "a/y", "d"]
-    assert [group.label for group in inspect(three.path, "a", max_tasks=4)] == ["a/_default", "a/x +1"]
+    asked = {"a": None, "d": None}
+    labels = [group.label for group in inspect(three.path, asked, unit_bytes=1)]
+    assert labels == ["a/_default", "a/x", "a/y", "d"]
+    assert [group.label for group in inspect(three.path, "a", unit_bytes=1, max_tasks=4)] == ["a/_default", "a/x +1"]
+    assert [group.label for group in inspect(three.path, asked)] == ["a/_default +2", "d"]

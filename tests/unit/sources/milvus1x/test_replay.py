@@ -129,7 +129,7 @@ def test_partitions_resolved_by_several_tasks_are_replayed_alike(
     log.add(DELETE, "news", ids=(1,))
     log.insert("news", "p0", [3], vectors(3))
     log.write()
-    units = [unit for group in resolve(directory.write(), max_tasks=max_tasks) for unit in group.units]
+    units = [unit for group in resolve(directory.write(), unit_bytes=1, max_tasks=max_tasks) for unit in group.units]
     found = {tag: rows for (_, tag), rows in read_rows(units).items()}
     assert found == {"p0": [row(2, 2), row(3, 3)]} | {f"p{number}": [row(2, 2)] for number in range(1, 5)}
 
@@ -279,7 +279,7 @@ def test_a_log_whose_records_now_name_another_partition_stops_the_run(directory:
         directory.partition(news, tag)
     log.insert("news", "x", [3], vectors(3))
     log.write()
-    groups = inspect(directory.write())
+    groups = inspect(directory.write(), unit_bytes=1)
     [group] = [group for group in groups if group.partitions[0].tag == "x"]
     another = Log(log.folder)
     another.insert("news", "y", [3], vectors(3))
