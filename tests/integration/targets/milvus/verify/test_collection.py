@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.report import FAILED, VERIFIED
-from airflow_provider_milvusdm.targets.milvus.verify import sample
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, insert, is_lite, make_collection, marker
 from tests.support.directories import random_rows, random_vectors, write_directory
@@ -51,21 +49,6 @@ def test_rows_lost_added_and_changed_behind_its_back_are_found(
     assert report.faults[-1].startswith("partition 'changed': 20 of 20 sampled rows are missing or differ")
     assert len(report.faults) == 4
     assert marker(client, "news")["state"] == "loading"
-
-
-def test_a_sampled_row_is_read_once(
-    lite_client: MilvusClient, directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A small partition has fewer rows than the sample."""
-    read, starts = sample.read_windows, []
-
-    def read_and_note(*arguments: Any) -> Any:
-        starts.append(list(arguments[3]))
-        return read(*arguments)
-
-    monkeypatch.setattr(sample, "read_windows", read_and_note)
-    assert Loaded(lite_client, directory.path).verify().sampled == 80
-    assert starts == [list(range(20))] * len(PARTITIONS)
 
 
 def test_a_zero_that_lost_its_sign_is_found(lite_client: MilvusClient, tmp_path: Path) -> None:
