@@ -140,6 +140,8 @@ class CollectionPlan:
     alias: str = ""
     """Alias that is switched to the target once it is verified."""
     error: str = ""
+    refused: bool = False
+    """The plan step found the error, and not an earlier one."""
     notes: tuple[str, ...] = ()
 
     @property

@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.exceptions import MilvusdmError, VerificationErro
 from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, from_json, to_json
 from airflow_provider_milvusdm.operators.xcom import Reference, is_reference, list_values, pull, pull_all, push_result
-from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
+from airflow_provider_milvusdm.report import FAILED, LOG_WIDTH, CollectionReport, Report, render
 from airflow_provider_milvusdm.storage.paths import local_path, open_urls_with
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class CollectionVerifyOperator(CollectionOperator):
         report = self.report(from_json(CollectionPlan, self.collection), changes, context)
         reference = self.push_result(context, to_json(report))
         context["ti"].xcom_push(key=REPORT, value=reference)
-        self.log.info("\n%s", render(Report((report,))))
+        self.log.info("\n%s", render(Report((report,)), LOG_WIDTH))
         if report.status == FAILED:
             raise VerificationError(f"collection {report.collection!r} failed:\n" + "\n".join(report.faults))
         return reference

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.config.validation import read_params
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.hooks.object_storage import open_import_store
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, from_json, to_json
@@ -144,8 +145,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 
         plan = from_json(CollectionPlan, self.collection)
-        if plan.error:
-            raise AirflowSkipException(plan.error)
+        if plan.error:  # red where it was found: a task before the plan failed for it, or else this one does
+            raise (ConfigurationError if plan.refused else AirflowSkipException)(plan.error)
         plan_only = parse_argument(self.plan_only)
         import_store = self.import_store() if self.load_method != "insert" else None
         with self.hook.client(plan_only=plan_only) as client:

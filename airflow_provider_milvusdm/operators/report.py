@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import VerificationError
-from airflow_provider_milvusdm.manifests import CollectionPlan, from_json, to_json
-from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator, faults_by_collection
-from airflow_provider_milvusdm.operators.xcom import list_keys, pull_all
-from airflow_provider_milvusdm.report import CollectionReport, Report, render
+from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, from_json, to_json
+from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator, faults_by_collection
+from airflow_provider_milvusdm.operators.xcom import list_keys, pull, pull_all
+from airflow_provider_milvusdm.report import LOG_WIDTH, CollectionReport, Report, list_faults, render
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,27 +21,41 @@ class ReportOperator(MigrationOperator):
     :param collections: what :class:`PlanOperator` returned.
     :param reports: what the verify tasks left under ``report``.
     :param faults: what the verify tasks that failed left under ``fault``.
+    :param first_tasks: ids of the tasks without which nothing is migrated; the fault of the first one that failed is
+        the cause.
     """
 
     template_fields: Sequence[str] = ("collections", "reports", "faults")
 
-    def __init__(self, *, collections: Any, reports: Any, faults: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        collections: Any,
+        reports: Any,
+        faults: Any = None,
+        first_tasks: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.first_tasks = first_tasks
         self.collections, self.reports, self.faults = collections, reports, faults
 
     def step(self, context: Context) -> dict[str, Any]:
         report = self._report(context["ti"])
         if not report.collections:
-            raise VerificationError("nothing was migrated", cure="See the logs of the first failed steps.")
+            raise VerificationError(f"nothing was migrated: {self._first_fault(context['ti'])}")
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
-        self.log.info("\n%s", render(report))
+        self.log.info("\n%s", render(report, LOG_WIDTH))
         if report.failed:
-            raise VerificationError(
-                f"{len(report.failed)} of {len(report.collections)} collections failed",
-                found=", ".join(report.failed),
-            )
+            raise VerificationError("\n".join(list_faults(report)))
         return manifest
+
+    def _first_fault(self, instance: Any) -> str:
+        for task_id in self.first_tasks:
+            if reference := instance.xcom_pull(task_ids=task_id, key=FAULT):
+                return f"{task_id} failed. {from_json(Fault, pull(instance, reference)).fault}"
+        return "see the logs of the first failed steps"
 
     def _report(self, instance: Any) -> Report:
         """The reports, in the order of the plans; a collection without a report was not verified."""
