@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.xcom import Reference, push_all
+from airflow_provider_milvusdm.report import wrap_text
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -84,5 +85,5 @@ class FilesInspectOperator(MigrationOperator):
         whole, notes = not self.dest_partition_name, parameter.notes()
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]
         for group in groups:
-            self.log.info("%s: %s", group.label, "; ".join(group.notes) or "ready")
+            self.log.info("%s", wrap_text(f"{group.label}: {'; '.join(group.notes) or 'ready'}"))
         return push_all(context["ti"], map(to_json, groups))

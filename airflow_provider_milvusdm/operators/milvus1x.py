@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_all, push_result
+from airflow_provider_milvusdm.report import wrap_text
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -81,8 +82,11 @@ class Milvus1xInspectOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         groups = self.inspect()
         for group in groups:
-            found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
-            self.log.info("%s: %s", group.label, found)
+            if group.error:
+                self.log.error("%s", wrap_text(f"{group.label}: {group.error}"))
+            else:
+                partitions, rows = len(group.partitions), _rows(group)
+                self.log.info("%s: %d partitions, %d live rows by the catalog", group.label, partitions, rows)
         return push_all(context["ti"], map(to_json, groups))
 
     def inspect(self) -> list[PartitionGroup]:
@@ -149,7 +153,7 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         inspected = [from_json(PartitionGroup, group) for group in pull_all(context["ti"], self.inspected)]
         faults = self._find_changes(inspected) if inspected else []
         for fault in faults:
-            self.log.warning("%s", fault.fault)
+            self.log.warning("%s", wrap_text(fault.fault))
         return [push_result(context["ti"], to_json(fault), fault.collection, self.input_id) for fault in faults]
 
     def _find_changes(self, inspected: Sequence[PartitionGroup]) -> list[Fault]:
