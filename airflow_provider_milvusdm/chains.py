@@ -79,7 +79,7 @@ class SourceSteps:
 
     inspect: type[MigrationOperator]
     arguments: Mapping[str, Any]
-    """Arguments of ``inspect`` and ``check``; those that are no params of a job are left out of its chain."""
+    """Arguments of ``inspect`` and ``check``; those that are no params of a job are omitted from its chain."""
     resolve: type[ResolveOperator] = ResolveOperator
     check: type[MigrationOperator] | None = None
     """Inspects the source again once its rows were read; None: no server writes to it."""
@@ -116,7 +116,7 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
     """The steps that write to Milvus 2.x."""
     address = text_arguments("milvus_conn_id", "dest_host", "dest_port", "dest_uri")
     method = text_arguments("load_method")
-    settings = json_arguments("create_index", "target") | text_arguments("verify")
+    settings = json_arguments("create_index", "target")
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection",
         map_index_template=MAP_INDEX,
@@ -141,7 +141,7 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
         changes=check_source(load),
         map_index_template=MAP_INDEX,
         trigger_rule="all_done",
-        **text_arguments("verify_search", "search_recall"),
+        **text_arguments("verify", "verify_search", "search_recall"),
         **json_arguments("search_params"),
         **method,
         **settings,

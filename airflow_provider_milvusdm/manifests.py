@@ -20,7 +20,6 @@ from airflow_provider_milvusdm.model.collections import (
     CollectionSpec,
     PartitionSpec,
     Slice,
-    SourcePosition,
     SourceRef,
     TargetCollection,
 )
@@ -47,8 +46,6 @@ class PartitionGroup:
     one_key_space: bool = False
     """An id must be unique in all of its partitions, because they become one collection without partitions."""
     unit_bytes: int = 0
-    position: SourcePosition | None = None
-    """None where the source does not record how its rows changed."""
     error: str = ""
     notes: tuple[str, ...] = ()
     """Remarks on the collection for the report."""
@@ -135,8 +132,6 @@ class CollectionPlan:
     units: PackedUnits = ()
     named: bool = True
     """The target's name is the collection's own, or given by ``rename``; False: mapped, because 2.x can't take it."""
-    position: SourcePosition | None = None
-    """The source's position; its history also depends on which rows were chosen and where they go in the target."""
     alias: str = ""
     """Alias that is switched to the target once it is verified."""
     error: str = ""

@@ -16,8 +16,8 @@ hookimpl = HookimplMarker("airflow")
 def no_collection_during_start() -> Iterator[None]:
     """Collect no garbage from the beginning of the block until its first task runs, or until the block ends.
 
-    Airflow's imports, and its API in this process, make a million objects that stay. To look for garbage among them
-    takes a fifth of the processor time of a short run.
+    Airflow's imports, and its API in this process, make a million objects that stay. Searching them for garbage takes a
+    fifth of the processor time of a short run.
     """
     gc.disable()
     try:
@@ -27,7 +27,7 @@ def no_collection_during_start() -> Iterator[None]:
 
 
 class StartEnd:
-    """A listener of Airflow: at the first task, collections begin, and what exists by then is left out of them."""
+    """A listener of Airflow: at the first task, garbage collection starts, and ignores objects that exist by then."""
 
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:

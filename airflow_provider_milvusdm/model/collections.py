@@ -90,34 +90,6 @@ class SourceRef:
 
 
 @dataclass(frozen=True)
-class SourcePosition:
-    """How far a source had progressed when it was read.
-
-    All rows up to a position are still there when the source is read later, unless they were merged or deleted.
-    """
-
-    history: str
-    """What else determines the rows; only positions of the same history can be compared."""
-    segment: int
-    """Number of the youngest finished segment; numbers only grow, and all segments up to this one were finished."""
-    lsn: int
-    """Log sequence number of the last operation that was included."""
-
-    def __str__(self) -> str:
-        return f"{self.history} {self.segment} {self.lsn}"
-
-    @classmethod
-    def parse(cls, text: str) -> SourcePosition | None:
-        """The position that ``str`` wrote; None for any other text."""
-        history, *numbers = text.split(" ")
-        return cls(history, *map(int, numbers)) if len(numbers) == 2 else None
-
-    def follows(self, other: SourcePosition) -> bool:
-        """Whether the source can have progressed from the other position to this one."""
-        return self.history == other.history and self.segment >= other.segment and self.lsn >= other.lsn
-
-
-@dataclass(frozen=True)
 class Slice:
     """Stored rows ``start`` to ``stop`` of a segment, deleted rows included."""
 

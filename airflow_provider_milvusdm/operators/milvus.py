@@ -96,7 +96,6 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         more is refused.
     :param id_scope: ``collection`` refuses rows that have the same id in different partitions, with different vectors,
         in the source and in the target together; ``partition`` accepts them.
-    :param verify: as of :class:`MilvusVerifyOperator`; with ``full``, ``sync`` compares all vectors.
     :param load_method: as of :class:`MilvusLoadOperator`; refused here if the target doesn't support it.
     :param create_index: create the index and load the collection.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.config.target_settings`.
@@ -111,7 +110,6 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         "take_over",
         "max_deletions",
         "id_scope",
-        "verify",
         "load_method",
         "create_index",
         "target",
@@ -126,7 +124,6 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         take_over: bool | str = False,
         max_deletions: float | str = 0.1,
         id_scope: str = "collection",
-        verify: str = "sample",
         load_method: str = "insert",
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
@@ -136,8 +133,8 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
         super().__init__(**kwargs)
         self.mode, self.overwrite, self.take_over = mode, overwrite, take_over
         self.max_deletions, self.id_scope = max_deletions, id_scope
-        self.verify, self.load_method = verify, load_method
-        self.create_index, self.target, self.plan_only = create_index, target, plan_only
+        self.load_method, self.create_index, self.target = load_method, create_index, target
+        self.plan_only = plan_only
 
     def step(self, context: Context) -> Reference:
         from airflow_provider_milvusdm.operators.runs import AirflowRuns
@@ -158,7 +155,6 @@ class MilvusCreateCollectionOperator(CollectionOperator, MilvusOperator):
                 _settings(self.target, plan.name),
                 create_index=parse_argument(self.create_index),
                 in_place=self.overwrite == "in_place",
-                repair=self.verify == "full",
                 max_deletions=float(self.max_deletions),
                 plan_only=plan_only,
                 runs=AirflowRuns(context, take_over=parse_argument(self.take_over)),

@@ -22,7 +22,7 @@ MAX_RANGES = 1024
 MAX_RANGE_ROWS, MIN_RANGE_ROWS = 1 << 16, 1 << 10
 RANGE_BYTES = 32 << 20
 SAMPLED_KEYS = 256
-"""Keys looked at for each range, to divide them into ranges of about as many rows."""
+"""Size of the sample for each range by which the keys are divided into ranges of about as many rows."""
 STORED = np.dtype([("first", "<i8"), ("rows", "<u8"), ("sum", "<u8"), ("product_sum", "<u8")])
 EXTENT = np.dtype("<i8")
 
@@ -99,14 +99,14 @@ class KeyRanges:
 
 @dataclass(frozen=True)
 class ChosenRanges:
-    """Some of the ranges; ``chosen``: shape (n,)."""
+    """A choice of ranges; ``chosen``: shape (n,)."""
 
     key_ranges: KeyRanges
     chosen: Mask
 
     @property
     def rows_outside(self) -> int:
-        """Rows in the other ranges."""
+        """Number of rows in the other ranges."""
         return int(self.key_ranges.rows[~self.chosen].sum())
 
     def holds(self, keys: Ids) -> Mask:
@@ -120,7 +120,7 @@ class ChosenRanges:
 
 
 def count_ranges(rows: int, vector_bytes: int) -> int:
-    """Into how many ranges the keys of so many rows are divided: 1,024 at most, of about 32 MiB or 65,536 rows each."""
+    """Number of ranges for the keys of ``rows`` rows: up to 1,024, of about 32 MiB or 65,536 rows each."""
     range_rows = min(max(RANGE_BYTES // vector_bytes, MIN_RANGE_ROWS), MAX_RANGE_ROWS)
     return min(max(-(-rows // range_rows), 1), MAX_RANGES)
 

@@ -29,12 +29,12 @@ class LiveRows:
         self.first_key = first_key
         self.file_version = version_of(segment.files)
         self.checksum = 0
-        """Of ids and vectors, once :meth:`vectors` has read them all."""
+        """Of ids and vectors, after :meth:`vectors` has read all of them."""
         self._excluded: Mask | None = None
         self._key_ranges: KeyRanges | None = None
 
     def exclude(self, offsets: Ids) -> None:
-        """Leave out the rows at these offsets; they are taken out of the ranges that they were counted in."""
+        """Exclude the rows at these offsets, and take them out of the ranges that they were counted in."""
         if self._excluded is None:
             self._excluded = np.zeros(self.segment.stored_rows, np.bool_)
         if self._key_ranges is not None:
@@ -59,7 +59,7 @@ class LiveRows:
         return "" if self._excluded is None else to_text(self._excluded[row_slice.start : row_slice.stop])
 
     def read_keys(self) -> Iterator[Ids]:
-        """Primary keys, in batches; those left out as well."""
+        """Primary keys of all live rows, in batches, excluded rows included."""
         for start, stop in ranges(0, self.segment.stored_rows, IDS_A_BATCH):
             if self.first_key is None:
                 yield self.segment.ids(start, stop)
@@ -67,9 +67,9 @@ class LiveRows:
                 yield self._live(start, stop) + self.first_key
 
     def vectors(self, key_ranges: KeyRanges) -> Iterator[tuple[int, int, VectorBatch]]:
-        """Stored rows, from and to, and the live ones among them, in order; those left out as well.
+        """Start and stop of stored rows, and the live rows among them, in order, excluded rows included.
 
-        They are counted in ``key_ranges``, until they are left out.
+        They are counted in ``key_ranges`` until they are excluded.
         """
         self._key_ranges = key_ranges
         for start, stop in ranges(0, self.segment.stored_rows, self.batch_rows):
@@ -81,13 +81,13 @@ class LiveRows:
             yield start, stop, batch
 
     def _with_keys(self, start: int, stop: int, batch: VectorBatch) -> VectorBatch:
-        """The rows as they are loaded, those left out among them."""
+        """The rows as they are loaded, excluded rows included."""
         if self.first_key is None:
             return batch
         return VectorBatch(self._live(start, stop) + self.first_key, batch.vectors, {SOURCE_ID: batch.ids})
 
     def _live(self, start: int, stop: int) -> Ids:
-        """Offsets of the live ones of the stored rows ``start`` to ``stop``."""
+        """Offsets of the live rows among the stored rows ``start`` to ``stop``."""
         return np.flatnonzero(self.segment.live(start, stop)) + start
 
     def batches(self) -> Iterator[tuple[Ids, Ids]]:

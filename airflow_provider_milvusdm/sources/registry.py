@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from airflow_provider_milvusdm.model.collections import Slice, SourcePosition, SourceRef
+from airflow_provider_milvusdm.model.collections import Slice, SourceRef
 from airflow_provider_milvusdm.sources.base import Source
 
 
 def _keep(ref: SourceRef, slices: Sequence[Slice]) -> SourceRef:
     return ref
-
-
-def _never_seen(segment: str, position: SourcePosition) -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -27,8 +23,6 @@ class SourceKind:
     open: Callable[[SourceRef], Source]
     narrow: Callable[[SourceRef, Sequence[Slice]], SourceRef] = _keep
     """The source with no more options than these slices need, which makes manifests small."""
-    is_seen: Callable[[str, SourcePosition], bool] = _never_seen
-    """Whether all rows of a segment were already there at a position."""
 
 
 def _open_milvus1x(ref: SourceRef) -> Source:
@@ -41,12 +35,6 @@ def _narrow_milvus1x(ref: SourceRef, slices: Sequence[Slice]) -> SourceRef:
     from airflow_provider_milvusdm.sources.milvus1x.log_options import narrow_log
 
     return narrow_log(ref, slices)
-
-
-def _is_seen_milvus1x(segment: str, position: SourcePosition) -> bool:
-    from airflow_provider_milvusdm.sources.milvus1x.position import is_seen
-
-    return is_seen(segment, position)
 
 
 def _open_hdf5(ref: SourceRef) -> Source:
@@ -62,7 +50,7 @@ def _open_faiss(ref: SourceRef) -> Source:
 
 
 SOURCES = {
-    "milvus1x": SourceKind(_open_milvus1x, _narrow_milvus1x, _is_seen_milvus1x),
+    "milvus1x": SourceKind(_open_milvus1x, _narrow_milvus1x),
     "hdf5": SourceKind(_open_hdf5),
     "faiss": SourceKind(_open_faiss),
 }
@@ -76,8 +64,3 @@ def open_source(ref: SourceRef) -> Source:
 def narrow_source(ref: SourceRef, slices: Sequence[Slice]) -> SourceRef:
     """The source with no more options than these slices need."""
     return SOURCES[ref.kind].narrow(ref, slices)
-
-
-def is_seen(ref: SourceRef, segment: str, position: SourcePosition) -> bool:
-    """Whether all rows of a segment of the source were already there at a position; False if nobody can tell."""
-    return SOURCES[ref.kind].is_seen(segment, position)

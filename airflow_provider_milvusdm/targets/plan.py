@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from hashlib import blake2b
 from typing import Any
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
@@ -12,7 +10,6 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, 
 from airflow_provider_milvusdm.model.collections import (
     DEFAULT_PARTITION,
     PARTITION_TAG,
-    SourcePosition,
     TargetCollection,
 )
 from airflow_provider_milvusdm.targets.aliases import behind_alias, read_aliases
@@ -94,35 +91,8 @@ def _plan(
         partitions=partitions,
         partition_names=partition_names,
         units=units,
-        position=_position(first, found, own_tags, target, rename),
         notes=first.notes + tuple(note for partition in partitions for note in partition.notes),
     )
-
-
-def _position(
-    group: PartitionGroup,
-    resolved: Sequence[ResolvedGroup],
-    tags: Sequence[str],
-    target: TargetCollection,
-    rename: Mapping[str, str],
-) -> SourcePosition | None:
-    """The source's position; its history differs where rows are selected or placed in another way.
-
-    None where a merge of segments may have changed which row is the first of its id: no load has seen that row, and it
-    is in an old segment.
-    """
-    if group.position is None or any(map(_kept_firsts, resolved)):
-        return None
-    renamed = sorted((name, other) for name, other in rename.items() if name.startswith(f"{group.name}/"))
-    asked = None if group.whole else sorted(tags)
-    policies = sorted({group.duplicate_ids for group in resolved})
-    chosen = (group.position.history, asked, renamed, policies, target.partition_field)
-    return replace(group.position, history=blake2b(repr(chosen).encode(), digest_size=8).hexdigest())
-
-
-def _kept_firsts(group: ResolvedGroup) -> bool:
-    """Whether the first of several rows with the same id was selected."""
-    return group.duplicate_ids == "keep_first" and any(partition.excluded for partition in group.partitions)
 
 
 def _tags(groups: Sequence[PartitionGroup], name: str) -> list[str]:

@@ -85,7 +85,7 @@ class Steps:
         """All steps, and one of the test's own between load and verify; the reports by collection."""
         plans = self.plan(selection, rename, alias=alias)
         options = {"create_index": create_index, "plan_only": plan_only, "max_deletions": max_deletions}
-        created, faults = self.create(plans, mode, repair=verify == "full", **options)
+        created, faults = self.create(plans, mode, **options)
         loaded = self.load(plans, created)
         before_verify()
         options = {"verify": verify, "search": search, "create_index": create_index}

@@ -16,14 +16,12 @@ from airflow_provider_milvusdm.model.collections import (
     ALL_COLLECTIONS,
     CollectionSpec,
     PartitionSpec,
-    SourcePosition,
     SourceRef,
 )
 from airflow_provider_milvusdm.model.units import group_sizes, split_evenly, unit_bytes_within
 from airflow_provider_milvusdm.sources.milvus1x.catalog import COPY_WAL, Catalog
 from airflow_provider_milvusdm.sources.milvus1x.lock import is_running
 from airflow_provider_milvusdm.sources.milvus1x.log_options import LogOptions
-from airflow_provider_milvusdm.sources.milvus1x.position import find_position, with_log
 from airflow_provider_milvusdm.sources.milvus1x.segment_name import SegmentFolder
 from airflow_provider_milvusdm.sources.milvus1x.unflushed import Flushed, LogCounts, Unflushed, count_log
 from airflow_provider_milvusdm.sources.milvus1x.unlisted import (
@@ -61,7 +59,6 @@ class _Request:
     """The operations in the log that are to be replayed."""
     table_ids: Collection[str] = ()
     """Folders of its partitions."""
-    position: SourcePosition | None = None
 
     @property
     def live_bytes(self) -> int:
@@ -153,7 +150,6 @@ def _group(
             whole=request.whole,
             one_key_space=one_key_space,
             unit_bytes=unit_bytes,
-            position=request.position,
             error=request.error,
             notes=request.notes,
         )
@@ -200,11 +196,10 @@ def _find(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Request:
         wanted = catalog.tags(name) if tags is None else list(dict.fromkeys(tags))
         partitions = tuple(catalog.partition(name, tag) for tag in wanted)
         lsns = catalog.flushed_lsns(name)
-        position = find_position(catalog, name)
     except SourceError as fault:
         return _Request(name, whole, error=str(fault))
     flushed, table_ids = Flushed((tag, lsns[tag]) for tag in wanted), catalog.table_ids(name, wanted)
-    return _Request(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids, position=position)
+    return _Request(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids)
 
 
 def _with_log(request: _Request, log: LogCounts, log_folder: AnyPath, unflushed_log: str) -> _Request:
@@ -241,9 +236,8 @@ def _replay(request: _Request, unflushed: Unflushed, log_folder: AnyPath) -> _Re
             )
         )
     partitions = tuple(_with_log_segments(partition, unflushed) for partition in request.partitions)
-    position = with_log(request.position, unflushed.last_lsn) if request.position else None
     note = f"replayed from the 1.x server's log: {unflushed.inserted} rows inserted, {unflushed.deleted} ids deleted"
-    return replace(request, partitions=partitions, unflushed=unflushed, position=position).noted(note)
+    return replace(request, partitions=partitions, unflushed=unflushed).noted(note)
 
 
 def _with_log_segments(partition: PartitionSpec, unflushed: Unflushed) -> PartitionSpec:

@@ -35,7 +35,7 @@ def count_unlisted(
 ) -> dict[SegmentFolder, int]:
     """Number of rows, deleted ones included, of each folder that is not listed.
 
-    A folder without ids is left out: its server had not written any rows yet.
+    A folder without ids is ignored: the server had not written any rows yet.
     """
     counts = {}
     for folder in sorted(folder for folder in folders if folder not in listed):

@@ -55,9 +55,6 @@ class Marker:
     """Aliases to create once it has its name; they belonged to a collection that was dropped for it."""
     previous: str = ""
     """``source`` of the marker that this one replaced."""
-    seen: str = ""
-    """Which part of the source the target holds bit for bit once the load is complete, see
-    :mod:`airflow_provider_milvusdm.targets.milvus.seen`."""
 
     @property
     def is_loading(self) -> bool:

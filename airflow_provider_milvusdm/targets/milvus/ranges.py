@@ -39,17 +39,17 @@ ID_BYTES = 10
 def find_differing(
     client: MilvusClient, target: TargetCollection, expected: Mapping[str, KeyRanges], vector_bytes: int
 ) -> dict[str, ChosenRanges]:
-    """The ranges of each partition in which the target does not hold the rows that are ``expected``, none perhaps."""
-    differ = {name: np.zeros(len(some), np.bool_) for name, some in expected.items()}
+    """By partition: the ranges in which the target does not hold the ``expected`` rows; there may be none."""
+    differ = {name: np.zeros(len(ranges), np.bool_) for name, ranges in expected.items()}
     for stride in RangeReader(client, target, expected, vector_bytes).compare(differ):
         for compared in stride:
             differ[compared.partition][list(compared.differ)] = True
-    return {name: ChosenRanges(some, differ[name]) for name, some in expected.items()}
+    return {name: ChosenRanges(ranges, differ[name]) for name, ranges in expected.items()}
 
 
 @dataclass(frozen=True)
 class RangeComparison:
-    """Ranges of a partition that were compared, by their numbers; ``differ``: those that are not as in the source."""
+    """The numbers of the ranges of a partition that were compared; ``differ``: those that differ from the source's."""
 
     partition: str
     numbers: tuple[int, ...]
@@ -58,7 +58,7 @@ class RangeComparison:
 
 @dataclass(frozen=True)
 class Read:
-    """Ids to ask for in one query, and about how many bytes they are."""
+    """A query: the lowest and the highest id to ask for, and about how many bytes their rows have."""
 
     partition: str
     first: int
@@ -83,14 +83,14 @@ class RangeReader:
         self.lock = Lock()
 
     def compare(self, equal: Mapping[str, Mask]) -> Iterator[list[RangeComparison]]:
-        """Compare all ranges but those known to be ``equal``, a stride of them after another."""
+        """Compare all ranges except those known to be ``equal``, stride after stride."""
         for stride in list(self._strides(equal)):
             found = {name: KeyRanges(self.expected[name].firsts) for name in stride}
             self._read([read for name, numbers in stride.items() for read in self._reads(name, numbers)], found)
             yield [self._compared(name, numbers, found[name]) for name, numbers in stride.items()]
 
     def _strides(self, equal: Mapping[str, Mask]) -> Iterator[dict[str, list[int]]]:
-        """Numbers of ranges by partition, as many as are read between two checkpoints."""
+        """Numbers of the ranges to read between two checkpoints, by partition."""
         stride: dict[str, list[int]] = {}
         ranges, size = 0, 0.0
         for name, expected in self.expected.items():
@@ -107,7 +107,7 @@ class RangeReader:
         return float(key_ranges.rows[number]) * self.row_bytes
 
     def _reads(self, name: str, numbers: Sequence[int]) -> Iterator[Read]:
-        """Reads for ranges of a partition: large ones are split, small ones that adjoin are read together."""
+        """Reads for ranges of a partition: large ranges are split, small adjacent ones are read together."""
         expected = self.expected[name]
         joined: Read | None = None
         for number in numbers:
@@ -123,7 +123,7 @@ class RangeReader:
             yield from self._split(joined, expected.extent)
 
     def _split(self, read: Read, extent: tuple[int, int]) -> Iterator[Read]:
-        """Parts for as many replies as the rows need, if their ids are spread evenly between those of the source."""
+        """Parts that fit into replies if the ids are spread evenly between the lowest and the highest id."""
         parts = max(-(-int(read.size) // self.reply_bytes), 1)
         low, high = max(read.first, extent[0]), min(read.last, extent[1])
         cuts = {low + (high - low) * number // parts for number in range(1, parts)} - {read.first}

@@ -39,7 +39,6 @@ from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     resume_unpublished,
 )
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun
-from airflow_provider_milvusdm.targets.milvus.seen import seen_by
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
@@ -61,7 +60,6 @@ def create_collection(
     *,
     create_index: bool = True,
     in_place: bool = False,
-    repair: bool = False,
     max_deletions: float = MAX_DELETIONS,
     plan_only: bool = False,
     id_scope: str = "collection",
@@ -75,7 +73,6 @@ def create_collection(
     :param mode: ``skip``, ``append``, ``overwrite`` or ``sync``: what to do where the collection, or the selected
         partitions, exist; ``abandon`` undoes what a run left half done.
     :param in_place: ``overwrite`` drops the old collection before the new one is loaded.
-    :param repair: ``sync`` compares all vectors.
     :param max_deletions: the share of the rows that ``sync`` may delete.
     :param plan_only: only say what would be done.
     :param id_scope: whether an id must be unique in the ``collection``, or in each ``partition``.
@@ -90,7 +87,7 @@ def create_collection(
         case = inspect_target(client, plan, settings, options)
     action = decide(case)
     on_ids = refuse_ids_across(case, action, id_scope, plan_only=plan_only)
-    changes = Changes(case, repair=repair, max_deletions=max_deletions)
+    changes = Changes(case, max_deletions)
     if plan_only:
         foreseen = changes.foresee() if action is Action.SYNCED else ()
         created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen)
@@ -153,9 +150,7 @@ class _Preparation:
         before = unpack_counts(self.wanted, marker)
         return CreatedCollection(self.plan.name, action, before, generation=marker.generation, **others)
 
-    def _mark(
-        self, action: Action | None, before: Mapping[str, int], *, seen: str = "", last: Marker | None = None
-    ) -> Marker:
+    def _mark(self, action: Action | None, before: Mapping[str, int], last: Marker | None = None) -> Marker:
         """Mark the collection as being loaded: what an earlier run still writes is refused from here on.
 
         Raises TargetError where another run has marked it since the ``last`` marker (default: the one it was found
@@ -171,7 +166,6 @@ class _Preparation:
             run=self.case.options.runs.own,
             **pack_counts(self.wanted, before),
             previous=last.finished_source if last else "",
-            seen=seen,
         )
         set_marker(self.client, self.target.name, marker)
         return marker
@@ -181,9 +175,9 @@ class _Preparation:
         collection_id = self.existing.collection_id if self.existing else None
         refuse_changed_collection(self.client, self.target.name, last.generation if last else "", collection_id)
 
-    def _take_over(self, action: Action | None, before: Mapping[str, int], seen: str = "") -> Marker:
+    def _take_over(self, action: Action | None, before: Mapping[str, int]) -> Marker:
         """Mark it, and wait until no request of the run that was loading it can arrive any more."""
-        marker, former = self._mark(action, before, seen=seen), self.existing.marker if self.existing else None
+        marker, former = self._mark(action, before), self.existing.marker if self.existing else None
         if former and former.is_loading:
             await_requests(self.case.options.runs, former.run, self.target.name)
         return marker
@@ -226,7 +220,7 @@ class _Preparation:
         with self._searchable():
             self.changes.find()
             created = self.changes.created()
-            marked = self._mark_and_create(created.action, created.before, existing, seen_by(self.plan))
+            marked = self._mark_and_create(created.action, created.before, existing)
             self.changes.delete_extra(marked.generation)
         return replace(created, generation=marked.generation)
 
@@ -257,10 +251,8 @@ class _Preparation:
                 self._empty_partition(name, fence)
         return self._created(Action.OVERWRITTEN, self._mark(Action.REPLACED, before, last=emptying))
 
-    def _mark_and_create(
-        self, action: Action, before: Mapping[str, int], existing: Existing, seen: str = ""
-    ) -> CreatedCollection:
-        marker = self._take_over(action, before, seen)
+    def _mark_and_create(self, action: Action, before: Mapping[str, int], existing: Existing) -> CreatedCollection:
+        marker = self._take_over(action, before)
         try:
             self._create_partitions(existing.partitions)
         except TargetError:

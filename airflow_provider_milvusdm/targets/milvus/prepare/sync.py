@@ -21,7 +21,6 @@ from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, com
 from airflow_provider_milvusdm.targets.milvus.marker import fence_by_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.ranges import find_differing
-from airflow_provider_milvusdm.targets.milvus.seen import Seen
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, loads_for_all_clients
 from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded, released_partitions
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -39,15 +38,12 @@ MAX_DELETIONS = 0.1
 class Changes:
     """What has to change in an existing collection; finding it touches nothing.
 
-    Rows that differ under the same id are loaded, too. With ``repair`` the whole target is read, by ranges of ids: rows
-    of a range that differs are compared one by one. Without, what is there is compared one by one, but for what the
-    target is known to hold: of that only the ids are. ``max_deletions``: the share of the rows in the
-    partitions asked for that may be deleted.
+    The whole target is read by ranges of ids. The rows of a range that differs from the source's are compared one by
+    one. ``max_deletions``: the share of the rows in the selected partitions that may be deleted.
     """
 
-    def __init__(self, case: Case, *, repair: bool, max_deletions: float) -> None:
-        self.client, self.plan, self.repair, self.max_deletions = case.client, case.plan, repair, max_deletions
-        self.seen = Seen(case.plan, case.existing.marker if case.existing else None)
+    def __init__(self, case: Case, max_deletions: float) -> None:
+        self.client, self.plan, self.max_deletions = case.client, case.plan, max_deletions
         self.keyed = case.keyed
         partitions = case.existing.partitions if case.existing else frozenset()
         self.existing = frozenset(case.wanted) if self.keyed else partitions
@@ -58,13 +54,12 @@ class Changes:
         """Ids that the source doesn't have, by target partition."""
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
-        self.repaired = self.known = 0
+        self.repaired = 0
         self.stored = self.others = 0
         """Rows under the partition keys that are synced, and under those that the source doesn't have."""
         self._doubled: list[str] = []
         self._slices: dict[int, list[Slice]] = defaultdict(list)
-        self._differing: Mapping[str, ChosenRanges] = {}
-        """Where a partition of the target is not as the source, if that was looked at."""
+        """The rows to write, by the number of their unit."""
 
     def foresee(self) -> tuple[str, ...]:
         """What there is to say of the changes before any is made, as far as the target can be asked as it is."""
@@ -81,17 +76,16 @@ class Changes:
 
     def find(self) -> None:
         """Raises TargetError where more would be deleted than may be."""
-        pieces: dict[str, list[tuple[int, Slice]]] = defaultdict(list)
+        slices: dict[str, list[tuple[int, Slice]]] = defaultdict(list)
         for number, unit in enumerate(self.plan.units):
-            for piece in unit.slices:
-                pieces[piece.partition].append((number, piece))
-        if self.repair:
-            self._differing = self._find_differing()
+            for row_slice in unit.slices:
+                slices[row_slice.partition].append((number, row_slice))
+        differing = self._find_differing()
         for tag, name in self.plan.partition_names.items():
             if name in self.existing:
-                self._find_in(name, pieces[tag])
+                self._find_in(name, slices[tag], differing[name])
             else:
-                self._add_whole(pieces[tag])
+                self._add_whole(slices[tag])
         self._refuse_many_deletions()
         if self.keyed or not deletes_within_partition(self.client):
             self._refuse_deleting_elsewhere()
@@ -123,11 +117,12 @@ class Changes:
             notes=tuple(self._notes()),
         )
 
-    def _add_whole(self, pieces: Sequence[tuple[int, Slice]]) -> None:
-        for number, piece in pieces:
-            self._slices[number].append(piece)
+    def _add_whole(self, slices: Sequence[tuple[int, Slice]]) -> None:
+        for number, row_slice in slices:
+            self._slices[number].append(row_slice)
 
     def _find_differing(self) -> Mapping[str, ChosenRanges]:
+        """Where the existing partitions are not as the source."""
         names = self.plan.partition_names
         expected = {
             names[partition.tag]: KeyRanges.from_text(partition.key_ranges)
@@ -137,40 +132,39 @@ class Changes:
         vector_bytes = self.plan.collection.vector_bytes if self.plan.collection else 0
         return find_differing(self.client, self.plan.target, expected, vector_bytes)
 
-    def _find_in(self, name: str, pieces: Sequence[tuple[int, Slice]]) -> None:
-        differing = self._differing.get(name)
+    def _find_in(self, name: str, slices: Sequence[tuple[int, Slice]], differing: ChosenRanges) -> None:
         there = TargetIds.read(self.client, self.plan.target, name, differing)
-        equal = differing.rows_outside if differing else 0
-        doubled = self._is_doubled(name, equal + len(there.ids))
-        if doubled and differing:
-            there, differing, equal = TargetIds.read(self.client, self.plan.target, name), None, 0
-        known = [not (self.repair or doubled) and self.seen.holds(piece.segment) for _, piece in pieces]
-        compared = [piece for piece, by_id in zip(pieces, known, strict=True) if not by_id]
-        different = there.ids if doubled else self._different(name, compared, differing)
+        doubled = self._is_doubled(name, differing.rows_outside + len(there.ids))
+        if doubled:
+            differing = ChosenRanges(differing.key_ranges, np.ones_like(differing.chosen))
+            there = TargetIds.read(self.client, self.plan.target, name, differing)
+        different = there.ids if doubled else self._different(name, slices, differing)
         self.kept[name] = 0
-        for (number, piece), by_id in zip(pieces, known, strict=True):
-            changed, same = _without(self.plan.units[number], piece, there, different, differing)
+        for number, row_slice in slices:
+            changed, same = _without(self.plan.units[number], row_slice, there, different, differing)
             self.kept[name] += same
-            self.known += by_id * same
             self._slices[number] += changed
-        self.extra[name], self.rows[name] = there.extra, equal + len(there.ids)
+        self.extra[name], self.rows[name] = there.extra, differing.rows_outside + len(there.ids)
         self.repaired += self.rows[name] - len(there.extra) - self.kept[name]
 
     def _is_doubled(self, name: str, ids: int) -> bool:
-        """Whether ids stand on several rows: a server serves one of each then, and hides others; so all are written."""
+        """Whether ids are on several rows: a server returns one of each, and hides others, so all are written."""
         rows = count_rows(self.client, self.plan.target, name)
         self.stored += rows
         if rows != ids:
             self._doubled.append(f"{name!r} ({rows} rows, {ids} ids)")
         return rows != ids
 
-    def _different(self, name: str, pieces: Sequence[tuple[int, Slice]], differing: ChosenRanges | None) -> Ids:
+    def _different(self, name: str, slices: Sequence[tuple[int, Slice]], differing: ChosenRanges) -> Ids:
         """Ids of the rows that the target holds with other bytes."""
-        units = [replace(self.plan.units[number], slices=(replace(piece, partition=name),)) for number, piece in pieces]
-        if differing and not differing.chosen.any():
+        if not differing.chosen.any():
             return np.empty(0, np.int64)
-        compared = compare_rows(self.client, self.plan.target, units, within={name: differing} if differing else None)
-        return np.array([row_id for some in compared for row_id in some.different], np.int64)
+        units = [
+            replace(self.plan.units[number], slices=(replace(row_slice, partition=name),))
+            for number, row_slice in slices
+        ]
+        compared = compare_rows(self.client, self.plan.target, units, within={name: differing})
+        return np.array([row_id for rows in compared for row_id in rows.different], np.int64)
 
     def _refuse_many_deletions(self) -> None:
         """A row may go from the tiniest collection, but the last one only where all may."""
@@ -181,7 +175,7 @@ class Changes:
         found = [f"{name!r}: {len(ids)} of {self.rows[name]}" for name, ids in self.extra.items() if len(ids)]
         raise TargetError(
             f"sync would delete {deleted} of the {rows} rows of collection {self.plan.target.name!r} that are in the "
-            "partitions asked for",
+            "selected partitions",
             expected=f"at most {most} (max_deletions: {self.max_deletions:g})",
             found=", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else ""),
             cure="A source that lacks so many rows is often a bad copy: last week's, or a catalog without its "
@@ -189,27 +183,28 @@ class Changes:
         )
 
     def _refuse_deleting_elsewhere(self) -> None:
-        """By id alone a row can't be deleted where another partition, or partition key, is to keep one of the same."""
+        """A row can't be deleted by its id where another partition, or partition key, keeps a row with this id."""
         for name, ids in self.extra.items():
             if not len(ids):
                 continue
             lost = sorted(self._elsewhere(name, ids.tolist()))
             if lost:
                 raise TargetError(
-                    f"{len(lost)} rows that partition {name!r} of collection {self.plan.target.name!r} has to lose "
-                    "stand in another, too",
-                    expected="ids of one partition alone",
+                    f"{len(lost)} rows that sync would delete are in another partition, too",
+                    where=f"collection {self.plan.target.name!r}, partition {name!r}",
+                    expected="ids that are in one partition only",
                     found=f"ids {', '.join(map(str, lost[:20]))}, and a target that deletes an id from all partitions",
                     cure="Use mode overwrite, or a Milvus 2.x server and partitions: keep.",
                 )
 
     def _refuse_displacing(self) -> None:
-        """To write a row is to delete its id, under keys that the source doesn't have, too."""
-        written = [(self.plan.units[number], piece) for number, some in self._slices.items() for piece in some]
-        for unit, piece in written:
-            for _, keys in read_keys(unit.source, unit.collection, piece):
-                if lost := ids_outside(self.client, self.plan.target, self.existing, keys.tolist()):
-                    raise self._displacing(piece.partition, lost)
+        """Writing a row deletes its id, also under keys that the source doesn't have."""
+        for number, slices in self._slices.items():
+            unit = self.plan.units[number]
+            for row_slice in slices:
+                for _, keys in read_keys(unit.source, unit.collection, row_slice):
+                    if lost := ids_outside(self.client, self.plan.target, self.existing, keys.tolist()):
+                        raise self._displacing(row_slice.partition, lost)
 
     def _displacing(self, key: str, lost: Sequence[int]) -> TargetError:
         return TargetError(
@@ -222,12 +217,12 @@ class Changes:
         )
 
     def _elsewhere(self, name: str, ids: Sequence[int]) -> set[int]:
-        """Those of the ids that stand in other partitions, and are to stay there."""
-        gone = {other: set(some.tolist()) for other, some in self.extra.items() if other != name}
+        """Those of the ids that are in other partitions, and stay there."""
+        deleted = {other: set(extra.tolist()) for other, extra in self.extra.items() if other != name}
         if self.keyed:
-            return set(ids_outside(self.client, self.plan.target, [name], ids)).difference(*gone.values())
+            return set(ids_outside(self.client, self.plan.target, [name], ids)).difference(*deleted.values())
         found = {other: existing_ids(self.client, self.plan.target, other, ids) for other in self.existing - {name}}
-        return {row_id for other, some in found.items() for row_id in some if row_id not in gone.get(other, ())}
+        return {row_id for other, held in found.items() for row_id in held if row_id not in deleted.get(other, ())}
 
     @property
     def _deleted(self) -> int:
@@ -235,12 +230,7 @@ class Changes:
 
     def _notes(self) -> Iterator[str]:
         if self._doubled:
-            yield f"ids stood on several rows, so all were loaded again: {', '.join(self._doubled)}"
-        if self.known:
-            yield (
-                f"{self.known} rows were compared by id alone, for an earlier run loaded or compared their vectors; "
-                "verify: full compares all"
-            )
+            yield f"ids were on several rows, so all were loaded again: {', '.join(self._doubled)}"
         written = sum(partition.rows for partition in self.plan.partitions) - sum(self.kept.values())
         yield f"{written - self.repaired} rows to insert, {self._deleted} deleted, {self.repaired} to repair"
         others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})
@@ -251,22 +241,20 @@ class Changes:
 
 
 def _without(
-    unit: LoadUnit, piece: Slice, there: TargetIds, different: Ids, differing: ChosenRanges | None
+    unit: LoadUnit, row_slice: Slice, there: TargetIds, different: Ids, differing: ChosenRanges
 ) -> tuple[list[Slice], int]:
-    """What is left of a slice without the rows that the target holds just so (nothing, maybe), and how many those are.
+    """The slice without the rows that the target already holds (none if it holds all), and how many those are.
 
-    It is cut to the first and last row left, for the reader to pass over the others.
+    It is cut to the first and the last row that is left, so that the reader passes over the others.
     """
-    excluded, same = np.ones(piece.stored_rows, np.bool_), 0
-    for offsets, keys in read_keys(unit.source, unit.collection, piece):
-        held = there.cross_off(keys) & ~np.isin(keys, different)
-        if differing:
-            held |= ~differing.holds(keys)
+    excluded, same = np.ones(row_slice.stored_rows, np.bool_), 0
+    for offsets, keys in read_keys(unit.source, unit.collection, row_slice):
+        held = there.cross_off(keys) & ~np.isin(keys, different) | ~differing.holds(keys)
         excluded[offsets] = held
         same += int(np.count_nonzero(held))
-    wanted = np.flatnonzero(~excluded)
-    if not len(wanted):
+    left = np.flatnonzero(~excluded)
+    if not len(left):
         return [], same
-    first, stop = int(wanted[0]), int(wanted[-1]) + 1
-    part = piece.part(piece.start + first, piece.start + stop)
+    first, stop = int(left[0]), int(left[-1]) + 1
+    part = row_slice.part(row_slice.start + first, row_slice.start + stop)
     return [replace(part, excluded=to_text(excluded[first:stop]))], same

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.rows.reader import read_keys
+from airflow_provider_milvusdm.targets.milvus.compare import Ids
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
-from airflow_provider_milvusdm.targets.milvus.server.queries import existing_ids, ids_outside
+from airflow_provider_milvusdm.targets.milvus.server.queries import ids_in_any, ids_outside
 
 CURE_IDS = "Use mode overwrite, or rename to load into a collection of its own."
 CURE_ROW_NUMBERS = "These ids are row numbers: set id_offset to more than the highest id in the target."
@@ -20,28 +21,27 @@ def refuse_taken_ids(case: Case, partitions: Collection[str], replaced: Collecti
     ``replaced``. The collection must be loaded.
     """
     for partition, ids in _source_ids(case, set(partitions)):
-        if case.keyed:
-            found = ids_outside(case.client, case.target, replaced, ids)
-        else:
-            found = existing_ids(case.client, case.target, partition, ids)
+        found = ids_in_any(case.client, case.target, () if case.keyed else [partition], ids).tolist()
+        if found and replaced:
+            found = ids_outside(case.client, case.target, replaced, found)
         if found:
-            raise _taken(case, partition, ids, found)
+            raise _taken(case, partition, len(ids), found)
 
 
-def _source_ids(case: Case, partitions: Collection[str]) -> Iterator[tuple[str, list[int]]]:
+def _source_ids(case: Case, partitions: Collection[str]) -> Iterator[tuple[str, Ids]]:
     """Partition and live ids of the rows that go to ``partitions``, in batches; none where the target makes ids."""
     for unit in () if case.target.ids_by_target else case.plan.units:
         for row_slice in unit.slices:
             name = case.plan.partition_names[row_slice.partition]
             if name in partitions:
                 for _, keys in read_keys(unit.source, unit.collection, row_slice):
-                    yield name, keys.tolist()
+                    yield name, keys
 
 
-def _taken(case: Case, partition: str, ids: Sequence[int], found: Sequence[int]) -> TargetError:
+def _taken(case: Case, partition: str, checked: int, found: Sequence[int]) -> TargetError:
     numbered = case.plan.source and case.plan.source.options.get("ids") == "row_number"
     return TargetError(
-        f"ids to append are in the target already: {len(found)} of {len(ids)} checked",
+        f"ids to append are in the target already: {len(found)} of {checked} checked",
         where=f"collection {case.target.name!r}, partition {partition!r}",
         expected="none of them: a second row with the same id would be stored and never returned",
         found=f"ids {', '.join(map(str, sorted(found)[:20]))}",

@@ -24,7 +24,6 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import make_partitions
-from airflow_provider_milvusdm.targets.milvus.seen import seen_by
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 
 
@@ -44,7 +43,6 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         run=case.options.runs.own,
         settings=case.new.digest,
         aliases=_aliases(case, in_place=in_place),
-        seen=seen_by(case.plan),
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
     )
     name = _create(case, marker)

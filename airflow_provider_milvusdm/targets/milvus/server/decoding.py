@@ -54,12 +54,12 @@ def decode_varints(encoded: memoryview | bytes) -> npt.NDArray[np.int64]:
     return values.view(np.int64)
 
 
-def _decode_field(field: memoryview) -> tuple[str, Column]:
+def _decode_field(data: memoryview) -> tuple[str, Column]:
     """Name and values of a ``FieldData``."""
     message, name = schema_pb2.FieldData(), ""
     column: Column = np.empty(0, np.int64)
-    name_number, scalars, vectors = (_number(message, one) for one in ("field_name", "scalars", "vectors"))
-    for number, _, value in _read_fields(field):
+    name_number, scalars, vectors = (_number(message, field) for field in ("field_name", "scalars", "vectors"))
+    for number, _, value in _read_fields(data):
         if number == name_number:
             name = bytes(value).decode()
         elif number == scalars:

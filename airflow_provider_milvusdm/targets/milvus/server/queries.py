@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 Row: TypeAlias = tuple[Any, ...]
-"""The bytes of a vector, and the scalar fields asked for."""
+"""The bytes of a vector, and the requested scalar fields."""
 
 
 LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 1
@@ -36,27 +36,25 @@ VECTORS_A_QUERY = 256
 """A server sends at most 64 MiB: this many vectors of 32,768 dimensions, its limit, are 32 MiB."""
 READS_AT_ONCE = 16
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"})
-"""What a text literal of a filter can't hold as it is; any other character it can, on servers and in Milvus Lite."""
+"""Characters that must be escaped in a text literal of a filter, on servers and in Milvus Lite."""
 
 
-Asked = TypeVar("Asked")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-Answer = TypeVar("Answer")
-
-
-def map_concurrently(client: MilvusClient, read: Callable[[Asked], Answer], asked: Iterable[Asked]) -> list[Answer]:
-    """What ``read`` gives for each: a server lets each strong read wait 0.2 s, and takes many at once."""
+def map_concurrently(client: MilvusClient, read: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results of ``read`` for each item, in order. A server delays a strong read by 0.2 s, but serves many at once."""
     if not serves_requests_concurrently(client):
-        return [read(one) for one in asked]
+        return list(map(read, items))
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-        return list(threads.map(read, asked))
+        return list(threads.map(read, items))
 
 
 def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -> int:
-    """Rows of a partition, exactly; the collection must be loaded.
+    """Exact number of rows of a partition; the collection must be loaded.
 
-    ``count(*)`` of Milvus Lite takes no notice of partitions; its statistics are exact, a server's are not.
+    ``count(*)`` of Milvus Lite ignores partitions. Its statistics are exact, a server's are not.
     """
     if not target.partition_field and not counts_partitions_by_query(client):
         return int(client.get_partition_stats(target.name, partition)["row_count"])
@@ -64,7 +62,7 @@ def count_rows(client: MilvusClient, target: TargetCollection, partition: str) -
 
 
 def count_all(client: MilvusClient, target: TargetCollection) -> int:
-    """Rows of a collection that is loaded, under whatever partition keys."""
+    """Number of rows of a loaded collection, under all partition keys."""
     return _count(client, target, filter="")
 
 
@@ -74,14 +72,14 @@ def _count(client: MilvusClient, target: TargetCollection, **matching: Any) -> i
 
 
 def count_between(client: MilvusClient, target: TargetCollection, partition: str, first: int, last: int) -> int:
-    """Rows of a partition with the ids ``first`` to ``last``; a server counts each row of an id."""
+    """Number of rows of a partition with the ids ``first`` to ``last``; a server counts each row of an id."""
     matching = within(target, partition, filter_range(target.id_field, first, last))
     result = client.query(target.name, **matching, output_fields=["count(*)"], consistency_level="Strong")
     return int(result[0]["count(*)"])
 
 
 def within(target: TargetCollection, partition: str, matching: str = "") -> dict[str, Any]:
-    """Arguments of a query for the rows of a partition, those ``matching`` a filter."""
+    """Arguments of a query for the rows of a partition that match a filter."""
     if not target.partition_field:
         return {"filter": matching, "partition_names": [partition]}
     tagged = filter_tag(target.partition_field, partition)
@@ -109,13 +107,20 @@ def filter_range(field: str, first: int, last: int) -> str:
 
 def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
     """Those of ``ids`` that the partition holds."""
-    return [row[target.id_field] for row in _rows_with(client, target, partition, ids, IDS_A_QUERY)]
+
+    def ask(chunk: Sequence[int]) -> list[int]:
+        return [row[target.id_field] for row in _rows_with(client, target, partition, chunk, IDS_A_QUERY)]
+
+    return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
 
 
 def ids_in_any(
     client: MilvusClient, target: TargetCollection, partitions: Sequence[str], ids: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Those of ``ids`` that these partitions hold, in their order; one query is enough where none is in their range."""
+    """Those of ``ids`` that these partitions (none: the collection) hold, sorted.
+
+    If they hold no id between the lowest and the highest of ``ids``, this takes one query.
+    """
 
     def ask(matching: str, **options: Any) -> list[int]:
         rows = client.query(
@@ -130,8 +135,8 @@ def ids_in_any(
 
     if not len(ids) or not ask(filter_range(target.id_field, int(ids.min()), int(ids.max())), limit=1):
         return np.empty(0, np.int64)
-    filters = [filter_ids(target.id_field, some) for some in _chunks(ids.tolist(), IDS_A_QUERY)]
-    found = [row_id for some in map_concurrently(client, ask, filters) for row_id in some]
+    filters = [filter_ids(target.id_field, chunk) for chunk in _chunks(ids.tolist(), IDS_A_QUERY)]
+    found = [row_id for ids_found in map_concurrently(client, ask, filters) for row_id in ids_found]
     return np.unique(np.array(found, np.int64))
 
 
@@ -139,8 +144,12 @@ def ids_outside(
     client: MilvusClient, target: TargetCollection, partitions: Collection[str], ids: Sequence[int]
 ) -> list[int]:
     """Those of ``ids`` that the collection holds under other partition keys than these."""
-    rows = _rows_with(client, target, None, ids, IDS_A_QUERY, [target.partition_field])
-    return [row[target.id_field] for row in rows if row[target.partition_field] not in partitions]
+
+    def ask(chunk: Sequence[int]) -> list[int]:
+        rows = _rows_with(client, target, None, chunk, IDS_A_QUERY, [target.partition_field])
+        return [row[target.id_field] for row in rows if row[target.partition_field] not in partitions]
+
+    return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
 
 
 def _rows_with(
@@ -152,13 +161,13 @@ def _rows_with(
     fields: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[Mapping[str, Any]]:
-    """A row of each of the ids that the partition (None: the collection) holds, ``most`` of them asked for at a time.
+    """A row of each of the ids that the partition (None: the collection) holds; a query asks for ``most`` ids.
 
-    A server of 2.3 leaves out as many rows as others have doubles of their id, so what isn't found is asked for again.
+    If ids are on several rows, a 2.3 server omits as many other rows, so ids that weren't found are asked for again.
     """
-    for some in _chunks(ids, most):
-        left, found = some, set[int]()
-        while left and (found or left is some):
+    for chunk in _chunks(ids, most):
+        left, found = chunk, set[int]()
+        while left and (found or left is chunk):
             matching = filter_ids(target.id_field, left)
             rows = client.query(
                 target.name,
@@ -175,10 +184,10 @@ def _rows_with(
 def stream_ids(
     client: MilvusClient, target: TargetCollection, partition: str, first: int = LOWEST_ID, last: int = HIGHEST_ID
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """The ids from ``first`` to ``last`` of a partition, in their order, in batches.
+    """The ids from ``first`` to ``last`` of a partition, sorted, in batches.
 
-    A server answers a limited query in the order of the keys; Milvus Lite only where it's an iterator's. Of an id that
-    is there several times a server returns one, and takes them all for the limit: the end is where it returns none.
+    A server returns the lowest keys for a limited query, Milvus Lite only for that of an iterator. Of several rows with
+    an id, a server returns one but counts all for the limit: only an empty reply is the end.
     """
     ordered = orders_limited_queries(client)
     most, options = (IDS_A_QUERY, {}) if ordered else (LITE_IDS_A_QUERY, {"iterator": "True"})
@@ -206,7 +215,7 @@ def read_rows(
     columns: Iterable[str] = (),
     most: int = VECTORS_A_QUERY,
 ) -> dict[int, Row]:
-    """The rows with these ids, as far as the partition holds them; ``most`` of them in one query."""
+    """The rows of the partition with these ids; a query asks for ``most`` ids."""
     columns = list(columns)
     fields = [target.vector_field, *columns]
     rows = _rows_with(client, target, partition, ids, most, fields, strict_float32=True)  # NumPy's: no object a number
@@ -227,13 +236,13 @@ def rows_of(batch: VectorBatch) -> dict[int, Row]:
 def delete_ids(
     client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int], fence: Callable[[], float]
 ) -> None:
-    """Delete rows by id, whether they are there or not; Milvus Lite deletes them from all other partitions, too.
+    """Delete rows by id, whether they exist or not. Milvus Lite deletes them from all other partitions, too.
 
-    ``fence`` says until when each request may be taken: who sleeps is late.
+    ``fence`` returns the deadline of each request.
     """
     name = None if target.partition_field else partition
-    for some in _chunks(ids, IDS_A_QUERY):
-        matching, timeout = filter_ids(target.id_field, some), seconds_left(fence())
+    for chunk in _chunks(ids, IDS_A_QUERY):
+        matching, timeout = filter_ids(target.id_field, chunk), seconds_left(fence())
         client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
     if len(ids) and not keeps_unflushed_rows_by_partition(client):
         client.flush(target.name)

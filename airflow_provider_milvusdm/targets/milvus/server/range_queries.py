@@ -1,6 +1,6 @@
-"""Rows of a target by ranges of their ids, as batches: no row becomes a Python object, and none is sorted out by id.
+"""Read rows of a target by ranges of their ids, as batches of columns: no row becomes a Python object.
 
-What a connection is stays pymilvus's, as in :mod:`.requests`.
+The connection is pymilvus's, as in :mod:`.requests`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 QUERY = f"/{milvus_pb2.DESCRIPTOR.services_by_name['MilvusService'].full_name}/Query"
 TOO_LARGE = ("larger than max", "maxOutputSize", "exceed the limit size")
-"""In what a server says of a reply that it does not send: gRPC's limit (64 MiB), its own, and its own for a segment."""
+"""Parts of the messages by which a server refuses a large reply: gRPC's limit (64 MiB), its own, and a segment's."""
 
 
 class RangeQueries:
-    """Queries for the rows of a target by ranges of their ids; used by several threads at once."""
+    """Queries for the rows of a target by ranges of their ids; several threads may use it at once."""
 
     def __init__(self, client: MilvusClient, target: TargetCollection) -> None:
         self.client, self.target = client, target
@@ -41,9 +41,9 @@ class RangeQueries:
         self.handler, self.context = client._get_connection(), client._generate_call_context()
 
     def read(self, partition: str, first: int, last: int) -> Iterator[VectorBatch]:
-        """The rows with the ids ``first`` to ``last``, in no order, in as many batches as the server sends replies.
+        """The rows with the ids ``first`` to ``last``, unsorted, a batch for each reply of the server.
 
-        Of an id that stands on several rows a server returns one of them.
+        If an id is on several rows, a server returns one of them.
         """
         try:
             columns = self._query(partition, first, last)
@@ -88,7 +88,7 @@ class RangeQueries:
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
 def _send(handler: Any, request: bytes, context: Any) -> dict[str, Column]:
-    """Send a request that is serialised already; the columns of the answer."""
+    """Send a serialised request; returns the columns of the reply."""
     call = handler._final_channel.unary_unary(QUERY)
     status, columns = decode_query(call(request, metadata=context.to_grpc_metadata()))
     if Status.EMPTY_COLLECTION in {status.code, status.error_code}:

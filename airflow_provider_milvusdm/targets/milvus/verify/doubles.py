@@ -1,4 +1,4 @@
-"""Ids that stand on several rows of a target: a server returns one row of each, and counts them all."""
+"""Ids that are on several rows of a target: a server returns one row of each id, but counts all rows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def find_doubled(
     client: MilvusClient, target: TargetCollection, partition: str, differing: ChosenRanges, most: int
 ) -> list[int]:
-    """Ids of a partition that stand on several rows, ``most`` at most.
+    """Up to ``most`` ids of a partition that are on several rows.
 
-    Of the ranges that are not ``differing`` the number of ids is known; the ids of the others are read.
+    For ranges that are not ``differing``, the number of ids is known. The ids of the others are read.
     """
 
     def count(bounds: tuple[int, int]) -> int:
@@ -31,15 +31,15 @@ def find_doubled(
     ranges = differing.key_ranges
     bounds = [ranges.bounds(number) for number in range(len(ranges))]
     counted = map_concurrently(client, count, bounds)
-    for number, (some, rows) in enumerate(zip(bounds, counted, strict=True)):
+    for number, (range_bounds, rows) in enumerate(zip(bounds, counted, strict=True)):
         if rows and len(found) < most and (differing.chosen[number] or rows != ranges.rows[number]):
-            ids = np.concatenate(list(stream_ids(client, target, partition, *some)))
+            ids = np.concatenate(list(stream_ids(client, target, partition, *range_bounds)))
             found += _doubled(count, ids, rows, most - len(found))
     return found
 
 
 def _doubled(count: Callable[[tuple[int, int]], int], ids: Ids, rows: int, most: int) -> list[int]:
-    """Those of the ids, which stand on so many ``rows``, that stand on several: the halves with too many are halved."""
+    """Which of the ids, on ``rows`` rows in all, are on several: halves that have too many rows are halved again."""
     if rows == len(ids) or not most:
         return []
     if len(ids) == 1:

@@ -43,17 +43,17 @@ MISSING, UNEXPECTED, DIFFERENT, DOUBLED = (
 
 @dataclass(frozen=True)
 class Compared:
-    """How far an earlier attempt got, with nothing found wrong.
+    """How far an earlier attempt got that had found no difference.
 
-    Worth something only for the same ``source`` and the same ``generation`` of the target.
+    It is valid only for the same ``source`` and the same ``generation`` of the target.
     """
 
     source: str
     generation: str
     equal: dict[str, str] = field(default_factory=dict)
-    """Ranges that hold what they are to hold, by target partition: a mask as text."""
+    """Ranges that are equal to the source's, by target partition: a mask as text."""
     stored: int = 0
-    """Stored rows that were compared one by one, of partitions that held rows before."""
+    """Stored rows of partitions that held rows before; they were compared one by one."""
     rows: int = 0
     """Live rows among them."""
 
@@ -66,11 +66,11 @@ def compare_all(
     store: CheckpointStore | None = None,
     counted: Mapping[str, int | None] | None = None,
 ) -> tuple[int, list[str]]:
-    """Rows compared, and a fault for each partition and kind of difference, which names up to 20 ids.
+    """Number of rows compared, and a fault for each partition and kind of difference, which names up to 20 ids.
 
-    Rows that a partition held before it was appended to are not looked at. An attempt that was interrupted is gone
-    on with, as long as it had found nothing wrong. ``counted``: rows by target partition; ids that stand on several
-    are looked for where these are not as many as were to be loaded.
+    Rows that a partition held before an append are not compared. An interrupted attempt is continued if it had found no
+    difference. ``counted``: number of rows by target partition; where it is not the number of rows to load, ids that
+    are on several rows are searched for.
     """
     comparison = _Comparison(client, plan, created, _last(plan, marker, store), store)
     comparison.compare_ranges()
@@ -80,13 +80,6 @@ def compare_all(
     if store is not None:
         store.set(CHECKPOINT, {})
     return comparison.rows, comparison.faults()
-
-
-def compare_ids(client: MilvusClient, plan: CollectionPlan, created: CreatedCollection, marker: Marker) -> list[str]:
-    """A fault for each partition with ids that the source lacks; where counts are equal, none is missing either."""
-    comparison = _Comparison(client, plan, created, _last(plan, marker, None), None)
-    comparison.compare_ids()
-    return comparison.faults()
 
 
 def _last(plan: CollectionPlan, marker: Marker, store: CheckpointStore | None) -> Compared:
@@ -120,12 +113,12 @@ class _Comparison:
         self.client, self.plan, self.created, self.done, self.store = client, plan, created, done, store
         self.units = list(all_rows(plan, created))
         self.ranges: dict[str, KeyRanges] = {}
-        """Of the rows that each partition is to hold, and no others, by its name in the target."""
+        """By target partition: of all its rows; partitions that held other rows before are not in it."""
         for partition in plan.partitions:
             name = plan.partition_names[partition.tag]
             if created.before.get(name) == 0:
                 self.ranges[name] = KeyRanges.from_text(partition.key_ranges)
-        self.equal = {name: from_text(done.equal.get(name, ""), len(some)) for name, some in self.ranges.items()}
+        self.equal = {name: from_text(done.equal.get(name, ""), len(ranges)) for name, ranges in self.ranges.items()}
         self.differing: dict[str, ChosenRanges] = {}
         self.counts: dict[tuple[str, str], int] = {}
         self.named: dict[tuple[str, str], list[int]] = {}
@@ -133,14 +126,14 @@ class _Comparison:
     @property
     def rows(self) -> int:
         """Rows that were compared."""
-        return self.done.rows + sum(int(some.rows.sum()) for some in self.ranges.values())
+        return self.done.rows + sum(int(ranges.rows.sum()) for ranges in self.ranges.values())
 
     def compare_ranges(self) -> None:
         """Find the ranges that differ."""
         vector_bytes = self.plan.collection.vector_bytes if self.plan.collection else 0
-        differ = {name: np.zeros(len(some), np.bool_) for name, some in self.ranges.items()}
-        equal = sum(int(some.rows[self.equal[name]].sum()) for name, some in self.ranges.items())
-        total = sum(int(some.rows.sum()) for some in self.ranges.values())
+        differ = {name: np.zeros(len(ranges), np.bool_) for name, ranges in self.ranges.items()}
+        equal = sum(int(ranges.rows[self.equal[name]].sum()) for name, ranges in self.ranges.items())
+        total = sum(int(ranges.rows.sum()) for ranges in self.ranges.values())
         meter = Meter(f"verify {self.plan.name}", total, vector_bytes, equal)
         for stride in RangeReader(self.client, self.plan.target, self.ranges, vector_bytes).compare(self.equal):
             for compared in stride:
@@ -164,7 +157,7 @@ class _Comparison:
             self._add_rows(found)
 
     def find_doubled(self, counted: Mapping[str, int | None]) -> None:
-        """Look for ids on several rows where the target has too many rows, or others than were found one by one."""
+        """Search for ids on several rows where the target has too many rows, or ranges that differ."""
         if not stores_rows_with_one_id(self.client):
             return
         for name, ranges in self.ranges.items():
@@ -184,12 +177,6 @@ class _Comparison:
             self._add_rows(found)
             meter.reach(found.end)
             self._note(replace(self.done, stored=found.end, rows=self.done.rows + found.rows))
-
-    def compare_ids(self) -> None:
-        """Find the ids that the source lacks."""
-        for name in self.ranges:
-            for ids in unexpected_ids(self.client, self.plan.target, name, self.units):
-                self._add(name, UNEXPECTED, ids)
 
     def faults(self) -> list[str]:
         return [
@@ -228,5 +215,5 @@ class _Comparison:
 def _of_partitions(units: Iterable[LoadUnit], names: Container[str]) -> Iterator[LoadUnit]:
     """The units without the slices of other partitions."""
     for unit in units:
-        if slices := tuple(piece for piece in unit.slices if piece.partition in names):
+        if slices := tuple(row_slice for row_slice in unit.slices if row_slice.partition in names):
             yield replace(unit, slices=slices)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 SAMPLED_ROWS = 1024
 """Rows read back of a collection, shared among its partitions."""
 SAMPLED_WINDOW = 64
-"""Stored rows looked at for a live one, at a time."""
+"""Stored rows that are read at once to find a live one."""
 
 
 def compare_sample(client: MilvusClient, plan: CollectionPlan, partitions: Iterable[str]) -> tuple[int, list[str]]:
-    """Rows compared, and a fault for each partition with rows that are missing or differ.
+    """Number of rows compared, and a fault for each partition with rows that are missing or differ.
 
     ``partitions``: those of the target that were loaded.
     """
@@ -37,7 +37,7 @@ def compare_sample(client: MilvusClient, plan: CollectionPlan, partitions: Itera
 
 
 def _compare(client: MilvusClient, plan: CollectionPlan, partition: ResolvedPartition) -> tuple[int, str]:
-    """Rows compared of a partition, and what is wrong with them."""
+    """Number of rows compared of a partition, and what is wrong with them."""
     sample = _sample(plan, partition)
     wanted = {row_id: row for batch in sample for row_id, row in rows_of(batch).items()}
     name = plan.partition_names[partition.tag]
@@ -52,27 +52,29 @@ def _compare(client: MilvusClient, plan: CollectionPlan, partition: ResolvedPart
 
 
 def _sample(plan: CollectionPlan, partition: ResolvedPartition) -> list[VectorBatch]:
-    """Some rows of a partition that has any, at least one and the same ones each time, a batch a row."""
-    pieces = [(unit, piece) for unit in plan.units for piece in unit.slices if piece.partition == partition.tag]
+    """Rows of a partition, at least one and the same each time, as batches of one row."""
+    slices = [
+        (unit, row_slice) for unit in plan.units for row_slice in unit.slices if row_slice.partition == partition.tag
+    ]
     random = np.random.default_rng(int(partition.fingerprint[:16], 16))
-    weights = np.array([piece.stored_rows for _, piece in pieces], float)
+    weights = np.array([row_slice.stored_rows for _, row_slice in slices], float)
     picks = max(SAMPLED_ROWS // len(plan.partitions), 4)
     shares = random.multinomial(picks, weights / weights.sum())
     sample: list[VectorBatch] = []
-    for (unit, piece), share in zip(pieces, shares.tolist(), strict=True):
-        starts = np.sort(random.integers(0, piece.stored_rows, share)).tolist()
+    for (unit, row_slice), share in zip(slices, shares.tolist(), strict=True):
+        starts = np.sort(random.integers(0, row_slice.stored_rows, share)).tolist()
         if starts:
-            sample += _first_rows(read_windows(unit.source, unit.collection, piece, starts, SAMPLED_WINDOW))
-    for unit, piece in pieces:
-        sample = sample or _first_rows(islice(_live_batches(unit, piece), 1))
+            sample += _first_rows(read_windows(unit.source, unit.collection, row_slice, starts, SAMPLED_WINDOW))
+    for unit, row_slice in slices:
+        sample = sample or _first_rows(islice(_live_batches(unit, row_slice), 1))
     return sample
 
 
-def _live_batches(unit: LoadUnit, piece: Slice) -> Iterator[VectorBatch]:
-    batches = (batch for _, _, batch in read_slices(unit.source, unit.collection, [piece], SAMPLED_WINDOW))
+def _live_batches(unit: LoadUnit, row_slice: Slice) -> Iterator[VectorBatch]:
+    batches = (batch for _, _, batch in read_slices(unit.source, unit.collection, [row_slice], SAMPLED_WINDOW))
     return filter(len, batches)
 
 
 def _first_rows(batches: Iterable[VectorBatch]) -> list[VectorBatch]:
-    """A batch of the first row alone of each that has one."""
+    """The first row of each batch that has rows, as a batch of one row."""
     return [batch.part(0, 1) for batch in batches if len(batch)]

@@ -8,30 +8,38 @@ from unittest.mock import patch
 
 import numpy as np
 
+from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, KeyRanges
 from airflow_provider_milvusdm.targets.milvus import compare
 from airflow_provider_milvusdm.targets.milvus.compare import TargetIds
+from airflow_provider_milvusdm.targets.milvus.server import queries
 from tests.support.peak_memory import peak_memory
 
 BATCH = 1 << 16
 
 
 def read_ids(rows: int) -> Any:
-    """Those of a partition that serves the ids from 0 on, and an empty batch at last."""
-    bounds = [*pairwise(range(0, rows + 1, BATCH)), (rows, rows)]
-    batches = (np.arange(*bound) for bound in bounds)
-    with patch.object(compare, "stream_ids", lambda *_: batches):
-        return TargetIds.read(None, None, "_default").ids  # type: ignore[arg-type]
+    """Those of a partition that has the ids from 0 on, in ranges of 4 batches; each ends with an empty batch."""
+    firsts = np.arange(0, max(rows, 1), 4 * BATCH)
+    within = ChosenRanges(KeyRanges(firsts), np.ones(len(firsts), np.bool_))
+
+    def stream(_client: Any, _target: Any, _partition: Any, first: int, last: int) -> Any:
+        bounds = pairwise([*range(first, min(last + 1, rows), BATCH), min(last + 1, rows)])
+        return (np.arange(*bound) for bound in [*bounds, (0, 0)])
+
+    concurrent = patch.object(queries, "serves_requests_concurrently", lambda _: True)
+    with concurrent, patch.object(compare, "stream_ids", stream):
+        return TargetIds.read(None, None, "_default", within).ids  # type: ignore[arg-type]
 
 
 def last_id(rows: int) -> int:
     return int(read_ids(rows)[-1])
 
 
-def test_the_ids_of_a_partition_take_nine_bytes_each_while_they_are_read() -> None:
+def test_the_ids_of_a_partition_take_sixteen_bytes_each_while_they_are_read() -> None:
     rows = 256 * BATCH
     last, peak = peak_memory(last_id, rows, imports=["numpy", compare.__name__])
     assert last == rows - 1
-    assert peak < 9.5 * rows
+    assert peak < 19 * rows
 
 
 def test_ids_are_read_in_their_order_and_an_empty_partition_has_none() -> None:
