@@ -70,11 +70,10 @@ class ConnectionAddress:
         return own
 
     def _by_host(self, host: str, port: int | None) -> Address:
+        if not HOST.fullmatch(host) and "@" not in host:
+            raise self._invalid("only the name of a host, or its IPv4 address; the port is separate")
         scheme = "https" if self._wants_tls else "http"
-        address = self._read(f"{scheme}://{host}:{port or self.port or PORTS['http']}")
-        if address.host != _normal(host):
-            raise self._invalid("only the name of a host; the port is separate")
-        return address
+        return self._read(f"{scheme}://{host}:{port or self.port or PORTS['http']}")
 
     def _read(self, uri: str) -> Address:
         """Parse a uri as pymilvus does. Error messages don't quote it, because it may hold a secret."""

@@ -40,12 +40,19 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
             check_params(context)
             if issubclass(job, MilvusParams):
                 log.info("target: %s", _reach_target(context["params"]))
+        except AirflowNotFoundException as error:
+            fault = f"{error} Create the connection in Airflow, or correct milvus_conn_id."
+            _push_fault(context, fault)
+            raise AirflowFailException(fault) from None
+        except ConfigurationError as error:
+            _push_fault(context, str(error))
+            raise AirflowFailException(str(error)) from None
         except (AirflowFailException, TransientError) as error:
             _push_fault(context, str(error))
             raise
-        except (ConfigurationError, AirflowNotFoundException) as error:
-            _push_fault(context, str(error))
-            raise AirflowFailException(str(error)) from None
+        except Exception as error:
+            _push_fault(context, f"{type(error).__name__}: {error}")
+            raise
 
     return check
 
