@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -32,7 +34,7 @@ def reach(hook: Connects, *, creates: bool = False) -> str:
     collections. Raises UnreachableError if the server is away.
     """
     arguments = hook.client_arguments()
-    with hook.client(plan_only=True) as client:
+    with _quiet_pymilvus(), hook.client(plan_only=True) as client:
         version = client.get_server_version(timeout=ANSWER_SECONDS)
         if is_file(arguments["uri"]):
             return f"Milvus {version}"
@@ -42,6 +44,18 @@ def reach(hook: Connects, *, creates: bool = False) -> str:
         if creates:
             _require_right_to_create(client, arguments["uri"], database, user)
     return f"Milvus {version}, database {database}" + (f", user {user}" if user else "")
+
+
+@contextmanager
+def _quiet_pymilvus() -> Iterator[None]:
+    """Keep tracebacks of refused requests out of the log; the error that follows says the same."""
+    logger = logging.getLogger("pymilvus.decorators")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _user(arguments: dict[str, str]) -> str:

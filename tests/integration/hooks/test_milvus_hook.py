@@ -108,15 +108,22 @@ def test_the_test_button_shows_what_was_reached(connect: Connect, server: Milvus
 
 
 @pytest.mark.parametrize("field", ["schema", "uri"])
-def test_the_test_button_uses_the_database(connect: Connect, server: MilvusAddress, field: str) -> None:
-    connect(
-        **{"schema": {"host": server.host, "port": server.port, "schema": "nowhere"}}.get(
-            field, {"extra": {"uri": f"{server.uri}/nowhere"}}
-        )
-    )
+def test_the_test_button_uses_the_database(
+    connect: Connect,
+    server: MilvusAddress,
+    field: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fields: dict[str, dict[str, Any]] = {
+        "schema": {"host": server.host, "port": server.port, "schema": "nowhere"},
+        "uri": {"extra": {"uri": f"{server.uri}/nowhere"}},
+    }
+    connect(**fields[field])
     worked, message = MilvusHook("target").test_connection()
     assert not worked
     assert_in_order(message, ["There is no database 'nowhere'", server.uri, "Correct Database"])
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
 
 
 @pytest.mark.parametrize(
