@@ -82,7 +82,7 @@ def test_the_terminal_shows_progress_and_report_and_the_log_has_the_rest(
     assert [line for line in progress.splitlines()[1:-1] if not line.startswith("done    ")] == []
     assert "done    resolve_ids other/2021-03 news\n" in progress
     assert f"done    resolve_ids other/{ODD_TAG}\n" in progress
-    assert "done    load_partitions other/_2021_03_news: " in progress
+    assert "done    load_partitions other/_2021_03_news\n" in progress
     assert [row[1:3] for row in ended.rows] == [
         ["_default", "other/_default"],
         ["2021-03 news", "other/_2021_03_news"],
