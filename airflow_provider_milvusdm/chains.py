@@ -51,10 +51,10 @@ from airflow_provider_milvusdm.operators.params import (
     UNIT_MIB_TEMPLATE,
     json_arguments,
     json_template,
-    refuse_bad_params,
     text_arguments,
 )
 from airflow_provider_milvusdm.operators.plan import PlanOperator
+from airflow_provider_milvusdm.operators.preflight import check_run
 from airflow_provider_milvusdm.operators.report import ReportOperator
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
 
@@ -188,7 +188,7 @@ def add_chain(job: type[Params]) -> None:
     """Add the steps of a job to the DAG, or the task group, of the ``with`` block around the call."""
     chain = CHAINS[job]
     inspect = chain.source.inspect(
-        task_id="inspect_source", pre_execute=refuse_bad_params(job), **_of_job(job, chain.source.arguments)
+        task_id="inspect_source", pre_execute=check_run(job), **_of_job(job, chain.source.arguments)
     )
     resolve = chain.source.resolve.partial(task_id="resolve_ids", map_index_template=MAP_INDEX, **POLICIES).expand(
         partitions=inspect.output
@@ -207,6 +207,7 @@ def add_chain(job: type[Params]) -> None:
         collections=plan.output,
         reports=XComArg(verify, RESULT),
         faults=XComArg(verify, FAULT),
+        first_tasks=[inspect.task_id, plan.task_id],
         trigger_rule="all_done",
     )
 

@@ -74,6 +74,10 @@ class TransientError(_ExplainedError, RuntimeError):
     """Base of the errors after which a retry may succeed."""
 
 
+class UnreachableError(TransientError):
+    """The target is away, or its address is wrong; a retry tries to reach it again."""
+
+
 class StalledError(TransientError):
     """The target makes no progress with what was asked of it; a retry waits again."""
 

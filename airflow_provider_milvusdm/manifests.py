@@ -143,6 +143,8 @@ class CollectionPlan:
     """Alias that is switched to the target once it is verified."""
     unit_bytes: int = 0
     error: str = ""
+    refused: bool = False
+    """The plan step found the error, and not an earlier one."""
     notes: tuple[str, ...] = ()
 
     @property

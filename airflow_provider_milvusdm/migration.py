@@ -8,6 +8,8 @@ from typing import Any
 from airflow.sdk import DAG, Param, TaskGroup
 
 from airflow_provider_milvusdm.chains import RETRIES, add_chain
+from airflow_provider_milvusdm.config.dag_doc import dag_doc
+from airflow_provider_milvusdm.config.form import arrange_form
 from airflow_provider_milvusdm.config.jobs import M2M
 from airflow_provider_milvusdm.config.validation import Params
 
@@ -32,6 +34,7 @@ def migration_dag(
         "max_active_runs": 1,
         "default_args": RETRIES,
         "tags": ["milvus", "migration"],
+        "doc_md": dag_doc(job),
     } | dag
     with DAG(dag_id, schedule=schedule, **arguments) as made:
         add_chain(job)
@@ -48,11 +51,11 @@ def migration_group(group_id: str, job: type[Params] = M2M) -> TaskGroup:
 
 
 def migration_params(job: type[Params] = M2M, **defaults: Any) -> dict[str, Param]:
-    """The DAG params of a job, with types, titles and descriptions.
+    """The DAG params of a job, with types, titles, descriptions and sections, in the order of the trigger form.
 
     :param defaults: defaults that replace those of the job. Raises TypeError for a name that the job doesn't have.
     """
-    properties = job.model_json_schema()["properties"]
+    properties = arrange_form(job.model_json_schema()["properties"])
     unknown = sorted(set(defaults) - set(properties))
     if unknown:
         raise TypeError(f"migration_params() got unknown params {', '.join(unknown)}")

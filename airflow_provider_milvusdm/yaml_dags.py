@@ -9,13 +9,15 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
+import yaml
 from airflow.sdk import DAG
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 from airflow_provider_milvusdm.chains import RETRIES
+from airflow_provider_milvusdm.config.dag_doc import dag_doc, dag_title
 from airflow_provider_milvusdm.config.jobs import JOBS
-from airflow_provider_milvusdm.config.yaml_file import Job, read_yaml
+from airflow_provider_milvusdm.config.yaml_file import Job, load_yaml, read_yaml
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.migration import migration_dag
 
@@ -95,6 +97,12 @@ def _dag(dag_id: str, path: Path) -> DAG:
     return made
 
 
+def _file_doc(path: Path) -> list[str]:
+    """The file as Markdown, without its comments, because they may hold a password that is no longer used."""
+    text = yaml.safe_dump(load_yaml(path), allow_unicode=True, sort_keys=False)
+    return [f"### Made from {path.name}", "", *(f"    {line}" for line in text.splitlines()), "", f"Path: `{path}`"]
+
+
 def _arguments(job: Job, path: Path) -> dict[str, Any]:
     """The other arguments of the DAG, beside its params."""
     schedule = job.schedule
@@ -110,5 +118,6 @@ def _arguments(job: Job, path: Path) -> dict[str, Any]:
         "tags": [*schedule.tags, "milvus", "migration"],
         "default_args": RETRIES | defaults,
         "description": f"{job.kind} of {path.name}",
-        "doc_md": f"Made from `{path}`.",
+        "dag_display_name": f"{path.stem}: {dag_title(JOBS[job.kind])}",
+        "doc_md": "\n".join([dag_doc(JOBS[job.kind]), "", *_file_doc(path)]),
     }

@@ -8,4 +8,9 @@ For a schedule, copy this file and add ``schedule`` and ``defaults``.
 from airflow_provider_milvusdm.config.jobs import F2M
 from airflow_provider_milvusdm.migration import migration_dag
 
-dag = migration_dag("milvusdm_f2m", F2M, description="A Faiss index into Milvus 2.x", doc_md=__doc__)
+dag = migration_dag(
+    "milvusdm_f2m",
+    F2M,
+    description="A Faiss index into Milvus 2.x",
+    dag_display_name="Faiss → Milvus 2.x",
+)

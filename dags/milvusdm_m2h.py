@@ -9,5 +9,8 @@ from airflow_provider_milvusdm.config.jobs import M2H
 from airflow_provider_milvusdm.migration import migration_dag
 
 dag = migration_dag(
-    "milvusdm_m2h", M2H, description="Collections of a Milvus 1.x data directory into HDF5 files", doc_md=__doc__
+    "milvusdm_m2h",
+    M2H,
+    description="Collections of a Milvus 1.x data directory into HDF5 files",
+    dag_display_name="Milvus 1.x → HDF5",
 )

@@ -10,5 +10,5 @@ from airflow_provider_milvusdm.migration import migration_dag
 dag = migration_dag(
     "milvusdm_m2m",
     description="Migrate collections of a Milvus 1.x data directory to Milvus 2.x",
-    doc_md=__doc__,
+    dag_display_name="Milvus 1.x → Milvus 2.x",
 )

@@ -16,6 +16,8 @@ L2, IP = 1, 2
 FLAT, IVF_FLAT = 1, 2
 RAW, TO_INDEX, INDEX, BACKUP = 1, 2, 3, 7
 IDS_BY_USER = 2
+CLUSTERS, SPREAD = 40, np.float32(0.2)
+"""How many clusters the vectors are in, and how far they are from the centers."""
 
 SCHEMA = """
 CREATE TABLE Tables (id INTEGER PRIMARY KEY NOT NULL, table_id TEXT UNIQUE NOT NULL, state INTEGER NOT NULL,
@@ -87,7 +89,7 @@ class _Sample:
         name = str(self.segments)
         folder = self.tables / table_id / name
         folder.mkdir(parents=True)
-        vectors = self.random.standard_normal((len(ids), dimension), np.float32)
+        vectors = self._vectors(len(ids), dimension)
         _write(folder / f"{name}.rv", vectors)
         _write(folder / f"{name}.uid", np.array(ids, "<i8"))
         _write(folder / "deleted_docs", np.array(deleted, "<i4"))
@@ -96,6 +98,12 @@ class _Sample:
             "updated_time, created_on, date, flush_lsn) VALUES (?,?,1,?,?,?,?,0,0,0,0)",
             [(table_id, name, name, kind, vectors.nbytes, len(ids) - len(deleted)) for kind in file_types],
         )
+
+    def _vectors(self, rows: int, dimension: int) -> npt.NDArray[np.float32]:
+        """Vectors in clusters, as those of real data are: an index finds neighbours of random ones only by luck."""
+        centers = np.random.default_rng(dimension).standard_normal((CLUSTERS, dimension), np.float32)
+        noise = self.random.standard_normal((rows, dimension), np.float32)
+        return centers[self.random.integers(0, CLUSTERS, rows)] + SPREAD * noise
 
 
 def _write(path: Path, values: npt.NDArray[np.generic]) -> None:

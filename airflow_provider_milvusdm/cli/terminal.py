@@ -19,7 +19,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.progress import progress
+from airflow_provider_milvusdm.progress import PERIODIC, progress, watch_meters
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -36,7 +36,6 @@ class Display(logging.Handler):
         self.console = console
         self.spinner = Spinner("dots", Text("starting"))
         self.interrupted = False
-        self.rows = 0
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -50,7 +49,7 @@ class Display(logging.Handler):
         # Otherwise Rich would write standard output, and with it Airflow's log, to the terminal.
         live = Live(self.spinner, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
         try:
-            with live:
+            with live, watch_meters(self._show_running):
                 yield
         finally:
             progress.removeHandler(self)
@@ -58,12 +57,8 @@ class Display(logging.Handler):
                 signal.signal(number, handler)
 
     def emit(self, record: logging.LogRecord) -> None:
-        rows = getattr(record, "rows", None)
-        if rows is None:
+        if not hasattr(record, PERIODIC):
             self.console.print(Text(record.getMessage()))
-        else:
-            self.rows += rows
-            self._show_running(f"load_partitions: {self.rows:,} rows")
 
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:

@@ -10,9 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from airflow_provider_milvusdm.config.params import (
-    ROWS,
-    SOURCE,
-    TARGET,
     Milvus1xParams,
     MilvusParams,
     RowsParams,
@@ -34,14 +31,12 @@ class M2M(Milvus1xParams, MilvusParams):
         title="Partitions",
         description="keep: they become partitions, as many as the target allows. partition_key: the tags go to a field "
         "partition_tag, the partition key of a collection in which every id must be unique.",
-        json_schema_extra=TARGET,
     )
     auto_id: Literal["keep", "off"] = Field(
         default="keep",
         title="If the 1.x server made the ids",
         description="keep: the target makes ids for new rows that are inserted without one, if it supports that "
         "(Milvus 2.6.3 and later, Milvus Lite). off: new rows must have an id.",
-        json_schema_extra=TARGET,
     )
     alias: Aliases = Field(  # type: ignore[assignment]
         default=None,
@@ -49,7 +44,6 @@ class M2M(Milvus1xParams, MilvusParams):
         description='{"news": "articles"}, or a text if one collection is migrated. The collection is loaded under a '
         "name of its own, and this alias is switched to it once it is verified. The collection that the alias pointed "
         "to before stays.",
-        json_schema_extra=TARGET,
     )
 
     @classmethod
@@ -79,27 +73,23 @@ class H2M(ToOneCollection):
         default=None,
         title="HDF5 files",
         description="Paths on the workers, or URLs: s3://conn_id@bucket/path. Set this or data_dir.",
-        json_schema_extra=SOURCE,
     )
     data_dir: OptionalText = Field(
         default=None,
         title="Folder of HDF5 files",
         description="All *.h5 and *.hdf5 files in it are read, in the order of their names. Set this or data_path.",
-        json_schema_extra=SOURCE,
     )
     embeddings: str = Field(
         default="embeddings",
         min_length=1,
         title="Dataset of the vectors",
         description="A name, or a path such as /train/vectors.",
-        json_schema_extra=SOURCE,
     )
     ids_dataset: OptionalText = Field(
         default="ids?",
         title="Dataset of the ids",
         description="A name or path that must exist in each file. ids?: the dataset ids if it exists. Null or empty: "
         "no dataset; the param ids says which ids the rows get.",
-        json_schema_extra=SOURCE,
     )
 
     @classmethod
@@ -120,13 +110,11 @@ class F2M(ToOneCollection):
         min_length=1,
         title="Faiss index",
         description="The path of the file on the workers.",
-        json_schema_extra=SOURCE,
     )
     allow_lossy: bool = Field(
         default=False,
         title="Accept loss of precision",
         description="Accept an index that stores only codes of its vectors (PQ, SQ); the vectors are reconstructed.",
-        json_schema_extra=ROWS,
     )
 
 
@@ -139,13 +127,11 @@ class M2H(Milvus1xParams, RowsParams):
         min_length=1,
         title="Folder for the HDF5 files",
         description="A run writes to <data_dir>/<dag>/<run>/<collection>/<partition>.h5.",
-        json_schema_extra=TARGET,
     )
     dry_run: bool = Field(
         default=False,
         title="Dry run",
         description="Write nothing, and report what would be read and written.",
-        json_schema_extra=ROWS,
     )
 
     @classmethod

@@ -1,6 +1,6 @@
 """Params that jobs have in common: of a Milvus 1.x source, of rows, of a Milvus 2.x target.
 
-Titles and descriptions are those of the trigger form.
+Titles and descriptions are those of the trigger form; its order, sections and labels are in ``form.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
-from pydantic.config import JsonDict
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.config.validation import (
@@ -23,10 +22,6 @@ from airflow_provider_milvusdm.config.validation import (
 from airflow_provider_milvusdm.model.collections import ALL_COLLECTIONS, Metric
 
 FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
-SOURCE: JsonDict = {"section": "Source"}
-PLACES: JsonDict = {"section": "Source: other places"}
-TARGET: JsonDict = {"section": "Target"}
-ROWS: JsonDict = {"section": "Rows"}
 
 UNIT_MIB = 256
 IMPORT_UNIT_MIB = 1024
@@ -40,70 +35,69 @@ class Milvus1xParams(Params):
         min_length=1,
         title="Milvus 1.x data directory",
         description="The directory that contains db/ and wal/, or its URL: s3://conn_id@bucket/path. It is only read.",
-        json_schema_extra=SOURCE,
     )
     source_collection: Annotated[
         Selection,
         BeforeValidator(parse_selection),
-        WithJsonSchema({"type": "object", "minProperties": 1}),
+        WithJsonSchema(
+            {
+                "type": ["string", "array", "object"],
+                "items": {"type": "string"},
+                "minLength": 1,
+                "minItems": 1,
+                "minProperties": 1,
+            }
+        ),
     ] = Field(
-        default={ALL_COLLECTIONS: None},
+        default=ALL_COLLECTIONS,
+        validate_default=True,
         min_length=1,
         title="Collections",
-        description='{"news": null}: a whole collection. {"news": ["2021", "_default"]}: these partitions of it. '
-        '{"*": null}: all collections.',
-        json_schema_extra=SOURCE,
+        description="One a line: news is a whole collection, news/2021-03 a partition of it, * all collections. "
+        'As JSON: {"news": null, "more": ["2021-03", "_default"]}.',
     )
     mysql_conn_id: OptionalText = Field(
         default=None,
         title="MySQL connection of the catalog",
         description="Only if the 1.x server stored its metadata in MySQL. Empty: the catalog is db/meta.sqlite.",
-        json_schema_extra=SOURCE,
     )
     mysql_charset: Literal["auto", "latin1", "utf8mb4"] = Field(
         default="auto",
         title="Charset of the MySQL catalog",
         description="The charset of the connection over which the 1.x server wrote the catalog. auto: found out from "
         "the names in the catalog; if that is not possible, the run fails and asks for this param.",
-        json_schema_extra=PLACES,
     )
     catalog_path: OptionalText = Field(
         default=None,
         title="Catalog file",
         description="The path of meta.sqlite, if it is not <source_milvus_path>/db/meta.sqlite.",
-        json_schema_extra=PLACES,
     )
     tables_path: OptionalText = Field(
         default=None,
         title="Folder of segments",
         description="The path of the folder, if it is not <source_milvus_path>/db/tables.",
-        json_schema_extra=PLACES,
     )
     wal_path: OptionalText = Field(
         default=None,
         title="Log folder",
         description="The path of the 1.x server's log (WAL), if it is not <source_milvus_path>/wal.",
-        json_schema_extra=PLACES,
     )
     rename: dict[str, str] = Field(
         default={},
         title="Names in the target",
         description='{"news": "articles"} renames a collection, {"news/2021": "y2021"} renames a partition.',
-        json_schema_extra=TARGET,
     )
     unflushed_log: Literal["replay", "ignore", "error"] = Field(
         default="replay",
         title="Operations that are only in the 1.x server's log",
         description="replay: the insertions and deletions in the log are applied, as the server does when it starts. "
         "ignore: they are not migrated, and the report counts them. error: collections with such operations fail.",
-        json_schema_extra=ROWS,
     )
     unlisted_segments: Literal["error", "ignore"] = Field(
         default="error",
         title="Segment folders that are not in the catalog",
         description="Their rows may be missing, for example if the catalog was copied without its -wal file. error: "
         "their collection fails. ignore: they are not migrated, and the report counts them.",
-        json_schema_extra=ROWS,
     )
 
 
@@ -117,26 +111,22 @@ class RowsParams(Params):
         title="If several rows of a partition have the same id",
         description="error: the collection fails, and the message lists the ids. keep_first, keep_last: the first or "
         "last row of each id is taken. Rows with the same id and the same vector always count as one row.",
-        json_schema_extra=ROWS,
     )
     invalid_vectors: Literal["error", "skip"] = Field(
         default="error",
         title="Vectors with NaN or infinity",
         description="error: the collection fails, and the message lists the ids. skip: the rows are not loaded, and "
         "saved to files in skipped_rows_dir.",
-        json_schema_extra=ROWS,
     )
     skipped_rows_dir: OptionalText = Field(
         default=None,
         title="Folder for excluded rows",
         description="A run writes to <skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5.",
-        json_schema_extra=ROWS,
     )
     unit_mib: OptionalSize = Field(
         default=None,
         title="Size of a load unit (MiB)",
         description=f"How much one load task loads. Empty: {UNIT_MIB}, or {IMPORT_UNIT_MIB} for bulk import.",
-        json_schema_extra=ROWS,
     )
 
     @classmethod
@@ -155,7 +145,6 @@ class MilvusParams(RowsParams):
         description="error: the collection fails, and the message lists the ids. keep_first, keep_last: the first or "
         "last row of each id is loaded; rows with the same id and the same vector count as one row. remap: every row "
         "is loaded with a new primary key, and its id goes to the indexed field source_id.",
-        json_schema_extra=ROWS,
     )
     id_scope: Literal["collection", "partition"] = Field(
         default="collection",
@@ -163,33 +152,28 @@ class MilvusParams(RowsParams):
         description="collection: a collection fails if rows with different vectors have the same id in different "
         "partitions, because a query or search over the whole collection returns only one of them. partition: such "
         "rows are loaded, for applications that always name the partition.",
-        json_schema_extra=ROWS,
     )
     milvus_conn_id: str = Field(
         default="milvus_default",
         min_length=1,
         title="Milvus connection",
         description="Airflow connection to the target.",
-        json_schema_extra=TARGET,
     )
     dest_host: OptionalText = Field(
         default=None,
         title="Target host",
         description="Replaces the connection's host. If the connection has a host and a login, only hosts in its "
         "allowed_hosts are accepted.",
-        json_schema_extra=TARGET,
     )
     dest_port: OptionalPort = Field(
         default=None,
         title="Target port",
         description="Replaces the connection's port.",
-        json_schema_extra=TARGET,
     )
     dest_uri: OptionalText = Field(
         default=None,
         title="Target URI",
         description="Replaces host and port: http(s)://host:port, or the path of a Milvus Lite file.",
-        json_schema_extra=TARGET,
     )
     mode: Literal["skip", "append", "overwrite", "sync", "abandon"] = Field(
         default="skip",
@@ -198,7 +182,6 @@ class MilvusParams(RowsParams):
         "it, or the named partitions are emptied first. sync: rows are inserted, deleted and replaced until it equals "
         "the source; of rows that an earlier run loaded only the ids are compared, unless verify is full. abandon: "
         "nothing is loaded, and what an interrupted run left is undone.",
-        json_schema_extra=TARGET,
     )
     overwrite: Literal["swap", "in_place"] = Field(
         default="swap",
@@ -206,14 +189,12 @@ class MilvusParams(RowsParams):
         description="swap: the old collection is dropped after the new one is verified. in_place: the old collection "
         "is dropped before the new one is loaded, if the target has no room for both. Readers then find no collection "
         "until the new one is verified, and if the load fails the old rows are lost.",
-        json_schema_extra=TARGET,
     )
     take_over: bool = Field(
         default=False,
         title="Take over",
         description="Continue what another run left half loaded, if it is unknown whether that run has ended: a run of "
         "another Airflow, or of the command line on another host. If it still runs, its writes are refused.",
-        json_schema_extra=TARGET,
     )
     max_deletions: float = Field(
         default=0.1,
@@ -222,34 +203,29 @@ class MilvusParams(RowsParams):
         title="Largest share of rows that sync may delete",
         description="The share of the target's rows, in the partitions that are migrated: 0.1 is a tenth. A sync that "
         "would delete more fails and changes nothing, because the source is often a bad copy then.",
-        json_schema_extra=TARGET,
     )
     alias: OptionalText = Field(
         default=None,
         title="Alias",
         description="The collection is loaded under a name of its own, and this alias is switched to it once it is "
         "verified. The collection that the alias pointed to before stays.",
-        json_schema_extra=TARGET,
     )
     id_field: str = Field(
         default="id",
         pattern=FIELD_NAME,
         title="Primary key field",
         description="Name of the field for the ids.",
-        json_schema_extra=TARGET,
     )
     vector_field: str = Field(
         default="embedding",
         pattern=FIELD_NAME,
         title="Vector field",
         description="Name of the field for the vectors.",
-        json_schema_extra=TARGET,
     )
     create_index: bool = Field(
         default=True,
         title="Build the index",
         description="Build the index that the source has, or the nearest one of Milvus 2.x, and load the collection.",
-        json_schema_extra=TARGET,
     )
     target: Annotated[TargetSettings, WithJsonSchema({"type": "object"})] = Field(
         default=TargetSettings(),
@@ -257,14 +233,12 @@ class MilvusParams(RowsParams):
         description="index_type, index_params, metric_type, shards, consistency_level, replicas, mmap, dynamic_field, "
         "load, max_partitions, for all collections; under collections for single ones: "
         '{"load": false, "collections": {"news": {"index_type": "DISKANN"}}}.',
-        json_schema_extra=TARGET,
     )
     load_method: Literal["insert", "bulk_import", "auto"] = Field(
         default="insert",
         title="How rows are loaded",
         description="insert: by insert requests. bulk_import: as files in the target's object store, at the "
         "connection's import_url. auto: by bulk import if the connection has an import_url, else by insert.",
-        json_schema_extra=ROWS,
     )
     verify: Literal["full", "sample", "counts", "none"] = Field(
         default="full",
@@ -272,7 +246,6 @@ class MilvusParams(RowsParams):
         description="full: all ids and vectors are compared bit for bit. sample: the rows of every partition are "
         "counted, and a sample of them is compared. counts: they are counted. none: rows that the target acknowledged "
         "count as loaded.",
-        json_schema_extra=ROWS,
     )
     verify_search: int = Field(
         default=0,
@@ -281,7 +254,6 @@ class MilvusParams(RowsParams):
         title="Searches to compare",
         description="How many vectors of the source to search in the target. The report shows the recall of the 10 "
         "nearest rows, compared with the exact answer from the source, and the latency. 0: none.",
-        json_schema_extra=ROWS,
     )
     search_recall: float = Field(
         default=0.9,
@@ -289,19 +261,16 @@ class MilvusParams(RowsParams):
         le=1,
         title="Minimum recall",
         description="A collection whose recall is lower fails.",
-        json_schema_extra=ROWS,
     )
     search_params: Annotated[dict[str, int | float | str | bool], WithJsonSchema({"type": "object"})] = Field(
         default={},
         title="Search params",
         description='The params with which the application searches: {"nprobe": 64}, {"ef": 128}. Empty: the defaults.',
-        json_schema_extra=ROWS,
     )
     dry_run: bool = Field(
         default=False,
         title="Dry run",
         description="Change nothing in the target, and report what would be read and created.",
-        json_schema_extra=ROWS,
     )
 
     @classmethod
@@ -341,30 +310,25 @@ class ToOneCollection(MilvusParams):
         min_length=1,
         title="Collection",
         description="Name of the collection in the target.",
-        json_schema_extra=TARGET,
     )
     dest_partition_name: OptionalText = Field(
         default=None,
         title="Partition",
         description="Name of the partition in the target. Empty: the files are the whole collection, in _default.",
-        json_schema_extra=TARGET,
     )
     collection_parameter: Annotated[CollectionParameter, WithJsonSchema({"type": "object"})] = Field(
         default=CollectionParameter(),
         title="Collection parameters",
         description="dimension (checked against the data), metric_type, index_file_size (ignored by Milvus 2.x).",
-        json_schema_extra=TARGET,
     )
     id_offset: int = Field(
         default=0,
         title="First row number",
         description="The first id, if rows without ids get row numbers.",
-        json_schema_extra=ROWS,
     )
     ids: Literal["row_number", "auto"] = Field(
         default="row_number",
         title="Ids for rows without ids",
         description="row_number: rows are numbered from id_offset over all files, so that a retry is exact. auto: the "
         "target makes the ids, and an interrupted load may have to start from the beginning.",
-        json_schema_extra=ROWS,
     )

@@ -29,17 +29,37 @@ OptionalSize = Annotated[
 def parse_selection(value: Any) -> Any:
     """``source_collection`` as a :data:`Selection`.
 
-    ``value``: a name, a list of names, ``*``, or a mapping of names to a tag, a list of tags, or null for all. Any
-    other value is returned as it is, for the model to refuse. Raises ConfigurationError if a list of tags is empty: it
-    is usually the result of a filter that found nothing, and must not stand for all partitions.
+    ``value``: lines, or a list of texts, each a collection (``news``), a partition of it (``news/2021-03``) or ``*``;
+    or a mapping of names to a tag, a list of tags, or null for all. Any other value is returned as it is, for the model
+    to refuse. Raises ConfigurationError if a list of tags is empty: it is usually the result of a filter that found
+    nothing, and must not stand for all partitions. Raises it also for a collection that is listed as a whole and by
+    its partitions, because the mode ``overwrite`` does different things to them.
     """
     if isinstance(value, str):
-        return {value: None} if value else value
+        return _parse_lines(value.splitlines())
     if isinstance(value, list | tuple):
-        return dict.fromkeys(value) if all(isinstance(name, str) for name in value) else value
+        return _parse_lines(value) if all(isinstance(line, str) for line in value) else value
     if isinstance(value, Mapping):
         return {name: _parse_tags(name, tags) for name, tags in value.items()}
     return value
+
+
+def _parse_lines(lines: Iterable[str]) -> Selection:
+    """Collections and ``collection/partition``; Milvus 1.x allows no slash and no space at the end in their names."""
+    selection: Selection = {}
+    for line in filter(None, map(str.strip, lines)):
+        name, has_tag, tag = line.partition("/")
+        tags = selection.setdefault(name, [] if has_tag else None)
+        if (tags is None) == bool(has_tag):
+            raise ConfigurationError(
+                f"collection {name!r} is listed as a whole and by its partitions",
+                expected="one of the two",
+                found=line,
+                cure=f"Remove the line {name}, or the lines {name}/….",
+            )
+        if tags is not None and tag not in tags:
+            tags.append(tag)
+    return selection
 
 
 def _parse_tags(name: Any, tags: Any) -> Any:

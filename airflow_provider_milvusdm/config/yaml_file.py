@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> list[Job]:
 
     Raises ConfigurationError; its message quotes no text that may be a secret.
     """
-    content = _load(path)
+    content = load_yaml(path)
     if not isinstance(content, dict) or not content:
         raise ConfigurationError(
             "a YAML file without a job",
@@ -72,7 +72,8 @@ def read_yaml(path: Path) -> list[Job]:
     return [_job(path, str(kind), values) for kind, values in content.items()]
 
 
-def _load(path: Path) -> Any:
+def load_yaml(path: Path) -> Any:
+    """The content of a YAML file, not checked. Raises ConfigurationError if it can't be read, or is not YAML."""
     try:
         with path.open(encoding="utf-8") as file:
             return yaml.load(file, Loader=_Loader)  # noqa: S506 - it is a SafeLoader

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, StalledError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError, StalledError, TransientError
+from airflow_provider_milvusdm.hooks.diagnosis import diagnose
 from airflow_provider_milvusdm.hooks.milvus_address import ConnectionAddress, is_file, read_address
+from airflow_provider_milvusdm.hooks.reach import reach
 from airflow_provider_milvusdm.progress import progress
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 LITE_WAIT_SECONDS = 600
 """How long to wait until another process closes a Milvus Lite file."""
-TEST_SECONDS = 10
-"""Timeout of the connection form's Test button."""
 EXTRAS = ("token", "server_name")
 CERTIFICATES = ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path")
 
@@ -67,7 +67,8 @@ class MilvusHook(BaseHook):
     def get_conn(self) -> MilvusClient:
         """A client, not shared with others, which the caller closes; :meth:`client` does that.
 
-        Raises ConfigurationError if the server refuses the login, or for what :meth:`client_arguments` does.
+        Raises ConfigurationError if the server refuses the login, if TLS fails, or for what :meth:`client_arguments`
+        does; UnreachableError if the server can't be reached.
         """
         from pymilvus import MilvusClient, MilvusException
 
@@ -77,14 +78,16 @@ class MilvusHook(BaseHook):
         try:
             return MilvusClient(dedicated=True, **options, **arguments)
         except MilvusException as error:
-            if not _is_login_refused(error):
+            if is_file(arguments["uri"]):
                 raise
+            if not _is_login_refused(error):
+                raise diagnose(arguments, error) from None
             raise ConfigurationError(
                 "the server refuses the login",
                 where=arguments["uri"],
                 expected="a user and password, or a token, that it accepts",
                 found=f"those of connection {self.milvus_conn_id}",
-                cure="Correct the connection.",
+                cure="Correct User and Password, or Token, of the connection.",
             ) from None
 
     @contextmanager
@@ -98,7 +101,7 @@ class MilvusHook(BaseHook):
         uri = self.client_arguments()["uri"]
         lite = is_file(uri)
         if lite:
-            _check_file(uri)
+            check_file(uri)
         if lite and plan_only and not Path(uri).exists():
             with TemporaryDirectory(prefix="milvusdm-") as folder, _empty_lite(folder).client() as client:
                 yield client
@@ -141,13 +144,14 @@ class MilvusHook(BaseHook):
         return str(connection.extra_dejson.get("import_url") or "") if connection else ""
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the server for its version, for the connection form's Test button."""
+        """Reach the target, for the connection form's Test button; the message says what is wrong."""
         try:
-            with self.client(plan_only=True) as client:
-                version = client.get_server_version(timeout=TEST_SECONDS)
+            return True, reach(self)
+        except (MilvusdmError, TransientError) as error:
+            # The form tests a copy of the connection, which has a random id.
+            return False, str(error).replace(f"connection {self.milvus_conn_id}", "this connection")
         except Exception as error:  # noqa: BLE001 - the form shows any error
             return False, f"{type(error).__name__}: {error}"
-        return True, f"Milvus {version}"
 
     def _wait_for_file(self, uri: str) -> MilvusClient:
         """A client, once the file is free. Raises StalledError if it isn't free in time."""
@@ -218,7 +222,8 @@ def _secrets(connection: Any) -> dict[str, Any]:
     }
 
 
-def _check_file(uri: str) -> None:
+def check_file(uri: str) -> None:
+    """Raises ConfigurationError if there can be no Milvus Lite file of this path."""
     if find_spec("milvus_lite") is None:
         raise ConfigurationError(
             "Milvus Lite is not installed", where=uri, cure="pip install 'airflow-provider-milvusdm[lite]'."

@@ -13,6 +13,10 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 PORTS = {"http": 19530, "tcp": 19530, "https": 443}
 """Default ports of pymilvus, for a uri without one."""
 HOST = re.compile(r"[A-Za-z0-9._-]+")
+TYPED_ADDRESS = re.compile(
+    r"(?:(?P<scheme>http|https|tcp)://)?(?P<host>[A-Za-z0-9._-]+)(?::(?P<port>[1-9][0-9]{0,4}))?/?"
+)
+"""What people type into the field Host: ``host:19530``, ``http://host:19530``."""
 DATABASE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)?")
 UNIX = "unix:"
 SECRETS = ("user", "password", "token", "client_key_path")
@@ -66,11 +70,10 @@ class ConnectionAddress:
         return own
 
     def _by_host(self, host: str, port: int | None) -> Address:
+        if not HOST.fullmatch(host) and "@" not in host:
+            raise self._invalid("only the name of a host, or its IPv4 address; the port is separate")
         scheme = "https" if self._wants_tls else "http"
-        address = self._read(f"{scheme}://{host}:{port or self.port or PORTS['http']}")
-        if address.host != _normal(host):
-            raise self._invalid("only the name of a host; the port is separate")
-        return address
+        return self._read(f"{scheme}://{host}:{port or self.port or PORTS['http']}")
 
     def _read(self, uri: str) -> Address:
         """Parse a uri as pymilvus does. Error messages don't quote it, because it may hold a secret."""
@@ -141,15 +144,38 @@ def is_file(uri: str) -> bool:
 def read_address(connection: Any, secrets: Mapping[str, Any]) -> ConnectionAddress:
     """What an Airflow connection says about its address; ``secrets``: the arguments that a client gets of it."""
     extra = connection.extra_dejson
+    host, port, secure = _host_and_port(connection, _is_true(extra.get("secure")))
     return ConnectionAddress(
         connection.conn_id,
-        host=connection.host or "",
-        port=connection.port or 0,
+        host=host,
+        port=port,
         uri=str(extra.get("uri") or ""),
-        secure=_is_true(extra.get("secure")),
+        secure=secure,
         has_login=any(secrets.get(name) for name in SECRETS),
         allowed_hosts=frozenset(_allowed_hosts(connection.conn_id, extra.get("allowed_hosts"))),
     )
+
+
+def _host_and_port(connection: Any, secure: bool) -> tuple[str, int, bool]:
+    """Host, port, and whether TLS is asked for; an address in the field Host is taken apart.
+
+    Raises ConfigurationError if it contradicts the fields Port and TLS.
+    """
+    host, port = connection.host or "", connection.port or 0
+    typed = TYPED_ADDRESS.fullmatch(host)
+    if typed is None or not (typed["scheme"] or typed["port"]):
+        return host, port, secure
+    typed_port = int(typed["port"] or 0) or (0 if port else PORTS[typed["scheme"]])
+    contradicts = [f"Port {port}"] if port and typed_port not in (0, port) else []
+    contradicts += ["TLS"] if secure and typed["scheme"] in ("http", "tcp") else []
+    if contradicts:
+        raise ConfigurationError(
+            f"Host of connection {connection.conn_id} contradicts {' and '.join(contradicts)}",
+            expected="the name of a host",
+            found=host,
+            cure="Leave only the name in Host.",
+        )
+    return typed["host"], typed_port or port, secure or typed["scheme"] == "https"
 
 
 def _allowed_hosts(conn_id: str, value: Any) -> list[str]:

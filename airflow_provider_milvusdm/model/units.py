@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from airflow_provider_milvusdm.model.collections import (
@@ -34,6 +35,10 @@ class LoadUnit:
     """The marker's generation; if the marker has another one, another run created or resumed the target."""
     upsert: bool = False
     """An earlier run may already have written some of these rows."""
+    number: int = 0
+    """Its number among the units of the collection that begin in the same partition, for people; from 1."""
+    count: int = 0
+    """How many these are."""
 
     @property
     def name(self) -> str:
@@ -55,9 +60,24 @@ class LoadUnit:
 
     @property
     def label(self) -> str:
-        first = self.slices[0]
-        more = f" +{len(self.slices) - 1}" if len(self.slices) > 1 else ""
-        return f"{self.name}/{first.partition}: {first.segment} [{first.start}:{first.stop}]{more}"
+        partitions = list(dict.fromkeys(row_slice.partition for row_slice in self.slices))
+        more = f" +{len(partitions) - 1}" if len(partitions) > 1 else ""
+        numbered = f" {self.number}/{self.count}" if self.count > 1 else ""
+        return f"{self.collection.name}/{partitions[0]}{more}{numbered}"
+
+
+def number_units(units: Sequence[LoadUnit]) -> Iterator[LoadUnit]:
+    """The units with the numbers that their labels show."""
+    counts = Counter(_first_partition(unit) for unit in units)
+    numbers: Counter[tuple[str, str]] = Counter()
+    for unit in units:
+        place = _first_partition(unit)
+        numbers[place] += 1
+        yield replace(unit, number=numbers[place], count=counts[place])
+
+
+def _first_partition(unit: LoadUnit) -> tuple[str, str]:
+    return unit.collection.name, unit.slices[0].partition
 
 
 def cut_units(slices: Iterable[Slice], capacity: int) -> Iterator[tuple[Slice, ...]]:

@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.xcom import Reference
+from airflow_provider_milvusdm.report import wrap_text
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -85,5 +86,5 @@ class FilesInspectOperator(MigrationOperator):
         whole, notes = not self.dest_partition_name, parameter.notes()
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]
         for group in groups:
-            self.log.info("%s: %s", group.label, "; ".join(group.notes) or "ready")
+            self.log.info("%s", wrap_text(f"{group.label}: {'; '.join(group.notes) or 'ready'}"))
         return push_groups(context["ti"], groups)

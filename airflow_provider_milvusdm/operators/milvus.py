@@ -14,6 +14,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.config.validation import read_params
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.hooks.object_storage import open_import_store
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Fault, Loaded, from_json
@@ -181,7 +182,9 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 
-        if plan.error:
+        if plan.refused:
+            raise ConfigurationError(plan.error)
+        if plan.error:  # a task before the plan failed for it
             return None
         check_import(client, self.load_method, import_store, plan)
         created = create_collection(

@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_group
+from airflow_provider_milvusdm.report import wrap_text
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -82,8 +83,11 @@ class Milvus1xInspectOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         groups = self.inspect()
         for group in groups:
-            found = group.error or f"{len(group.partitions)} partitions, {_rows(group)} live rows by the catalog"
-            self.log.info("%s: %s", group.label, found)
+            if group.error:
+                self.log.error("%s", wrap_text(f"{group.label}: {group.error}"))
+            else:
+                partitions, rows = len(group.partitions), _rows(group)
+                self.log.info("%s: %d partitions, %d live rows by the catalog", group.label, partitions, rows)
         return push_groups(context["ti"], groups)
 
     def inspect(self) -> list[PartitionGroup]:
@@ -150,7 +154,7 @@ class Milvus1xCheckOperator(Milvus1xInspectOperator):
         inspected = [from_json(PartitionGroup, group) for group in pull_all(context["ti"], self.inspected)]
         faults = self._find_changes(inspected) if inspected else []
         for fault in faults:
-            self.log.warning("%s", fault.fault)
+            self.log.warning("%s", wrap_text(fault.fault))
         return [push_group(context["ti"], map(to_json, faults))] if faults else []
 
     def _find_changes(self, inspected: Sequence[PartitionGroup]) -> list[Fault]:

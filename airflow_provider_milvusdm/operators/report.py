@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.exceptions import VerificationError
-from airflow_provider_milvusdm.manifests import CollectionPlan, from_json, to_json
-from airflow_provider_milvusdm.operators.base import REPORT, MigrationOperator
+from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, from_json, to_json
+from airflow_provider_milvusdm.operators.base import FAULT, REPORT, MigrationOperator
 from airflow_provider_milvusdm.operators.group import join_faults
 from airflow_provider_milvusdm.operators.xcom import input_of, list_values, pull, pull_all
-from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render, shorten
+from airflow_provider_milvusdm.report import LOG_WIDTH, CollectionReport, list_faults, render, shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-NAMED = 20
-"""Names of failed collections in the error of the task, at most."""
 
 
 class ReportOperator(MigrationOperator):
@@ -25,24 +22,41 @@ class ReportOperator(MigrationOperator):
     :param collections: what :class:`PlanOperator` returned.
     :param reports: what the verify tasks left under ``result``.
     :param faults: what the verify tasks that failed left under ``fault``.
+    :param first_tasks: ids of the tasks without which nothing is migrated; the fault of the first one that failed is
+        the cause.
     """
 
     template_fields: Sequence[str] = ("collections", "reports", "faults")
 
-    def __init__(self, *, collections: Any, reports: Any, faults: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        collections: Any,
+        reports: Any,
+        faults: Any = None,
+        first_tasks: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.first_tasks = first_tasks
         self.collections, self.reports, self.faults = collections, reports, faults
 
     def step(self, context: Context) -> dict[str, Any]:
         report = shorten(self._reports(context["ti"]))
         if not report.collections:
-            raise VerificationError("nothing was migrated", cure="See the logs of the first failed steps.")
+            raise VerificationError(f"nothing was migrated: {self._first_fault(context['ti'])}")
         manifest: dict[str, Any] = to_json(report)
         context["ti"].xcom_push(key=REPORT, value=manifest)
-        self.log.info("\n%s", render(report))
+        self.log.info("\n%s", render(report, LOG_WIDTH))
         if report.failed:
-            raise _failure(report)
+            raise VerificationError("\n".join(list_faults(report)))
         return manifest
+
+    def _first_fault(self, instance: Any) -> str:
+        for task_id in self.first_tasks:
+            if reference := instance.xcom_pull(task_ids=task_id, key=FAULT):
+                return f"{task_id} failed. {from_json(Fault, pull(instance, reference)[0]).fault}"
+        return "see the logs of the first failed steps"
 
     def _reports(self, instance: Any) -> list[CollectionReport]:
         """The reports, in the order of the plans; a collection without a report was not verified."""
@@ -52,14 +66,6 @@ class ReportOperator(MigrationOperator):
         faults = join_faults(pull_all(instance, self.faults, set(groups)))
         plans = [from_json(CollectionPlan, plan) for group in groups.values() for plan in pull(instance, group)]
         return [reports.get(plan.name) or _not_verified(plan, faults) for plan in plans]
-
-
-def _failure(report: Report) -> VerificationError:
-    failed, listed = len(report.failed), len(report.collections)
-    if report.totals:
-        failed, listed = report.totals.statuses[FAILED], sum(report.totals.statuses.values())
-    more = f" and {failed - NAMED} more" if failed > NAMED else ""
-    return VerificationError(f"{failed} of {listed} collections failed", found=", ".join(report.failed[:NAMED]) + more)
 
 
 def _not_verified(plan: CollectionPlan, faults: Mapping[str, str]) -> CollectionReport:

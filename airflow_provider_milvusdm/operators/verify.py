@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, from_json
 from airflow_provider_milvusdm.operators.group import GroupOperator
 from airflow_provider_milvusdm.operators.xcom import pull_all
-from airflow_provider_milvusdm.report import FAILED, CollectionReport, Report, render
+from airflow_provider_milvusdm.report import FAILED, LOG_WIDTH, CollectionReport, Report, render
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -50,7 +50,7 @@ class CollectionVerifyOperator(GroupOperator):
         return f"collection {result.collection!r} failed:\n" + "\n".join(result.faults)
 
     def log_results(self, results: Sequence[Mapping[str, Any]]) -> None:
-        self.log.info("\n%s", render(Report(tuple(from_json(CollectionReport, result) for result in results))))
+        self.log.info("\n%s", render(Report(tuple(from_json(CollectionReport, result) for result in results)), LOG_WIDTH))
 
     def results(
         self, context: Context, values: Any, kind: type[Result], name: Callable[[Result], str]

@@ -89,7 +89,7 @@ def _plan(
     try:
         partition_names = (_tags_as_they_are if target.partition_field else _partition_names)(name, own_tags, rename)
     except ConfigurationError as error:
-        return CollectionPlan(name, target, error=str(error))
+        return CollectionPlan(name, target, error=str(error), refused=True)
     units = tuple(unit for group in resolved for unit in group.units)
     return CollectionPlan(
         name=name,

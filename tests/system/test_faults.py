@@ -61,6 +61,8 @@ def test_a_damaged_and_an_unknown_collection_leave_the_others_alone(
             "_default": directory.live("news"),
             "_2021_03_news": directory.live("news", "2021-03 news"),
         }
+    assert "2 of 4 collections failed:\n- damaged: " in ended.output
+    assert "\n- nowhere: No collection 'nowhere' in the catalog" in ended.output
     report = read_xcom(templates_env, ended.run, "report", key="report")
     faults = {report["collection"]: " ".join(report["faults"]) for report in report["collections"]}
     assert faults.keys() == ASKED.keys()
@@ -159,24 +161,51 @@ def test_the_command_line_is_told_all_bad_params_at_once_before_airflow_starts(t
     assert list(terminal.temporary.iterdir()) == []
 
 
-def test_a_target_that_is_away_is_tried_again_and_then_named_in_the_report(
+def test_a_target_that_is_away_is_tried_again_before_the_source_is_read_and_then_named_by_the_report(
     directory: Milvus1xDirectory, tmp_path: Path, airflow_home: Callable[[Path], dict[str, str]]
 ) -> None:
     env = airflow_home(write_dag(tmp_path / "dags", "quick", QUICK))
     [port] = free_ports(1)
-    conf = {
-        "source_milvus_path": str(directory.path),
-        "source_collection": {"faces": None},
-        "dest_host": "127.0.0.1",
-        "dest_port": port,
-    }
+    conf = {"source_milvus_path": str(directory.path), "dest_host": "127.0.0.1", "dest_port": port}
     ended = dags_test(env, "quick", conf)
 
     assert ended.run is not None, ended.output
-    tries = {task.task_id: task.try_number for task in ended.run.tasks}
-    assert (ended.state, tries["create_collection"], tries["verify_counts"]) == ("failed", 2, 1)
-    [report] = read_xcom(env, ended.run, "report", key="report")["collections"]
-    assert f"Fail connecting to server on 127.0.0.1:{port}" in report["faults"][0]
+    tasks = {task.task_id: task for task in ended.run.tasks}
+    assert (ended.state, tasks["inspect_source"].state, tasks["inspect_source"].try_number) == ("failed", "failed", 2)
+    assert tasks["resolve_ids"].state == "upstream_failed"
+    assert f"Nothing was migrated: inspect_source failed. {no_server(port)}" in ended.output
+
+
+def no_server(port: int) -> str:
+    return f"No server listens on port {port} of host '127.0.0.1'"
+
+
+def test_a_target_that_refuses_the_run_fails_it_at_once(
+    directory: Milvus1xDirectory, templates_env: dict[str, str], milvus_server_uri: str
+) -> None:
+    ended = refused(
+        templates_env, source_milvus_path=str(directory.path), dest_uri=f"{milvus_server_uri}/nowhere", mode="sync"
+    )
+    assert "There is no database 'nowhere'" in ended.output
+    assert "Nothing was migrated: inspect_source failed. There is no database 'nowhere'" in ended.output
+
+
+def test_a_collection_that_the_plan_refuses_is_red_in_its_own_task(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, templates_env: dict[str, str]
+) -> None:
+    conf = {
+        "source_milvus_path": str(directory.path),
+        "source_collection": "news\nfaces",
+        "dest_uri": milvus_lite_uri,
+        "rename": {"news/2021-03 news": "_default"},
+    }
+    ended = dags_test(templates_env, "milvusdm_m2m", conf)
+
+    assert ended.run is not None, ended.output
+    states = {(task.task_id, task.rendered_map_index): task.state for task in ended.run.tasks}
+    assert states["create_collection", "news"] == "failed"
+    assert states["create_collection", "faces"] == "success"
+    assert "1 of 2 collections failed:\n- news: " in ended.output
 
 
 def test_a_source_that_changes_under_the_run_fails_it(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -119,6 +120,23 @@ def test_a_triggered_run_migrates_with_map_indexes_to_read(migrated: Migrated, d
     assert ("verify_counts", "news") in labels
     [unit] = [label or "" for task_id, label in labels if task_id == "load_partitions"]
     assert re.fullmatch(r"news/_default: news/\d+ \[0:3000\] \+1", unit)
+
+
+def test_the_trigger_form_opens_with_what_everybody_fills_in(airflow: StandaloneAirflow, migrated: Migrated) -> None:
+    details = airflow.call("GET", f"/api/v2/dags/{migrated.run.dag_id}/details")
+    params = details["params"]
+    first = [name for name, param in params.items() if not param["schema"].get("section")]
+    assert first == list(params)[:5] == ["source_milvus_path", "source_collection", "milvus_conn_id", "mode", "dry_run"]
+    assert params["source_collection"]["value"] == "*"
+    assert params["mode"]["schema"]["values_display"]["sync"].startswith("Sync: ")
+    assert details["dag_display_name"] == "Milvus 1.x → Milvus 2.x"
+    assert "### If a run fails" in details["doc_md"]
+
+
+def test_a_number_out_of_range_is_refused_by_the_form(airflow: StandaloneAirflow, migrated: Migrated) -> None:
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        airflow.trigger(migrated.run.dag_id, {"source_milvus_path": "/data", "dest_port": 99_999})
+    assert "99999 is greater than the maximum of 65535" in refused.value.response.text
 
 
 def test_a_load_task_cleared_after_a_good_run_doubles_nothing(

@@ -16,10 +16,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_milvusdm.config.jobs import H2M, JOBS
-from airflow_provider_milvusdm.config.validation import read_params
+from airflow_provider_milvusdm.config.validation import parse_selection, read_params
 from airflow_provider_milvusdm.migration import migration_dag, migration_group, migration_params
 from airflow_provider_milvusdm.operators.base import RUN, run_folder
-from airflow_provider_milvusdm.operators.params import refuse_bad_params
+from airflow_provider_milvusdm.operators.params import parse_argument, refuse_bad_params
 from tests.support.reading import assert_in_order, not_root
 from tests.support.repository import ROOT
 
@@ -128,7 +128,6 @@ def test_each_param_is_typed_described_and_has_a_default_or_is_required(kind: st
         param = any_dag.params.get_param(name)
         assert param.schema["type"], name
         assert param.schema["title"], name
-        assert param.schema["section"], name
         assert param.description, name
         if name in REQUIRED[kind]:
             with pytest.raises(ParamValidationError, match="No value passed and Param has no default value"):
@@ -144,8 +143,17 @@ def test_the_form_offers_choices_and_refuses_others(dag: DAG) -> None:
         "verify": ["full", "sample", "counts", "none"],
         "unflushed_log": ["replay", "ignore", "error"],
     }
-    bad = {"mode": "x", "dest_port": 0, "unit_mib": 0, "source_collection": {}, "source_milvus_path": "", "rename": 5}
-    for name, value in bad.items():
+    bad = [
+        ("mode", "x"),
+        ("dest_port", 0),
+        ("dest_port", 99_999),
+        ("max_deletions", 1.1),
+        ("unit_mib", 0),
+        *(("source_collection", empty) for empty in ("", [], {})),
+        ("source_milvus_path", ""),
+        ("rename", 5),
+    ]
+    for name, value in bad:
         with pytest.raises(ParamValidationError):
             dag.params.get_param(name).resolve(value)
 
@@ -168,6 +176,20 @@ def test_what_the_form_sends_is_accepted(kind: str, any_dag: DAG) -> None:
 )
 def test_a_load_unit_is_larger_by_bulk_import(dag: DAG, params: dict[str, Any], expected: str) -> None:
     assert dag.get_template_env().from_string(dag.get_task("inspect_source").unit_mib).render(params=params) == expected
+
+
+@pytest.mark.parametrize("collections", ["*", "news\nmore/2021-03", ["news"], {"news": None, "more": ["2021-03"]}])
+def test_collections_are_accepted_as_lines_and_as_json(dag: DAG, collections: Any) -> None:
+    assert dag.params.get_param("source_collection").resolve(collections) == collections
+    inspect = dag.get_task("inspect_source")
+    template = dag.get_template_env().from_string(inspect.source_collection)
+    rendered = template.render(params={"source_collection": collections})
+    assert parse_selection(parse_argument(rendered)) == parse_selection(collections)
+
+
+def test_each_dag_is_documented(any_dag: DAG) -> None:
+    assert " → " in any_dag.dag_display_name
+    assert "### If a run fails" in str(any_dag.doc_md)
 
 
 def test_no_param_takes_a_secret(any_dag: DAG) -> None:

@@ -10,11 +10,13 @@ import pytest
 from airflow_provider_milvusdm.manifests import from_json, to_json
 from airflow_provider_milvusdm.report import (
     FAILED,
+    LOG_WIDTH,
     SKIPPED,
     VERIFIED,
     CollectionReport,
     PartitionReport,
     Report,
+    list_faults,
     render,
     shorten,
 )
@@ -84,9 +86,49 @@ def test_long_names_are_folded_and_numbers_are_not() -> None:
     assert "".join(row[2] for row in table) == "articles/" + "q" * 255
 
 
+def test_the_report_in_a_log_fits_beside_airflows_graph() -> None:
+    number = 123_456_789
+    large = PartitionReport("p" * 60, "q", *[number] * 6)
+    long_fault = "segment 7 is gone, " * 20 + "\n- and segment 8"
+    text = render(
+        Report((NEWS, replace(BROKEN, faults=(long_fault,)), replace(NEWS, collection="c" * 40, partitions=(large,)))),
+        LOG_WIDTH,
+    )
+    assert max(map(len, text.splitlines())) <= LOG_WIDTH < 90
+    table = cells(text)
+    assert table[:3] == [
+        ["news/_default", "2500", "31", "3", "2496", "17", "2514", VERIFIED],
+        ["news/2021-03 news", "399", "0", "0", "399", "0", "?", VERIFIED],
+        ["broken", "", "", "", "", "", "", FAILED],
+    ]
+    assert table[3][1:] == [str(number)] * 6 + [VERIFIED]
+    assert "\n  partition 2021-03 news -> _2021_03_news\n  81234 rows/s\n" in text
+    assert "\n- and segment 8\n" in text
+
+
+def test_the_report_in_a_log_leaves_out_columns_of_zeros() -> None:
+    partition = PartitionReport("_default", "_default", live=5, deleted=0, excluded=0, loaded=5, counted=5)
+    text = render(Report((replace(NEWS, partitions=(partition,)),)), LOG_WIDTH)
+    assert cells(text) == [["news/_default", "5", "5", "5", VERIFIED]]
+    assert "excluded" not in text
+
+
 def test_a_long_fault_is_one_line() -> None:
     report = Report((replace(BROKEN, faults=("x " * 500,)),))
     assert render(report).splitlines()[-1].strip() == ("broken FAILED: " + "x " * 500).strip()
+
+
+def test_each_failed_collection_is_listed_with_its_first_fault() -> None:
+    joined = replace(BROKEN, collection="joined", faults=("2 faults in collection 'joined':\n- one\n- two",))
+    failed = (BROKEN, joined, replace(BROKEN, collection="silent", faults=()))
+    assert list_faults(Report((NEWS, *failed))) == [
+        "3 of 4 collections failed:",
+        "- broken: segment 7 is gone",
+        "- joined: one",
+        "- silent: no fault is known",
+    ]
+    many = list_faults(Report(tuple(replace(BROKEN, collection=str(number)) for number in range(1000))))
+    assert (len(many), many[-1]) == (22, "- and 980 more, which the report lists")
 
 
 def test_the_failed_collections_are_listed() -> None:

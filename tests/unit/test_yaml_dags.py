@@ -82,6 +82,16 @@ def test_a_schedule_and_the_other_arguments_of_the_dag(folder: Path) -> None:
     assert not nightly.catchup
 
 
+def test_a_dag_shows_its_file_without_comments(folder: Path) -> None:
+    write(folder, {"my news": "# password: s3cret\n" + SCHEDULED + "\n  # s3cret\n"})
+    [dag] = make_dags().values()
+    assert (dag.dag_id, dag.dag_display_name) == ("my_news", "my news: Milvus 1.x → Milvus 2.x")
+    assert "### If a run fails" in str(dag.doc_md)
+    assert "\n    M2M:\n" in str(dag.doc_md)
+    assert "\n      owner: search team\n" in str(dag.doc_md)
+    assert "s3cret" not in str(dag.doc_md)
+
+
 BROKEN = {
     "unknown": ("M2M: {source_milvus_path: /data, mod: skip}", "mod: there is no such param; did you mean mode?"),
     "secret": (

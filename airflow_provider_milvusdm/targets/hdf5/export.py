@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, Exported, ExportUnit
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
+from airflow_provider_milvusdm.progress import Meter
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.sources.registry import narrow_source
 
@@ -80,6 +81,7 @@ def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
     from airflow_provider_milvusdm.storage.hdf5_output import create_hdf5
 
     digest, rows = RowsDigest(), 0
+    meter = Meter(unit.label, unit.rows, unit.collection.vector_bytes + ID_BYTES)
     size = unit.rows * (unit.collection.vector_bytes + ID_BYTES)
     with create_hdf5(path, f"{size} bytes of ids and vectors") as (file, output):
         file.attrs["metric_type"] = str(unit.collection.metric)
@@ -93,6 +95,7 @@ def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
                 output.check()
             digest.update(batch)
             rows = stop
+            meter.reach(rows)
     return rows, str(digest)
 
 

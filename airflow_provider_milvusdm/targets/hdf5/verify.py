@@ -50,7 +50,7 @@ def verify_export(
     files = {file.partition: file for file in exported}
     missing = [partition.tag for partition in plan.partitions if partition.tag not in files]
     if missing:
-        found = (f"partitions {', '.join(missing)} were not exported", *faults, *changes)
+        found = (*faults, *changes, f"partitions {', '.join(missing)} were not exported")
         return CollectionReport(plan.name, plan.target.name, action="exported", faults=found)
     counts = {file.partition: _read_back(Path(file.path)) for file in exported}
     wrong = [

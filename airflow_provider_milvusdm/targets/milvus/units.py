@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
 from airflow_provider_milvusdm.model.collections import TargetCollection
-from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.model.units import LoadUnit, number_units
 from airflow_provider_milvusdm.sources.registry import narrow_source
 
 
@@ -15,7 +15,7 @@ def address_units(plans: Sequence[CollectionPlan], created: Sequence[CreatedColl
     """The units of all collections, without the partitions that are left as they are."""
     made = {collection.name: collection for collection in created}
     units = (unit for plan in plans if plan.name in made for unit in collection_units(plan, made[plan.name]))
-    return [replace(unit, source=narrow_source(unit.source, unit.slices)) for unit in units]
+    return [replace(unit, source=narrow_source(unit.source, unit.slices)) for unit in number_units(list(units))]
 
 
 def collection_units(plan: CollectionPlan, created: CreatedCollection) -> Iterator[LoadUnit]:

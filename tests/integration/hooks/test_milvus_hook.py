@@ -6,18 +6,23 @@ import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
+from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
+from airflow_provider_milvusdm.hooks.reach import reach
 from tests.support.certificates import SERVER_NAME, Certificates, write_certificates
 from tests.support.collections_2x import make_collection
 from tests.support.milvus_servers import MilvusAddress, milvus_server
+from tests.support.reading import assert_in_order
 from tests.support.targets import milvus_client
 
 Connect = Callable[..., None]
@@ -97,16 +102,72 @@ def test_a_port_alone_does_not_replace_a_uri(connect: Connect, server: MilvusAdd
         collections(MilvusHook("target", port=NOWHERE))
 
 
-def test_the_test_button_shows_the_version(connect: Connect, server: MilvusAddress) -> None:
+def test_the_test_button_shows_what_was_reached(connect: Connect, server: MilvusAddress) -> None:
     connect(host=server.host, port=server.port)
-    assert MilvusHook("target").test_connection() == (True, "Milvus v2.3.5-lite")
+    assert MilvusHook("target").test_connection() == (True, "Milvus v2.3.5-lite, database default")
 
 
-def test_the_test_button_shows_the_error(connect: Connect) -> None:
-    connect(host="127.0.0.1", port=NOWHERE)
+@pytest.mark.parametrize("field", ["schema", "uri"])
+def test_the_test_button_uses_the_database(
+    connect: Connect,
+    server: MilvusAddress,
+    field: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fields: dict[str, dict[str, Any]] = {
+        "schema": {"host": server.host, "port": server.port, "schema": "nowhere"},
+        "uri": {"extra": {"uri": f"{server.uri}/nowhere"}},
+    }
+    connect(**fields[field])
     worked, message = MilvusHook("target").test_connection()
     assert not worked
-    assert f"Fail connecting to server on 127.0.0.1:{NOWHERE}" in message
+    assert_in_order(message, ["There is no database 'nowhere'", server.uri, "Correct Database"])
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts"),
+    [
+        ({"host": "nowhere.invalid"}, ["There is no host 'nowhere.invalid'", "Correct Host of the connection"]),
+        ({"host": "127.0.0.1", "port": NOWHERE}, ["No server listens on port 1 of host '127.0.0.1'", "Correct Port"]),
+        ({"host": "127.0.0.1", "port": NOWHERE, "extra": {"secure": True}}, ["No server listens on port 1", "https"]),
+        ({"extra": {"uri": "unix:/nowhere/milvus"}}, ["The server can't be reached: unix:/nowhere/milvus", "found"]),
+        ({"host": "milvus:19530", "port": 19531}, ["Host of this connection contradicts Port 19531"]),
+    ],
+)
+def test_the_test_button_says_whether_host_or_port_is_wrong(
+    connect: Connect, fields: dict[str, Any], parts: list[str]
+) -> None:
+    connect(**fields)
+    worked, message = MilvusHook("target").test_connection()
+    assert not worked
+    assert_in_order(message, parts)
+
+
+def test_what_answers_without_being_a_milvus_is_told(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=_close_each, args=(listener,), daemon=True)
+        thread.start()
+        connect(host="127.0.0.1", port=listener.getsockname()[1])
+        worked, message = MilvusHook("target").test_connection()
+        assert not worked
+        assert_in_order(message, ["The server can't be reached: http://127.0.0.1", "xpected a Milvus 2.x, found"])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _close_each(listener: socket.socket) -> None:
+    """Accept connections and close them, until the listener is shut down."""
+    with suppress(OSError):
+        while True:
+            listener.accept()[0].close()
+
+
+def test_an_address_in_the_field_host_is_understood(connect: Connect, server: MilvusAddress) -> None:
+    for host in (f"{server.host}:{server.port}", server.uri):
+        connect(host=host)
+        assert collections(MilvusHook("target")) == ["there"]
 
 
 @pytest.mark.parametrize("switch", ["false", "False", "0", ""])
@@ -147,6 +208,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
         server_name=SERVER_NAME,
     ) as address:
         yield address
+
+
+@pytest.fixture
+def guarded_client(guarded: MilvusAddress, certificates: Certificates) -> Iterator[MilvusClient]:
+    """A client of the guarded server, as its administrator."""
+    trust = {"server_pem_path": str(certificates.authority), "server_name": SERVER_NAME}
+    with milvus_client(guarded.uri, token="root:Milvus", **trust) as client:
+        yield client
 
 
 @pytest.fixture
@@ -206,9 +275,21 @@ def test_a_wrong_user_or_password_is_refused_without_being_told(
     assert "s3cret" not in str(fault.value) + caplog.text
 
 
-@pytest.mark.parametrize("wrong", ["authority", "client's authority", "server name", "no authority", "no TLS"])
+UNTRUSTED = "a certificate that this worker does not trust"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ("authority", UNTRUSTED),
+        ("client's authority", UNTRUSTED),
+        ("server name", "a certificate that is not of 'other.test'"),
+        ("no authority", UNTRUSTED),
+        ("no TLS", "The server requires TLS"),
+    ],
+)
 def test_a_server_that_can_not_prove_who_it_is_is_refused(
-    dial: Dial, certificates: Certificates, others: Certificates, wrong: str
+    dial: Dial, certificates: Certificates, others: Certificates, wrong: str, found: str
 ) -> None:
     client = {"client_pem_path": str(certificates.client), "client_key_path": str(certificates.client_key)}
     extra: dict[str, dict[str, Any]] = {
@@ -221,7 +302,31 @@ def test_a_server_that_can_not_prove_who_it_is_is_refused(
     dial(**extra[wrong])
     worked, message = MilvusHook("target").test_connection()
     assert not worked
-    assert "Fail connecting to server" in message
+    assert found in message
+    with pytest.raises(ConfigurationError):  # no retry can help
+        collections(MilvusHook("target"))
+
+
+def test_tls_of_a_server_without_it_is_told(connect: Connect, server: MilvusAddress) -> None:
+    connect(host=server.host, port=server.port, extra={"secure": True})
+    worked, message = MilvusHook("target").test_connection()
+    assert not worked
+    assert_in_order(message, ["TLS fails", "ound a server without TLS", "Switch TLS off"])
+
+
+def test_the_right_to_create_collections_is_looked_for(dial: Dial, guarded_client: MilvusClient) -> None:
+    guarded_client.create_user("reader", "Reader1234")
+    try:
+        dial(login="reader", password="Reader1234")
+        hook = MilvusHook("target")
+        assert hook.test_connection() == (True, "Milvus v2.3.5-lite, database default, user reader")
+        with pytest.raises(ConfigurationError, match=r"ser 'reader' may not create collections in database 'default'"):
+            reach(hook, creates=True)
+    finally:
+        guarded_client.drop_user("reader")
+    dial()
+    reach(MilvusHook("target"), creates=True)
+    assert guarded_client.list_collections() == []
 
 
 def test_a_missing_certificate_is_named_by_its_field(dial: Dial, tmp_path: Path) -> None:

@@ -71,6 +71,9 @@ def test_defaults() -> None:
         ("news", {"news": None}),
         ("*", {"*": None}),
         (["news", "more"], {"news": None, "more": None}),
+        ("news\nmore\n", {"news": None, "more": None}),
+        (" news/2021-03 \n\nmore\r\nnews/a/b\nnews/2021-03", {"news": ["2021-03", "a/b"], "more": None}),
+        (["news/2021-03 sports", "news/_default"], {"news": ["2021-03 sports", "_default"]}),
         ({"news": None}, {"news": None}),
         ({"news": "2021"}, {"news": ["2021"]}),
         ({"news": ["2021", "_default"], "more": None}, {"news": ["2021", "_default"], "more": None}),
@@ -79,6 +82,12 @@ def test_defaults() -> None:
 def test_each_form_of_a_selection_becomes_an_object(value: Any, expected: dict[str, Any]) -> None:
     assert parse_selection(value) == expected
     assert read_params(M2M, {**PATH, "source_collection": value}).source_collection == expected
+
+
+@pytest.mark.parametrize("lines", [["news", "news/2021"], ["news/2021", "news"]])
+def test_a_collection_is_listed_as_a_whole_or_by_its_partitions(lines: list[str]) -> None:
+    [fault] = faults({**PATH, "source_collection": "\n".join(lines)})
+    assert_in_order(fault, ["source_collection: Collection 'news' is listed as a whole and by its partitions"])
 
 
 @pytest.mark.parametrize("tags", [[], (), {}, False, 0])

@@ -97,7 +97,7 @@ def test_a_login_in_the_address_is_refused_without_being_told(
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus"} | connection))
     worked, message = MilvusHook(**arguments).test_connection()
     assert not worked
-    assert "The address of connection milvus_default, or the one given instead, holds a login" in message
+    assert "The address of this connection, or the one given instead, holds a login" in message
     assert "s3cret" not in message
 
 
@@ -199,9 +199,11 @@ def test_a_connection_that_asks_for_tls_does_not_use_its_own_uri_without_tls(mon
 @pytest.mark.parametrize(
     ("own", "arguments"),
     [
-        ({"host": "milvus:19531"}, {}),
-        ({"host": "https://milvus"}, {}),
+        ({"host": "milvus:99999"}, {}),
+        ({"host": "milvus:port"}, {}),
+        ({"host": "ftp://milvus"}, {}),
         ({"host": "milvus/books"}, {}),
+        ({"host": "http://milvus/books"}, {}),
         ({}, {"host": "other:80/"}),
         ({}, {"host": "milvus#.other"}),
         ({}, {"host": "milvus other"}),
@@ -221,6 +223,45 @@ def test_an_invalid_address_is_refused_and_not_quoted(
     with pytest.raises(ConfigurationError, match=r"one given instead, is invalid\. Expected") as fault:
         connect(monkeypatch, {"conn_type": "milvus"} | own, **arguments)
     assert "s3cret" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "uri"),
+    [
+        ({"host": "milvus:19531"}, "http://milvus:19531"),
+        ({"host": "milvus:19531", "port": 19531}, "http://milvus:19531"),
+        ({"host": "milvus:19531", "extra": {"secure": True}}, "https://milvus:19531"),
+        ({"host": "http://milvus:19531"}, "http://milvus:19531"),
+        ({"host": "http://milvus:19531/"}, "http://milvus:19531"),
+        ({"host": "http://milvus", "port": 19531}, "http://milvus:19531"),
+        ({"host": "http://milvus"}, "http://milvus:19530"),
+        ({"host": "https://Milvus.example"}, "https://milvus.example:443"),
+        ({"host": "https://milvus:19531"}, "https://milvus:19531"),
+        ({"host": "tcp://milvus:19531"}, "http://milvus:19531"),
+    ],
+)
+def test_an_address_in_the_field_host_is_taken_apart(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], uri: str
+) -> None:
+    login = {"conn_type": "milvus", "login": "root", "password": "s3cret"}
+    assert connect(monkeypatch, login | fields)["uri"] == uri
+    host = uri.partition("://")[2].partition(":")[0]
+    assert connect(monkeypatch, login | fields, host=host)["password"] == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("fields", "other"),
+    [
+        ({"host": "milvus:19531", "port": 19530}, "Port 19530"),
+        ({"host": "https://milvus:19531", "port": 19530}, "Port 19530"),
+        ({"host": "http://milvus", "extra": {"secure": True}}, "TLS"),
+    ],
+)
+def test_an_address_in_the_field_host_does_not_contradict_the_other_fields(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], other: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"Host of connection .* contradicts {other}"):
+        connect(monkeypatch, {"conn_type": "milvus"} | fields)
 
 
 @pytest.mark.parametrize("arguments", [{"host": "::1"}, {"host": "[::1]"}, {"uri": "http://[::1]:19530"}])

@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_milvusdm.model.collections import PartitionSpec, Slice
-from airflow_provider_milvusdm.model.units import cut_units, group_sizes, split_evenly, unit_bytes_within, unit_rows
+from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric, PartitionSpec, Slice, SourceRef
+from airflow_provider_milvusdm.model.units import (
+    LoadUnit,
+    cut_units,
+    group_sizes,
+    number_units,
+    split_evenly,
+    unit_bytes_within,
+    unit_rows,
+)
 
 COUNTS = st.lists(st.integers(0, 5000), min_size=1, max_size=20)
 SEGMENTS = st.lists(st.integers(0, 300), max_size=20)
@@ -126,3 +134,12 @@ def test_a_unit_has_rows_for_its_bytes_and_more_if_rows_are_deleted(
 def test_units_follow_each_other_without_a_gap() -> None:
     slices = [row_slice for unit in cut_units([Slice("p", "t/1", 0, 1000)], 7) for row_slice in unit]
     assert all(before.stop == after.start for before, after in pairwise(slices))
+
+
+def test_labels_number_the_units_of_a_partition() -> None:
+    source, collection = SourceRef("milvus1x", ""), CollectionSpec("news", 4, Metric.L2)
+    cut = cut_units(
+        [Slice("a", "1", 0, 25), Slice("b", "2", 0, 5), Slice("c", "3", 0, 5), Slice("d", "4", 0, 3)], capacity=10
+    )
+    units = number_units([LoadUnit(source, collection, slices) for slices in cut])
+    assert [unit.label for unit in units] == ["news/a 1/3", "news/a 2/3", "news/a +1 3/3", "news/c +1"]

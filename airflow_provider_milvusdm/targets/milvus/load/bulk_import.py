@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFaile
 from airflow_provider_milvusdm.manifests import CollectionPlan, Loaded, from_json, to_json
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.progress import progress
+from airflow_provider_milvusdm.progress import Meter
 from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus.load.staging import (
     ImportStore,
@@ -205,16 +205,13 @@ class _Import:
         self.store.remove(self.note.folder)
         self._note(folder=_new_folder(self.store, self.unit.migration))
         self.store.probe(self.note.folder)
+        meter = Meter(f"files of {self.unit.label}", self.unit.stored_rows, self.unit.collection.vector_bytes)
         try:
-            staged = stage_unit(self.unit, self.target, self.store, self.note.folder, self._staged)
+            staged = stage_unit(self.unit, self.target, self.store, self.note.folder, lambda done, _: meter.reach(done))
             self._note(state=STAGED, staged=staged)
         except Exception:
             self.store.remove(self.note.folder)
             raise
-
-    def _staged(self, done: int, rows: int) -> None:
-        text = "%s: %d of %d rows in files for the import"
-        progress.info(text, self.unit.label, done, self.unit.stored_rows, extra={"rows": rows})
 
     def _import(self) -> Waiting | None:
         """Request the jobs and check their states; returns None once the result is known."""

@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.manifests import Loaded
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.progress import progress
+from airflow_provider_milvusdm.progress import Meter
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, Progress, last_checkpoint
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
@@ -55,6 +55,7 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     _refuse_doubt_without_ids(target, last, in_doubt)
     rows = batch_rows(unit)
     reached = Progress(store, last, in_doubt, STRIDE_BATCHES * rows)
+    meter = Meter(unit.label, unit.stored_rows, _row_bytes(unit), last.done)
 
     def look() -> None:
         marked_target(client, unit)
@@ -63,15 +64,15 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     with closing(Writer(client, target, Fence(look).check)) as writer:
         for end, partition, batch in read_slices(unit.source, unit.collection, unit.slices, rows, last.done):
             upsert = reached.intend(end)
-            writer.write(partition, batch, upsert, partial(_done, unit, reached, end, partition, len(batch)))
+            writer.write(partition, batch, upsert, partial(_done, meter, reached, end, partition, len(batch)))
         writer.finish()
     reached.finish()
     return Loaded(unit.collection.name, reached.rows, time.monotonic() - started, unit.digest)
 
 
-def _done(unit: LoadUnit, reached: Progress, end: int, partition: str, rows: int) -> None:
+def _done(meter: Meter, reached: Progress, end: int, partition: str, rows: int) -> None:
     reached.done(end, partition, rows)
-    progress.info("%s: %d of %d rows", unit.label, end, unit.stored_rows, extra={"rows": rows})
+    meter.reach(end)
 
 
 def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollection, Marker]:

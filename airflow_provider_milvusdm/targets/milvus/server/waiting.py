@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import NoAnswerError, StalledError
+from airflow_provider_milvusdm.progress import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,13 +35,14 @@ def wait_until_done(look: Callable[[], str], what: str, *, shortest: float, seco
     :param shortest: the shortest pause between two looks, in seconds.
     """
     began = moved = time.monotonic()
-    limit, last = STALLED_SECONDS if seconds is None else seconds, ""
+    limit, last, ticker = STALLED_SECONDS if seconds is None else seconds, "", Ticker()
     while found := look():
         now = time.monotonic()
         if found != last:
             last, moved = found, now
         if now - moved > limit:
             raise stalled(what, limit, found)
+        ticker.tell(f"{what}: {found}")
         time.sleep(pause_after(now - began, shortest))
 
 

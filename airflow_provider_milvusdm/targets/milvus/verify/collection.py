@@ -39,6 +39,7 @@ from airflow_provider_milvusdm.targets.milvus.verify.estimate import estimate_ta
 from airflow_provider_milvusdm.targets.milvus.verify.full import compare_all
 from airflow_provider_milvusdm.targets.milvus.verify.sample import compare_sample
 from airflow_provider_milvusdm.targets.milvus.verify.search import SearchCheck, measure_search
+from airflow_provider_milvusdm.targets.milvus.verify.search_advice import advise
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -81,7 +82,7 @@ def verify_collection(
     units = {unit.digest for unit in collection_units(plan, created)}
     loads = list({load.unit: load for load in loads if load.unit in units}.values())
     if len(loads) < len(units):
-        found = (f"{len(units) - len(loads)} of {len(units)} load units were not loaded", *stopped)
+        found = (*stopped, f"{len(units) - len(loads)} of {len(units)} load units were not loaded")
         return CollectionReport(plan.name, plan.target.name, action=created.action, faults=found)
     verification = _Verification(client, plan, plan.collection, created, loads, settings or CollectionSettings())
     if created.plan_only:
@@ -133,7 +134,10 @@ class _Verification:
         for_next_sync = changes if self.created.action is Action.SYNCED else ()
         faults += [*different, *(() if for_next_sync else changes)]
         if search and search.recall < check.recall:
-            faults.append(f"searches find too little: {search}; expected a recall of {check.recall}")
+            faults.append(
+                f"searches find too little: {search}; expected a recall of {check.recall}. "
+                f"{advise(self.index, search, check.recall)}"
+            )
         report = self._report(partitions)
         end = self._where_it_is() if faults else self._complete(marker, create_index)
         notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, for_next_sync), *end)
@@ -157,7 +161,7 @@ class _Verification:
         """Search the target; None where it holds rows that are not in the source."""
         if any(self.created.before.values()):
             return None
-        return measure_search(self.client, self.plan, self.created.before, self.index.metric, check)
+        return measure_search(self.client, self.plan, self.created.before, self.index, check)
 
     def planned(self) -> CollectionReport:
         """What a run would do and what it would need; the target is not changed."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
 from airflow_provider_milvusdm.model.mask import from_text, to_text
+from airflow_provider_milvusdm.progress import Meter
 from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, Ids, KeyRanges
 from airflow_provider_milvusdm.targets.milvus.compare import ComparedRows, compare_rows, unexpected_ids
 from airflow_provider_milvusdm.targets.milvus.ranges import RangeReader
@@ -131,15 +132,19 @@ class _Comparison:
         """Find the ranges that differ."""
         vector_bytes = self.plan.collection.vector_bytes if self.plan.collection else 0
         differ = {name: np.zeros(len(ranges), np.bool_) for name, ranges in self.ranges.items()}
+        equal = sum(int(ranges.rows[self.equal[name]].sum()) for name, ranges in self.ranges.items())
+        total = sum(int(ranges.rows.sum()) for ranges in self.ranges.values())
+        meter = Meter(f"verify {self.plan.name}", total, vector_bytes, equal)
         for stride in RangeReader(self.client, self.plan.target, self.ranges, vector_bytes).compare(self.equal):
             for compared in stride:
                 self.equal[compared.partition][list(compared.numbers)] = True
                 self.equal[compared.partition][list(compared.differ)] = False
                 differ[compared.partition][list(compared.differ)] = True
+            meter.add(sum(int(self.ranges[part.partition].rows[list(part.numbers)].sum()) for part in stride))
             names = {compared.partition for compared in stride}
             if not any(mask.any() for mask in differ.values()):
-                equal = {name: to_text(self.equal[name]) for name in names}
-                self._note(replace(self.done, equal=self.done.equal | equal))
+                masks = {name: to_text(self.equal[name]) for name in names}
+                self._note(replace(self.done, equal=self.done.equal | masks))
         self.differing = {name: ChosenRanges(self.ranges[name], mask) for name, mask in differ.items() if mask.any()}
 
     def compare_differing(self) -> None:

@@ -80,7 +80,7 @@ def test_a_unit_that_was_not_loaded_is_a_fault(lite_client: MilvusClient, direct
     loaded = Loaded(lite_client, directory.path)
     del loaded.loads[1:]
     report = loaded.verify(faults=["the disk is full"])
-    assert (report.status, report.faults) == (FAILED, ("3 of 4 load units were not loaded", "the disk is full"))
+    assert (report.status, report.faults) == (FAILED, ("the disk is full", "3 of 4 load units were not loaded"))
     assert marker(lite_client, "news")["state"] == "loading"
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.cli.sample import write_sample
 from airflow_provider_milvusdm.report import FAILED, VERIFIED, Report, render
 from airflow_provider_milvusdm.targets.milvus.verify.search import SearchCheck
 from tests.support.chain import Chain
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_rows import HAMMING, IP, JACCARD, L2, SUBSTRUCTURE
+from tests.support.reading import assert_in_order
 
 RANDOM = np.random.default_rng(20_211_005)
 IVF_FLAT, HNSW = 2, 11
@@ -74,6 +76,10 @@ def test_an_index_that_finds_too_little_fails_the_collection(client: MilvusClien
     assert report.search.recall < 0.9
     assert "earches find too little" in report.faults[0]
     assert "nprobe=1" in report.faults[0]
+    recalls = [trial.recall for trial in report.search.tried]
+    assert [trial.params for trial in report.search.tried] == [{"nprobe": 4}, {"nprobe": 16}, {"nprobe": 64}]
+    assert recalls == sorted(recalls)
+    assert_in_order(report.faults[0], ["With nprobe=4 the recall is 0.", "nprobe=64 the recall is", "index_type"])
     again = chain.run(search=SearchCheck(50, 0.99, {"nprobe": 256}))["news"]
     assert (again.status, again.faults) == (VERIFIED, ())
 
@@ -94,3 +100,12 @@ def test_of_partitions_that_were_named_only_these_are_searched(
     chain.run({"news": ["_default"]})
     report = chain.run({"news": ["x"]}, search=SearchCheck(20, 1.0))["news"]
     assert (report.status, report.faults) == (VERIFIED, ())
+
+
+def test_the_sample_is_found_by_its_index(client: MilvusClient, tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample")
+    reports = Chain(tmp_path / "sample", client).run(search=SearchCheck(100, 0.9))
+    assert {name: (report.status, report.faults) for name, report in reports.items()} == {
+        "articles": (VERIFIED, ()),
+        "products": (VERIFIED, ()),
+    }

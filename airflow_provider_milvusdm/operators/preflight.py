@@ -1,0 +1,76 @@
+"""What the first task checks before it reads the source: the params, and the target."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+from airflow_provider_milvusdm.config.params import MilvusParams
+from airflow_provider_milvusdm.config.validation import Params
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TransientError
+from airflow_provider_milvusdm.hooks.milvus import MilvusHook, check_file
+from airflow_provider_milvusdm.hooks.milvus_address import is_file
+from airflow_provider_milvusdm.hooks.reach import reach
+from airflow_provider_milvusdm.manifests import Fault, to_json
+from airflow_provider_milvusdm.operators.base import FAULT
+from airflow_provider_milvusdm.operators.params import refuse_bad_params
+from airflow_provider_milvusdm.operators.xcom import push_result
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+CREATING_MODES = ("skip", "overwrite")
+"""Modes that create every collection they load; the others may only use what exists."""
+
+
+def check_run(job: type[Params]) -> Callable[[Context], None]:
+    """A ``pre_execute`` of the first step: it checks the params, and reaches the target.
+
+    Bad params, and a target that refuses the run, fail the task without a retry. A target that is away is retried.
+    """
+    check_params = refuse_bad_params(job)
+
+    def check(context: Context) -> None:
+        try:
+            check_params(context)
+            if issubclass(job, MilvusParams):
+                log.info("target: %s", _reach_target(context["params"]))
+        except AirflowNotFoundException as error:
+            fault = f"{error} Create the connection in Airflow, or correct milvus_conn_id."
+            _push_fault(context, fault)
+            raise AirflowFailException(fault) from None
+        except ConfigurationError as error:
+            _push_fault(context, str(error))
+            raise AirflowFailException(str(error)) from None
+        except (AirflowFailException, TransientError) as error:
+            _push_fault(context, str(error))
+            raise
+        except Exception as error:
+            _push_fault(context, f"{type(error).__name__}: {error}")
+            raise
+
+    return check
+
+
+def _reach_target(params: Mapping[str, Any]) -> str:
+    hook = MilvusHook(
+        params["milvus_conn_id"],
+        host=params["dest_host"] or None,
+        port=int(params["dest_port"]) if params["dest_port"] else None,
+        uri=params["dest_uri"] or None,
+    )
+    uri = str(hook.client_arguments()["uri"])
+    if is_file(uri):
+        check_file(uri)  # it is not opened, because another task may use it
+        return f"Milvus Lite file {uri}"
+    return reach(hook, creates=params["mode"] in CREATING_MODES)
+
+
+def _push_fault(context: Context, fault: str) -> None:
+    instance = context["ti"]
+    instance.xcom_push(key=FAULT, value=push_result(instance, to_json(Fault("", fault)), "", ""))
