@@ -32,7 +32,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition, make_partitions
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import MAX_DELETIONS, Changes
-from airflow_provider_milvusdm.targets.milvus.prepare.taken_ids import refuse_taken_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.taken_ids import refuse_emptying_elsewhere, refuse_taken_ids
 from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     create_unpublished,
     drop_leftovers,
@@ -237,6 +237,7 @@ class _Preparation:
         if self.keyed:
             with self._searchable():
                 refuse_taken_ids(self.case, self.wanted, replaced=self.wanted)
+                refuse_emptying_elsewhere(self.case)
                 emptying = self._take_over(Action.EMPTYING, before)
                 await_jobs(self.client, self.target.name)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:

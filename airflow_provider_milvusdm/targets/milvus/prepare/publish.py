@@ -48,13 +48,17 @@ def publish(client: MilvusClient, marker: Marker) -> None:
 
 
 def finish(client: MilvusClient, marker: Marker) -> None:
-    """What is left to do once the collection has its name: move the aliases, and drop the former collection."""
+    """What is left to do once the collection has its name: move the aliases, and drop the former collection.
+
+    Raises TargetError where another run has begun.
+    """
     former = former_name(marker.target, marker.generation)
     refuse_changed_collection(client, marker.target, marker.generation)
     if client.has_collection(former):
         switch_to(client, marker.target, *list_aliases(client, former))
         time.sleep(READERS_SECONDS)
         client.drop_collection(former)
+        refuse_changed_collection(client, marker.target, marker.generation)  # another run may have begun meanwhile
     make_aliases(client, marker.target, marker.aliases)
     set_marker(client, marker.target, marker.completed())
 

@@ -1,4 +1,4 @@
-"""Ids of the source that the target holds already: a second row with the same id would never be returned."""
+"""Ids that the target holds already: a second row with the same id would never be returned, and is deleted with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
-from airflow_provider_milvusdm.targets.milvus.server.queries import ids_in_any, ids_outside
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_rows_with_one_id
+from airflow_provider_milvusdm.targets.milvus.server.queries import ids_in_any, ids_outside, stream_ids
 
 CURE_IDS = "Use mode overwrite, or rename to load into a collection of its own."
 CURE_ROW_NUMBERS = "These ids are row numbers: set id_offset to more than the highest id in the target."
@@ -26,6 +27,23 @@ def refuse_taken_ids(case: Case, partitions: Collection[str], replaced: Collecti
             found = ids_outside(case.client, case.target, replaced, found)
         if found:
             raise _taken(case, partition, len(ids), found)
+
+
+def refuse_emptying_elsewhere(case: Case) -> None:
+    """Raises TargetError where rows under the partition keys to empty share their id with rows under other keys.
+
+    A server deletes the rows of a partition key by their ids, under all keys. The collection must be loaded.
+    """
+    for tag in case.wanted if stores_rows_with_one_id(case.client) else ():
+        for ids in stream_ids(case.client, case.target, tag):
+            if lost := ids_outside(case.client, case.target, case.wanted, ids.tolist()):
+                raise TargetError(
+                    f"{len(lost)} rows to delete have ids that other partition keys have, too",
+                    where=f"collection {case.target.name!r}, partition {tag!r}",
+                    expected="ids that are under one key only: a server deletes an id under all keys",
+                    found=f"ids {', '.join(map(str, sorted(lost)[:20]))}",
+                    cure="Overwrite the whole collection, or delete these rows from the target.",
+                )
 
 
 def _source_ids(case: Case, partitions: Collection[str]) -> Iterator[tuple[str, Ids]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -106,7 +107,12 @@ def within(target: TargetCollection, partition: str, matching: str = "") -> dict
 
 def filter_tag(field: str, tag: str) -> str:
     """A filter that matches the rows with this tag, whatever characters it has."""
-    return f'{field} == "{tag.translate(ESCAPES)}"'
+    return f"{field} == {_quote(tag)}"
+
+
+def _quote(text: str) -> str:
+    """A text literal of a filter."""
+    return f'"{text.translate(ESCAPES)}"'
 
 
 def filter_ids(field: str, ids: Iterable[int]) -> str:
@@ -127,7 +133,8 @@ def existing_ids(client: MilvusClient, target: TargetCollection, partition: str,
     """Those of ``ids`` that the partition holds."""
 
     def ask(chunk: Sequence[int]) -> list[int]:
-        return [row[target.id_field] for row in _rows_with(client, target, partition, chunk, IDS_A_QUERY)]
+        rows = _rows_with(client, target, partial(within, target, partition), chunk, IDS_A_QUERY)
+        return [row[target.id_field] for row in rows]
 
     return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
 
@@ -140,32 +147,36 @@ def ids_in_any(
     If they hold no id between the lowest and the highest of ``ids``, this takes one query.
     """
 
-    def ask(matching: str, **options: Any) -> list[int]:
-        rows = client.query(
-            target.name,
-            filter=matching,
-            partition_names=list(partitions),
-            output_fields=[target.id_field],
-            consistency_level="Strong",
-            **options,
-        )
+    def within_these(matching: str) -> dict[str, Any]:
+        return {"filter": matching, "partition_names": list(partitions)}
+
+    def ask(chunk: Sequence[int]) -> list[int]:
+        rows = _rows_with(client, target, within_these, chunk, IDS_A_QUERY)
         return [row[target.id_field] for row in rows]
 
-    if not len(ids) or not ask(filter_range(target.id_field, int(ids.min()), int(ids.max())), limit=1):
+    if not len(ids):
+        return ids
+    span = within_these(filter_range(target.id_field, int(ids.min()), int(ids.max())))
+    if not client.query(target.name, **span, output_fields=[target.id_field], consistency_level="Strong", limit=1):
         return np.empty(0, np.int64)
-    filters = [filter_ids(target.id_field, chunk) for chunk in _chunks(ids.tolist(), IDS_A_QUERY)]
-    found = [row_id for ids_found in map_concurrently(client, ask, filters) for row_id in ids_found]
-    return np.unique(np.array(found, np.int64))
+    found = map_concurrently(client, ask, _chunks(ids.tolist(), IDS_A_QUERY))
+    return np.unique(np.array([row_id for ids_found in found for row_id in ids_found], np.int64))
 
 
 def ids_outside(
     client: MilvusClient, target: TargetCollection, partitions: Collection[str], ids: Sequence[int]
 ) -> list[int]:
-    """Those of ``ids`` that the collection holds under other partition keys than these."""
+    """Those of ``ids`` that the collection holds under other partition keys than these.
+
+    The filter excludes these keys: of an id that is under several keys, a server returns one row.
+    """
+    outside = f"{target.partition_field} not in [{', '.join(map(_quote, partitions))}]"
 
     def ask(chunk: Sequence[int]) -> list[int]:
-        rows = _rows_with(client, target, None, chunk, IDS_A_QUERY, [target.partition_field])
-        return [row[target.id_field] for row in rows if row[target.partition_field] not in partitions]
+        rows = _rows_with(
+            client, target, lambda matching: {"filter": f"{outside} and ({matching})"}, chunk, IDS_A_QUERY
+        )
+        return [row[target.id_field] for row in rows]
 
     return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
 
@@ -173,23 +184,24 @@ def ids_outside(
 def _rows_with(
     client: MilvusClient,
     target: TargetCollection,
-    partition: str | None,
+    where: Callable[[str], Mapping[str, Any]],
     ids: Sequence[int],
     most: int,
     fields: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[Mapping[str, Any]]:
-    """A row of each of the ids that the partition (None: the collection) holds; a query asks for ``most`` ids.
+    """A row of each of the ids that is found; a query asks for ``most`` ids.
+
+    ``where``: makes arguments of a query of a filter that matches ids.
 
     If ids are on several rows, a 2.3 server omits as many other rows, so ids that weren't found are asked for again.
     """
     for chunk in _chunks(ids, most):
         left, found = chunk, set[int]()
         while left and (found or left is chunk):
-            matching = filter_ids(target.id_field, left)
             rows = client.query(
                 target.name,
-                **({"filter": matching} if partition is None else within(target, partition, matching)),
+                **where(filter_ids(target.id_field, left)),
                 output_fields=[target.id_field, *fields],
                 consistency_level="Strong",
                 **options,
@@ -236,7 +248,8 @@ def read_rows(
     """The rows of the partition with these ids; a query asks for ``most`` ids."""
     columns = list(columns)
     fields = [target.vector_field, *columns]
-    rows = _rows_with(client, target, partition, ids, most, fields, strict_float32=True)  # NumPy's: no object a number
+    where = partial(within, target, partition)
+    rows = _rows_with(client, target, where, ids, most, fields, strict_float32=True)  # NumPy's: no object a number
     return {
         row[target.id_field]: (vector_bytes(row[target.vector_field]), *(row[name] for name in columns)) for row in rows
     }

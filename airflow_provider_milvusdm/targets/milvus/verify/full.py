@@ -54,6 +54,8 @@ class Compared:
     """Ranges that are equal to the source's, by target partition: a mask as text."""
     stored: int = 0
     """Stored rows that were compared one by one, of partitions that held rows before."""
+    differing: str = ""
+    """Digest of the ranges of these partitions that differ; ``stored`` is valid only for the same ranges."""
 
 
 def compare_all(
@@ -87,6 +89,13 @@ def _last(plan: CollectionPlan, marker: Marker, store: CheckpointStore | None) -
         return fresh
     last = Compared(**found)
     return last if (last.source, last.generation) == (fresh.source, fresh.generation) else fresh
+
+
+def _digest_chosen(differing: Mapping[str, ChosenRanges]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, ranges in differing.items():
+        digest.update(f"{name}\0{to_text(ranges.chosen)}\0".encode())
+    return digest.hexdigest()
 
 
 def _digest(plan: CollectionPlan) -> str:
@@ -155,10 +164,12 @@ class _Comparison:
         units = _of_partitions(self.units, self.differing.keys() - self.appended)
         for found in compare_rows(self.client, self.plan.target, units, within=self.differing):
             self._add_rows(found)
-        units = _of_partitions(self.units, self.differing.keys() & self.appended)
-        for found in compare_rows(self.client, self.plan.target, units, self.done.stored, self.differing):
+        differing = {name: ranges for name, ranges in self.differing.items() if name in self.appended}
+        digest, units = _digest_chosen(differing), _of_partitions(self.units, differing)
+        stored = self.done.stored if self.done.differing == digest else 0
+        for found in compare_rows(self.client, self.plan.target, units, stored, differing):
             self._add_rows(found)
-            self._note(replace(self.done, stored=found.end))
+            self._note(replace(self.done, stored=found.end, differing=digest))
 
     def find_doubled(self, counted: Mapping[str, int | None]) -> None:
         """Search for ids on several rows where the target has too many rows, or ranges that differ."""

@@ -23,7 +23,7 @@ def read_ids(rows: int) -> Any:
     within = ChosenRanges(KeyRanges(firsts), np.ones(len(firsts), np.bool_))
 
     def stream(_client: Any, _target: Any, _partition: Any, first: int, last: int) -> Any:
-        bounds = pairwise([*range(first, min(last + 1, rows), BATCH), min(last + 1, rows)])
+        bounds = pairwise([*range(max(first, 0), min(last + 1, rows), BATCH), min(last + 1, rows)])
         return (np.arange(*bound) for bound in [*bounds, (0, 0)])
 
     concurrent = patch.object(queries, "serves_requests_concurrently", lambda _: True)

@@ -775,6 +775,24 @@ def test_publishing_that_slept_before_it_takes_the_name_takes_it_from_no_other(
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 
 
+def test_publishing_that_slept_before_it_drops_the_former_rows_marks_nothing_that_another_run_loads(
+    lite_client: MilvusClient, tmp_path: Path
+) -> None:
+    make_collection(lite_client, "news", OLD, loaded=True)
+    overwriting = Migration(lite_client, tmp_path / "milvus")
+    created, loaded = overwriting.load()
+    other = Chain(write_directory(tmp_path / "other", {"news": {"_default": [1000]}}).path, lite_client)
+
+    def sleep() -> None:
+        assert other.create(other.plan(), "append")[1] == {}
+
+    slow: Any = Sleeping(lite_client, "drop_collection", sleep)
+    with pytest.raises(TargetError, match="Another run or program has changed collection 'news'"):
+        overwriting.verify(created, loaded, slow)
+    assert marker(lite_client, "news")["state"] == "loading"
+    assert other.run(mode="append")["news"].action == "resumed"
+
+
 def test_an_alias_that_gets_the_name_meanwhile_leads_where_it_led(client: MilvusClient, tmp_path: Path) -> None:
     """Milvus Lite would rename the collection behind it."""
     make_collection(client, "news", OLD, loaded=True)

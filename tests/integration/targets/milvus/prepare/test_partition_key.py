@@ -148,6 +148,21 @@ def test_named_tags_in_each_mode(
     assert stored(client) == wanted
 
 
+def test_tags_are_not_overwritten_where_their_ids_are_under_other_tags(
+    server_client: MilvusClient, tmp_path: Path
+) -> None:
+    """A server deletes the rows of a tag by their ids, under all tags."""
+    there = write_directory(tmp_path / "there", {"news": {"a": range(5)}})
+    assert keyed(server_client, there.path).run()["news"].status == VERIFIED
+    server_client.insert("news", [{"id": 3, "embedding": [0.5] * DIMENSION, "partition_tag": "of others"}])
+    report = keyed(server_client, source(tmp_path).path).run({"news": ["a"]}, "overwrite")["news"]
+    assert report.status == FAILED
+    assert "found ids 3" in report.faults[0]
+    for tag, ids in {"a": range(5), "of others": [3]}.items():
+        rows = server_client.query("news", filter=f'partition_tag == "{tag}"', consistency_level="Strong")
+        assert sorted(row["id"] for row in rows) == list(ids)
+
+
 def test_tags_that_are_there_are_skipped(client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path) -> None:
     before = client.describe_collection("news")["properties"]
     report = keyed(client, source(tmp_path).path).run({"news": ["a", 'b"']})["news"]

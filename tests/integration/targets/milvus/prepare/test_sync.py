@@ -386,6 +386,25 @@ def test_rows_under_keys_that_are_not_synced_are_not_displaced(client: MilvusCli
     assert row["partition_tag"] == "of others"
 
 
+def test_rows_of_others_that_share_their_id_with_a_synced_row_are_not_displaced(
+    server_client: MilvusClient, tmp_path: Path
+) -> None:
+    """Of an id under two keys a server returns one row only: here the one that is synced."""
+    chains = []
+    for name, ids in [("first", []), ("later", [100])]:
+        directory = write_directory(tmp_path / name, {"news": {"_default": range(10), "a": ids}})
+        chains.append(Chain(directory.path, server_client, partitions="partition_key"))
+    assert chains[0].run()["news"].status == VERIFIED
+    row = {"id": 100, "embedding": [0.5] * DIMENSION}
+    server_client.insert("news", [row | {"partition_tag": "of others"}])
+    server_client.flush("news")
+    server_client.insert("news", [row | {"partition_tag": "a"}])
+    [fault] = chains[1].run(mode="sync")["news"].faults
+    assert "holds under partition keys that are not synced" in fault
+    other = server_client.query("news", filter='partition_tag == "of others"', consistency_level="Strong")
+    assert [row["id"] for row in other] == [100]
+
+
 @pytest.mark.parametrize("moment", ["find", "delete_extra"])
 def test_a_run_that_slept_deletes_nothing_that_another_has_loaded(
     client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -68,6 +68,14 @@ def test_ids_are_found_in_any_of_several_partitions(client: MilvusClient, asked:
         assert found.tolist() == sorted(held.intersection(asked))
 
 
+def test_ids_are_found_in_any_partition_beside_ids_that_several_rows_share(server_client: MilvusClient) -> None:
+    rows = random_rows(range(20), 1)
+    make_collection(server_client, "news", {"_default": rows, "a": random_rows(range(10), 2)}, loaded=True)
+    insert(server_client, "news", "_default", random_rows(range(10), 3))
+    for partitions in (["_default"], ["_default", "a"]):
+        assert ids_in_any(server_client, NEWS, partitions, np.arange(25)).tolist() == list(rows)
+
+
 def test_duplicate_rows_hide_no_rows_after_them(server_client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server counts all duplicates for the limit of a query, and returns one row for each id."""
     monkeypatch.setattr(queries, "IDS_A_QUERY", 4)

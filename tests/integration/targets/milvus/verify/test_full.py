@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.targets.milvus.server.row_queries import RowQueri
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, insert, is_lite, make_collection
 from tests.support.directories import random_rows, random_vectors, write_directory
-from tests.support.killed import Checkpoints, KilledError
+from tests.support.killed import Checkpoints, KilledError, WatchedCheckpoints
 from tests.support.loaded import Loaded
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_rows import HAMMING, IP
@@ -356,6 +356,29 @@ def test_it_starts_anew_for_another_generation_or_where_something_was_wrong(
     reads.survive(loaded, whole - 1, checkpoints)
     lite_client.delete(called(lite_client, "news"), ids=[LOWEST + 1])
     assert reads.of(loaded, checkpoints) == whole
+
+
+def test_a_retry_compares_all_rows_where_others_have_changed_which_partitions_differ(
+    lite_client: MilvusClient, tmp_path: Path
+) -> None:
+    make_collection(lite_client, "news", {"a": random_rows([1, 3], 3), "b": random_rows([11, 13], 4)})
+    directory = write_directory(tmp_path / "milvus", {"news": {"a": [0, 2, 4], "b": [10, 12, 14]}})
+    chain = Chain(directory.path, lite_client)
+    plans = chain.plan({"news": ["a", "b"]})
+    created, _ = chain.create(plans, "append")
+    loaded = chain.load(plans, created)
+    change(lite_client, "b", 10, random_rows([10], 9)[10])
+
+    def die() -> None:
+        raise KilledError
+
+    checkpoints = WatchedCheckpoints(1, die)  # once the rows of a were compared
+    with pytest.raises(KilledError):
+        chain.verify(plans, created, loaded, verify="full", store=checkpoints)
+    remove(lite_client, "a", [1, 3])
+    insert(lite_client, "news", "a", random_rows([5, 6], 5))
+    report = chain.verify(plans, created, loaded, verify="full", store=checkpoints)["news"]
+    assert report.faults == ("partition 'b': 1 rows differ in the target: ids 10",)
 
 
 def test_rows_that_were_wrong_while_they_were_read_alone_are_a_fault(
