@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.hooks.reach import reach
 from airflow_provider_milvusdm.manifests import Fault, to_json
 from airflow_provider_milvusdm.operators.base import FAULT
 from airflow_provider_milvusdm.operators.params import refuse_bad_params
-from airflow_provider_milvusdm.operators.xcom import push_result
+from airflow_provider_milvusdm.operators.xcom import push_group
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,4 +73,4 @@ def _reach_target(params: Mapping[str, Any]) -> str:
 
 def _push_fault(context: Context, fault: str) -> None:
     instance = context["ti"]
-    instance.xcom_push(key=FAULT, value=push_result(instance, to_json(Fault("", fault)), "", ""))
+    instance.xcom_push(key=FAULT, value=push_group(instance, [to_json(Fault("", fault))]))

@@ -50,7 +50,8 @@ class CollectionVerifyOperator(GroupOperator):
         return f"collection {result.collection!r} failed:\n" + "\n".join(result.faults)
 
     def log_results(self, results: Sequence[Mapping[str, Any]]) -> None:
-        self.log.info("\n%s", render(Report(tuple(from_json(CollectionReport, result) for result in results)), LOG_WIDTH))
+        report = Report(tuple(from_json(CollectionReport, result) for result in results))
+        self.log.info("\n%s", render(report, LOG_WIDTH))
 
     def results(
         self, context: Context, values: Any, kind: type[Result], name: Callable[[Result], str]
