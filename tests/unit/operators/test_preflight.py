@@ -30,7 +30,7 @@ class Instance:
 
     @property
     def fault(self) -> str:
-        return str(self.pushed[self.pushed[FAULT]["xcom"]]["fault"])
+        return str(self.pushed[self.pushed[FAULT]["xcom"]][0]["fault"])
 
 
 def check(instance: Instance, **params: Any) -> None:

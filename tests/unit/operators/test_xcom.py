@@ -226,12 +226,12 @@ def test_what_all_tasks_pull_grows_with_the_source_and_no_faster(
     ids=["partitions", "partition_key"],
 )
 def test_a_task_of_a_large_source_pulls_its_own_unit(tmp_path: Path, options: dict[str, str]) -> None:
-    """Of 20,000 segments, 4,096 tags and a log: 50 KB, most of it references."""
+    """Of 20,000 segments, 4,096 tags and a log: 80 KB, most of it references."""
     xcoms = run_chain(write_catalog(tmp_path / "milvus", tags=4096, segments=20_000), "M2M", **options)
     loads = [size for (task, _), size in xcoms.pulled.items() if task == "load"]
     assert len(loads) > 900
-    assert max(loads) < 60_000
-    assert xcoms.pulled.total() < 100 << 20
+    assert max(loads) < 90_000
+    assert xcoms.pulled.total() < 120 << 20
 
 
 @pytest.mark.usefixtures("no_target")

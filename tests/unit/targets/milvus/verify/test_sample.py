@@ -31,5 +31,5 @@ def test_all_rows_of_a_small_partition_are_compared(directory: Milvus1xDirectory
 def test_of_a_large_partition_single_rows_are_compared(directory: Milvus1xDirectory) -> None:
     directory.segment(directory.collection("news", dimension=4), range(5000), np.ones((5000, 4)))
     ids = sampled_ids(directory)
-    assert len(ids) == SAMPLED_ROWS
-    assert len(set(ids)) > SAMPLED_ROWS // 2
+    assert SAMPLED_ROWS // 2 < len(ids) <= SAMPLED_ROWS
+    assert len(set(ids)) == len(ids)
