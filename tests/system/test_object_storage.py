@@ -38,8 +38,9 @@ def test_a_bucket_is_migrated_and_its_secret_stays_in_the_connection(
         assert stored(client, "news") == {tag: directory.live("news", tag) for tag in ("_default", "part")}
     assert bucket.contents() == before
 
-    groups = read_xcom(env, ended.run, "inspect_source")
-    manifests = [read_xcom(env, ended.run, group["task"], key=group["xcom"]) for group in groups]
+    references = read_xcom(env, ended.run, "inspect_source")
+    groups = [read_xcom(env, ended.run, reference["task"], key=reference["xcom"]) for reference in references]
+    manifests = [manifest for group in groups for manifest in group]
     assert {manifest["source"]["folder"] for manifest in manifests} == {f"{source}/db/tables"}
     database = (Path(env["AIRFLOW_HOME"]) / "airflow.db").read_bytes().decode(errors="replace")
     written = f"{ended.output}\n{read_task_logs(env, ended.run)}\n{database}"

@@ -151,7 +151,7 @@ def test_a_task_opens_urls_with_airflow_connections(bucket, tmp_path: Path):
     url = f"s3://buckets@{bucket.name}/paths/a.h5"
     xcoms = XComs()
     [group] = xcoms.run(Hdf5InspectOperator(task_id="i", data_path=url, dest_collection_name="news"))
-    assert xcoms.manifest(group)["partitions"][0]["segments"][0]["live_rows"] == ROWS
+    assert xcoms.manifests(group)[0]["partitions"][0]["segments"][0]["live_rows"] == ROWS
 
 
 class Meter:

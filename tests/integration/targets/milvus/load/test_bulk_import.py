@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -59,6 +58,7 @@ from tests.support.peak_memory import peak_memory
 from tests.support.rich_directory import PARTITIONS, RENAME, write_rich_directory
 from tests.support.seaweedfs import S3Address
 from tests.support.targets import drop_all_collections, milvus_client
+from tests.support.xcom import XComs
 
 pytestmark = pytest.mark.xdist_group("milvus_on_s3")  # asked for by name, where pytest cannot see it
 
@@ -470,13 +470,13 @@ def test_overwrite_drops_nothing_where_files_cannot_be_written(
     [plan] = imported.chain.plan()
     create = MilvusCreateCollectionOperator(
         task_id="create",
-        collection=to_json(plan),
+        collections=[to_json(plan)],
         mode="overwrite",
         load_method="bulk_import",
         plan_only=dry_run,
     )
     with pytest.raises(AirflowFailException, match=r"imports can't be written and removed: .*not mounted"):
-        create.execute({"ti": Mock()})  # type: ignore[typeddict-item]
+        XComs().run(create)
     imported.check_exact()
 
 

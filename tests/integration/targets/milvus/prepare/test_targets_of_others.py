@@ -192,9 +192,9 @@ def test_a_load_task_tried_again_whose_notes_are_lost_doubles_nothing(
     migration, xcoms = Migration(server_client, tmp_path), XComs()
     for unit in migration.create():
         for attempt in (1, 2, 3):
-            operator = MilvusLoadOperator(task_id="load", unit=to_json(unit), dest_uri=empty_milvus_server_uri)
-            loaded = xcoms.manifest(xcoms.run(operator, try_number=attempt))
-            assert sum(loaded["rows"].values()) == 20
+            operator = MilvusLoadOperator(task_id="load", units=[to_json(unit)], dest_uri=empty_milvus_server_uri)
+            [loaded] = xcoms.manifests(xcoms.run(operator, try_number=attempt))
+            assert sum(loaded["rows"].values()) == unit.stored_rows
     load_all(server_client, ["news"])
     assert stored(server_client, "news") == migration.expected()
 
