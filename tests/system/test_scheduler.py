@@ -118,8 +118,7 @@ def test_a_triggered_run_migrates_with_map_indexes_to_read(migrated: Migrated, d
     assert ("resolve_ids", "news/_default +1") in labels
     assert ("create_collection", "news") in labels
     assert ("verify_counts", "news") in labels
-    [unit] = [label or "" for task_id, label in labels if task_id == "load_partitions"]
-    assert re.fullmatch(r"news/_default: news/\d+ \[0:3000\] \+1", unit)
+    assert ("load_partitions", "news/_default +1") in labels
 
 
 def test_the_trigger_form_opens_with_what_everybody_fills_in(airflow: StandaloneAirflow, migrated: Migrated) -> None:
