@@ -26,6 +26,8 @@ from tests.support.killed import Checkpoints, load
 from tests.support.xcom import XComs
 
 PARTITIONS = {"_default": range(20), "a": range(20)}
+PARTITION_BYTES = 20 * 8 * 4
+"""A load unit has the rows of one partition."""
 
 
 class Migration:
@@ -36,7 +38,7 @@ class Migration:
     ) -> None:
         self.client = client
         self.directory = write_directory(path, {"news": dict.fromkeys(tags, ids)})
-        self.chain = Chain(self.directory.path, client, id_scope="partition")
+        self.chain = Chain(self.directory.path, client, id_scope="partition", unit_bytes=PARTITION_BYTES)
         self.plans: list[CollectionPlan] = self.chain.plan()
 
     def create(self, mode: str = "skip") -> list[LoadUnit]:

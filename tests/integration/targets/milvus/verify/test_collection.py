@@ -77,7 +77,7 @@ def test_counting_alone_reads_no_rows_back(lite_client: MilvusClient, directory:
 
 
 def test_a_unit_that_was_not_loaded_is_a_fault(lite_client: MilvusClient, directory: Milvus1xDirectory) -> None:
-    loaded = Loaded(lite_client, directory.path)
+    loaded = Loaded(lite_client, directory.path, unit_bytes=20 * 8 * 4)
     del loaded.loads[1:]
     report = loaded.verify(faults=["the disk is full"])
     assert (report.status, report.faults) == (FAILED, ("the disk is full", "3 of 4 load units were not loaded"))
@@ -146,7 +146,7 @@ def test_empty_collections_alone_are_made_and_verified(client: MilvusClient, tmp
 def test_without_verification_what_was_acknowledged_is_taken_for_loaded(
     lite_client: MilvusClient, directory: Milvus1xDirectory
 ) -> None:
-    loaded = Loaded(lite_client, directory.path)
+    loaded = Loaded(lite_client, directory.path, unit_bytes=20 * 8 * 4)
     lite_client.delete(called(lite_client, "news"), ids=[110])
     report = loaded.verify(verify="none")
     assert (report.status, {part.counted for part in report.partitions}) == (VERIFIED, {None})
