@@ -21,6 +21,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Milvus",
                 "python-modules": [
+                    "airflow_provider_milvusdm.operators.group",
                     "airflow_provider_milvusdm.operators.milvus1x",
                     "airflow_provider_milvusdm.operators.inspect_files",
                     "airflow_provider_milvusdm.operators.hdf5",
@@ -28,6 +29,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_milvusdm.operators.resolve",
                     "airflow_provider_milvusdm.operators.plan",
                     "airflow_provider_milvusdm.operators.milvus",
+                    "airflow_provider_milvusdm.operators.verify",
                     "airflow_provider_milvusdm.operators.report",
                 ],
             },

@@ -35,9 +35,11 @@ _SHORT_INTERVALS = {
     "QUERYCOORD_CHECKCHANNELINTERVAL": "100",
     "QUERYCOORD_CHECKSEGMENTINTERVAL": "100",
     "QUERYCOORD_DISTPULLINTERVAL": "100",
-    "QUERYCOORD_UPDATENEXTTARGETINTERVAL": "0.2",
 }
-"""In milliseconds, the last one in seconds: a server waits for its next round with each thing that tests ask of it."""
+"""In milliseconds: a server waits for its next round with each thing that tests ask of it.
+
+``queryCoord.updateNextTargetInterval`` stays as it is: with 0.2 s, searches after upserts missed rows.
+"""
 
 _FEW_LOGS = {"LOG_LEVEL": "warn"}
 """A server writes several lines for each request, which takes a twentieth of its processor time."""
