@@ -23,8 +23,12 @@ RUNS_TASKS = ("scheduler", "triggerer")
 IMPORTED_BY_TASKS = "import h5py, milvus_lite, pandas, pymilvus, airflow.sdk.execution_time.task_runner; "
 """Tasks are forks of these components, and what takes seconds to import needn't be imported in each of them."""
 
-_PARSED_SELDOM = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120"}
-"""A DAG file that did not change is parsed again every two minutes, unless the test asks for more."""
+_DEFAULTS = {
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+}
+"""Seconds, unless the test has others: a DAG file that did not change is parsed again, a task without sign of life is
+given up."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def standalone_airflow(env: Mapping[str, str], components: tuple[str, ...] = COM
     """Airflow's components in the home that `env` names, started together."""
     port, *log_ports = free_ports(3)
     with ExitStack() as started:
-        settings = _PARSED_SELDOM | dict(env) | _settings(port, *log_ports)
+        settings = _DEFAULTS | dict(env) | _settings(port, *log_ports)
         airflow = StandaloneAirflow(f"http://127.0.0.1:{port}", settings, started)
         for component in components:
             airflow.start(component)
@@ -142,7 +146,6 @@ def _settings(port: int, worker_log_port: int, trigger_log_port: int) -> dict[st
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     }

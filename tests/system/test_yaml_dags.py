@@ -87,6 +87,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> It
     env = airflow_env(folder / "airflow", dags, airflow_database) | {
         "MILVUSDM_CONFIG_DIR": str(configs),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
     }
     with standalone_airflow(env) as airflow:
         yield Kept(airflow, configs, folder, directory)
