@@ -53,7 +53,7 @@ class DoneMembers:
     had the same input: a task that is cleared repeats everything.
 
     :param tries: the numbers of these attempts, the present one included.
-    :param source: identifies the input of the task.
+    :param source: identifies the input of the task: the group, and for verification what earlier steps passed on.
     :param members: how many there are.
     """
 

@@ -106,6 +106,11 @@ class GroupOperator(MigrationOperator):
         return input_of(self.group)
 
     @property
+    def source(self) -> str:
+        """Identifies all that the outcomes depend on; a retry reuses those of the same source only."""
+        return str(self.group["xcom"]) if is_reference(self.group) else ""
+
+    @property
     def label(self) -> str:
         """The map index: what the task works on, for people to read, as long as Airflow allows."""
         first, last = self.members[0], self.members[-1]
@@ -134,8 +139,7 @@ class GroupOperator(MigrationOperator):
         """Run the step of each member, push the results and faults, and fail if there is a fault."""
         instance, store = context["ti"], SharedStore(context["task_state_store"])
         tries = range(max(instance.max_tries - (self.retries or 0), 0) + 1, instance.try_number + 1)
-        source = self.group["xcom"] if is_reference(self.group) else ""
-        done = DoneMembers(store, tries, source, len(self.members))
+        done = DoneMembers(store, tries, self.source, len(self.members))
         if len(self.members) > 1:
             done.read()
         try:
