@@ -229,3 +229,14 @@ def test_collections_with_an_error_are_a_group_of_their_own() -> None:
     plans = [CollectionPlan(name, TargetCollection(name), error=error) for name, error in errors.items()]
     groups = push_groups(TaskInstance(xcoms, "plan"), plans)
     assert [[plan["name"] for plan in xcoms.manifests(group)] for group in groups] == [["a", "c"], ["b"]]
+
+
+def test_a_task_whose_dag_has_fewer_retries_now_keeps_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow keeps the limit that a task had when its run began."""
+    monkeypatch.setattr(done, "WRITE_SECONDS", -1)
+    group = Group(["a", "b"])
+    group.work.steps["b"] = raising(STALLED)
+    for attempt in (1, 2):
+        with pytest.raises(TransientError):
+            group.run(attempt, max_tries=6)
+    assert group.results() == ["a"]
