@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.model.groups import group_small
 from airflow_provider_milvusdm.operators.base import FAULT, FINAL, MigrationOperator, cut_label, describe
-from airflow_provider_milvusdm.operators.done import DoneMembers, Outcome, SharedStore
+from airflow_provider_milvusdm.operators.done import ONE_REQUEST, DoneMembers, Outcome, SharedStore
 from airflow_provider_milvusdm.operators.xcom import (
     Reference,
     input_of,
@@ -132,7 +132,7 @@ class GroupOperator(MigrationOperator):
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> None:
-        open_urls_with(open_url)
+        open_urls_with(_open_url)
         self.step(context)
 
     def step(self, context: Context) -> None:
@@ -241,6 +241,12 @@ class GroupOperator(MigrationOperator):
         if error:
             raise TransientError(text) from error
         raise AirflowFailException(text)
+
+
+def _open_url(url: str) -> tuple[Any, str]:
+    """Open a URL for one of several threads: its connection is a request to Airflow."""
+    with ONE_REQUEST:
+        return open_url(url)
 
 
 def _failed(error: Exception) -> Outcome:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any
 
 import pytest
@@ -17,8 +18,11 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.operators import done
 from airflow_provider_milvusdm.operators.base import FAULT
+from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import RESULT, GroupOperator, MemberStep, Pending, push_groups
+from airflow_provider_milvusdm.storage import paths
 from tests.support.killed import KilledError
+from tests.support.peak_memory import Store
 from tests.support.xcom import TaskInstance, XComs
 
 
@@ -240,3 +244,30 @@ def test_a_task_whose_dag_has_fewer_retries_now_keeps_its_results(monkeypatch: p
         with pytest.raises(TransientError):
             group.run(attempt, max_tries=6)
     assert group.results() == ["a"]
+
+
+def test_members_ask_airflow_one_after_another_for_task_state_and_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's client in a process of `dag.test()` mixes up the answers to two threads."""
+    group, asking = Group(["a", "b", "c", "d"], at_once=4), Lock()
+
+    def ask(*_: str) -> tuple[None, str]:
+        assert asking.acquire(blocking=False), "two requests at the same time"
+        time.sleep(0.01)
+        asking.release()
+        return None, ""
+
+    class Asked(Store):
+        def get(self, key: str, default: Any = None) -> Any:
+            ask()
+            return super().get(key, default)
+
+    def work(plan: CollectionPlan, store: SharedStore) -> CreatedCollection:
+        store.get("checkpoint")
+        paths._open_url("s3://lake@bucket/milvus")
+        return CreatedCollection(plan.name, Action.CREATED)
+
+    monkeypatch.setattr(paths, "_open_url", paths._open_url)
+    monkeypatch.setattr("airflow_provider_milvusdm.operators.group.open_url", ask)
+    monkeypatch.setattr(group.work, "run", work)
+    group.xcoms.stores["create", -1] = Asked()
+    assert sorted(group.run()) == ["a", "b", "c", "d"]
