@@ -176,7 +176,7 @@ class GroupOperator(MigrationOperator):
                             self._log_end(done, number)
                 left = done.left(self.members)
                 if left:
-                    done.write()
+                    done.write_all()
                     self.wait(pending)
 
     def _log_end(self, done: DoneMembers, number: int) -> None:

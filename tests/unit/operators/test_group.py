@@ -271,3 +271,31 @@ def test_members_ask_airflow_one_after_another_for_task_state_and_connections(mo
     monkeypatch.setattr(group.work, "run", work)
     group.xcoms.stores["create", -1] = Asked()
     assert sorted(group.run()) == ["a", "b", "c", "d"]
+
+
+def test_a_deferral_does_not_repeat_what_failed_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else members whose imports stall one after another would be waited for without end."""
+    group = Group(["a", "b"])
+    answers = [Pending("import"), CreatedCollection("b", Action.CREATED)]
+    group.work.steps |= {"a": raising(STALLED), "b": lambda: answers.pop(0)}
+    monkeypatch.setattr(Create, "wait", lambda _, __: raising(KilledError())())
+    with pytest.raises(KilledError):
+        group.run()
+    with pytest.raises(TransientError, match="1 of 2 failed: a"):
+        group.run()
+    assert (group.work.begun, group.results()) == (["a", "b", "b"], ["b"])
+    assert group.faults() == {"a": "StalledError: No progress."}
+
+    del group.work.steps["a"]
+    assert group.run(2) == ["a", "b"]
+    assert group.work.begun == ["a", "b", "b", "a"]
+
+
+def test_task_state_does_not_grow_with_the_number_of_waits() -> None:
+    group = Group(["a", "b"])
+    answers = [*[Pending("import")] * 20, CreatedCollection("b", Action.CREATED)]
+    group.work.steps |= {"a": raising(STALLED), "b": lambda: answers.pop(0)}
+    with pytest.raises(TransientError):
+        group.run()
+    assert group.work.waits == 20
+    assert len(group.xcoms.stores["create", -1]) == 2
