@@ -117,12 +117,11 @@ class MilvusHook(BaseHook):
 
     @contextmanager
     def explained_errors(self) -> Iterator[None]:
-        """Raise DeniedError and NoAnswerError as :meth:`client` does, for a part of its block."""
+        """Raise DeniedError and NoAnswerError as :meth:`client` does, for a part of its block; for any thread."""
         from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
         from airflow_provider_milvusdm.targets.milvus.server.waiting import tell_silence
 
-        uri = self.client_arguments()["uri"]
-        with tell_denial(uri), tell_silence(uri):
+        with tell_denial(self._uri), tell_silence(self._uri):
             yield
 
     def client_arguments(self) -> dict[str, Any]:
@@ -172,6 +171,11 @@ class MilvusHook(BaseHook):
             expected="a file that no other process has open",
             cure="End that process (a notebook, for example). A retry waits again.",
         )
+
+    @cached_property
+    def _uri(self) -> str:
+        """Read once: to read a connection's extra is a request to Airflow, and not for several threads."""
+        return str(self.client_arguments()["uri"])
 
     @cached_property
     def _connection(self) -> Any:

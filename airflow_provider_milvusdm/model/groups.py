@@ -37,8 +37,9 @@ def group_small(
     :param work: of a member, in bytes.
     :param kind: only members of the same kind are grouped.
     :param unit_bytes: size of a load unit.
-    :param limit: if there would be more groups, they get larger. There may not be more kinds.
+    :param limit: if there would be more groups, they get larger. Each kind has a group all the same.
     """
+    limit = max(limit, len(set(map(kind, members))))
     capacity, most = max(unit_bytes // SHARE, 1), MEMBERS
     while len(groups := _group(members, work, kind, capacity, most)) > limit:
         capacity, most = 2 * capacity, 2 * most

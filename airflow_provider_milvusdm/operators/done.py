@@ -9,6 +9,8 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
+from airflow_provider_milvusdm.exceptions import TransientError
+
 WRITE_SECONDS = 1
 """Between two writes, at least: each is a request to Airflow's API. A kill loses the members of this time."""
 
@@ -50,10 +52,11 @@ class DoneMembers:
     """The outcomes of a group by the numbers of its members; those that no retry would change are stored.
 
     Each attempt stores its own. An attempt reads those of the attempts since the task was scheduled, or cleared, that
-    had the same input: a task that is cleared repeats everything.
+    had the same input: a task that is cleared repeats everything. An attempt that is deferred also stores the errors
+    that a retry may avoid: it does not repeat these members itself when it continues.
 
     :param tries: the numbers of these attempts, the present one included.
-    :param source: identifies the input of the task.
+    :param source: identifies the input of the task: the group, and for verification what earlier steps passed on.
     :param members: how many there are.
     """
 
@@ -61,6 +64,7 @@ class DoneMembers:
         self.store, self.tries, self.source, self.members = store, tries, source, members
         self.outcomes: dict[int, Outcome] = {}
         self.unwritten: dict[int, Outcome] = {}
+        self.written_errors: set[int] = set()
         self.writes, self.written_at = 0, time.monotonic()
 
     def read(self) -> None:
@@ -70,8 +74,14 @@ class DoneMembers:
                 found = self.store.get(_key(attempt, part))
                 if not found or found["source"] != self.source:
                     break
-                self.outcomes |= {int(number): Outcome(**outcome) for number, outcome in found["outcomes"].items()}
-                self.writes = part + 1 if attempt == self.tries[-1] else 0
+                is_own = attempt == self.tries[-1]
+                self.outcomes |= {
+                    int(number): _from_json(outcome)
+                    for number, outcome in found["outcomes"].items()
+                    if is_own or not outcome["again"]
+                }
+                self.writes = part + 1 if is_own else 0
+        self.written_errors = {number for number, outcome in self.outcomes.items() if outcome.error}
 
     def add(self, number: int, outcome: Outcome) -> None:
         self.outcomes[number] = outcome
@@ -84,16 +94,28 @@ class DoneMembers:
         """The members without an outcome, by their numbers."""
         return {number: member for number, member in enumerate(members) if number not in self.outcomes}
 
+    def write_all(self) -> None:
+        """Store the outcomes that are not stored yet, and the errors, for this attempt to continue from."""
+        errors = {number: outcome for number, outcome in self.outcomes.items() if outcome.error}
+        self.unwritten |= {number: errors[number] for number in errors.keys() - self.written_errors}
+        self.written_errors |= errors.keys()
+        self.write()
+
     def write(self) -> None:
         """Store the outcomes that are not stored yet."""
         if not self.unwritten:
             return
         outcomes = {
-            str(number): {"result": outcome.result, "fault": outcome.fault}
+            str(number): {"result": outcome.result, "fault": outcome.fault, "again": outcome.error is not None}
             for number, outcome in self.unwritten.items()
         }
         self.store.set(_key(self.tries[-1], self.writes), {"source": self.source, "outcomes": outcomes})
         self.unwritten, self.writes, self.written_at = {}, self.writes + 1, time.monotonic()
+
+
+def _from_json(values: dict[str, Any]) -> Outcome:
+    error = TransientError(values["fault"]) if values["again"] else None
+    return Outcome(values["result"], values["fault"], error)
 
 
 def _key(attempt: int, part: int) -> str:

@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, PartitionGroup, from_json, to_json
 from airflow_provider_milvusdm.model.groups import group_small
 from airflow_provider_milvusdm.operators.base import FAULT, FINAL, MigrationOperator, cut_label, describe
-from airflow_provider_milvusdm.operators.done import DoneMembers, Outcome, SharedStore
+from airflow_provider_milvusdm.operators.done import ONE_REQUEST, DoneMembers, Outcome, SharedStore
 from airflow_provider_milvusdm.operators.xcom import (
     Reference,
     input_of,
@@ -106,6 +106,11 @@ class GroupOperator(MigrationOperator):
         return input_of(self.group)
 
     @property
+    def source(self) -> str:
+        """Identifies all that the outcomes depend on; a retry reuses those of the same source only."""
+        return str(self.group["xcom"]) if is_reference(self.group) else ""
+
+    @property
     def label(self) -> str:
         """The map index: what the task works on, for people to read, as long as Airflow allows."""
         first, last = self.members[0], self.members[-1]
@@ -127,15 +132,13 @@ class GroupOperator(MigrationOperator):
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> None:
-        open_urls_with(open_url)
+        open_urls_with(_open_url)
         self.step(context)
 
     def step(self, context: Context) -> None:
         """Run the step of each member, push the results and faults, and fail if there is a fault."""
         instance, store = context["ti"], SharedStore(context["task_state_store"])
-        tries = range(max(instance.max_tries - (self.retries or 0), 0) + 1, instance.try_number + 1)
-        source = self.group["xcom"] if is_reference(self.group) else ""
-        done = DoneMembers(store, tries, source, len(self.members))
+        done = DoneMembers(store, self._list_tries(instance), self.source, len(self.members))
         if len(self.members) > 1:
             done.read()
         try:
@@ -151,6 +154,11 @@ class GroupOperator(MigrationOperator):
         self.log_results([outcome.result for outcome in outcomes if outcome.result is not None])
         self._push(instance, outcomes)
         self._raise_faults(outcomes)
+
+    def _list_tries(self, instance: Any) -> range:
+        """The tries since the task was scheduled, or cleared; only the present one if the DAG has fewer retries now."""
+        first = max(instance.max_tries - (self.retries or 0), 0) + 1
+        return range(min(first, instance.try_number), instance.try_number + 1)
 
     def _run_members(self, context: Context, store: SharedStore, done: DoneMembers) -> None:
         left = done.left(self.members)
@@ -168,7 +176,7 @@ class GroupOperator(MigrationOperator):
                             self._log_end(done, number)
                 left = done.left(self.members)
                 if left:
-                    done.write()
+                    done.write_all()
                     self.wait(pending)
 
     def _log_end(self, done: DoneMembers, number: int) -> None:
@@ -233,6 +241,12 @@ class GroupOperator(MigrationOperator):
         if error:
             raise TransientError(text) from error
         raise AirflowFailException(text)
+
+
+def _open_url(url: str) -> tuple[Any, str]:
+    """Open a URL for one of several threads: its connection is a request to Airflow."""
+    with ONE_REQUEST:
+        return open_url(url)
 
 
 def _failed(error: Exception) -> Outcome:

@@ -141,6 +141,10 @@ class Hdf5VerifyOperator(CollectionVerifyOperator):
         super().__init__(**kwargs)
         self.exported, self.plan_only = exported, plan_only
 
+    @property
+    def passed_on(self) -> Sequence[Any]:
+        return (self.exported,)
+
     @contextmanager
     def prepared(self, context: Context) -> Iterator[MemberStep]:
         from airflow_provider_milvusdm.targets.hdf5.export import export_units

@@ -375,6 +375,10 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         self.verify_search, self.search_recall, self.search_params = verify_search, search_recall, search_params
         self.load_method = load_method
 
+    @property
+    def passed_on(self) -> Sequence[Any]:
+        return self.created, self.loaded
+
     @contextmanager
     def prepared(self, context: Context) -> Iterator[MemberStep]:
         created = self.results(context, self.created, CreatedCollection, lambda made: made.name)

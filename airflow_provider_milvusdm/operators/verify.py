@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, from_json
 from airflow_provider_milvusdm.operators.group import GroupOperator
-from airflow_provider_milvusdm.operators.xcom import pull_all
+from airflow_provider_milvusdm.operators.xcom import list_references, pull_all
 from airflow_provider_milvusdm.report import FAILED, LOG_WIDTH, CollectionReport, Report, render
 
 if TYPE_CHECKING:
@@ -43,6 +45,20 @@ class CollectionVerifyOperator(GroupOperator):
     @property
     def group(self) -> Any:
         return self.collections
+
+    @property
+    @abstractmethod
+    def passed_on(self) -> Sequence[Any]:
+        """What the steps that wrote the target passed on, a list for each step."""
+
+    @property
+    def source(self) -> str:
+        """The collections, and what earlier steps passed on: a step may be cleared between two tries of this task."""
+        results = [values for of_step in (*self.passed_on, *self.faults) for values in list_references(of_step)]
+        own = [values["xcom"] for values in results if values.get("of") == self.input_id]
+        changes = [values["xcom"] for values in list_references(self.changes)]
+        known = super().source, sorted(own), changes, self.changes is None
+        return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
 
     def fault_of(self, result: CollectionReport) -> str:
         if result.status != FAILED:

@@ -77,6 +77,11 @@ def input_of(value: Any) -> str:
     return str(value.get("of", value["xcom"])) if is_reference(value) else ""
 
 
+def list_references(values: Any) -> list[Reference]:
+    """The references that a (mapped) upstream task returned."""
+    return [value for value in list_values(values) if is_reference(value)]
+
+
 def list_values(values: Any) -> list[Any]:
     """The values that a (mapped) upstream task returned, without the gaps that failed and skipped tasks leave."""
     if values is None or isinstance(values, Mapping):

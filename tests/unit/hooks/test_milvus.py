@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -283,3 +284,14 @@ def test_the_login_of_another_service_is_not_sent_to_a_milvus(monkeypatch: pytes
     with pytest.raises(ConfigurationError, match="onnection target is not of a Milvus") as fault:
         connect(monkeypatch, connection, host="other")
     assert "s3cret" not in str(fault.value)
+
+
+def test_the_blocks_of_several_threads_do_not_read_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read its extra is a request to Airflow, whose client takes one at a time in a process of `dag.test()`."""
+    monkeypatch.setenv("AIRFLOW_CONN_TARGET", json.dumps(HOST | {"extra": {"secure": False}}))
+    monkeypatch.setattr(MilvusHook, "get_conn", lambda _: SimpleNamespace(close=lambda: None))
+    hook, masked = MilvusHook("target"), []
+    with hook.client():
+        monkeypatch.setattr("airflow.sdk.log.mask_secret", masked.append)
+        with hook.explained_errors():
+            assert not masked

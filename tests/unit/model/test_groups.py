@@ -50,3 +50,7 @@ def test_many_members_get_few_groups() -> None:
 
 def test_nothing_has_no_groups() -> None:
     assert group([]) == []
+
+
+def test_each_kind_has_a_group_even_if_the_limit_is_lower() -> None:
+    assert len(group([(1, True), (1, False)], limit=1)) == 2

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any
 
 import pytest
@@ -17,8 +18,11 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.operators import done
 from airflow_provider_milvusdm.operators.base import FAULT
+from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import RESULT, GroupOperator, MemberStep, Pending, push_groups
+from airflow_provider_milvusdm.storage import paths
 from tests.support.killed import KilledError
+from tests.support.peak_memory import Store
 from tests.support.xcom import TaskInstance, XComs
 
 
@@ -229,3 +233,69 @@ def test_collections_with_an_error_are_a_group_of_their_own() -> None:
     plans = [CollectionPlan(name, TargetCollection(name), error=error) for name, error in errors.items()]
     groups = push_groups(TaskInstance(xcoms, "plan"), plans)
     assert [[plan["name"] for plan in xcoms.manifests(group)] for group in groups] == [["a", "c"], ["b"]]
+
+
+def test_a_task_whose_dag_has_fewer_retries_now_keeps_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow keeps the limit that a task had when its run began."""
+    monkeypatch.setattr(done, "WRITE_SECONDS", -1)
+    group = Group(["a", "b"])
+    group.work.steps["b"] = raising(STALLED)
+    for attempt in (1, 2):
+        with pytest.raises(TransientError):
+            group.run(attempt, max_tries=6)
+    assert group.results() == ["a"]
+
+
+def test_members_ask_airflow_one_after_another_for_task_state_and_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's client in a process of `dag.test()` mixes up the answers to two threads."""
+    group, asking = Group(["a", "b", "c", "d"], at_once=4), Lock()
+
+    def ask(*_: str) -> tuple[None, str]:
+        assert asking.acquire(blocking=False), "two requests at the same time"
+        time.sleep(0.01)
+        asking.release()
+        return None, ""
+
+    class Asked(Store):
+        def get(self, key: str, default: Any = None) -> Any:
+            ask()
+            return super().get(key, default)
+
+    def work(plan: CollectionPlan, store: SharedStore) -> CreatedCollection:
+        store.get("checkpoint")
+        paths._open_url("s3://lake@bucket/milvus")
+        return CreatedCollection(plan.name, Action.CREATED)
+
+    monkeypatch.setattr(paths, "_open_url", paths._open_url)
+    monkeypatch.setattr("airflow_provider_milvusdm.operators.group.open_url", ask)
+    monkeypatch.setattr(group.work, "run", work)
+    group.xcoms.stores["create", -1] = Asked()
+    assert sorted(group.run()) == ["a", "b", "c", "d"]
+
+
+def test_a_deferral_does_not_repeat_what_failed_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else members whose imports stall one after another would be waited for without end."""
+    group = Group(["a", "b"])
+    answers = [Pending("import"), CreatedCollection("b", Action.CREATED)]
+    group.work.steps |= {"a": raising(STALLED), "b": lambda: answers.pop(0)}
+    monkeypatch.setattr(Create, "wait", lambda _, __: raising(KilledError())())
+    with pytest.raises(KilledError):
+        group.run()
+    with pytest.raises(TransientError, match="1 of 2 failed: a"):
+        group.run()
+    assert (group.work.begun, group.results()) == (["a", "b", "b"], ["b"])
+    assert group.faults() == {"a": "StalledError: No progress."}
+
+    del group.work.steps["a"]
+    assert group.run(2) == ["a", "b"]
+    assert group.work.begun == ["a", "b", "b", "a"]
+
+
+def test_task_state_does_not_grow_with_the_number_of_waits() -> None:
+    group = Group(["a", "b"])
+    answers = [*[Pending("import")] * 20, CreatedCollection("b", Action.CREATED)]
+    group.work.steps |= {"a": raising(STALLED), "b": lambda: answers.pop(0)}
+    with pytest.raises(TransientError):
+        group.run()
+    assert group.work.waits == 20
+    assert len(group.xcoms.stores["create", -1]) == 2

@@ -28,6 +28,7 @@ from airflow_provider_milvusdm.manifests import (
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.units import LoadUnit, cut_units
+from airflow_provider_milvusdm.operators import done
 from airflow_provider_milvusdm.operators.base import cut_label
 from airflow_provider_milvusdm.operators.group import RESULT
 from airflow_provider_milvusdm.operators.hdf5 import Hdf5ExportOperator, Hdf5UnitsOperator, Hdf5VerifyOperator
@@ -43,6 +44,7 @@ from airflow_provider_milvusdm.operators.report import ReportOperator
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.sources.registry import narrow_source
 from tests.support.directories import write_directory
+from tests.support.killed import KilledError
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_log import DELETE, Log
 from tests.support.reading import read_rows, resolve
@@ -129,14 +131,18 @@ class Chain:
         self.inspect()
         self.resolve()
         self.plan()
+        self.load()
+        self.xcoms.run_mapped("plan", self.verify)
+        self._report()
+        return self.xcoms
+
+    def load(self) -> None:
+        """Create the collections and load them."""
         self.xcoms.run_mapped("plan", lambda plan: MilvusCreateCollectionOperator(task_id="create", collections=plan))
         units = MilvusUnitsOperator(task_id="units", collections=None, created=None)
         [units.collections], units.created = self.pull(units, "plan"), self.pull(units, "create", RESULT)
         self.xcoms.run(units)
         self.xcoms.run_mapped("units", lambda unit: MilvusLoadOperator(task_id="load", units=unit))
-        self.xcoms.run_mapped("plan", self._verify)
-        self._report()
-        return self.xcoms
 
     def to_hdf5(self, folder: Path) -> XComs:
         self.inspect()
@@ -150,7 +156,7 @@ class Chain:
         self._report()
         return self.xcoms
 
-    def _verify(self, plan: Any) -> MilvusVerifyOperator:
+    def verify(self, plan: Any) -> MilvusVerifyOperator:
         verify = MilvusVerifyOperator(task_id="verify", collections=plan, created=None, loaded=None)
         verify.created, verify.loaded = self.pull(verify, "create", RESULT), self.pull(verify, "load", RESULT)
         return verify
@@ -307,3 +313,27 @@ def test_a_unit_has_the_log_options_of_its_own_partitions_only_and_reads_the_sam
     for unit in units:
         assert set(unit.source.options["flushed"]) == {row_slice.partition for row_slice in unit.slices}
     assert read_rows(units) == read_rows(group.units)
+
+
+@pytest.mark.usefixtures("no_target")
+def test_a_retry_of_verify_repeats_what_was_verified_before_earlier_steps_were_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow restarts a running task that is cleared, and its next try is a retry."""
+    chain = Chain(write_catalog(tmp_path / "milvus", tags=2, segments=2, collections=2), {}, XComs())
+    verified: list[str] = []
+
+    def verify(_: Any, plan: CollectionPlan, *__: Any, **___: Any) -> CollectionReport:
+        verified.append(plan.name)
+        if verified == ["news_0", "news_1"]:
+            raise KilledError
+        return CollectionReport(plan.name, status="verified")
+
+    monkeypatch.setattr(done, "WRITE_SECONDS", -1)
+    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.verify.collection.verify_collection", verify)
+    with pytest.raises(KilledError):
+        chain.to_milvus()
+    chain.load()
+    [plan] = json.loads(chain.xcoms.values["plan", -1, RETURNED])
+    chain.xcoms.run(chain.verify(plan), try_number=2, map_index=0)
+    assert verified == ["news_0", "news_1"] * 2
