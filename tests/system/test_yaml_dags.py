@@ -56,7 +56,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> It
     configs.mkdir()
     write_hdf5(folder / "a.h5", {"embeddings": VECTORS})
     write_index(folder / "faiss.index", make_index("Flat", VECTORS))
-    milvus1x = {"source_milvus_path": str(directory.path), "retries": 0}
+    milvus1x = {"source_milvus_path": str(directory.path), "retries": 2}
     jobs: dict[str, tuple[str, dict[str, Any]]] = {
         "m2m once": ("M2M", {**milvus1x, "dest_uri": str(folder / "m2m.db"), "schedule": "@once"}),
         "h2m_nightly": (
@@ -87,7 +87,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> It
     env = airflow_env(folder / "airflow", dags, airflow_database) | {
         "MILVUSDM_CONFIG_DIR": str(configs),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     }
     with standalone_airflow(env) as airflow:
         yield Kept(airflow, configs, folder, directory)
