@@ -48,6 +48,7 @@ from airflow_provider_milvusdm.operators.milvus1x import (
     Milvus1xSegmentOperator,
 )
 from airflow_provider_milvusdm.operators.params import (
+    ADDRESS,
     UNIT_MIB_TEMPLATE,
     json_arguments,
     json_template,
@@ -115,7 +116,7 @@ TargetSteps = Callable[[PlanOperator, CheckSource], "MappedOperator"]
 
 def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
     """The steps that write to Milvus 2.x."""
-    address = text_arguments("milvus_conn_id", "dest_host", "dest_port", "dest_uri")
+    address = text_arguments(*ADDRESS)
     method = text_arguments("load_method")
     settings = json_arguments("create_index", "target")
     create = MilvusCreateCollectionOperator.partial(

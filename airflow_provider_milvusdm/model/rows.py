@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.model.collections import CollectionSpec
 
@@ -39,20 +39,20 @@ class VectorBatch:
 
     def part(self, start: int, stop: int) -> VectorBatch:
         """Rows ``start`` to ``stop`` of this batch."""
-        columns = {
-            name: values if isinstance(values, str) else values[start:stop] for name, values in self.columns.items()
-        }
-        return VectorBatch(self.ids[start:stop], self.vectors[start:stop], columns)
+        return self._each(lambda values: values[start:stop])
 
     def copied(self) -> VectorBatch:
         """The same rows in memory of their own."""
-        columns = {name: values if isinstance(values, str) else values.copy() for name, values in self.columns.items()}
-        return VectorBatch(self.ids.copy(), self.vectors.copy(), columns)
+        return self._each(lambda values: values.copy())
 
     def where(self, chosen: Mask) -> VectorBatch:
         """Its rows that are ``chosen``, a mask of shape (n,)."""
-        columns = {name: values if isinstance(values, str) else values[chosen] for name, values in self.columns.items()}
-        return VectorBatch(self.ids[chosen], self.vectors[chosen], columns)
+        return self._each(lambda values: values[chosen])
+
+    def _each(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> VectorBatch:
+        """The batch with each of its arrays changed."""
+        columns = {name: values if isinstance(values, str) else change(values) for name, values in self.columns.items()}
+        return VectorBatch(change(self.ids), change(self.vectors), columns)
 
 
 @dataclass(frozen=True)

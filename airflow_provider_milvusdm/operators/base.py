@@ -66,10 +66,15 @@ class MigrationOperator(BaseOperator):
         except AirflowSkipException:
             raise
         except Exception as error:
-            context["ti"].xcom_push(key=FAULT, value=push_group(context["ti"], [to_json(Fault("", describe(error)))]))
+            push_fault(context["ti"], describe(error))
             if isinstance(error, FINAL):
                 raise AirflowFailException(str(error)) from None
             raise
+
+
+def push_fault(instance: Any, fault: str) -> None:
+    """Leave why a task failed for later steps."""
+    instance.xcom_push(key=FAULT, value=push_group(instance, [to_json(Fault("", fault))]))
 
 
 def describe(error: Exception) -> str:

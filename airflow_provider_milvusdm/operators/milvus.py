@@ -22,7 +22,7 @@ from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, Pending, push_units
-from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, parse_argument
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
@@ -52,7 +52,7 @@ class MilvusOperator(GroupOperator):
     :param dest_uri: replaces host and port; a path is a Milvus Lite file.
     """
 
-    template_fields: Sequence[str] = ("milvus_conn_id", "dest_host", "dest_port", "dest_uri")
+    template_fields: Sequence[str] = ADDRESS
 
     def __init__(
         self,
@@ -74,12 +74,7 @@ class MilvusOperator(GroupOperator):
     @property
     def hook_arguments(self) -> dict[str, Any]:
         """Arguments of :class:`MilvusHook`; they hold no secrets."""
-        return {
-            "milvus_conn_id": self.milvus_conn_id,
-            "host": self.dest_host or None,
-            "port": int(self.dest_port) if self.dest_port else None,
-            "uri": self.dest_uri or None,
-        }
+        return hook_arguments(self.milvus_conn_id, self.dest_host, self.dest_port, self.dest_uri)
 
     def import_store(self) -> ImportStore | None:
         """Where the target reads the files of bulk imports; None if its connection has no ``import_url``."""

@@ -20,6 +20,21 @@ UNIT_MIB_TEMPLATE = (
     " }}"
 )
 
+ADDRESS = ("milvus_conn_id", "dest_host", "dest_port", "dest_uri")
+"""Params that say where the target is."""
+
+
+def hook_arguments(
+    milvus_conn_id: str, dest_host: str | None, dest_port: int | str | None, dest_uri: str | None
+) -> dict[str, Any]:
+    """Arguments of :class:`MilvusHook`, of the values of :data:`ADDRESS`; what is empty replaces nothing."""
+    return {
+        "milvus_conn_id": milvus_conn_id,
+        "host": dest_host or None,
+        "port": int(dest_port) if dest_port else None,
+        "uri": dest_uri or None,
+    }
+
 
 def text_template(name: str) -> str:
     """Template of a param that is text or a number; it renders null as empty text."""

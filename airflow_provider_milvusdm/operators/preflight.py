@@ -14,10 +14,8 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError, TransientEr
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook, check_file
 from airflow_provider_milvusdm.hooks.milvus_address import is_file
 from airflow_provider_milvusdm.hooks.reach import reach
-from airflow_provider_milvusdm.manifests import Fault, to_json
-from airflow_provider_milvusdm.operators.base import FAULT
-from airflow_provider_milvusdm.operators.params import refuse_bad_params
-from airflow_provider_milvusdm.operators.xcom import push_group
+from airflow_provider_milvusdm.operators.base import push_fault
+from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, refuse_bad_params
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,35 +40,25 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
                 log.info("target: %s", _reach_target(context["params"]))
         except AirflowNotFoundException as error:
             fault = f"{error} Create the connection in Airflow, or correct milvus_conn_id."
-            _push_fault(context, fault)
+            push_fault(context["ti"], fault)
             raise AirflowFailException(fault) from None
         except ConfigurationError as error:
-            _push_fault(context, str(error))
+            push_fault(context["ti"], str(error))
             raise AirflowFailException(str(error)) from None
         except (AirflowFailException, TransientError) as error:
-            _push_fault(context, str(error))
+            push_fault(context["ti"], str(error))
             raise
         except Exception as error:
-            _push_fault(context, f"{type(error).__name__}: {error}")
+            push_fault(context["ti"], f"{type(error).__name__}: {error}")
             raise
 
     return check
 
 
 def _reach_target(params: Mapping[str, Any]) -> str:
-    hook = MilvusHook(
-        params["milvus_conn_id"],
-        host=params["dest_host"] or None,
-        port=int(params["dest_port"]) if params["dest_port"] else None,
-        uri=params["dest_uri"] or None,
-    )
+    hook = MilvusHook(**hook_arguments(*(params[name] for name in ADDRESS)))
     uri = str(hook.client_arguments()["uri"])
     if is_file(uri):
         check_file(uri)  # it is not opened, because another task may use it
         return f"Milvus Lite file {uri}"
     return reach(hook, creates=params["mode"] in CREATING_MODES)
-
-
-def _push_fault(context: Context, fault: str) -> None:
-    instance = context["ti"]
-    instance.xcom_push(key=FAULT, value=push_group(instance, [to_json(Fault("", fault))]))

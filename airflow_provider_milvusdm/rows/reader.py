@@ -92,12 +92,16 @@ def _join(group: Sequence[SliceBatch]) -> SliceBatch:
     """The batches of a group as one."""
     if len(group) == 1:
         return group[0]
-    end, partition, last = group[-1]
-    batches = [batch for _, _, batch in group]
+    end, partition, _ = group[-1]
+    return end, partition, join_batches([batch for _, _, batch in group])
+
+
+def join_batches(batches: Sequence[VectorBatch]) -> VectorBatch:
+    """The rows of all batches, at least one, in their order; their columns are arrays."""
     ids = np.concatenate([batch.ids for batch in batches])
     vectors = np.concatenate([batch.vectors for batch in batches])
-    columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in last.columns}
-    return end, partition, VectorBatch(ids, vectors, columns)
+    columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in batches[0].columns}
+    return VectorBatch(ids, vectors, columns)
 
 
 def _read_each(

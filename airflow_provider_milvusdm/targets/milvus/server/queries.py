@@ -131,12 +131,7 @@ def filter_range(field: str, first: int, last: int) -> str:
 
 def existing_ids(client: MilvusClient, target: TargetCollection, partition: str, ids: Sequence[int]) -> list[int]:
     """Those of ``ids`` that the partition holds."""
-
-    def ask(chunk: Sequence[int]) -> list[int]:
-        rows = _rows_with(client, target, partial(within, target, partition), chunk, IDS_A_QUERY)
-        return [row[target.id_field] for row in rows]
-
-    return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
+    return _find_ids(client, target, partial(within, target, partition), ids)
 
 
 def ids_in_any(
@@ -150,17 +145,12 @@ def ids_in_any(
     def within_these(matching: str) -> dict[str, Any]:
         return {"filter": matching, "partition_names": list(partitions)}
 
-    def ask(chunk: Sequence[int]) -> list[int]:
-        rows = _rows_with(client, target, within_these, chunk, IDS_A_QUERY)
-        return [row[target.id_field] for row in rows]
-
     if not len(ids):
         return ids
     span = within_these(filter_range(target.id_field, int(ids.min()), int(ids.max())))
     if not client.query(target.name, **span, output_fields=[target.id_field], consistency_level="Strong", limit=1):
         return np.empty(0, np.int64)
-    found = map_concurrently(client, ask, _chunks(ids.tolist(), IDS_A_QUERY))
-    return np.unique(np.array([row_id for ids_found in found for row_id in ids_found], np.int64))
+    return np.unique(np.array(_find_ids(client, target, within_these, ids.tolist()), np.int64))
 
 
 def ids_outside(
@@ -171,12 +161,16 @@ def ids_outside(
     The filter excludes these keys: of an id that is under several keys, a server returns one row.
     """
     outside = f"{target.partition_field} not in [{', '.join(map(_quote, partitions))}]"
+    return _find_ids(client, target, lambda matching: {"filter": f"{outside} and ({matching})"}, ids)
+
+
+def _find_ids(
+    client: MilvusClient, target: TargetCollection, where: Callable[[str], Mapping[str, Any]], ids: Sequence[int]
+) -> list[int]:
+    """Those of ``ids`` that are found; ``where`` as of :func:`_rows_with`."""
 
     def ask(chunk: Sequence[int]) -> list[int]:
-        rows = _rows_with(
-            client, target, lambda matching: {"filter": f"{outside} and ({matching})"}, chunk, IDS_A_QUERY
-        )
-        return [row[target.id_field] for row in rows]
+        return [row[target.id_field] for row in _rows_with(client, target, where, chunk, IDS_A_QUERY)]
 
     return [row_id for found in map_concurrently(client, ask, _chunks(ids, IDS_A_QUERY)) for row_id in found]
 

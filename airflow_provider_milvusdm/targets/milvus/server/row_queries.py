@@ -20,6 +20,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID
 from airflow_provider_milvusdm.model.rows import VectorBatch
+from airflow_provider_milvusdm.rows.reader import join_batches
 from airflow_provider_milvusdm.targets.milvus.server.decoding import Column, decode_query
 from airflow_provider_milvusdm.targets.milvus.server.queries import filter_ids, filter_range, stream_ids, within
 
@@ -67,7 +68,7 @@ class RowQueries:
         """
         found = NO_ROWS
         while len(ids) and len(batch := self._query(partition, filter_ids(self.target.id_field, ids.tolist()))):
-            found = _join(found, batch) if len(found) else batch
+            found = join_batches([found, batch]) if len(found) else batch
             ids = np.setdiff1d(ids, batch.ids)
         return found
 
@@ -96,13 +97,6 @@ class RowQueries:
             )
         ids, vectors, *others = (columns[name] for name in names)
         return VectorBatch(ids, vectors, dict(zip(self.columns, others, strict=True)))
-
-
-def _join(first: VectorBatch, second: VectorBatch) -> VectorBatch:
-    columns = {name: np.concatenate([values, second.columns[name]]) for name, values in first.columns.items()}
-    return VectorBatch(
-        np.concatenate([first.ids, second.ids]), np.concatenate([first.vectors, second.vectors]), columns
-    )
 
 
 @retry_on_rpc_failure()  # type: ignore[untyped-decorator]
