@@ -144,7 +144,7 @@ def _decide(case: Case, mode: str) -> Action:
     if mode == "sync":
         _check_syncable(case, existing)
         return Action.SYNCED
-    if mode == "overwrite" and _holds(case, existing) and _is_finished_by_own_run(case, existing):
+    if mode == "overwrite" and _is_finished_by_own_run(case, existing):
         return Action.KEPT
     if mode == "overwrite" and case.plan.whole:
         return Action.OVERWRITTEN
@@ -174,9 +174,14 @@ def _has_all(case: Case, existing: Existing) -> bool:
 
 
 def _is_finished_by_own_run(case: Case, existing: Existing) -> bool:
-    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again."""
+    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again.
+
+    A whole collection is created again where its settings have been changed since.
+    """
     marker, own = existing.marker, case.options.runs.own
-    return marker is not None and marker.state == COMPLETE and marker.run == own and bool(own.run_id)
+    if marker is None or not own.run_id or (marker.run, marker.state) != (own, COMPLETE):
+        return False
+    return _holds(case, existing) and (not case.plan.whole or marker.settings == case.new.digest)
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
