@@ -28,6 +28,7 @@ from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     product_name,
 )
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for
+from airflow_provider_milvusdm.targets.names import target_name
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -234,12 +235,15 @@ def _covers(case: Case, existing: Existing, marker: Marker) -> bool:
 
 def _refuse_mapped_name(case: Case, existing: Existing) -> None:
     """A mapped name may belong to something else: collection ``my_coll`` need not come from ``my-coll``."""
-    if case.plan.named or (existing.marker and existing.marker.collection == case.plan.name):
+    plan, name = case.plan, case.target.name
+    made_from = existing.marker.collection if existing.marker else ""
+    is_free = plan.name == name and (not made_from or target_name(made_from) != name)
+    if plan.renamed or is_free or made_from == plan.name:
         return
     raise TargetError(
         f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which exists",
         expected=f"a collection that was loaded from {case.plan.name!r}, or none",
-        found="one that nothing connects with it",
+        found=f"one that was loaded from {made_from!r}" if made_from else "one that nothing connects with it",
         cure=f'If it is the right one, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Otherwise '
         "rename to another name.",
     )
