@@ -207,7 +207,8 @@ def _resumed(case: Case, existing: Existing) -> Action:
             f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
             expected="ids that show which rows the target holds already",
             found="none, so that no retry can be exact",
-            cure="Load it again with mode overwrite, or drop it.",
+            cure="If no row was written, undo the run: milvusdm abandon. Otherwise load the whole collection again "
+            "with mode overwrite, or drop it.",
         )
     return Action.RESUMED
 
