@@ -101,7 +101,7 @@ def _plan(
         source=first.source,
         collection=first.collection,
         whole=first.whole,
-        named=target.name == name or name in rename,
+        renamed=name in rename,
         partitions=partitions,
         partition_names=partition_names,
         units=units,
