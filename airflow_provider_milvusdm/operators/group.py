@@ -20,6 +20,7 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, Partition
 from airflow_provider_milvusdm.model.groups import group_small
 from airflow_provider_milvusdm.operators.base import FAULT, FINAL, MigrationOperator, cut_label, describe
 from airflow_provider_milvusdm.operators.done import ONE_REQUEST, DoneMembers, Outcome, SharedStore
+from airflow_provider_milvusdm.operators.overview import OVERVIEW, overview
 from airflow_provider_milvusdm.operators.xcom import (
     Reference,
     input_of,
@@ -260,6 +261,7 @@ def push_groups(instance: Any, members: Sequence[PartitionGroup | CollectionPlan
     """
     unit_bytes = max((member.unit_bytes for member in members), default=0)
     groups = _group(members, lambda member: bool(member.error), unit_bytes)
+    instance.xcom_push(key=OVERVIEW, value=[to_json(overview(member)) for member in members])
     return [push_group(instance, map(to_json, group)) for group in groups]
 
 
