@@ -13,7 +13,7 @@ const STEPS = {
   units: "Units",
   load_partitions: "Load",
   export_partitions: "Export",
-  check_source: "Check source",
+  check_source: "Recheck",
   verify_counts: "Verify",
   report: "Report",
 };
@@ -23,6 +23,7 @@ const JOBS = {
   F2M: "Faiss → Milvus 2.x",
   M2H: "Milvus 1.x → HDF5",
 };
+const ENDED = ["success", "failed"];
 const SVG = "http://www.w3.org/2000/svg";
 
 const wanted = { group: null, search: "", status: "", offset: 0, open: new Set() };
@@ -190,10 +191,11 @@ function showSpeed(speed) {
 }
 
 function showWork(tasks, state) {
-  show("work", [tasks.working, tasks.listed, state], () => {
-    if (!tasks.working) {
-      return [make("p", { class: "quiet" }, ["success", "failed"].includes(state) ? "The run has ended." : "Nothing; Airflow starts the next tasks.")];
-    }
+  const ended = ENDED.includes(state);
+  find("working").hidden = ended;
+  find("columns").classList.toggle("ended", ended);
+  show("work", tasks, () => {
+    if (!tasks.working) return [make("p", { class: "quiet" }, "Nothing: Airflow starts the next tasks.")];
     const items = tasks.listed.map((task) =>
       make("li", {},
         make("span", {}, `${STEPS[task.task] ?? task.task} ${task.label}`),
@@ -370,7 +372,7 @@ async function ask() {
       const run = await answer.json();
       if (question !== asked) return;
       showAnswer(run);
-      again = !["success", "failed"].includes(run.state);
+      again = !ENDED.includes(run.state);
     } else {
       complain(PROBLEMS[answer.status] ?? `Airflow answered with an error (${answer.status}); asking again.`);
       again = !(answer.status in PROBLEMS);
