@@ -28,11 +28,16 @@ demo: install ## Migrate a small sample into a Milvus Lite file in build/demo, a
 	@bash dev/demo.sh
 
 .PHONY: lint
-lint: install ## Check style, types and which way imports point
+lint: install ## Check style, types, which way imports point, and links of the documentation
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	@$(MAKE) --no-print-directory docs
+
+.PHONY: docs
+docs: install ## Build the documentation's site into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .PHONY: test
 test: test-tools ## Run the tests, four at a time, for most of them wait; PYTEST_ADDOPTS adds to it
