@@ -82,6 +82,7 @@ def get_migration(
     response.headers.update(PRIVATE)
     tasks = stored.tasks()
     groups = list_migrations(tasks)
+    shown = group if group in groups else next(iter(groups), "")
     run = stored.run
     answer = {
         "dag_id": stored.dag_id,
@@ -91,11 +92,11 @@ def get_migration(
         "started": _iso(run.start_date),
         "ended": _iso(run.end_date),
         "groups": groups,
-        "group": group if group in groups else next(iter(groups), ""),
+        "group": shown,
     }
     if not groups:
         return answer | {"migration": None}
-    data = PageData(gather(stored, tasks, answer["group"]), str(run.state), run.start_date, run.end_date)
+    data = PageData(gather(stored, tasks, shown), str(run.state), run.start_date, run.end_date)
     return answer | {"migration": data.as_json(Wanted(search, status, offset, limit, tuple(opened)))}
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
+from airflow_provider_milvusdm.archive.record import verified_rows
 from airflow_provider_milvusdm.manifests import from_json
 from airflow_provider_milvusdm.operators.base import FAULT
 from airflow_provider_milvusdm.operators.group import RESULT
+from airflow_provider_milvusdm.operators.notes import PROGRESS
 from airflow_provider_milvusdm.operators.overview import OVERVIEW, RUN_FACTS
 from airflow_provider_milvusdm.operators.xcom import input_of
 from airflow_provider_milvusdm.report import CollectionReport, PartitionReport
@@ -81,14 +82,15 @@ class _Gathering:
         self.found = Gathered(list(self.tasks.values()))
         self.loaded: Counter[tuple[str, str]] = Counter()
         """Rows by collection and target partition, or partition if they are exported."""
+        self.noted: dict[tuple[str, int], list[Span]] = {}
 
     def run(self) -> Gathered:
         self.found.facts = self._one(INSPECT, RUN_FACTS) or {}
         overviews = _join_groups(self._reports(self._one(PLAN, OVERVIEW) or self._one(INSPECT, OVERVIEW) or []))
         self.inputs = {input_of(reference) for reference in self._one(PLAN, RETURNED) or []}
-        notes = self._notes()
-        self._read_loads(notes)
-        reports = self._read_reports(notes)
+        self._read_notes()
+        self._read_loads()
+        reports = self._read_reports()
         self.found.faults = self._read_faults()
         self.found.collections = [self._merge(known, reports.get(known.collection)) for known in overviews]
         return self.found
@@ -108,29 +110,41 @@ class _Gathering:
         for reference, group in self.stored.groups(references):
             yield self.tasks[reference["task"].removeprefix(self.prefix), reference.get("map_index", -1)], group
 
-    def _notes(self) -> dict[tuple[str, int], Any]:
-        return {}
+    def _read_notes(self) -> None:
+        """How far running tasks are; of those that ended only the spans are of interest."""
+        stored = self.stored.task_state([self.prefix + task_id for task_id in (*LOADS, VERIFY)], PROGRESS)
+        for (task_id, index), note in stored.items():
+            place = task_id.removeprefix(self.prefix), index
+            if place not in self.tasks or not isinstance(note, dict):
+                continue
+            self.noted[place] = [Span(*span) for span in note["spans"]]
+            if self.tasks[place].state in ENDED:
+                continue
+            for collection, step, done, total in note["work"]:
+                self.found.work.setdefault(collection, []).append(Work(step, done, total))
 
-    def _read_loads(self, notes: Mapping[tuple[str, int], Any]) -> None:
+    def _read_loads(self) -> None:
+        rows: Counter[tuple[str, int]] = Counter()
         for task, group in self._results(LOADS):
-            rows = 0
-            for result in group:
-                by_partition = (
-                    result["rows"] if isinstance(result["rows"], dict) else {result["partition"]: result["rows"]}
-                )
-                for partition, count in by_partition.items():
-                    self.loaded[result["collection"], partition] += count
-                    rows += count
-            self.found.loading += _spans(task, (), rows)
+            for collection, partition, count in _list_loaded(group):
+                self.loaded[collection, partition] += count
+                rows[task.task_id, task.map_index] += count
+        self.found.loading = self._spans(LOADS, rows)
 
-    def _read_reports(self, notes: Mapping[tuple[str, int], Any]) -> dict[str, CollectionReport]:
-        reports = {}
+    def _read_reports(self) -> dict[str, CollectionReport]:
+        reports: dict[str, CollectionReport] = {}
+        rows: Counter[tuple[str, int]] = Counter()
         for task, group in self._results((VERIFY,)):
             found = self._reports(group)
             reports |= {report.collection: report for report in found}
-            rows = sum(part.counted or 0 for report in found for part in report.partitions)
-            self.found.verifying += _spans(task, (), rows)
+            rows[task.task_id, task.map_index] += sum(map(verified_rows, found))
+        self.found.verifying = self._spans((VERIFY,), rows)
         return reports
+
+    def _spans(self, task_ids: Container[str], rows: Mapping[tuple[str, int], int]) -> list[Span]:
+        """The spans of these tasks: what they noted, and the rest of the rows of those that ended."""
+        places = [place for place in self.tasks if place[0] in task_ids]
+        return [span for place in places for span in _spans(self.tasks[place], self.noted.get(place, ()), rows[place])]
 
     def _reports(self, values: Iterable[Any]) -> list[CollectionReport]:
         return [from_json(CollectionReport, value) for value in values]
@@ -183,15 +197,18 @@ def _join_groups(overviews: Iterable[CollectionReport]) -> list[CollectionReport
     return list(joined.values())
 
 
-def _spans(task: Task, noted: Iterable[Span], rows: int) -> list[Span]:
-    if task.started is None:
-        return []
-    start = _seconds(task.started)
-    return cover(noted, start, _seconds(task.ended) if task.ended else start, rows)
+def _list_loaded(group: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, int]]:
+    """Collection, partition and rows of load units, and of exported files."""
+    for result in group:
+        rows = result["rows"]
+        for partition, count in rows.items() if isinstance(rows, dict) else [(result["partition"], rows)]:
+            yield result["collection"], partition, count
 
 
-def _seconds(time: datetime) -> float:
-    return time.timestamp()
+def _spans(task: Task, noted: Sequence[Span], rows: int) -> list[Span]:
+    if task.started is None or task.ended is None:
+        return list(noted)
+    return cover(noted, task.started.timestamp(), task.ended.timestamp(), rows)
 
 
 def _step_number(task_id: str) -> int:

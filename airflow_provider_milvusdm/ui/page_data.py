@@ -12,8 +12,9 @@ from typing import Any
 
 from airflow_provider_milvusdm.archive.record import describe_verification, list_params, verified_rows
 from airflow_provider_milvusdm.report import FAILED, PLANNED, SKIPPED, UNFINISHED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.ui.gather import ENDED, RETRYING, STEPS, FoundFault, Gathered, Task, Work
+from airflow_provider_milvusdm.ui.gather import ENDED, RETRYING, STEPS, FoundFault, Gathered, Work
 from airflow_provider_milvusdm.ui.speed import bin_seconds, rows_per_second
+from airflow_provider_milvusdm.ui.stored_run import Task
 
 WAITING, LOADING, VERIFYING, IS_RETRIED, STOPPED = "waiting", "loading", "verifying", "retrying", "stopped"
 BY_IMPORTANCE = (FAILED, IS_RETRIED, VERIFYING, LOADING, STOPPED, WAITING, PLANNED, SKIPPED, VERIFIED)

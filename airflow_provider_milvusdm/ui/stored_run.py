@@ -59,7 +59,7 @@ class StoredRun:
 
     def tasks(self) -> list[Task]:
         """The task instances."""
-        columns = (
+        columns: tuple[Any, ...] = (
             TaskInstance.task_id,
             TaskInstance.map_index,
             TaskInstance.state,

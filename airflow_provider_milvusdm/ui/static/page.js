@@ -162,7 +162,7 @@ function showSteps(steps) {
 }
 
 function showSpeed(speed) {
-  show("speed", speed, () => {
+  show("speed", [speed, find("speed").clientWidth], () => {
     if (!speed) return [make("p", { class: "quiet" }, "Nothing has been loaded yet.")];
     const width = find("speed").clientWidth || 640;
     const height = 170, left = 46, bottom = 18, top = 8;
@@ -336,8 +336,8 @@ function showAnswer(run) {
   showFaults(migration);
   showTotals(migration.totals, migration.speed);
   showSteps(migration.steps);
-  showSpeed(migration.speed);
   showWork(migration.tasks, run.state);
+  showSpeed(migration.speed);
   showStatuses(migration.totals);
   showCollections(migration.collections);
   showParams(migration);
