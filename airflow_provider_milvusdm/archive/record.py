@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +29,10 @@ class RunRecord:
     job: str = ""
     version: str = ""
     """Of this package."""
+    source: str = ""
+    """The path or URL of the source, without a login."""
     target: str = ""
-    """The server and its database, or the file, as the first task found it."""
+    """The server and its database, the file or the folder, without a login."""
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -41,6 +44,48 @@ class Record:
     collections: tuple[CollectionReport, ...] = ()
     faults: tuple[str, ...] = ()
     """Why steps failed that are not of one collection."""
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Numbers of collections, partitions and rows."""
+        parts = [part for report in self.collections for part in report.partitions]
+        return {
+            "collections": len(self.collections),
+            "partitions": len(parts),
+            "live": sum(part.live for part in parts),
+            "deleted": sum(part.deleted for part in parts),
+            "excluded": sum(part.excluded for part in parts),
+            "loaded": sum(part.loaded for part in parts),
+            "verified": sum(map(verified_rows, self.collections)),
+            "compared": sum(report.sampled for report in self.collections),
+        }
+
+    @property
+    def statuses(self) -> Mapping[str, int]:
+        """Number of collections by status."""
+        return Counter(report.status for report in self.collections)
+
+
+def record_run(
+    facts: Mapping[str, Any], *, dag_id: str, run_id: str, state: str, started_by: str, started: str, ended: str
+) -> RunRecord:
+    """The run, with the :func:`facts <airflow_provider_milvusdm.operators.overview.run_facts>` of its first task."""
+    params = facts.get("params", {})
+    job = facts.get("job", "")
+    paths = [str(params[name]) for name in ("source_milvus_path", "data_path", "data_dir") if params.get(name)]
+    return RunRecord(
+        dag_id,
+        run_id,
+        state,
+        started_by,
+        started,
+        ended,
+        job=job,
+        version=facts.get("version", ""),
+        source=next(iter(paths), ""),
+        target=facts.get("target") or (str(params.get("data_dir", "")) if job == "M2H" else ""),
+        params=params,
+    )
 
 
 def list_params(facts: Mapping[str, Any]) -> list[dict[str, Any]]:

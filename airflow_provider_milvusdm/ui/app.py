@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +11,12 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 
+from airflow_provider_milvusdm.archive.forms import FORMS, write_record
 from airflow_provider_milvusdm.ui.gather import gather, list_migrations
 from airflow_provider_milvusdm.ui.page_data import LARGEST_PAGE, OPENED, PAGE, PageData, Wanted
+from airflow_provider_milvusdm.ui.read_record import read_record
 from airflow_provider_milvusdm.ui.stored_run import StoredRun, find_run
 
 STATIC = Path(__file__).parent / "static"
@@ -82,28 +85,38 @@ def get_migration(
     response.headers.update(PRIVATE)
     tasks = stored.tasks()
     groups = list_migrations(tasks)
-    shown = group if group in groups else next(iter(groups), "")
-    run = stored.run
+    shown = _choose(group, groups)
     answer = {
         "dag_id": stored.dag_id,
         "run_id": stored.run_id,
-        "state": str(run.state),
-        "started_by": started_by(stored),
-        "started": _iso(run.start_date),
-        "ended": _iso(run.end_date),
+        "state": stored.state,
+        "started_by": stored.started_by,
+        "started": stored.started,
+        "ended": stored.ended,
         "groups": groups,
         "group": shown,
     }
     if not groups:
         return answer | {"migration": None}
-    data = PageData(gather(stored, tasks, shown), str(run.state), run.start_date, run.end_date)
+    data = PageData(gather(stored, tasks, shown), stored.state)
     return answer | {"migration": data.as_json(Wanted(search, status, offset, limit, tuple(opened)))}
 
 
-def started_by(stored: StoredRun) -> str:
-    """The user who started the run; or how it was started, such as ``scheduled``."""
-    return str(stored.run.triggering_user_name or stored.run.run_type)
+@run_router.get("/report.{form}")
+def get_report(stored: StoredRunDep, form: str, group: Group = None) -> StreamingResponse:
+    """The report of the run as a file, for an archive."""
+    if form not in FORMS:
+        raise HTTPException(404, f"a report is {', '.join(FORMS)}, not {form}")
+    tasks = stored.tasks()
+    groups = list_migrations(tasks)
+    if not groups:
+        raise HTTPException(404, f"run {stored.run_id} of DAG {stored.dag_id} migrates nothing")
+    record = read_record(stored, gather(stored, tasks, _choose(group, groups)))
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{stored.dag_id}-{stored.run_id}")
+    headers = {"Content-Disposition": f'attachment; filename="milvusdm-{name}.{form}"'} | HEADERS | PRIVATE
+    return StreamingResponse(write_record(record, form), media_type=FORMS[form].media_type, headers=headers)
 
 
-def _iso(time: datetime | None) -> str:
-    return time.isoformat() if time else ""
+def _choose(group: str | None, groups: Sequence[str]) -> str:
+    """The task group that is asked for; the first one if there is no such group."""
+    return group if group is not None and group in groups else next(iter(groups), "")

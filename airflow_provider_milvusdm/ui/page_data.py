@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +21,6 @@ BY_IMPORTANCE = (FAILED, IS_RETRIED, VERIFYING, LOADING, STOPPED, WAITING, PLANN
 PAGE, LARGEST_PAGE = 50, 200
 LISTED_FAULTS, LISTED_TASKS, LISTED_PARTITIONS, OPENED = 20, 12, 500, 20
 """At most, in one answer."""
-DONE = ("success", "skipped")
 STOPPED_TASKS = ("failed", "upstream_failed")
 AT_WORK = ("running", "deferred", "awaiting_input", RETRYING, "restarting")
 
@@ -59,9 +57,8 @@ class Row:
 class PageData:
     """The answer to one request of the page."""
 
-    def __init__(self, found: Gathered, run_state: str, started: datetime | None, ended: datetime | None) -> None:
+    def __init__(self, found: Gathered, run_state: str) -> None:
         self.found, self.has_ended = found, run_state in ENDED
-        self.started, self.ended = started, ended
         self.faults: dict[str, FoundFault] = {}
         for fault in found.faults:
             self.faults.setdefault(fault.collection, fault)
@@ -198,8 +195,10 @@ def _done(work: Iterable[Work], *steps: str) -> int:
 
 
 def _kind(task: Task) -> str:
-    if task.state in DONE:
+    if task.state == "success":
         return "done"
+    if task.state == "skipped":
+        return "skipped"
     if task.state in STOPPED_TASKS:
         return "failed"
     return "working" if task.state in AT_WORK else "waiting"

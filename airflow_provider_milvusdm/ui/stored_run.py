@@ -57,6 +57,25 @@ class StoredRun:
     def run_id(self) -> str:
         return str(self.run.run_id)
 
+    @property
+    def state(self) -> str:
+        return str(self.run.state)
+
+    @property
+    def started_by(self) -> str:
+        """The user who started the run; or how it was started, such as ``scheduled``."""
+        return str(self.run.triggering_user_name or self.run.run_type)
+
+    @property
+    def started(self) -> str:
+        """In ISO 8601; empty if it has not started."""
+        return self.run.start_date.isoformat() if self.run.start_date else ""
+
+    @property
+    def ended(self) -> str:
+        """In ISO 8601; empty if it has not ended."""
+        return self.run.end_date.isoformat() if self.run.end_date else ""
+
     def tasks(self) -> list[Task]:
         """The task instances."""
         columns: tuple[Any, ...] = (

@@ -153,15 +153,16 @@ function showTotals(totals, speed) {
 
 function showSteps(steps) {
   show("steps", steps, () => steps.map((step) => {
-    const { done = 0, failed = 0, working = 0, waiting = 0 } = step;
-    const total = done + failed + working + waiting;
-    const kind = failed ? "failed" : working ? "working" : done === total ? "done" : "waiting";
-    const words = { failed: `${number.format(failed)} of ${number.format(total)} failed`, working: `${number.format(done)} of ${number.format(total)}`, done: total > 1 ? `${number.format(total)} tasks` : "done", waiting: "waiting" };
+    const { done = 0, skipped = 0, failed = 0, working = 0, waiting = 0 } = step;
+    const total = done + skipped + failed + working + waiting;
+    const kind = failed ? "failed" : working || (waiting && done) ? "working" : waiting ? "waiting" : done ? "done" : "skipped";
+    const words = { skipped: "skipped", failed: `${number.format(failed)} of ${number.format(total)} failed`, working: `${number.format(done)} of ${number.format(total)}`, done: total > 1 ? `${number.format(total)} tasks` : "done", waiting: "waiting" };
     return make("li", { class: kind, title: step.task }, make("b", {}, STEPS[step.task] ?? step.task), make("small", {}, words[kind]));
   }));
 }
 
-function showSpeed(speed) {
+function showSpeed(speed, state) {
+  find("columns").hidden = !speed && ENDED.includes(state);
   show("speed", [speed, find("speed").clientWidth], () => {
     if (!speed) return [make("p", { class: "quiet" }, "Nothing has been loaded yet.")];
     const width = find("speed").clientWidth || 640;
@@ -270,11 +271,14 @@ function collectionRows(row) {
   return rows;
 }
 
-function showCollections(collections) {
-  show("rows", [collections.rows, [...wanted.open]], () =>
+function showCollections(collections, state) {
+  const none = wanted.search || wanted.status
+    ? "No collection matches."
+    : ENDED.includes(state) ? "The run found no collections." : "No collections are known yet: they are listed once the source is inspected.";
+  show("rows", [collections.rows, [...wanted.open], none], () =>
     collections.rows.length
       ? collections.rows.flatMap(collectionRows)
-      : [make("tr", {}, make("td", { colspan: "6", class: "quiet" }, wanted.search || wanted.status ? "No collection matches." : "No collections are known yet: they are listed once the source is inspected."))]);
+      : [make("tr", {}, make("td", { colspan: "6", class: "quiet" }, none))]);
   show("pages", [collections.matching, collections.offset, collections.rows.length], () => {
     if (collections.matching <= PAGE && !collections.offset) return [];
     const turn = (offset) => () => { wanted.offset = Math.max(0, offset); ask(); };
@@ -337,9 +341,9 @@ function showAnswer(run) {
   showTotals(migration.totals, migration.speed);
   showSteps(migration.steps);
   showWork(migration.tasks, run.state);
-  showSpeed(migration.speed);
+  showSpeed(migration.speed, run.state);
   showStatuses(migration.totals);
-  showCollections(migration.collections);
+  showCollections(migration.collections, run.state);
   showParams(migration);
   sayStatus(run, migration.totals);
 }

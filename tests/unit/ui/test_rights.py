@@ -19,10 +19,14 @@ from airflow_provider_milvusdm.ui.app import READ, create_app, get_stored_run
 ROUTES = sorted(route.path for route in create_app().routes if isinstance(route, APIRoute))
 OF_A_RUN = [path for path in ROUTES if "{dag_id}" in path]
 FORBIDDEN_DAG = "salaries"
+NO_MIGRATION = SimpleNamespace(
+    dag_id="news", run_id="manual__1", state="success", started_by="scheduled", started="", ended="", tasks=list
+)
+"""A run without any task of this package."""
 
 
 def path_of(route: str, dag_id: str = "news") -> str:
-    return route.format(dag_id=dag_id, run_id="manual__1", name="page.js")
+    return route.format(dag_id=dag_id, run_id="manual__1", name="page.js", form="csv")
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def log_in(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Callable[[Allowed],
 
 
 def test_the_routes_are_those_that_are_tested_here() -> None:
-    assert {path.rpartition("/")[2] for path in OF_A_RUN} == {"", "migration"}
+    assert {path.rpartition("/")[2] for path in OF_A_RUN} == {"", "migration", "report.{form}"}
     assert [path for path in ROUTES if path not in OF_A_RUN] == ["/static/{name}"]
 
 
@@ -86,9 +90,9 @@ def test_a_dag_that_a_user_may_not_read_is_refused_and_the_others_are_not(
     app: FastAPI, client: TestClient, log_in: Callable[[Allowed], None], route: str
 ) -> None:
     log_in(lambda entity, dag_id: dag_id != FORBIDDEN_DAG)
-    app.dependency_overrides[get_stored_run] = stored_run_of_another_dag
+    app.dependency_overrides[get_stored_run] = lambda: NO_MIGRATION
     assert client.get(path_of(route, FORBIDDEN_DAG)).status_code == 403
-    assert client.get(path_of(route)).status_code == 200
+    assert client.get(path_of(route)).status_code == (404 if "report" in route else 200)
 
 
 def test_a_dag_named_in_the_query_does_not_decide(client: TestClient, log_in: Callable[[Allowed], None]) -> None:
@@ -111,11 +115,3 @@ def test_the_page_runs_no_script_but_its_own(client: TestClient, log_in: Callabl
     assert "default-src 'none'; script-src 'self'" in policy
     assert "unsafe" not in policy
     assert "<script>" not in page.text
-
-
-def stored_run_of_another_dag() -> Any:
-    """A run without any task of this package."""
-    run = SimpleNamespace(
-        state="success", start_date=None, end_date=None, triggering_user_name=None, run_type="scheduled"
-    )
-    return SimpleNamespace(dag_id="news", run_id="manual__1", run=run, tasks=list)
