@@ -50,6 +50,8 @@ class PartitionGroup:
     error: str = ""
     notes: tuple[str, ...] = ()
     """Remarks on the collection for the report."""
+    other_tags: tuple[str, ...] = ()
+    """Tags of its partitions that were not asked for; only the first group of a collection has them."""
 
     @property
     def work(self) -> int:

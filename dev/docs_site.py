@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from troubleshooting import to_page
 
 ROOT = Path(__file__).parents[1]
 ROOT_PAGES = {
@@ -19,7 +20,8 @@ ROOT_PAGES = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the root."""
+    """Add the pages of the root, and the list of errors."""
+    files.append(File.generated(config, "troubleshooting.md", content=to_page()))
     for name, page in ROOT_PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
     return files

@@ -74,6 +74,8 @@ class _Undoing:
         self.fence = fence_by_marker(self.client, self.target.name, self.marker.generation)
         existing = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
         self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in existing}
+        if any(self.before.values()) and case.plan.fingerprint == marker.previous:
+            raise _other_copy(case, marker)
 
     def refuse_others(self) -> None:
         """Raises TargetError where another run has begun since."""
@@ -141,6 +143,15 @@ class _Undoing:
                     f"{product_name(self.client)}, which deletes an id from all partitions",
                     cure="Finish the run with the same source instead.",
                 )
+
+
+def _other_copy(case: Case, marker: Marker) -> TargetError:
+    return TargetError(
+        f"these rows were in collection {case.target.name!r} of the target before the run that is to be undone",
+        expected=f"the source of that run, {marker.source}, or a later copy of it",
+        found=f"the source of the load before it, {marker.previous}",
+        cure="Use a copy of the source as it was when that run began.",
+    )
 
 
 def _cannot(case: Case, marker: Marker) -> TargetError:

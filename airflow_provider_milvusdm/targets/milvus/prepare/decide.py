@@ -139,18 +139,20 @@ def _decide(case: Case, mode: str) -> Action:
         return Action.RESUMED if case.resumable else Action.CREATED
     if case.plan.alias:
         return _decide_behind_alias(case, existing, mode)
-    if mode != "skip":
+    if mode != "skip" or not _has_all(case, existing):
         _refuse_mapped_name(case, existing)
     if mode == "sync":
         _check_syncable(case, existing)
         return Action.SYNCED
+    if mode == "overwrite" and _holds(case, existing) and _is_finished_by_own_run(case, existing):
+        return Action.KEPT
     if mode == "overwrite" and case.plan.whole:
-        return Action.KEPT if _holds(case, existing) and _is_own(case, existing) else Action.OVERWRITTEN
+        return Action.OVERWRITTEN
     if existing.marker and existing.marker.is_loading:
         _refuse_other_source(case, existing.marker)
         if mode != "overwrite":
             return _resumed(case, existing)
-    if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
+    if mode == "skip" and _has_all(case, existing):
         return Action.SKIPPED
     _check_schema(case, existing)
     if mode == "append" and _holds(case, existing):
@@ -161,14 +163,20 @@ def _decide(case: Case, mode: str) -> Action:
 
 
 def _holds(case: Case, existing: Existing) -> bool:
-    """Whether exactly these rows were the last that were loaded."""
-    return existing.marker is not None and existing.marker.source == case.plan.fingerprint
+    """Whether exactly these rows were the last that were loaded; a marker that abandon restored does not tell."""
+    marker = existing.marker
+    return marker is not None and marker.source == case.plan.fingerprint and is_of(case.wanted, marker)
 
 
-def _is_own(case: Case, existing: Existing) -> bool:
-    """Whether this same run created it: a step that is repeated alone creates nothing again."""
-    own = case.options.runs.own
-    return existing.marker is not None and existing.marker.run == own and bool(own.run_id)
+def _has_all(case: Case, existing: Existing) -> bool:
+    """Whether it has everything that was asked for, as far as partitions tell."""
+    return case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))
+
+
+def _is_finished_by_own_run(case: Case, existing: Existing) -> bool:
+    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again."""
+    marker, own = existing.marker, case.options.runs.own
+    return marker is not None and marker.state == COMPLETE and marker.run == own and bool(own.run_id)
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
