@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
+from airflow_provider_milvusdm.operators.shares import divide_large
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_group
 from airflow_provider_milvusdm.report import wrap_text
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
@@ -88,7 +89,7 @@ class Milvus1xInspectOperator(MigrationOperator):
             else:
                 partitions, rows = len(group.partitions), _rows(group)
                 self.log.info("%s: %d partitions, %d live rows by the catalog", group.label, partitions, rows)
-        return push_groups(context["ti"], groups)
+        return push_groups(context["ti"], divide_large(groups))
 
     def inspect(self) -> list[PartitionGroup]:
         """The groups of partitions to resolve."""
