@@ -50,6 +50,8 @@ class PartitionGroup:
     error: str = ""
     notes: tuple[str, ...] = ()
     """Remarks on the collection for the report."""
+    other_tags: tuple[str, ...] = ()
+    """Tags of its partitions that were not asked for; only the first group of a collection has them."""
 
     @property
     def work(self) -> int:
@@ -137,8 +139,8 @@ class CollectionPlan:
     partition_names: Mapping[str, str] = field(default_factory=dict)
     """Target partition by tag; the tag itself where it becomes the partition key."""
     units: PackedUnits = ()
-    named: bool = True
-    """The target's name is the collection's own, or given by ``rename``; False: mapped, because 2.x can't take it."""
+    renamed: bool = False
+    """The target's name is given by ``rename``."""
     alias: str = ""
     """Alias that is switched to the target once it is verified."""
     unit_bytes: int = 0
@@ -228,7 +230,7 @@ class Foreseen:
             return True
         if (self.target, self.fingerprint) != (other.target, other.fingerprint):
             return False
-        if other.action in (Action.SKIPPED, Action.KEPT, Action.RESUMED):
+        if other.action in (Action.SKIPPED, Action.KEPT) or (other.action is Action.RESUMED and self.action):
             return True
         return other.action is self.action and (not other.is_destructive or self._loses_at_least(other))
 
