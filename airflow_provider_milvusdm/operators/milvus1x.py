@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
+from airflow_provider_milvusdm.operators.shares import divide_large
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_group
 from airflow_provider_milvusdm.progress import count_of
 from airflow_provider_milvusdm.report import wrap_text
@@ -89,7 +90,7 @@ class Milvus1xInspectOperator(MigrationOperator):
             else:
                 partitions, rows = count_of(len(group.partitions), "partition"), count_of(_rows(group), "live row")
                 self.log.info("%s: %s, %s by the catalog", group.label, partitions, rows)
-        return push_groups(context["ti"], groups)
+        return push_groups(context["ti"], divide_large(groups))
 
     def inspect(self) -> list[PartitionGroup]:
         """The groups of partitions to resolve."""
