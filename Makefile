@@ -29,6 +29,10 @@ install: .venv/installed ## Install the package (editable) and all it needs into
 demo: install ## Migrate a small sample into a Milvus Lite file in build/demo, and search it
 	@bash dev/demo.sh
 
+.PHONY: ui
+ui: install ## Start a local Airflow with the DAGs, a sample and a target; Ctrl-C ends all of it
+	@.venv/bin/python dev/ui.py
+
 .PHONY: lint
 lint: install ## Check style, types, which way imports point, and links of the documentation
 	.venv/bin/ruff check
