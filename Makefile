@@ -28,15 +28,20 @@ demo: install ## Migrate a small sample into a Milvus Lite file in build/demo, a
 	@bash dev/demo.sh
 
 .PHONY: lint
-lint: install ## Check style, types and which way imports point
+lint: install ## Check style, types, which way imports point, and links of the documentation
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	@$(MAKE) --no-print-directory docs
+
+.PHONY: docs
+docs: install ## Build the documentation's site into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .PHONY: test
-test: test-tools ## Run the tests, four at a time, for most of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+test: test-tools ## Run the tests, six at a time, for most of them wait; PYTEST_ADDOPTS adds to it
+	.venv/bin/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-unit
 test-unit: install ## Run the unit tests

@@ -51,6 +51,8 @@ class PartitionGroup:
     error: str = ""
     notes: tuple[str, ...] = ()
     """Remarks on the collection for the report."""
+    other_tags: tuple[str, ...] = ()
+    """Tags of its partitions that were not asked for; only the first group of a collection has them."""
     share: Share | None = None
     """What the task takes of the partitions; None: all. ``partitions`` have the segments that begin in the share."""
 
@@ -211,8 +213,8 @@ class CollectionPlan:
     partition_names: Mapping[str, str] = field(default_factory=dict)
     """Target partition by tag; the tag itself where it becomes the partition key."""
     units: PackedUnits = ()
-    named: bool = True
-    """The target's name is the collection's own, or given by ``rename``; False: mapped, because 2.x can't take it."""
+    renamed: bool = False
+    """The target's name is given by ``rename``."""
     alias: str = ""
     """Alias that is switched to the target once it is verified."""
     unit_bytes: int = 0

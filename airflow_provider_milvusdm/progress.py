@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 progress = logging.getLogger(__name__)
 """Its records go to Airflow's log, and to the terminal of the command line."""
@@ -14,19 +16,43 @@ LOG_SECONDS = 20
 LABEL_LENGTH = 32
 """So that a line has fewer than 90 characters, which the log shows beside Airflow's graph."""
 PERIODIC = "periodic"
-"""Attribute of the records of a :class:`Ticker`: the terminal ignores them, because it is told each step."""
+"""Attribute of the records of a :class:`Ticker`: a terminal ignores them, because it is told each step."""
 
-_watchers: list[Callable[[str], None]] = []
+
+class Watcher(Protocol):
+    """What is told the progress of tasks in this process: the terminal of the command line."""
+
+    def tell(self, text: str) -> None:
+        """A piece of work that is not counted in rows got further."""
+
+    def reach(self, meter: Meter) -> None:
+        """A meter got further."""
+
+    def expect(self, collection: str, rows: int) -> None:
+        """A collection gets so many rows, from one load unit or several."""
+
+
+_watchers: list[Watcher] = []
 
 
 @contextmanager
-def watch_meters(watcher: Callable[[str], None]) -> Iterator[None]:
-    """Call ``watcher`` with the text of a meter for each of its steps, while the block runs."""
+def watch_progress(watcher: Watcher) -> Iterator[None]:
+    """Tell ``watcher`` the progress of all tasks, while the block runs."""
     _watchers.append(watcher)
     try:
         yield
     finally:
         _watchers.remove(watcher)
+
+
+def expect_rows(units: Iterable[tuple[str, int]]) -> None:
+    """Tell the watchers how many rows of each collection are loaded; ``units``: of each, its collection and rows."""
+    totals: Counter[str] = Counter()
+    for collection, rows in units:
+        totals[collection] += rows
+    for watcher in _watchers:
+        for collection, rows in totals.items():
+            watcher.expect(collection, rows)
 
 
 class Ticker:
@@ -37,7 +63,11 @@ class Ticker:
 
     def tell(self, text: str) -> None:
         for watcher in _watchers:
-            watcher(text)
+            watcher.tell(text)
+        self.log(text)
+
+    def log(self, text: str) -> None:
+        """A line in the log, if it is time for one."""
         now = time.monotonic()
         if now - self.logged >= LOG_SECONDS:
             self.logged = now
@@ -51,16 +81,24 @@ class Meter:
     :param total: rows to go through.
     :param row_bytes: bytes of a row.
     :param done: rows that an earlier attempt went through.
+    :param collection: the collection that the rows belong to.
+    :param step: what is done with them: ``load``, ``verify``, …
     """
 
-    def __init__(self, label: str, total: int, row_bytes: int, done: int = 0) -> None:
-        self.label, self.total, self.row_bytes, self.done = shorten(label), total, row_bytes, done
+    def __init__(
+        self, label: str, total: int, row_bytes: int, done: int = 0, *, collection: str = "", step: str = "load"
+    ) -> None:
+        self.name, self.label = label, shorten(label)
+        self.total, self.row_bytes, self.done = total, row_bytes, done
+        self.collection, self.step = collection, step
         self.began_at, self.began, self.ticker = done, time.monotonic(), Ticker()
 
     def reach(self, done: int) -> None:
         """``done`` rows of all are done now."""
         self.done = done
-        self.ticker.tell(self.text(time.monotonic() - self.began))
+        for watcher in _watchers:
+            watcher.reach(self)
+        self.ticker.log(self.text(time.monotonic() - self.began))
 
     def add(self, rows: int) -> None:
         """``rows`` more rows are done."""

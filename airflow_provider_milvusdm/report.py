@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 VERIFIED, SKIPPED, PLANNED, FAILED = "verified", "skipped", "planned", "failed"
+UNFINISHED = "unfinished"
+"""Status of a collection of which only an :func:`overview <airflow_provider_milvusdm.operators.overview.overview>` is
+known yet."""
 LINES = 1000
 """Of the table of a run, at most: the report is in XCom, and people read it."""
 NUMBERS = ("live", "deleted", "excluded", "loaded", "before", "counted")
@@ -39,6 +42,8 @@ class PartitionReport:
     loaded: int = 0
     before: int = 0
     counted: int | None = None
+    fingerprint: str = ""
+    """Digest of its rows in the source; only an overview has it."""
 
     @property
     def rows(self) -> int:

@@ -18,7 +18,7 @@ from tests.support.targets import drop_all_collections
 _home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
 os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
 
-_COSTLY = {"seaweedfs": "milvus_on_s3", "mariadb_server": "mariadb_server"}
+_COSTLY = {"seaweedfs": "milvus_on_s3", "mariadb_server": "mariadb_server", "airflow": "airflow"}
 """Fixtures of the session of which one worker has enough, and the names of their groups of tests."""
 _LONGEST_FIRST = ("system", "integration", "unit")
 """Folders: so that no worker begins with a long group of tests when the others have nothing left to do."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import argcomplete
 from rich.text import Text
 
 from airflow_provider_milvusdm import __version__
@@ -28,7 +29,9 @@ OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, which is 0 only if every collection was verified or skipped."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    argcomplete.autocomplete(parser)  # a shell that completes the command's arguments runs it
+    options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
     except MilvusdmError as error:
@@ -57,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory, to try a migration")
     sample.add_argument("folder", type=Path, metavar="DIR")
     sample.set_defaults(run=_write_sample)
+    inspect = commands.add_parser("inspect", help="list what a Milvus 1.x directory, HDF5 file or Faiss index holds")
+    inspect.add_argument("path", metavar="PATH", help="a path, or a URL such as s3://bucket/path")
+    inspect.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    inspect.add_argument(
+        "--embeddings", default="embeddings", metavar="NAME", help="the dataset of the vectors in HDF5 files"
+    )
+    inspect.set_defaults(run=_inspect)
     dags = commands.add_parser("dags", help="copy the DAG templates to a folder")
     dags.add_argument("folder", type=Path, metavar="DIR")
     dags.set_defaults(run=_copy_dags)
@@ -69,6 +79,12 @@ def _write_sample(options: argparse.Namespace) -> int:
     write_sample(options.folder)
     print(f"Wrote a Milvus 1.x data directory with collections articles and products: {options.folder}")
     return OK
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from airflow_provider_milvusdm.cli.inspect import inspect
+
+    return OK if inspect(options.path, options.embeddings, as_json=options.json) else FAILED
 
 
 def _copy_dags(options: argparse.Namespace) -> int:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluggy import HookimplMarker
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from airflow_provider_milvusdm.cli.bars import Bars
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.progress import PERIODIC, progress, watch_meters
+from airflow_provider_milvusdm.progress import PERIODIC, Meter, progress, watch_progress
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -29,12 +30,16 @@ hookimpl = HookimplMarker("airflow")
 
 
 class Display(logging.Handler):
-    """Listens to the states of Airflow's task instances and to the progress of tasks."""
+    """Listens to the states of Airflow's task instances and to the progress of tasks.
+
+    A terminal shows a line with a bar for each collection. Anything else gets a line for each collection that is at
+    work, a few times a minute.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self.console = console
-        self.spinner = Spinner("dots", Text("starting"))
+        self.spinner, self.bars = Spinner("dots", Text("starting")), Bars()
         self.interrupted = False
 
     @contextmanager
@@ -47,9 +52,10 @@ class Display(logging.Handler):
         progress.addHandler(self)
         progress.setLevel(logging.INFO)
         # Otherwise Rich would write standard output, and with it Airflow's log, to the terminal.
-        live = Live(self.spinner, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
+        shown = Group(self.bars.lines, self.spinner)
+        live = Live(shown, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
         try:
-            with live, watch_meters(self._show_running):
+            with live, watch_progress(self):
                 yield
         finally:
             progress.removeHandler(self)
@@ -57,13 +63,22 @@ class Display(logging.Handler):
                 signal.signal(number, handler)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not hasattr(record, PERIODIC):
+        if not (self.console.is_terminal and hasattr(record, PERIODIC)):
             self.console.print(Text(record.getMessage()))
+
+    def tell(self, text: str) -> None:
+        self.spinner.update(text=Text(text))
+
+    def reach(self, meter: Meter) -> None:
+        self.bars.reach(meter)
+
+    def expect(self, collection: str, rows: int) -> None:
+        self.bars.expect(collection, rows)
 
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
         signal.signal(signal.SIGTERM, self._interrupt)  # each task sets a handler of its own, and would continue
-        self._show_running(_name(task_instance))
+        self.tell(_name(task_instance))
         self._stop_if_interrupted()
 
     @hookimpl
@@ -80,9 +95,6 @@ class Display(logging.Handler):
     @hookimpl
     def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
         self._show_ended("skipped", task_instance)
-
-    def _show_running(self, text: str) -> None:
-        self.spinner.update(text=Text(text))
 
     def _show_ended(self, state: str, task_instance: Any, reason: str = "") -> None:
         self.console.print(Text(f"{state:8}{_name(task_instance)}{reason}"))

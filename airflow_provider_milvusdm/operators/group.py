@@ -20,6 +20,8 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, Partition
 from airflow_provider_milvusdm.model.groups import group_small
 from airflow_provider_milvusdm.operators.base import FAULT, FINAL, MigrationOperator, cut_label, describe
 from airflow_provider_milvusdm.operators.done import ONE_REQUEST, DoneMembers, Outcome, SharedStore
+from airflow_provider_milvusdm.operators.notes import ProgressNotes
+from airflow_provider_milvusdm.operators.overview import OVERVIEW, overview
 from airflow_provider_milvusdm.operators.xcom import (
     Reference,
     input_of,
@@ -28,6 +30,7 @@ from airflow_provider_milvusdm.operators.xcom import (
     pull,
     push_group,
 )
+from airflow_provider_milvusdm.progress import watch_progress
 from airflow_provider_milvusdm.storage.paths import open_urls_with
 
 if TYPE_CHECKING:
@@ -164,7 +167,7 @@ class GroupOperator(MigrationOperator):
         left = done.left(self.members)
         if not left:
             return
-        with self.prepared(context) as step:
+        with self.prepared(context) as step, watch_progress(ProgressNotes(store)):
             while left:
                 pending = {}
                 with closing(self._run_each(step, left, store)) as ends:
@@ -260,6 +263,7 @@ def push_groups(instance: Any, members: Sequence[PartitionGroup | CollectionPlan
     """
     unit_bytes = max((member.unit_bytes for member in members), default=0)
     groups = _group(members, lambda member: bool(member.error), unit_bytes)
+    instance.xcom_push(key=OVERVIEW, value=[to_json(overview(member)) for member in members])
     return [push_group(instance, map(to_json, group)) for group in groups]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperat
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference
+from airflow_provider_milvusdm.progress import expect_rows
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 
@@ -93,7 +94,13 @@ class Hdf5UnitsOperator(MigrationOperator):
             return []
         folder = run_folder(self.data_dir, self.run)
         self.log.info("files go to %s", folder)
-        return push_units(context["ti"], self.collections, lambda _, plans: export_units(plans, folder))
+
+        def list_units(_: str, plans: Sequence[CollectionPlan]) -> Iterable[ExportUnit]:
+            units = list(export_units(plans, folder))
+            expect_rows((unit.name, unit.rows) for unit in units)
+            return units
+
+        return push_units(context["ti"], self.collections, list_units)
 
 
 class Hdf5ExportOperator(GroupOperator):

@@ -25,6 +25,7 @@ from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep,
 from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, parse_argument
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
+from airflow_provider_milvusdm.progress import expect_rows
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
 from airflow_provider_milvusdm.triggers.milvus import MilvusImportTrigger
 
@@ -220,6 +221,7 @@ class MilvusUnitsOperator(MigrationOperator):
         def list_units(key: str, plans: Sequence[CollectionPlan]) -> Iterable[LoadUnit]:
             created = [from_json(CreatedCollection, made) for made in pull_all(instance, self.created, {key})]
             units = address_units(plans, created)
+            expect_rows((unit.name, unit.stored_rows) for unit in units)
             return [replace(unit, upsert=unit.upsert or is_retry) for unit in units]
 
         return push_units(instance, self.collections, list_units)

@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.hooks.milvus import MilvusHook, check_file
 from airflow_provider_milvusdm.hooks.milvus_address import is_file
 from airflow_provider_milvusdm.hooks.reach import reach
 from airflow_provider_milvusdm.operators.base import push_fault
+from airflow_provider_milvusdm.operators.overview import RUN_FACTS, run_facts
 from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, refuse_bad_params
 
 if TYPE_CHECKING:
@@ -36,8 +37,12 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
     def check(context: Context) -> None:
         try:
             check_params(context)
+            facts = run_facts(job, context["params"])
+            context["ti"].xcom_push(key=RUN_FACTS, value=facts)
             if issubclass(job, MilvusParams):
-                log.info("target: %s", _reach_target(context["params"]))
+                target = _reach_target(context["params"])
+                context["ti"].xcom_push(key=RUN_FACTS, value=facts | {"target": target})
+                log.info("target: %s", target)
         except AirflowNotFoundException as error:
             fault = f"{error} Create the connection in Airflow, or correct milvus_conn_id."
             push_fault(context["ti"], fault)

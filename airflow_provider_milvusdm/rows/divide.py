@@ -44,10 +44,14 @@ def _separate_large(group: PartitionGroup) -> Iterator[PartitionGroup]:
     if group.shares == 1 or group.one_key_space:
         yield group
         return
-    alone = [replace(group, partitions=(partition,)) for partition in group.partitions]
-    for is_small, parts in groupby(alone, lambda part: part.shares == 1):
+    alone = [
+        replace(group, partitions=(partition,), other_tags=() if number else group.other_tags)
+        for number, partition in enumerate(group.partitions)
+    ]
+    for is_small, found in groupby(alone, lambda part: part.shares == 1):
+        parts = list(found)
         if is_small:
-            yield replace(group, partitions=tuple(part.partitions[0] for part in parts))
+            yield replace(parts[0], partitions=tuple(part.partitions[0] for part in parts))
         else:
             yield from parts
 
@@ -126,6 +130,7 @@ class _KeySpaceIds:
         return replace(
             self.group,
             partitions=tuple(_only(partition, begun) for partition in self.group.partitions),
+            other_tags=self.group.other_tags if number == 1 else (),
             share=Share(number, count, slices, key_ranges, new_key_ranges, ids, searched),
         )
 

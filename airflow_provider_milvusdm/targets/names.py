@@ -30,15 +30,33 @@ def target_names(names: Iterable[str], rename: Mapping[str, str], what: str, whe
         _check_name(target, name, what, where)
         other = names_by_target.setdefault(target, name)
         if other != name:
-            raise ConfigurationError(
-                f"two {what}s would get the same name in the target: {other!r} and {name!r}",
-                where=where.rstrip("/") or None,
-                expected="different names",
-                found=repr(target),
-                cure=f"Rename one of them: {_example(where + name)}.",
-            )
+            raise _same_name(target, other, name, what, where)
         mapped[name] = target
     return mapped
+
+
+def refuse_names_of_others(
+    mapped: Mapping[str, str], others: Iterable[str], rename: Mapping[str, str], what: str, where: str
+) -> None:
+    """Refuse a mapped name that belongs to one of the ``others``, which are not migrated now.
+
+    ``mapped`` and ``rename``: as of :func:`target_names`. A name that was not changed, or that ``rename`` gives, is not
+    refused. Raises ConfigurationError.
+    """
+    changed = {target: name for name, target in mapped.items() if target != name and where + name not in rename}
+    for other in others:
+        if target_name(other) in changed:
+            raise _same_name(target_name(other), other, changed[target_name(other)], what, where)
+
+
+def _same_name(target: str, other: str, name: str, what: str, where: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"two {what}s would get the same name in the target: {other!r} and {name!r}",
+        where=where.rstrip("/") or None,
+        expected="different names",
+        found=repr(target),
+        cure=f"Rename one of them: {_example(where + name)}.",
+    )
 
 
 def _check_name(target: str, name: str, what: str, where: str) -> None:

@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.model.collections import (
     TargetCollection,
 )
 from airflow_provider_milvusdm.targets.aliases import behind_alias, read_aliases
-from airflow_provider_milvusdm.targets.names import target_names
+from airflow_provider_milvusdm.targets.names import refuse_names_of_others, target_names
 
 Group = TypeVar("Group", PartitionGroup, ResolvedGroup)
 
@@ -91,7 +91,11 @@ def _plan(
     if first.collection is None or missing:
         return CollectionPlan(name, target, error=first.error or fault or _not_resolved(name, missing))
     try:
-        partition_names = (_tags_as_they_are if target.partition_field else _partition_names)(name, own_tags, rename)
+        if target.partition_field:
+            partition_names = _tags_as_they_are(name, own_tags, rename)
+        else:
+            partition_names = _partition_names(name, own_tags, rename)
+            refuse_names_of_others(partition_names, first.other_tags, rename, "partition", f"{name}/")
     except ConfigurationError as error:
         return CollectionPlan(name, target, error=str(error), refused=True)
     units = tuple(unit for group in resolved for unit in group.units)
@@ -101,7 +105,7 @@ def _plan(
         source=first.source,
         collection=first.collection,
         whole=first.whole,
-        named=target.name == name or name in rename,
+        renamed=name in rename,
         partitions=partitions,
         partition_names=partition_names,
         units=units,

@@ -110,6 +110,7 @@ def test_a_screen_shows_the_task_at_work_and_none_of_airflows_log(
     screen = terminal.on_screen("--yaml", path)
 
     assert re.search("[\u2800-\u28ff] verify_counts other", screen)
+    assert re.search("verify +other .*━.* 100 %", screen)
     assert "done    report" in screen
     assert "other -> other: created;" in screen
     assert not re.search(r"\[(info|warning|error) ", screen)

@@ -14,6 +14,9 @@ import yaml
 from airflow_provider_milvusdm.config.jobs import JOBS, M2M, ScheduleParams
 from airflow_provider_milvusdm.config.validation import Params, read_params
 from airflow_provider_milvusdm.config.yaml_file import read_yaml
+from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.targets.names import target_names
+from dev.troubleshooting import to_page
 from tests.support.markdown import anchors, links, printed_yaml, tables
 from tests.support.repository import ROOT
 
@@ -122,3 +125,13 @@ def test_each_guarantee_is_guarded_by_tests_that_are_there() -> None:
         assert named
         assert len(named) == tests.count("\n* "), chapter
         assert [f"{file}::{test}" for file, test in named if test not in names_of_tests(file)] == []
+
+
+def test_troubleshooting_lists_a_message_as_it_is_raised_with_its_cure() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        target_names(["a-b", "a_b"], {}, "collection", "")
+    _, listed = to_page().replace("\\_", "_").split("## ConfigurationError")[1].split("*   **Two …s would get")
+    what, expected, cure = listed.partition("\n*")[0].replace("*", "").split("\n\n")
+    assert what == " the same name in the target: … and …"
+    for text in (expected, cure):
+        assert re.search(re.escape(text.strip(" .")).replace("…", ".*"), str(raised.value)), text

@@ -7,7 +7,43 @@ import logging
 import pytest
 
 from airflow_provider_milvusdm import progress
-from airflow_provider_milvusdm.progress import LABEL_LENGTH, PERIODIC, Meter, Ticker, shorten, watch_meters
+from airflow_provider_milvusdm.progress import (
+    LABEL_LENGTH,
+    PERIODIC,
+    Meter,
+    Ticker,
+    expect_rows,
+    shorten,
+    watch_progress,
+)
+
+
+class Watching:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.reached: list[tuple[str, str, int]] = []
+        self.expected: dict[str, int] = {}
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
+
+    def reach(self, meter: Meter) -> None:
+        self.reached.append((meter.collection, meter.step, meter.done))
+
+    def expect(self, collection: str, rows: int) -> None:
+        self.expected[collection] = rows
+
+
+def test_a_watcher_is_told_the_rows_of_each_collection() -> None:
+    watcher = Watching()
+    with watch_progress(watcher):
+        expect_rows([("news", 20), ("more", 5), ("news", 10)])
+        Meter("news/_default", 30, row_bytes=4, collection="news").reach(20)
+        Meter("verify news", 30, row_bytes=4, collection="news", step="verify").add(30)
+    assert watcher.expected == {"news": 30, "more": 5}
+    assert watcher.reached == [("news", "load", 20), ("news", "verify", 30)]
 
 
 def test_a_meter_tells_rows_percent_speed_and_the_time_left() -> None:
@@ -38,13 +74,13 @@ def test_the_log_gets_a_line_now_and_then_and_the_terminal_each_step(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    told: list[str] = []
-    with caplog.at_level(logging.INFO, progress.__name__), watch_meters(told.append):
+    watcher = Watching()
+    with caplog.at_level(logging.INFO, progress.__name__), watch_progress(watcher):
         ticker = Ticker()
         for step in range(61):
             now = float(step)
             ticker.tell(str(step))
     ticker.tell("after the block")
-    assert told == [str(step) for step in range(61)]
+    assert watcher.told == [str(step) for step in range(61)]
     assert [record.getMessage() for record in caplog.records] == ["20", "40", "60"]
     assert all(hasattr(record, PERIODIC) for record in caplog.records)

@@ -59,6 +59,8 @@ class _Request:
     """The operations in the log that are to be replayed."""
     table_ids: Collection[str] = ()
     """Folders of its partitions."""
+    other_tags: tuple[str, ...] = ()
+    """Tags of its partitions that are not selected."""
 
     @property
     def live_bytes(self) -> int:
@@ -158,9 +160,10 @@ def _group(
             unit_bytes=unit_bytes,
             error=request.error,
             notes=request.notes,
+            other_tags=() if number else request.other_tags,
         )
         for request, count in zip(requests, counts, strict=True)
-        for group in split_evenly(request.partitions, count)
+        for number, group in enumerate(split_evenly(request.partitions, count))
     ]
 
 
@@ -195,8 +198,15 @@ def _find(catalog: Catalog, name: str, tags: Sequence[str] | None) -> _Request:
         lsns = catalog.flushed_lsns(name)
     except SourceError as fault:
         return _Request(name, whole, error=str(fault))
-    flushed, table_ids = Flushed((tag, lsns[tag]) for tag in wanted), catalog.table_ids(name, wanted)
-    return _Request(name, whole, collection, partitions, flushed=flushed, table_ids=table_ids)
+    return _Request(
+        name,
+        whole,
+        collection,
+        partitions,
+        flushed=Flushed((tag, lsns[tag]) for tag in wanted),
+        table_ids=catalog.table_ids(name, wanted),
+        other_tags=tuple(sorted(lsns.keys() - set(wanted))),
+    )
 
 
 def _with_log(request: _Request, log: LogCounts, log_folder: AnyPath, unflushed_log: str) -> _Request:

@@ -81,7 +81,7 @@ def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
     from airflow_provider_milvusdm.storage.hdf5_output import create_hdf5
 
     digest, rows = RowsDigest(), 0
-    meter = Meter(unit.label, unit.rows, unit.collection.vector_bytes + ID_BYTES)
+    meter = Meter(unit.label, unit.rows, unit.collection.vector_bytes + ID_BYTES, collection=unit.name, step="export")
     size = unit.rows * (unit.collection.vector_bytes + ID_BYTES)
     with create_hdf5(path, f"{size} bytes of ids and vectors") as (file, output):
         file.attrs["metric_type"] = str(unit.collection.metric)

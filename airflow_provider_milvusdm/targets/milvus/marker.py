@@ -53,6 +53,8 @@ class Marker:
     """Digest of the schema and settings of a new collection."""
     aliases: tuple[str, ...] = ()
     """Aliases to create once it has its name; they belonged to a collection that was dropped for it."""
+    replaces: int = 0
+    """The target's id of the collection that a new one replaces."""
     previous: str = ""
     """``source`` of the marker that this one replaced."""
 

@@ -205,7 +205,13 @@ class _Import:
         self.store.remove(self.note.folder)
         self._note(folder=_new_folder(self.store, self.unit.migration))
         self.store.probe(self.note.folder)
-        meter = Meter(f"files of {self.unit.label}", self.unit.stored_rows, self.unit.collection.vector_bytes)
+        meter = Meter(
+            f"files of {self.unit.label}",
+            self.unit.stored_rows,
+            self.unit.collection.vector_bytes,
+            collection=self.unit.collection.name,
+            step="write files",
+        )
         try:
             staged = stage_unit(self.unit, self.target, self.store, self.note.folder, lambda done, _: meter.reach(done))
             self._note(state=STAGED, staged=staged)

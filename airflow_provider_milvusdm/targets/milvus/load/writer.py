@@ -55,7 +55,7 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     _refuse_doubt_without_ids(target, last, in_doubt)
     rows = batch_rows(unit)
     reached = Progress(store, last, in_doubt, STRIDE_BATCHES * rows)
-    meter = Meter(unit.label, unit.stored_rows, _row_bytes(unit), last.done)
+    meter = Meter(unit.label, unit.stored_rows, _row_bytes(unit), last.done, collection=unit.collection.name)
 
     def look() -> None:
         marked_target(client, unit)

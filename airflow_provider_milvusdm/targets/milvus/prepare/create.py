@@ -244,8 +244,7 @@ class _Preparation:
                     self._refuse_changed(emptying)
                     self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
         else:
-            self._create_partitions(existing.partitions)
-            emptying = self._take_over(Action.EMPTYING, before)
+            emptying = self._mark_with_partitions(Action.EMPTYING, before, existing)
             await_jobs(self.client, self.target.name)
             fence = fence_by_marker(self.client, self.target.name, emptying.generation)
             for name in [name for name in self.wanted if name in existing.partitions]:
@@ -253,13 +252,17 @@ class _Preparation:
         return self._created(Action.OVERWRITTEN, self._mark(Action.REPLACED, before, last=emptying))
 
     def _mark_and_create(self, action: Action, before: Mapping[str, int], existing: Existing) -> CreatedCollection:
+        return self._created(action, self._mark_with_partitions(action, before, existing))
+
+    def _mark_with_partitions(self, action: Action, before: Mapping[str, int], existing: Existing) -> Marker:
+        """Mark the collection, and then create what it lacks: ``skip`` would take an empty partition for finished."""
         marker = self._take_over(action, before)
         try:
             self._create_partitions(existing.partitions)
         except TargetError:
             restore_marker(self.client, self.target.name, existing.marker)
             raise
-        return self._created(action, marker)
+        return marker
 
     def _create_partitions(self, existing: frozenset[str]) -> None:
         if not self.keyed:

@@ -28,6 +28,7 @@ from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     product_name,
 )
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for
+from airflow_provider_milvusdm.targets.names import target_name
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -139,18 +140,20 @@ def _decide(case: Case, mode: str) -> Action:
         return Action.RESUMED if case.resumable else Action.CREATED
     if case.plan.alias:
         return _decide_behind_alias(case, existing, mode)
-    if mode != "skip":
+    if mode != "skip" or not _has_all(case, existing):
         _refuse_mapped_name(case, existing)
     if mode == "sync":
         _check_syncable(case, existing)
         return Action.SYNCED
+    if mode == "overwrite" and _is_finished_by_own_run(case, existing):
+        return Action.KEPT
     if mode == "overwrite" and case.plan.whole:
-        return Action.KEPT if _holds(case, existing) and _is_own(case, existing) else Action.OVERWRITTEN
+        return Action.OVERWRITTEN
     if existing.marker and existing.marker.is_loading:
         _refuse_other_source(case, existing.marker)
         if mode != "overwrite":
             return _resumed(case, existing)
-    if mode == "skip" and (case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))):
+    if mode == "skip" and _has_all(case, existing):
         return Action.SKIPPED
     _check_schema(case, existing)
     if mode == "append" and _holds(case, existing):
@@ -161,14 +164,25 @@ def _decide(case: Case, mode: str) -> Action:
 
 
 def _holds(case: Case, existing: Existing) -> bool:
-    """Whether exactly these rows were the last that were loaded."""
-    return existing.marker is not None and existing.marker.source == case.plan.fingerprint
+    """Whether exactly these rows were the last that were loaded; a marker that abandon restored does not tell."""
+    marker = existing.marker
+    return marker is not None and marker.source == case.plan.fingerprint and is_of(case.wanted, marker)
 
 
-def _is_own(case: Case, existing: Existing) -> bool:
-    """Whether this same run created it: a step that is repeated alone creates nothing again."""
-    own = case.options.runs.own
-    return existing.marker is not None and existing.marker.run == own and bool(own.run_id)
+def _has_all(case: Case, existing: Existing) -> bool:
+    """Whether it has everything that was asked for, as far as partitions tell."""
+    return case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))
+
+
+def _is_finished_by_own_run(case: Case, existing: Existing) -> bool:
+    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again.
+
+    A whole collection is created again where its settings have been changed since.
+    """
+    marker, own = existing.marker, case.options.runs.own
+    if marker is None or not own.run_id or (marker.run, marker.state) != (own, COMPLETE):
+        return False
+    return _holds(case, existing) and (not case.plan.whole or marker.settings == case.new.digest)
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
@@ -193,7 +207,8 @@ def _resumed(case: Case, existing: Existing) -> Action:
             f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
             expected="ids that show which rows the target holds already",
             found="none, so that no retry can be exact",
-            cure="Load it again with mode overwrite, or drop it.",
+            cure="If no row was written, undo the run: milvusdm abandon. Otherwise load the whole collection again "
+            "with mode overwrite, or drop it.",
         )
     return Action.RESUMED
 
@@ -221,12 +236,15 @@ def _covers(case: Case, existing: Existing, marker: Marker) -> bool:
 
 def _refuse_mapped_name(case: Case, existing: Existing) -> None:
     """A mapped name may belong to something else: collection ``my_coll`` need not come from ``my-coll``."""
-    if case.plan.named or (existing.marker and existing.marker.collection == case.plan.name):
+    plan, name = case.plan, case.target.name
+    made_from = existing.marker.collection if existing.marker else ""
+    is_free = plan.name == name and (not made_from or target_name(made_from) != name)
+    if plan.renamed or is_free or made_from == plan.name:
         return
     raise TargetError(
         f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which exists",
         expected=f"a collection that was loaded from {case.plan.name!r}, or none",
-        found="one that nothing connects with it",
+        found=f"one that was loaded from {made_from!r}" if made_from else "one that nothing connects with it",
         cure=f'If it is the right one, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Otherwise '
         "rename to another name.",
     )

@@ -35,7 +35,7 @@ def publish(client: MilvusClient, marker: Marker) -> None:
     if client.has_collection(name):
         there = aliased(client, marker.target)
         if there:
-            if marker.action is not Action.OVERWRITTEN or there != marker.target:
+            if there != marker.target or not _is_to_be_replaced(client, marker):
                 raise _taken(marker, name, there)
             note_former(client, marker.target, marker.run)
         deadline = seconds_since_boot() + REQUEST_SECONDS
@@ -68,10 +68,17 @@ def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> N
     switch_to(client, target, *[alias for alias in aliases if not aliased(client, alias)])
 
 
+def _is_to_be_replaced(client: MilvusClient, marker: Marker) -> bool:
+    """Whether the collection of the target's name is the one that was there when this run began."""
+    return marker.action is Action.OVERWRITTEN and (
+        client.describe_collection(marker.target)["collection_id"] == marker.replaces
+    )
+
+
 def _taken(marker: Marker, name: str, there: str) -> VerificationError:
     return VerificationError(
         f"collection {marker.target!r} of the target was made by something else while its rows were loaded",
-        expected="no collection of this name, as when this run began",
+        expected="what had this name when this run began",
         found=f"{'one' if there == marker.target else f'an alias of {there!r}'}; the verified rows are in {name!r}",
         cure=f"Rename or drop one of them: client.rename_collection({name!r}, ...); or use mode overwrite.",
     )

@@ -43,6 +43,7 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         run=case.options.runs.own,
         settings=case.new.digest,
         aliases=_aliases(case, in_place=in_place),
+        replaces=case.existing.collection_id if case.existing and not in_place else 0,
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
     )
     name = _create(case, marker)

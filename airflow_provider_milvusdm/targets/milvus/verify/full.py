@@ -143,7 +143,7 @@ class _Comparison:
         differ = {name: np.zeros(len(ranges), np.bool_) for name, ranges in self.ranges.items()}
         equal = sum(int(ranges.rows[self.equal[name]].sum()) for name, ranges in self.ranges.items())
         total = sum(int(ranges.rows.sum()) for ranges in self.ranges.values())
-        meter = Meter(f"verify {self.plan.name}", total, vector_bytes, equal)
+        meter = Meter(f"verify {self.plan.name}", total, vector_bytes, equal, collection=self.plan.name, step="verify")
         for stride in RangeReader(self.client, self.plan.target, self.ranges, vector_bytes).compare(self.equal):
             for compared in stride:
                 self.equal[compared.partition][list(compared.numbers)] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from airflow_provider_milvusdm.model.collections import CollectionSpec, Metric
 from airflow_provider_milvusdm.sources.milvus1x.catalog import INDEXES, METRICS
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index, target_metric
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import LITE_INDEX_TYPES
-from airflow_provider_milvusdm.targets.names import target_name, target_names
+from airflow_provider_milvusdm.targets.names import refuse_names_of_others, target_name, target_names
 from tests.support.reading import assert_in_order
 
 PARAMS = {"nlist": 2048, "M": 16, "efConstruction": 100, "m": 4, "n_trees": 8, "search_length": 45}
@@ -188,6 +189,24 @@ def test_two_names_that_become_one_are_refused_until_one_is_renamed(names: list[
     cure = json.loads(text[text.index("{") : text.index("}") + 1])
     assert cure == {f"n/{names[1]}": "another_name"}
     assert len(set(target_names(names, rename | cure, "partition", "n/").values())) == 2
+
+
+@pytest.mark.parametrize(
+    ("mapped", "others", "rename", "refused"),
+    [
+        ({"a-b": "a_b"}, ["a_b"], {}, True),
+        ({"a-b": "a_b"}, ["c", "a b"], {}, True),
+        ({"a_b": "a_b"}, ["a-b"], {}, False),
+        ({"a-b": "a_b"}, ["a_b"], {"n/a-b": "a_b"}, False),
+        ({"a-b": "a_b"}, ["c", "c-d", "c_d"], {}, False),
+    ],
+)
+def test_a_changed_name_that_another_one_has_is_refused(
+    mapped: dict[str, str], others: list[str], rename: dict[str, str], refused: bool
+) -> None:
+    expected = pytest.raises(ConfigurationError, match="'a-b'") if refused else nullcontext()
+    with expected:
+        refuse_names_of_others(mapped, others, rename, "partition", "n/")
 
 
 @pytest.mark.parametrize("target", ["", "a b", "1a", "新闻", "a-b", "x" * 256, "a\n"])

@@ -407,6 +407,22 @@ def test_an_alias_of_some_partitions_is_refused(client: MilvusClient, tmp_path: 
     assert client.list_collections() == []
 
 
+def test_a_collection_that_others_made_meanwhile_is_not_replaced(server_client: MilvusClient, tmp_path: Path) -> None:
+    """The one that was to be replaced has got another name."""
+    make_collection(server_client, "news", OLD, loaded=True)
+    migration = Migration(server_client, tmp_path / "milvus")
+    created, loaded = migration.load("overwrite")
+    server_client.rename_collection("news", "kept")
+    others = {"_default": random_rows(range(900, 910), 9)}
+    make_collection(server_client, "news", others, loaded=True)
+    with pytest.raises(VerificationError, match="was made by something else while its rows were loaded") as error:
+        migration.verify(created, loaded)
+    assert created.own_name in str(error.value)
+    assert stored_in_all(server_client, ["news", "kept"]) == {"news": others, "kept": OLD}
+    assert migration.run("overwrite").status == VERIFIED
+    assert stored_in_all(server_client, ["news", "kept"]) == {"news": migration.expected, "kept": OLD}
+
+
 @pytest.mark.parametrize(
     ("target_uri", "mode"),
     [("lite", "overwrite"), ("lite", "sync"), ("lite", "append"), ("server", "overwrite")],
@@ -424,6 +440,55 @@ def test_a_name_that_had_to_be_changed_meets_no_collection_of_others(
     assert migration.run("skip").status == VERIFIED
     assert migration.run("overwrite").status == VERIFIED
     assert migration.chain.create(migration.chain.plan(rename={"my-coll": "my_coll"}), mode)[1] == {}
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["overwrite", "append", "sync"])
+def test_a_collection_meets_none_that_had_to_get_its_name(client: MilvusClient, tmp_path: Path, mode: str) -> None:
+    ids = {"my-coll": {"_default": range(10)}, "my_coll": {"_default": range(20, 30)}}
+    directory = write_directory(tmp_path / "milvus", ids)
+    chain = Chain(directory.path, client)
+    assert chain.run("my-coll")["my-coll"].status == VERIFIED
+    plans = chain.plan("my_coll")
+    _, faults = chain.create(plans, mode)
+    assert "found one that was loaded from 'my-coll'" in faults["my_coll"][0]
+    assert stored(client, "my_coll")["_default"] == directory.live("my-coll", "_default")
+    assert chain.run("my_coll", mode, {"my_coll": "my_coll"})["my_coll"].status == VERIFIED
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_a_name_that_had_to_be_changed_adds_no_partition_to_a_collection_of_others(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    make_collection(client, "my_coll", OLD, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus", name="my-coll")
+    selection = {"my-coll": ["a"]}
+    _, faults = migration.chain.create(migration.chain.plan(selection), "skip")
+    assert "'my-coll' would become 'my_coll' in the target, which exists" in faults["my-coll"][0]
+    assert client.list_partitions("my_coll") == ["_default"]
+    renamed = migration.chain.run(selection, "skip", {"my-coll": "my_coll"})["my-coll"]
+    assert (renamed.status, renamed.action) == (VERIFIED, "added")
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["skip", "append", "overwrite", "sync"])
+def test_a_tag_that_had_to_be_changed_meets_no_partition_of_another_tag(
+    client: MilvusClient, tmp_path: Path, mode: str
+) -> None:
+    tags = {"_default": range(5), "a-b": range(100, 150), "a_b": range(200, 220)}
+    directory = write_directory(tmp_path / "milvus", {"news": tags})
+    chain = Chain(directory.path, client)
+    assert chain.run({"news": ["_default", "a_b"]})["news"].status == VERIFIED
+    report = chain.run({"news": ["a-b"]}, mode)["news"]
+    assert "two partitions would get the same name in the target: 'a_b' and 'a-b'" in report.faults[0].lower()
+    assert stored(client, "news")["a_b"] == directory.live("news", "a_b")
+    renamed = chain.run({"news": ["a-b"]}, mode, {"news/a-b": "other"})["news"]
+    assert renamed.status == VERIFIED
+    assert stored(client, "news") == {
+        "_default": directory.live("news", "_default"),
+        "a_b": directory.live("news", "a_b"),
+        "other": directory.live("news", "a-b"),
+    }
 
 
 def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
@@ -498,6 +563,28 @@ def test_an_overwrite_that_is_repeated_after_its_run_has_ended_creates_nothing_a
     assert (report.status, created.action) == (VERIFIED, "kept")
     assert overwriting.client.list_collections() == ["news"]
     assert stored(overwriting.client, "news") == overwriting.expected
+
+
+@pytest.mark.parametrize(
+    ("target_uri", "mode"),
+    [("lite", "overwrite"), ("server", "overwrite"), ("lite", "append")],
+    indirect=["target_uri"],
+)
+def test_loaded_partitions_stay_when_create_is_repeated_after_its_run_has_ended(
+    client: MilvusClient, tmp_path: Path, mode: str
+) -> None:
+    """Create may be cleared alone: no later step would load again what it empties."""
+    make_collection(client, "news", {"a": random_rows([901], 3)}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    plans, runs = migration.chain.plan({"news": ["a"]}), OtherRuns(None)
+    created, _ = migration.chain.create(plans, mode, runs=runs)
+    loaded = migration.chain.load(plans, created)
+    assert migration.chain.verify(plans, created, loaded)["news"].status == VERIFIED
+    before = stored(client, "news")
+    again, faults = migration.chain.create(plans, mode, runs=runs)
+    assert ([collection.action for collection in again], faults) == (["kept"], {})
+    assert stored(client, "news") == before
+    assert marker(client, "news")["state"] == "complete"
 
 
 class Sleeping:
@@ -607,13 +694,30 @@ def test_abandon_removes_what_an_append_added_from_another_state_of_its_source(
 
 
 def test_abandon_restores_the_mark_of_before(client: MilvusClient, tmp_path: Path) -> None:
-    assert Migration(client, tmp_path / "first").run("skip").status == VERIFIED
+    first = Migration(client, tmp_path / "first")
+    assert first.run("skip").status == VERIFIED
     before = marker(client, "news")
     second = Migration(client, tmp_path / "second", {"_default": range(1000, 1010), "a": range(2000, 2010)})
     second.load("append")
     assert abandoned(second).faults == ()
     after = marker(client, "news")
     assert (after["state"], after["source"]) == ("complete", before["source"])
+    _, faults = first.chain.create([first.plan], "append")
+    assert "ds to append are in the target already" in faults["news"][0]
+
+
+def test_abandon_removes_nothing_that_the_load_before_has_loaded(client: MilvusClient, tmp_path: Path) -> None:
+    """With last week's copy, which has as many rows as this week's."""
+    first = Migration(client, tmp_path / "first")
+    assert first.run("append").status == VERIFIED
+    second = Migration(client, tmp_path / "second", {"_default": range(1000, 1020), "a": range(2000, 2010)})
+    second.load("append")
+    before = stored_in_all(client, ["news"])
+    _, faults = first.chain.create([first.plan], "abandon")
+    assert "before the run that is to be undone" in faults["news"][0]
+    assert stored_in_all(client, ["news"]) == before
+    assert abandoned(second).faults == ()
+    assert stored(client, "news") == first.expected
 
 
 def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_path: Path) -> None:
@@ -670,6 +774,24 @@ def test_abandon_leaves_no_partition_that_a_later_run_would_skip(client: MilvusC
         assert migration.chain.run({"news": ["a"]}, "skip")["news"].status == VERIFIED
         assert stored(client, "news") == OLD | {"a": migration.expected["a"]}
         client.drop_collection("news")
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_overwriting_leaves_no_partition_that_a_later_run_would_skip(client: MilvusClient, tmp_path: Path) -> None:
+    migration, killed = Migration(client, tmp_path / "milvus"), 0
+    plans = migration.chain.plan({"news": ["a"]})
+    for moment in range(1, 20):
+        make_collection(client, "news", OLD, metric="L2", loaded=True)
+        fused: Any = FusedClient(client, Fuse(moment))
+        try:
+            Chain(migration.directory.path, fused).create(plans, "overwrite")
+        except KilledError:
+            killed += 1
+        report = migration.chain.run({"news": ["a"]}, "skip")["news"]
+        assert report.status == VERIFIED
+        assert stored(client, "news") == OLD | {"a": migration.expected["a"]}
+        client.drop_collection("news")
+    assert killed >= 6
 
 
 class Meanwhile:

@@ -1,0 +1,173 @@
+"""What the Migration page shows, of what a run has left in Airflow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvusdm.report import FAILED, PartitionReport
+from airflow_provider_milvusdm.ui.gather import gather, list_migrations
+from airflow_provider_milvusdm.ui.page_data import LARGEST_PAGE, LISTED_FAULTS, LISTED_PARTITIONS, PageData, Wanted
+from tests.support.stored_runs import STARTED, FakeStoredRun, add_fault, add_load, add_report, planned_run, verified
+
+
+def shown(run: FakeStoredRun, prefix: str = "", **wanted: Any) -> dict[str, Any]:
+    return PageData(gather(run, run.tasks(), prefix), run.state).as_json(Wanted(**wanted))  # type: ignore[arg-type]
+
+
+def statuses(run: FakeStoredRun) -> dict[str, str]:
+    return {row["name"]: row["status"] for row in shown(run)["collections"]["rows"]}
+
+
+def test_each_collection_has_its_rows_and_its_status_while_the_run_goes() -> None:
+    run = planned_run({"waiting": 10, "loading": 20, "loaded": 30, "verified": 40})
+    add_load(run, "loading", 5, 0)
+    add_load(run, "loaded", 30, 1)
+    add_report(run, verified("verified", 40))
+    page = shown(run)
+    numbers = {row["name"]: (row["live"], row["loaded"], row["verified"]) for row in page["collections"]["rows"]}
+    assert numbers == {"waiting": (10, 0, 0), "loading": (20, 5, 0), "loaded": (30, 30, 0), "verified": (40, 40, 40)}
+    assert statuses(run) == {"loading": "loading", "loaded": "loading", "waiting": "waiting", "verified": "verified"}
+    totals = page["totals"]
+    assert [totals[name] for name in ("collections", "live", "loaded", "verified")] == [4, 100, 75, 40]
+
+
+def test_a_running_task_is_shown_by_what_it_noted() -> None:
+    run = planned_run({"news": 100, "more": 50})
+    run.add_task("load_partitions", "running", map_index=0)
+    run.add_task("verify_counts", "running", map_index=0)
+    run.states["load_partitions", 0] = {"work": [["news", "load", 60, 101]], "spans": [[0.0, 10.0, 60]]}
+    run.states["verify_counts", 0] = {"work": [["more", "verify", 20, 50]], "spans": []}
+    rows = {row["name"]: row for row in shown(run)["collections"]["rows"]}
+    assert (rows["news"]["status"], rows["news"]["loaded"]) == ("loading", 60)
+    assert (rows["more"]["status"], rows["more"]["verified"]) == ("verifying", 20)
+
+
+def test_what_a_task_noted_before_it_ended_is_not_counted_twice() -> None:
+    run = planned_run({"news": 100})
+    add_load(run, "news", 100)
+    began = STARTED.timestamp() + 60
+    run.state, run.states["load_partitions", 0] = (
+        "success",
+        {
+            "work": [["news", "load", 60, 100]],
+            "spans": [[began, began + 4, 60]],
+        },
+    )
+    page = shown(run)
+    assert page["collections"]["rows"][0]["loaded"] == 100
+    assert sum(page["speed"]["loaded"]) * page["speed"]["seconds"] == pytest.approx(100, rel=0.1)
+
+
+def test_results_for_an_earlier_plan_are_ignored() -> None:
+    run = planned_run({"news": 100})
+    add_load(run, "news", 100)
+    run.push("plan", "return_value", [{"task": "plan", "xcom": "of the plan task's next try"}])
+    assert shown(run)["totals"]["loaded"] == 0
+
+
+def test_failed_collections_are_listed_first_with_their_faults() -> None:
+    run = planned_run({"good": 10, "refused": 10, "lost": 10})
+    add_fault(run, "create_collection", "refused", "The target does not fit. Use another name.")
+    add_report(run, verified("good", 10), verified("lost", 10, status=FAILED, faults=("3 rows are missing",)))
+    page = shown(run)
+    assert [row["name"] for row in page["collections"]["rows"]] == ["refused", "lost", "good"]
+    listed = [(fault["collection"], fault["text"]) for fault in page["faults"]["listed"]]
+    assert listed == [("refused", "The target does not fit. Use another name."), ("lost", "3 rows are missing")]
+    assert page["totals"]["statuses"] == {"failed": 2, "verified": 1}
+
+
+def test_a_fault_that_is_retried_is_no_failure() -> None:
+    run = planned_run({"news": 10})
+    add_fault(run, "load_partitions", "news", "the server is away", state="up_for_retry")
+    assert statuses(run) == {"news": "retrying"}
+    assert shown(run)["faults"]["listed"][0]["is_retried"]
+
+
+def test_a_run_that_failed_before_it_read_the_source_says_why() -> None:
+    run = FakeStoredRun(state="failed")
+    run.add_task("inspect_source", "failed", map_index=0, operator="Milvus1xInspectOperator")
+    add_fault(run, "inspect_source", "", "No Milvus 1.x catalog: /nowhere")
+    add_fault(run, "report", "", "nothing was migrated: inspect_source failed. No Milvus 1.x catalog: /nowhere")
+    page = shown(run)
+    assert page["faults"] == {
+        "count": 1,
+        "listed": [
+            {
+                "step": "inspect_source",
+                "collection": "",
+                "text": "No Milvus 1.x catalog: /nowhere",
+                "is_retried": False,
+            }
+        ],
+    }
+    assert page["collections"]["rows"] == []
+
+
+def test_a_task_that_was_killed_is_named_though_it_left_no_fault() -> None:
+    run = planned_run({"news": 10})
+    run.add_task("load_partitions", "failed", map_index=3)
+    assert [(task["task"], task["map_index"]) for task in shown(run)["tasks"]["silent"]] == [("load_partitions", 3)]
+
+
+def test_what_was_not_verified_when_the_run_ended_is_not_taken_for_finished() -> None:
+    run = planned_run({"news": 10})
+    add_load(run, "news", 10)
+    run.state = "failed"
+    assert statuses(run) == {"news": "stopped"}
+
+
+def test_thousands_of_collections_are_answered_in_pages() -> None:
+    names = [f"c{number:04}" for number in range(3000)]
+    run = planned_run(dict.fromkeys(names, 10))
+    add_report(run, *(verified(name, 10) for name in names[:2900]))
+    for number, name in enumerate(names[2900:]):
+        run.push_group("create_collection", "fault", [], number)
+        run.add_task("create_collection", "failed", map_index=number)
+        fault = {"collection": name, "fault": "refused", "unit": ""}
+        run.pushed["create_collection", number, f"create_collection fault {number}"] = [fault]
+    page = shown(run, limit=10_000)
+    assert len(page["collections"]["rows"]) == LARGEST_PAGE
+    assert page["collections"]["matching"] == page["totals"]["collections"] == 3000
+    assert (page["faults"]["count"], len(page["faults"]["listed"])) == (100, LISTED_FAULTS)
+    assert len(json.dumps(page)) < 100_000
+    last = shown(run, offset=2999)["collections"]["rows"]
+    assert [row["name"] for row in last] == ["c2899"]
+    assert [row["name"] for row in shown(run, search="C0042")["collections"]["rows"]] == ["c0042"]
+    assert shown(run, status="failed")["collections"]["matching"] == 100
+
+
+def test_only_opened_collections_have_their_partitions_and_not_more_than_fit() -> None:
+    run = planned_run({"news": 10, "more": 10})
+    parts = tuple(PartitionReport(f"p{number}", f"p{number}", 1, 0, 0, 1, counted=1) for number in range(4096))
+    add_report(run, verified("news", 10, partitions=parts), verified("more", 10))
+    rows = {row["name"]: row for row in shown(run, opened=(0,))["collections"]["rows"]}
+    assert "details" not in rows["more"]
+    assert rows["news"]["partitions"] == 4096
+    assert len(rows["news"]["details"]["partitions"]) == LISTED_PARTITIONS
+
+
+def test_task_groups_are_migrations_of_their_own() -> None:
+    run = planned_run({"news": 10}, prefix="first.")
+    other = planned_run({"more": 20}, prefix="second.")
+    run.instances += other.instances
+    run.pushed |= other.pushed
+    assert list_migrations(run.tasks()) == ["first.", "second."]
+    assert [row["name"] for row in shown(run, "first.")["collections"]["rows"]] == ["news"]
+    assert [row["name"] for row in shown(run, "second.")["collections"]["rows"]] == ["more"]
+
+
+def test_a_run_of_another_dag_has_no_migration() -> None:
+    run = FakeStoredRun()
+    run.add_task("inspect_source", "success", operator="PythonOperator")
+    assert list_migrations(run.tasks()) == []
+
+
+def test_steps_count_their_tasks() -> None:
+    run = planned_run({"news": 10})
+    for number, state in enumerate(["success", "running", "queued", "upstream_failed", "skipped"]):
+        run.add_task("load_partitions", state, map_index=number)
+    [load] = [step for step in shown(run)["steps"] if step["task"] == "load_partitions"]
+    assert load == {"task": "load_partitions", "done": 1, "working": 1, "waiting": 1, "failed": 1, "skipped": 1}
