@@ -130,14 +130,14 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
     settings = json_arguments("create_index", "target")
     prepare = (
         text_arguments("mode", "overwrite", "max_deletions", "id_scope")
-        | json_arguments("take_over")
+        | json_arguments("take_over", "approval")
         | PLAN_ONLY
         | method
         | settings
         | address
     )
     approve = ApprovePlanOperator(
-        task_id=APPROVE, collections=plan.output, **json_arguments("approval", "approval_hours"), **prepare
+        task_id=APPROVE, collections=plan.output, **json_arguments("approval_hours"), **prepare
     )
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection", approved=approve.output, map_index_template=MAP_INDEX, **prepare

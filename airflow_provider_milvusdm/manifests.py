@@ -304,9 +304,15 @@ class Foreseen:
             return True
         if (self.target, self.fingerprint) != (other.target, other.fingerprint):
             return False
-        if other.action in (Action.SKIPPED, Action.KEPT) or (other.action is Action.RESUMED and self.action):
+        if other.action in (Action.SKIPPED, Action.KEPT):
             return True
-        return other.action is self.action and (not other.is_destructive or self._loses_at_least(other))
+        return self._includes(other.action) and (not other.is_destructive or self._loses_at_least(other))
+
+    def _includes(self, action: Action) -> bool:
+        """Whether the action is this one, continues it, or is what is left of it once the old collection is gone."""
+        if action is Action.RESUMED:
+            return self.action is not None and self.action.effect.loads_rows
+        return action is self.action or (action is Action.CREATED and self.action is Action.OVERWRITTEN)
 
     def _loses_at_least(self, other: Foreseen) -> bool:
         """Whether rows of the same collection are lost, and not more of them."""

@@ -54,19 +54,17 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
     The other arguments are those of :class:`MilvusCreateCollectionOperator`.
 
     :param collections: all groups of plans that :class:`PlanOperator` returned.
-    :param approval: ask for approval.
-    :param approval_hours: how long to wait.
+    :param approval_hours: how long to wait; nobody is asked unless ``approval`` is true.
     """
 
     template_fields: Sequence[str] = (
         *MilvusCreateCollectionOperator.template_fields,
-        "approval",
         "approval_hours",
     )
 
-    def __init__(self, *, approval: bool | str = False, approval_hours: float | str = 24, **kwargs: Any) -> None:
+    def __init__(self, *, approval_hours: float | str = 24, **kwargs: Any) -> None:
         super().__init__(**{"subject": "Approve the migration", **kwargs})
-        self.approval, self.approval_hours = approval, approval_hours
+        self.approval_hours = approval_hours
         self.plans: list[list[CollectionPlan]] = []
         """Those of all collections, by groups."""
 

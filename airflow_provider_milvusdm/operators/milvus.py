@@ -117,12 +117,14 @@ class MilvusCreateCollectionOperator(MilvusOperator):
     :param create_index: create the index and load the collection.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.config.target_settings`.
     :param plan_only: change nothing, and report what would be done.
+    :param approval: nothing is changed without an approved plan.
     :param approved: what :class:`ApprovePlanOperator` returned; anything that would do more is refused. None: nobody
         was asked.
     """
 
     template_fields: Sequence[str] = (
         *MilvusOperator.template_fields,
+        "approval",
         "approved",
         "collections",
         "mode",
@@ -150,11 +152,12 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
         plan_only: bool | str = False,
+        approval: bool | str = False,
         approved: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.collections, self.approved = collections, approved
+        self.collections, self.approval, self.approved = collections, approval, approved
         self.mode, self.overwrite, self.take_over = mode, overwrite, take_over
         self.max_deletions, self.id_scope = max_deletions, id_scope
         self.load_method, self.create_index, self.target = load_method, create_index, target
@@ -178,8 +181,18 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             yield step
 
     def _pull_approved(self, context: Context) -> Mapping[str, Foreseen] | None:
-        """The approved plan of each collection by name; None if nobody was asked."""
+        """The approved plan of each collection by name; None if nobody was asked.
+
+        Raises ConfigurationError if somebody should have been asked.
+        """
         if self.approved is None:
+            if parse_argument(self.approval) and not parse_argument(self.plan_only):
+                raise ConfigurationError(
+                    "no plan was approved, and approval is true",
+                    expected="the plan that the task before this one returns",
+                    found="none: that task was marked as successful by hand, or its XCom was deleted",
+                    cure="Nothing was changed. Start a new run and approve its plan.",
+                )
             return None
         found = pull_all(context["ti"], self.approved, {self.input_id})
         return {foreseen.name: foreseen for foreseen in (from_json(Foreseen, values) for values in found)}

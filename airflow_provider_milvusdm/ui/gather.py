@@ -26,6 +26,8 @@ STEPS = (INSPECT, "resolve_ids", PLAN, *PREPARE, *LOADS, "check_source", VERIFY,
 RETURNED = "return_value"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 RETRYING = "up_for_retry"
+NOT_RUN = ("", "scheduled", "queued", "skipped", "upstream_failed")
+"""States of a task that has not run since it was cleared; Airflow keeps what it pushed before until it starts."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,12 @@ class _Gathering:
         return {place: value for place, value in places.items() if place in self.tasks}
 
     def _results(self, task_ids: Iterable[str]) -> Iterable[tuple[Task, list[Any]]]:
-        """The results of mapped tasks; those of inputs that the plan no longer has are ignored."""
+        """The results of mapped tasks, without those of cleared tasks or of inputs that the plan no longer has."""
         references = [found for found in self._pushed(task_ids, RESULT).values() if input_of(found) in self.inputs]
         for reference, group in self.stored.groups(references):
-            yield self.tasks[reference["task"].removeprefix(self.prefix), reference.get("map_index", -1)], group
+            task = self.tasks[reference["task"].removeprefix(self.prefix), reference.get("map_index", -1)]
+            if task.state not in NOT_RUN:
+                yield task, group
 
     def _read_notes(self) -> None:
         """How far running tasks are; of those that ended only the spans are of interest."""

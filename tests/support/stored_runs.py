@@ -98,9 +98,9 @@ def add_load(run: FakeStoredRun, collection: str, rows: int, map_index: int = 0)
     run.push_group("load_partitions", RESULT, [Loaded(collection, {"partition": rows}, 5.0, "unit")], map_index)
 
 
-def add_report(run: FakeStoredRun, *reports: CollectionReport, map_index: int = 0) -> None:
-    """A verify task that ended."""
-    run.add_task("verify_counts", "success", map_index=map_index, minutes=2)
+def add_report(run: FakeStoredRun, *reports: CollectionReport, map_index: int = 0, state: str = "success") -> None:
+    """A verify task that ended, or that was cleared since."""
+    run.add_task("verify_counts", state, map_index=map_index, minutes=2)
     run.push_group("verify_counts", RESULT, reports, map_index)
 
 

@@ -48,6 +48,8 @@ def test_a_hostile_name_is_shown_as_text() -> None:
         ({"lost": 0, "existing": 8}, True),
         ({"action": Action.KEPT}, True),
         ({"action": Action.RESUMED, "lost": 0}, True),
+        ({"action": Action.RESUMED, "lost": 6}, False),
+        ({"action": Action.CREATED, "lost": 0, "existing": 0}, True),
         ({"action": Action.REPLACED}, False),
         ({"action": None}, True),
         ({"fingerprint": "g"}, False),
@@ -56,3 +58,10 @@ def test_a_hostile_name_is_shown_as_text() -> None:
 )
 def test_what_is_done_must_be_what_was_approved_or_less(changed: dict[str, object], is_covered: bool) -> None:
     assert OVERWRITTEN.covers(replace(OVERWRITTEN, **changed)) is is_covered  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("action", [Action.SKIPPED, Action.KEPT])
+def test_a_load_is_not_continued_if_nobody_was_asked_because_nothing_was_to_be_done(action: Action) -> None:
+    harmless = replace(OVERWRITTEN, action=action, lost=0)
+    assert not harmless.covers(replace(harmless, action=Action.RESUMED))
+    assert not harmless.covers(replace(harmless, action=Action.CREATED))

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_milvusdm.report import FAILED, PartitionReport
 from airflow_provider_milvusdm.ui.gather import gather, list_migrations
 from airflow_provider_milvusdm.ui.page_data import LARGEST_PAGE, LISTED_FAULTS, LISTED_PARTITIONS, PageData, Wanted
+from airflow_provider_milvusdm.ui.read_record import read_record
 from tests.support.stored_runs import STARTED, FakeStoredRun, add_fault, add_load, add_report, planned_run, verified
 
 
@@ -43,6 +44,17 @@ def test_a_running_task_is_shown_by_what_it_noted() -> None:
     rows = {row["name"]: row for row in shown(run)["collections"]["rows"]}
     assert (rows["news"]["status"], rows["news"]["loaded"]) == ("loading", 60)
     assert (rows["more"]["status"], rows["more"]["verified"]) == ("verifying", 20)
+
+
+@pytest.mark.parametrize("state", ["", "queued", "skipped", "upstream_failed"])
+def test_a_cleared_task_that_has_not_run_again_has_verified_nothing(state: str) -> None:
+    """Airflow deletes its XComs only once it starts."""
+    run = planned_run({"news": 10})
+    add_report(run, verified("news", 10), state=state)
+    assert statuses(run) == {"news": "waiting"}
+    run.state = "failed"
+    [report] = read_record(run, gather(run, run.tasks())).collections  # type: ignore[arg-type]
+    assert report.status == FAILED
 
 
 def test_what_a_task_noted_before_it_ended_is_not_counted_twice() -> None:

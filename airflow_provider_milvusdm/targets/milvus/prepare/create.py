@@ -26,10 +26,10 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.abandon import abandon
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case, Options, decide, inspect_target, notes
-from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing, find_existing
 from airflow_provider_milvusdm.targets.milvus.prepare.id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
-from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_lost
+from airflow_provider_milvusdm.targets.milvus.prepare.lost import continued_action, count_lost
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition, make_partitions
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import MAX_DELETIONS, Changes
@@ -84,14 +84,17 @@ def create_collection(
     options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
     settings = settings or CollectionSettings()
     case = inspect_target(client, plan, settings, options)
-    if not plan_only and finish_or_undo(case):
+    if plan_only:
+        case = foresee_undone(case)
+    elif finish_or_undo(case):
         case = inspect_target(client, plan, settings, options)
     action = decide(case)
     on_ids = refuse_ids_across(case, action, id_scope, plan_only=plan_only)
     changes = Changes(case, max_deletions)
     if plan_only:
-        foreseen = changes.foresee() if action is Action.SYNCED else ()
-        lost, existing = count_lost(case, action, changes), case.existing.collection_id if case.existing else 0
+        continued = continued_action(case, action)
+        foreseen = changes.foresee() if continued is Action.SYNCED else ()
+        lost, existing = count_lost(case, continued, changes), case.existing.collection_id if case.existing else 0
         created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen, lost=lost, existing=existing)
     else:
         created = _Preparation(case, changes).run(action)
@@ -111,6 +114,21 @@ def finish_or_undo(case: Case) -> bool:
         aliases = [alias for leftover in case.leftovers if leftover.marker for alias in leftover.marker.aliases]
         make_aliases(case.client, case.target.name, aliases)
     return False
+
+
+def foresee_undone(case: Case) -> Case:
+    """The case as it will be once :func:`finish_or_undo` has given a collection its former name back."""
+    former = [leftover.name for leftover in case.leftovers if leftover.former]
+    if case.existing or len(former) != 1:
+        return case
+    target = replace(case.target, name=former[0])
+    return replace(
+        case,
+        plan=replace(case.plan, target=target, renamed=True),
+        target=target,
+        existing=find_existing(case.client, target.name),
+        leftovers=[leftover for leftover in case.leftovers if not leftover.former],
+    )
 
 
 class _Preparation:

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 
+def continued_action(case: Case, action: Action) -> Action:
+    """The action; of a load that is resumed, the one that deletes rows, if the interrupted run had begun with that."""
+    marker = case.existing.marker if case.existing else None
+    if action is Action.RESUMED and marker and marker.action in (Action.EMPTYING, Action.SYNCED):
+        return marker.action
+    return action
+
+
 def count_lost(case: Case, action: Action, changes: Changes) -> int | None:
     """The number of rows; None if it is unknown. ``changes``: of a sync, what was found so far.
 
@@ -21,7 +29,7 @@ def count_lost(case: Case, action: Action, changes: Changes) -> int | None:
     """
     if action is Action.OVERWRITTEN:
         return _count_collection(case.client, case)
-    if action is Action.REPLACED:
+    if action in (Action.REPLACED, Action.EMPTYING):
         return _count_partitions(case.client, case)
     if action is Action.SYNCED:
         return changes.deletions

@@ -1,0 +1,96 @@
+"""What a run would do is said before it does it, whatever an interrupted run left in the target."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymilvus import MilvusClient
+
+from airflow_provider_milvusdm.manifests import CreatedCollection
+from airflow_provider_milvusdm.model.actions import Action
+from tests.support.chain import Chain
+from tests.support.collections_2x import make_collection, stored
+from tests.support.directories import random_rows, write_directory
+from tests.support.killed import Fuse, FusedClient, KilledError
+
+IDS = {"_default": range(20), "a": range(100, 110)}
+OLD = {"_default": random_rows(range(50, 60), 7), "a": random_rows(range(200, 204), 7)}
+MODES = ("overwrite", "skip")
+
+
+def create(chain: Chain, mode: str, selection: Any = "*", **options: Any) -> CreatedCollection:
+    [created], faults = chain.create(chain.plan(selection), mode, **options)
+    assert faults == {}
+    return created
+
+
+def drop_all(client: MilvusClient) -> None:
+    for name in client.list_collections():
+        client.drop_collection(name)
+
+
+def action_of(client: MilvusClient) -> str:
+    """That of the marker of `news`; empty without one."""
+    marked = client.describe_collection("news")["properties"].get("milvusdm.migration", "{}")
+    return str(json.loads(marked).get("action", ""))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_follows_a_killed_publish_is_foreseen(lite_client: MilvusClient, tmp_path: Path, mode: str) -> None:
+    killed = 0
+    for moment in range(1, 40):
+        make_collection(lite_client, "news", OLD, loaded=True)
+        chain = Chain(write_directory(tmp_path / f"milvus-{moment}", {"news": IDS}).path, lite_client)
+        plans = chain.plan()
+        created, _ = chain.create(plans, "overwrite")
+        loaded = chain.load(plans, created)
+        chain.client = FusedClient(lite_client, Fuse(moment))  # type: ignore[assignment]
+        try:
+            chain.verify(plans, created, loaded)
+        except KilledError:
+            killed += 1
+        else:
+            break
+        chain.client = lite_client
+        foreseen, done = (create(chain, mode, plan_only=plan_only) for plan_only in (True, False))
+        assert foreseen.action is done.action, moment
+        if done.action is Action.OVERWRITTEN:
+            assert foreseen.lost in (sum(map(len, OLD.values())), sum(map(len, IDS.values())))
+        drop_all(lite_client)
+    assert killed >= 5
+
+
+def test_a_resumed_run_that_goes_on_emptying_says_what_is_lost(lite_client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(lite_client, "news", OLD, loaded=True)
+    chain = Chain(write_directory(tmp_path / "milvus", {"news": IDS}).path, lite_client)
+    for moment in range(1, 40):
+        chain.client = FusedClient(lite_client, Fuse(moment))  # type: ignore[assignment]
+        with suppress(KilledError):
+            create(chain, "overwrite", {"news": ["a"]})
+        chain.client = lite_client
+        if action_of(lite_client) == "emptying":
+            break
+    assert len(stored(lite_client, "news")["a"]) == len(OLD["a"])
+    foreseen = create(chain, "skip", {"news": ["a"]}, plan_only=True)
+    assert (foreseen.action, foreseen.lost) == (Action.RESUMED, len(OLD["a"]))
+    create(chain, "skip", {"news": ["a"]})
+    assert stored(lite_client, "news")["a"] == {}
+
+
+def test_a_resumed_sync_says_what_is_deleted(lite_client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(lite_client, "news", OLD, loaded=True)
+    chain = Chain(write_directory(tmp_path / "milvus", {"news": IDS}).path, lite_client)
+    for moment in range(1, 60):
+        chain.client = FusedClient(lite_client, Fuse(moment))  # type: ignore[assignment]
+        with suppress(KilledError):
+            create(chain, "sync", max_deletions=1)
+        chain.client = lite_client
+        if action_of(lite_client) == "synced":
+            break
+    rows = sum(map(len, stored(lite_client, "news").values()))
+    foreseen = create(chain, "append", plan_only=True, max_deletions=1)
+    assert (foreseen.action, foreseen.lost) == (Action.RESUMED, rows)
