@@ -7,6 +7,7 @@ from threading import Lock
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from airflow_provider_milvusdm.cli.plain import to_text
 from airflow_provider_milvusdm.progress import Meter, shorten, to_short_number
 
 SHOWN = 12
@@ -58,7 +59,7 @@ class Bars:
             if len(self.tasks) == SHOWN:
                 self._remove(self._oldest())
             total = meter.total if meter.step == "verify" else max(self.expected.get(name, 0), meter.total)
-            self.tasks[name] = self.lines.add_task(shorten(name), total=total, step=meter.step)
+            self.tasks[name] = self.lines.add_task(shorten(to_text(name).plain), total=total, step=meter.step)
         return self.tasks[name]
 
     def _oldest(self) -> str:

@@ -16,6 +16,7 @@ import argcomplete
 from rich.text import Text
 
 from airflow_provider_milvusdm import __version__
+from airflow_provider_milvusdm.cli.plain import to_text
 from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except MilvusdmError as error:
-        print(f"milvusdm: {error}", file=sys.stderr)
+        print(to_text(f"milvusdm: {error}").plain, file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -125,7 +126,7 @@ def _run_yaml(options: argparse.Namespace) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the terminal shows any error in one line
         traceback.print_exc()
-        console.print(Text(f"milvusdm: {type(error).__name__}: {error}. See the log for details."))
+        console.print(to_text(f"milvusdm: {type(error).__name__}: {error}. See the log for details."))
         return FAILED
 
 
@@ -164,5 +165,5 @@ def _show(job: Job, report: Report | None, console: Console) -> bool:
     if report is None:
         console.print(f"{job.kind} FAILED and migrated nothing: see above, and the log.")
         return False
-    console.print(Text(render(report)), soft_wrap=True)
+    console.print(to_text(render(report)), soft_wrap=True)
     return not report.failed

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from airflow_provider_milvusdm.cli.contents import CollectionContents, read_contents
+from airflow_provider_milvusdm.cli.plain import to_text
 from airflow_provider_milvusdm.progress import count_of
 
 WIDTH = 150
@@ -40,10 +40,10 @@ def _print_table(collections: Sequence[CollectionContents]) -> None:
         table.add_column(heading, justify="right" if heading == "dim" else "left")
     for found in collections:
         for row in _rows(found):
-            table.add_row(*map(Text, row))  # as Text, because a tag may look like Rich's markup
+            table.add_row(*map(to_text, row))  # as text, because a tag may look like Rich's markup
     console.print(table)
     for line in _list_remarks(collections):
-        console.print(Text(line), soft_wrap=True)
+        console.print(to_text(line), soft_wrap=True)
 
 
 def _rows(found: CollectionContents) -> Iterator[Sequence[str]]:

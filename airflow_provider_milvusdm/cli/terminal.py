@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from airflow_provider_milvusdm.cli.bars import Bars
+from airflow_provider_milvusdm.cli.plain import to_text
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.progress import PERIODIC, Meter, progress, watch_progress
 
@@ -69,7 +70,7 @@ class Display(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not (self.console.is_terminal and hasattr(record, PERIODIC)):
-            self.console.print(Text(record.getMessage()))
+            self.console.print(to_text(record.getMessage()))
 
     def ask(self, plan: Sequence[Foreseen]) -> bool:
         """Show the plan of a run, and return whether somebody approves it."""
@@ -80,11 +81,11 @@ class Display(logging.Handler):
             self.live.stop()
         table = Table(*HEADINGS, title="What this run would do", width=None if self.console.is_terminal else WIDE)
         for row in list_rows(plan):
-            table.add_row(*map(Text, row))  # as Text, because a tag may look like Rich's markup
+            table.add_row(*map(to_text, row))  # as text, because a tag may look like Rich's markup
         self.console.print(table, soft_wrap=not self.console.is_terminal)
         more = [f"and {len(plan) - LISTED:,} more"] if len(plan) > LISTED else []
         for line in (*more, *sum_up(plan)):
-            self.console.print(Text(line), soft_wrap=True)
+            self.console.print(to_text(line), soft_wrap=True)
         is_approved = self.is_approved or self._is_answered_yes()
         if self.live:
             self.live.start()
@@ -95,7 +96,7 @@ class Display(logging.Handler):
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def tell(self, text: str) -> None:
-        self.spinner.update(text=Text(text))
+        self.spinner.update(text=to_text(text))
 
     def reach(self, meter: Meter) -> None:
         self.bars.reach(meter)
@@ -125,7 +126,7 @@ class Display(logging.Handler):
         self._show_ended("skipped", task_instance)
 
     def _show_ended(self, state: str, task_instance: Any, reason: str = "") -> None:
-        self.console.print(Text(f"{state:8}{_name(task_instance)}{reason}"))
+        self.console.print(to_text(f"{state:8}{_name(task_instance)}{reason}"))
         self._stop_if_interrupted()
 
     def _interrupt(self, *_: Any) -> None:

@@ -19,7 +19,7 @@ RUN_FACTS = "run"
 """XCom key of the :func:`run_facts`."""
 OVERVIEW = "overview"
 """XCom key of an :func:`overview` of each collection, or of each group of its partitions."""
-PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
+PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):.*@")
 
 
 def run_facts(job: type[Params], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,6 +30,10 @@ def run_facts(job: type[Params], params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_password(value: Any) -> Any:
     """No param takes a login; where somebody wrote one into a URL all the same, it is not repeated."""
+    if isinstance(value, Mapping):
+        return {name: _without_password(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_password(item) for item in value]
     return PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
 
 

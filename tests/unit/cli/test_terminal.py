@@ -8,8 +8,14 @@ import logging
 import pytest
 from rich.console import Console
 
+from airflow_provider_milvusdm.cli.bars import Bars
 from airflow_provider_milvusdm.cli.terminal import Display
-from airflow_provider_milvusdm.progress import PERIODIC
+from airflow_provider_milvusdm.manifests import Foreseen
+from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.progress import PERIODIC, Meter
+
+HOSTILE = "\x1b[2J\x1b]0;title\x07\u202e\udcffnews\r"
+ESCAPED = r"\x1b[2J\x1b]0;title\x07\u202e\udcffnews\r"
 
 
 @pytest.mark.parametrize(("is_terminal", "shown"), [(True, "waiting\n"), (False, "waiting\nnews: 5 of 10 rows\n")])
@@ -20,3 +26,18 @@ def test_lines_of_meters_are_printed_where_there_are_no_bars(is_terminal: bool, 
         record = logging.makeLogRecord({"msg": text, **attributes})
         display.emit(record)
     assert screen.getvalue() == shown
+
+
+def test_a_name_can_not_control_the_terminal_on_which_a_plan_is_approved() -> None:
+    screen = io.StringIO()
+    display = Display(Console(file=screen, force_terminal=True, color_system=None, width=200), is_approved=True)
+    display.ask([Foreseen(HOSTILE, "news", "f", Action.OVERWRITTEN, rows=1, lost=9)])
+    display.emit(logging.makeLogRecord({"msg": HOSTILE}))
+    assert screen.getvalue().count(ESCAPED) == 2
+    assert not {"\x1b", "\x07", "\u202e", "\udcff", "\r"} & set(screen.getvalue())
+
+
+def test_a_name_can_not_control_the_terminal_from_a_bar() -> None:
+    bars = Bars()
+    bars.reach(Meter("part", 10, 4, collection=HOSTILE[:6]))
+    assert [task.description for task in bars.lines.tasks] == [ESCAPED[:12]]
