@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
-    except MilvusdmError as error:
+    except (MilvusdmError, OSError) as error:
         print(to_text(f"milvusdm: {error}").plain, file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:

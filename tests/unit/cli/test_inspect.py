@@ -162,3 +162,19 @@ def test_a_shell_completes_commands_and_options(typed: str, offered: list[str], 
     command = [sys.executable, "-c", "from airflow_provider_milvusdm.cli.command import main; main()"]
     subprocess.run(command, env=env, check=True, timeout=60, stdin=subprocess.DEVNULL)
     assert completions.read_text().split() == offered
+
+
+@pytest.mark.parametrize("path", ["/" + "x" * 5000, "http://127.0.0.1:1/a.h5"])
+def test_a_path_that_the_system_refuses_is_told_in_one_line(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", path]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("milvusdm: ")
+    assert error.count("\n") == 1
+
+
+def test_a_name_can_not_control_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_hdf5(tmp_path / "\x1b[2J\u202e.h5", {"embeddings": random_vectors(3, 1)})
+    assert main(["inspect", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert r"\x1b[2J\u202e" in output
+    assert not {"\x1b", "\u202e"} & set(output)
