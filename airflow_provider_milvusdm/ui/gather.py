@@ -86,7 +86,7 @@ class _Gathering:
 
     def run(self) -> Gathered:
         self.found.facts = self._one(INSPECT, RUN_FACTS) or {}
-        overviews = _join_groups(self._reports(self._one(PLAN, OVERVIEW) or self._one(INSPECT, OVERVIEW) or []))
+        overviews = self._read_overviews()
         self.inputs = {input_of(reference) for reference in self._one(PLAN, RETURNED) or []}
         self._read_notes()
         self._read_loads()
@@ -94,6 +94,16 @@ class _Gathering:
         self.found.faults = self._read_faults()
         self.found.collections = [self._merge(known, reports.get(known.collection)) for known in overviews]
         return self.found
+
+    def _read_overviews(self) -> list[CollectionReport]:
+        """Those of the plan, which has no partitions of a collection that was not resolved; else of the inspect step."""
+        inspected = _join_groups(self._reports(self._one(INSPECT, OVERVIEW) or []))
+        planned = self._reports(self._one(PLAN, OVERVIEW) or [])
+        partitions = {report.collection: report.partitions for report in inspected}
+        return [
+            report if report.partitions else replace(report, partitions=partitions.get(report.collection, ()))
+            for report in planned or inspected
+        ]
 
     def _one(self, task_id: str, key: str) -> Any:
         return self._pushed((task_id,), key).get((task_id, -1))
