@@ -96,7 +96,7 @@ class _Gathering:
         return self.found
 
     def _read_overviews(self) -> list[CollectionReport]:
-        """Those of the plan, which has no partitions of a collection that was not resolved; else of the inspect step."""
+        """Those of the plan, and the partitions that the inspect step found where a collection was not resolved."""
         inspected = _join_groups(self._reports(self._one(INSPECT, OVERVIEW) or []))
         planned = self._reports(self._one(PLAN, OVERVIEW) or [])
         partitions = {report.collection: report.partitions for report in inspected}
