@@ -19,8 +19,9 @@ from airflow_provider_milvusdm.ui.speed import Span, cover
 from airflow_provider_milvusdm.ui.stored_run import StoredRun, Task
 
 INSPECT, PLAN, VERIFY, REPORT = "inspect_source", "plan", "verify_counts", "report"
+PREPARE = ("approve_plan", "create_collection", "units")
 LOADS = ("load_partitions", "export_partitions")
-STEPS = (INSPECT, "resolve_ids", PLAN, "create_collection", "units", *LOADS, "check_source", VERIFY, REPORT)
+STEPS = (INSPECT, "resolve_ids", PLAN, *PREPARE, *LOADS, "check_source", VERIFY, "publish_assets", REPORT)
 """Task ids of the chain, in its order."""
 RETURNED = "return_value"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")

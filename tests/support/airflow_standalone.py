@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tests.support.airflow_runs import ENDED, DagRun, read_run, read_task_logs
+from tests.support.dag_templates import write_dag
 from tests.support.processes import Process, free_ports, log_tail, running, wait_for_start, wait_until
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler")
@@ -40,6 +41,10 @@ class StandaloneAirflow:
     """Stops the components at its end."""
     processes: dict[str, Process] = field(default_factory=dict)
     logs: list[Path] = field(default_factory=list)
+
+    def add_dags(self, name: str, text: str) -> None:
+        """Add a DAG file, which is soon parsed; its name and the ids of its DAGs are its own."""
+        write_dag(Path(self.env["AIRFLOW__CORE__DAGS_FOLDER"]), name, text)
 
     def start(self, component: str) -> None:
         log = Path(self.env["AIRFLOW_HOME"]) / f"{component}-{len(self.logs)}.log"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.airflow_home import dags_test
 from tests.support.airflow_runs import read_run, read_task_logs, read_task_state
-from tests.support.airflow_standalone import COMPONENTS, standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.canary import files_with
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import copy_template
 from tests.support.directories import write_directory
 from tests.support.milvus_servers import MilvusOnS3
 from tests.support.object_storage import airflow_connection
@@ -25,13 +25,20 @@ from tests.support.processes import wait_until
 from tests.support.targets import drop_all_collections, milvus_client
 
 DAG_ID = "milvusdm_m2m"
+IMPORTING = """
+import os
+
+from airflow_provider_milvusdm.migration import migration_dag
+
+os.environ["AIRFLOW__MILVUSDM__DEFERRABLE"] = "{deferrable}"
+dag = migration_dag("{dag_id}")
+"""
 
 
-def connection(uri: str, import_url: str) -> dict[str, str]:
-    """The connection to the server at `uri`, as a variable of the environment."""
-    address = urlsplit(uri)
-    fields = {"conn_type": "milvus", "host": address.hostname, "port": address.port}
-    return {"AIRFLOW_CONN_MILVUS_DEFAULT": json.dumps(fields | {"extra": {"import_url": import_url}})}
+def connection(uri: str, import_url: str) -> dict[str, Any]:
+    """The fields of a connection to the server at `uri`."""
+    address, extra = urlsplit(uri), json.dumps({"import_url": import_url})
+    return {"conn_type": "milvus", "host": address.hostname, "port": address.port, "extra": extra}
 
 
 def check_stored(uri: str, expected: Mapping[str, Mapping[int, bytes]]) -> None:
@@ -39,9 +46,9 @@ def check_stored(uri: str, expected: Mapping[str, Mapping[int, bytes]]) -> None:
         assert stored(client, "news") == expected
 
 
-def kill_load(env: Mapping[str, str], run_id: str) -> bool:
+def kill_load(env: Mapping[str, str], dag_id: str, run_id: str) -> bool:
     """Kill the load task by SIGKILL while it waits for the server; whether it did."""
-    run = read_run(env, DAG_ID, run_id)
+    run = read_run(env, dag_id, run_id)
     [task] = [task for task in run.tasks if (task.task_id, task.map_index) == ("load_partitions", 0)] or [None]
     if not task or not task.pid or task.state != "running":
         return False
@@ -55,19 +62,20 @@ def kill_load(env: Mapping[str, str], run_id: str) -> bool:
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_load_task_waits_in_a_triggerer_or_in_its_worker_while_the_server_imports(
-    empty_milvus_server_uri: str, airflow_home: Callable[[Path], dict[str, str]], tmp_path: Path, deferrable: bool
+    airflow: StandaloneAirflow, empty_milvus_server_uri: str, tmp_path: Path, deferrable: bool
 ) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(50_000), "a": range(50_000, 50_500)}})
     folder = tmp_path / "import"
     folder.mkdir()
-    env = airflow_home(copy_template(tmp_path / "dags", DAG_ID)) | connection(empty_milvus_server_uri, folder.as_uri())
-    env["AIRFLOW__MILVUSDM__DEFERRABLE"] = str(deferrable)
-    with standalone_airflow(env, (*COMPONENTS, "triggerer") if deferrable else COMPONENTS) as airflow:
-        conf = {"source_milvus_path": str(directory.path), "load_method": "bulk_import", "verify": "full"}
-        run_id = airflow.trigger(DAG_ID, conf)
-        if not deferrable:
-            wait_until(lambda: kill_load(env, run_id), 300, airflow.tails)
-        run = airflow.wait_for_run(DAG_ID, run_id)
+    env, dag_id = airflow.env, f"imports_{'deferred' if deferrable else 'awaited'}"
+    airflow.add_dags(dag_id, IMPORTING.format(deferrable=deferrable, dag_id=dag_id))
+    fields = connection(empty_milvus_server_uri, folder.as_uri())
+    airflow.call("POST", "/api/v2/connections", {"connection_id": dag_id, **fields})
+    conf = {"source_milvus_path": str(directory.path), "load_method": "bulk_import", "verify": "full"}
+    run_id = airflow.trigger(dag_id, conf | {"milvus_conn_id": dag_id})
+    if not deferrable:
+        wait_until(lambda: kill_load(env, dag_id, run_id), 300, airflow.tails)
+    run = airflow.wait_for_run(dag_id, run_id)
     assert run.state == "success"
     tries = {task.map_index: task.try_number for task in run.tasks if task.task_id == "load_partitions"}
     assert tries == {0: 1 if deferrable else 2}
@@ -84,7 +92,8 @@ def test_an_import_from_s3_ends_without_a_triggerer_and_its_secret_is_not_told(
     drop_all_collections(milvus_on_s3.uri)
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(300)}})
     s3 = milvus_on_s3.s3
-    env = templates_env | connection(milvus_on_s3.uri, f"s3://bucket@{milvus_on_s3.bucket}/import")
+    fields = connection(milvus_on_s3.uri, f"s3://bucket@{milvus_on_s3.bucket}/import")
+    env = templates_env | {"AIRFLOW_CONN_MILVUS_DEFAULT": json.dumps(fields)}
     env["AIRFLOW_CONN_BUCKET"] = airflow_connection(s3)
     ended = dags_test(env, DAG_ID, {"source_milvus_path": str(directory.path), "load_method": "auto"})
     assert (ended.returncode, ended.state) == (0, "success"), ended.output

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.airflow_home import airflow_env
 from tests.support.airflow_runs import DagRun, read_task_logs, read_xcom
-from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import QUICK, write_dag
+from tests.support.dag_templates import QUICK
 from tests.support.directories import write_directory
 from tests.support.targets import drop_all_collections, milvus_client
 
@@ -21,12 +19,9 @@ LARGE: Any = {"dimension": 8192}
 """Each partition is larger than a load unit of 1 MiB, so that it has tasks of its own."""
 
 
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[StandaloneAirflow]:
-    folder = tmp_path_factory.mktemp("cleared")
-    dags = write_dag(folder / "dags", "quick", QUICK)
-    with standalone_airflow(airflow_env(folder / "airflow", dags, airflow_database)) as airflow:
-        yield airflow
+@pytest.fixture(autouse=True)
+def dags(airflow: StandaloneAirflow) -> None:
+    airflow.add_dags("quick", QUICK)
 
 
 @pytest.fixture

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.support.airflow_home import dags_test
 from tests.support.airflow_runs import DagRun, TaskRun, read_run, read_task_logs, read_task_state, read_xcom
-from tests.support.airflow_standalone import standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.collections_2x import stored_in_all
-from tests.support.dag_templates import write_dag
 from tests.support.directories import write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.processes import wait_until
@@ -85,10 +83,10 @@ def test_damaged_collections_leave_those_in_the_same_group_alone(
 
 
 def test_a_task_killed_in_the_middle_of_its_group_repeats_only_what_was_not_done(
-    tmp_path: Path, empty_milvus_server_uri: str, airflow_home: Callable[[Path], dict[str, str]]
+    tmp_path: Path, empty_milvus_server_uri: str, airflow: StandaloneAirflow
 ) -> None:
-    directory = write_collections(tmp_path / "milvus", 12)
-    env = airflow_home(write_dag(tmp_path / "dags", "one_at_a_time", ONE_AT_A_TIME))
+    directory, env = write_collections(tmp_path / "milvus", 12), airflow.env
+    airflow.add_dags("one_at_a_time", ONE_AT_A_TIME)
     noted: dict[str, Any] = {}
 
     def killed() -> bool:
@@ -105,13 +103,11 @@ def test_a_task_killed_in_the_middle_of_its_group_repeats_only_what_was_not_done
         tasks = read_run(env, "one_at_a_time", run_id).tasks
         return [task for task in tasks if (task.task_id, task.map_index) == ("verify_counts", 0)]
 
-    with standalone_airflow(env) as airflow:
-        conf = {"source_milvus_path": str(directory.path), "dest_uri": empty_milvus_server_uri}
-        run_id = airflow.trigger("one_at_a_time", conf)
-        wait_until(killed, 240, airflow.tails)
-        run = airflow.wait_for_run("one_at_a_time", run_id, seconds=300)
-        logs = read_task_logs(env, run)
-
+    conf = {"source_milvus_path": str(directory.path), "dest_uri": empty_milvus_server_uri}
+    run_id = airflow.trigger("one_at_a_time", conf)
+    wait_until(killed, 240, airflow.tails)
+    run = airflow.wait_for_run("one_at_a_time", run_id, seconds=300)
+    logs = read_task_logs(env, run)
     assert run.state == "success", logs
     [verify] = [task for task in run.tasks if task.task_id == "verify_counts"]
     assert verify.try_number == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.support.airflow_home import airflow_env
 from tests.support.airflow_runs import (
     ENDED,
     DagRun,
@@ -25,9 +23,8 @@ from tests.support.airflow_runs import (
     read_task_state,
     read_xcom,
 )
-from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import copy_template, write_dag
 from tests.support.directories import write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.processes import wait_until
@@ -62,13 +59,6 @@ dag = migration_dag("fragile", default_args={"retries": 30, "retry_delay": timed
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scheduler")
-
-
-@pytest.fixture(scope="module")
-def airflow(folder: Path, airflow_database: Path) -> Iterator[StandaloneAirflow]:
-    dags = copy_template(folder / "dags", DAG_ID)
-    with standalone_airflow(airflow_env(folder / "airflow", dags, airflow_database)) as airflow:
-        yield airflow
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +161,7 @@ def test_a_scheduled_dag_runs_by_itself_and_its_loads_share_one_milvus_lite_file
 ) -> None:
     directory = write_directory(folder / "nightly", {"news": {"_default": range(16_000)}}, dimension=64)
     target = folder / "nightly.db"
-    write_dag(folder / "dags", "nightly", NIGHTLY.format(source=directory.path, target=target))
+    airflow.add_dags("nightly", NIGHTLY.format(source=directory.path, target=target))
 
     def ended() -> bool:
         return bool(runs := read_runs(airflow.env, "nightly")) and runs[0].state in ENDED
@@ -231,9 +221,9 @@ class LoadTask:
     indirect=["target_uri"],
 )
 def test_a_load_task_killed_at_random_moments_is_retried_to_an_exact_target(
-    airflow: StandaloneAirflow, folder: Path, tmp_path: Path, target_uri: str, kills: int
+    airflow: StandaloneAirflow, tmp_path: Path, target_uri: str, kills: int
 ) -> None:
-    write_dag(folder / "dags", "fragile", FRAGILE)
+    airflow.add_dags("fragile", FRAGILE)
     directory = write_directory(tmp_path / "milvus", {"fragile": {"_default": range(10_000)}})
     conf = {"source_milvus_path": str(directory.path), "dest_uri": target_uri, "verify": "full"}
     load = LoadTask(airflow, airflow.trigger("fragile", conf))

@@ -11,11 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.airflow_home import airflow_env
 from tests.support.airflow_runs import DagRun, TaskRun, read_run, read_task_logs, read_task_state, read_xcom
-from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.collections_2x import make_collection, stored
-from tests.support.dag_templates import write_dag
 from tests.support.directories import random_rows, write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.processes import wait_until
@@ -39,12 +37,9 @@ other = migration_dag("other", default_args={"retries": 0})
 """DAGs that load so slowly that there is time for something to happen."""
 
 
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[StandaloneAirflow]:
-    folder = tmp_path_factory.mktemp("slept")
-    env = airflow_env(folder / "airflow", write_dag(folder / "dags", "slow", SLOW), airflow_database)
-    with standalone_airflow(env) as airflow:
-        yield airflow
+@pytest.fixture(autouse=True)
+def dags(airflow: StandaloneAirflow) -> None:
+    airflow.add_dags("slow", SLOW)
 
 
 @pytest.fixture

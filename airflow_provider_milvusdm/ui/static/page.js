@@ -8,13 +8,14 @@ const STEPS = {
   inspect_source: "Inspect",
   resolve_ids: "Resolve",
   plan: "Plan",
-  approve: "Approve",
+  approve_plan: "Approve",
   create_collection: "Create",
   units: "Units",
   load_partitions: "Load",
   export_partitions: "Export",
   check_source: "Recheck",
   verify_counts: "Verify",
+  publish_assets: "Publish",
   report: "Report",
 };
 const JOBS = {

@@ -203,6 +203,22 @@ def test_an_uncertain_load_without_ids_is_refused_and_a_new_run_starts_again(cli
     assert vectors_in(client) == sorted(map(bytes, VECTORS))
 
 
+def test_an_append_without_ids_that_wrote_nothing_is_undone(client, without_ids, tmp_path):
+    """Killed between the marker and the first row; once rows were written, nobody can tell them from others."""
+    migrate(client, without_ids)
+    before = vectors_in(client)
+    path = write_hdf5(tmp_path / "b.h5", {"embeddings": VECTORS[:10] + 1})
+    chain = GroupsChain([inspect_hdf5(path, options=Hdf5Options(ids="auto"))], client)
+    plans = chain.plan()
+    chain.create(plans, "append")
+    assert "milvusdm abandon" in chain.create(plans, "append")[1]["news"][0]
+    assert chain.run(mode="abandon")["news"].notes == ("0 rows of news were removed",)
+    created, _ = chain.create(plans, "append")
+    chain.load(plans, created)
+    assert "mode overwrite" in chain.create(plans, "abandon")[1]["news"][0]
+    assert len(vectors_in(client)) == len(before) + 10
+
+
 def test_a_finished_load_without_ids_that_is_cleared_writes_no_row_twice(client, without_ids):
     chain = GroupsChain([without_ids], client)
     plans = chain.plan()

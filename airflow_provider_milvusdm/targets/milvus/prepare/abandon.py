@@ -40,6 +40,15 @@ from airflow_provider_milvusdm.targets.milvus.server.queries import (
 )
 from airflow_provider_milvusdm.targets.milvus.units import all_rows
 
+CURE_IDS = (
+    "Use a copy of the source as it was when they were added: rows that it has lost since can't be found. If something "
+    "else has inserted or deleted rows meanwhile, abandon can't undo the run."
+)
+CURE_NEW_IDS = (
+    "Rows whose ids the target made (ids: auto) can't be told from others: load the whole collection again with mode "
+    "overwrite, or find them by your own means."
+)
+
 
 def abandon(case: Case) -> CreatedCollection:
     """Drop what was loaded under a name of its own, and remove each row that was added to an existing collection.
@@ -66,7 +75,7 @@ class _Undoing:
     """Removes the rows that were added to a collection."""
 
     def __init__(self, case: Case, marker: Marker) -> None:
-        if not (marker.action and marker.action.effect.can_be_undone) or case.target.ids_by_target:
+        if not (marker.action and marker.action.effect.can_be_undone):
             raise _cannot(case, marker)
         self.case, self.client, self.target = case, case.client, case.target
         self.former = marker.run
@@ -103,7 +112,12 @@ class _Undoing:
         return found.total()
 
     def _added(self) -> Iterator[tuple[str, list[int]]]:
-        """Partition and ids of the source's rows that the target holds bit for bit, in batches."""
+        """Partition and ids of the source's rows that the target holds bit for bit, in batches.
+
+        None where the target makes the ids.
+        """
+        if self.target.ids_by_target:
+            return
         plan = self.case.plan
         for unit in all_rows(plan, CreatedCollection(plan.name, Action.ABANDONED, self.before)):
             rows = min(rows_within(unit.collection), IDS_A_QUERY)
@@ -126,8 +140,7 @@ class _Undoing:
                     "identified",
                     expected=f"{self.before[name]} rows from before, and rows of the source",
                     found=f"{count} rows, {added[name]} of them the source's",
-                    cure="Use a copy of the source as it was when they were added: rows that it has lost since can't "
-                    "be found. If something else has inserted or deleted rows meanwhile, abandon can't undo the run.",
+                    cure=CURE_NEW_IDS if self.target.ids_by_target else CURE_IDS,
                 )
 
     def _refuse_rows_elsewhere(self, partition: str, ids: list[int]) -> None:
@@ -157,7 +170,7 @@ def _other_copy(case: Case, marker: Marker) -> TargetError:
 def _cannot(case: Case, marker: Marker) -> TargetError:
     return TargetError(
         f"what a run left half done in collection {case.target.name!r} can't be undone",
-        expected="rows that were added to it, with ids of their own",
-        found=f"{marker.action}, ids made by the target" if case.target.ids_by_target else marker.action,
+        expected="rows that were added to it",
+        found=marker.action,
         cure="Rows that it deleted can't be restored. Run it again with the same mode, or use mode overwrite.",
     )

@@ -28,6 +28,7 @@ from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     product_name,
 )
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for
+from airflow_provider_milvusdm.targets.names import target_name
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -144,7 +145,7 @@ def _decide(case: Case, mode: str) -> Action:
     if mode == "sync":
         _check_syncable(case, existing)
         return Action.SYNCED
-    if mode == "overwrite" and _holds(case, existing) and _is_finished_by_own_run(case, existing):
+    if mode == "overwrite" and _is_finished_by_own_run(case, existing):
         return Action.KEPT
     if mode == "overwrite" and case.plan.whole:
         return Action.OVERWRITTEN
@@ -174,9 +175,14 @@ def _has_all(case: Case, existing: Existing) -> bool:
 
 
 def _is_finished_by_own_run(case: Case, existing: Existing) -> bool:
-    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again."""
+    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again.
+
+    A whole collection is created again where its settings have been changed since.
+    """
     marker, own = existing.marker, case.options.runs.own
-    return marker is not None and marker.state == COMPLETE and marker.run == own and bool(own.run_id)
+    if marker is None or not own.run_id or (marker.run, marker.state) != (own, COMPLETE):
+        return False
+    return _holds(case, existing) and (not case.plan.whole or marker.settings == case.new.digest)
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
@@ -201,7 +207,8 @@ def _resumed(case: Case, existing: Existing) -> Action:
             f"collection {case.target.name!r} was left half loaded, and its ids are made by the target (ids: auto)",
             expected="ids that show which rows the target holds already",
             found="none, so that no retry can be exact",
-            cure="Load it again with mode overwrite, or drop it.",
+            cure="If no row was written, undo the run: milvusdm abandon. Otherwise load the whole collection again "
+            "with mode overwrite, or drop it.",
         )
     return Action.RESUMED
 
@@ -229,12 +236,15 @@ def _covers(case: Case, existing: Existing, marker: Marker) -> bool:
 
 def _refuse_mapped_name(case: Case, existing: Existing) -> None:
     """A mapped name may belong to something else: collection ``my_coll`` need not come from ``my-coll``."""
-    if case.plan.named or (existing.marker and existing.marker.collection == case.plan.name):
+    plan, name = case.plan, case.target.name
+    made_from = existing.marker.collection if existing.marker else ""
+    is_free = plan.name == name and (not made_from or target_name(made_from) != name)
+    if plan.renamed or is_free or made_from == plan.name:
         return
     raise TargetError(
         f"collection {case.plan.name!r} would become {case.target.name!r} in the target, which exists",
         expected=f"a collection that was loaded from {case.plan.name!r}, or none",
-        found="one that nothing connects with it",
+        found=f"one that was loaded from {made_from!r}" if made_from else "one that nothing connects with it",
         cure=f'If it is the right one, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Otherwise '
         "rename to another name.",
     )

@@ -23,6 +23,8 @@ class Existing:
     partitions: frozenset[str]
     fields: tuple[Mapping[str, Any], ...]
     auto_id: bool
+    dynamic: bool
+    """Its rows may have values that the schema does not name."""
     accepts_new_ids: bool
     """It makes ids for rows without one, and keeps the ids of others."""
     marker: Marker | None
@@ -45,10 +47,18 @@ def find_existing(client: MilvusClient, name: str) -> Existing | None:
         partitions=frozenset(client.list_partitions(name)),
         fields=tuple(description["fields"]),
         auto_id=auto_id,
+        dynamic=bool(description["enable_dynamic_field"]),
         accepts_new_ids=accepts_new_ids(auto_id, properties),
         marker=read_marker(name, properties),
         collection_id=int(description["collection_id"]),
     )
+
+
+def other_fields(existing: Existing, target: TargetCollection) -> list[str]:
+    """The fields that a source has no values for: of the schema, and the dynamic field."""
+    own = (target.id_field, target.vector_field, target.partition_field)
+    names = [found["name"] for found in existing.fields if found["name"] not in own]
+    return [*names, *(["the dynamic field"] if existing.dynamic else [])]
 
 
 def check_fit(

@@ -20,6 +20,7 @@ from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, TargetIds, compare_rows
 from airflow_provider_milvusdm.targets.milvus.marker import fence_by_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import other_fields
 from airflow_provider_milvusdm.targets.milvus.ranges import find_differing
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, loads_for_all_clients
 from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded, released_partitions
@@ -48,6 +49,7 @@ class Changes:
         partitions = case.existing.partitions if case.existing else frozenset()
         self.existing = frozenset(case.wanted) if self.keyed else partitions
         """The partitions, or partition keys, that may hold rows already."""
+        self.other_fields = other_fields(case.existing, self.plan.target) if case.existing else []
         self.rows: dict[str, int] = {}
         """Rows that are there already, by target partition."""
         self.extra: dict[str, Ids] = {}
@@ -55,6 +57,7 @@ class Changes:
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
         self.repaired = 0
+        self.is_found = False
         self.stored = self.others = 0
         """Rows under the partition keys that are synced, and under those that the source doesn't have."""
         self._doubled: list[str] = []
@@ -73,6 +76,11 @@ class Changes:
             )
         self.find()
         return tuple(self._notes())
+
+    @property
+    def deletions(self) -> int | None:
+        """Number of rows that are deleted; None as long as they are not found."""
+        return sum(map(len, self.extra.values())) if self.is_found else None
 
     def find(self) -> None:
         """Raises TargetError where more would be deleted than may be."""
@@ -93,6 +101,7 @@ class Changes:
             self._refuse_displacing()
         if self.keyed and self.plan.whole:
             self.others = count_all(self.client, self.plan.target) - self.stored
+        self.is_found = True
 
     def delete_extra(self, generation: str) -> None:
         """Delete what was found to be extra, as long as the target carries this run's marker."""
@@ -233,6 +242,8 @@ class Changes:
             yield f"ids were on several rows, so all were loaded again: {', '.join(self._doubled)}"
         written = sum(partition.rows for partition in self.plan.partitions) - sum(self.kept.values())
         yield f"{written - self.repaired} rows to insert, {self._deleted} deleted, {self.repaired} to repair"
+        if self.repaired and self.other_fields:
+            yield f"the rows to repair lose what they have in fields beside the vector: {', '.join(self.other_fields)}"
         others = sorted(self.existing - set(self.plan.partition_names.values()) - {DEFAULT_PARTITION})
         if self.plan.whole and others:
             yield f"partitions that the source does not have were left as they are: {', '.join(others)}"

@@ -443,6 +443,20 @@ def test_a_name_that_had_to_be_changed_meets_no_collection_of_others(
 
 
 @pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["overwrite", "append", "sync"])
+def test_a_collection_meets_none_that_had_to_get_its_name(client: MilvusClient, tmp_path: Path, mode: str) -> None:
+    ids = {"my-coll": {"_default": range(10)}, "my_coll": {"_default": range(20, 30)}}
+    directory = write_directory(tmp_path / "milvus", ids)
+    chain = Chain(directory.path, client)
+    assert chain.run("my-coll")["my-coll"].status == VERIFIED
+    plans = chain.plan("my_coll")
+    _, faults = chain.create(plans, mode)
+    assert "found one that was loaded from 'my-coll'" in faults["my_coll"][0]
+    assert stored(client, "my_coll")["_default"] == directory.live("my-coll", "_default")
+    assert chain.run("my_coll", mode, {"my_coll": "my_coll"})["my_coll"].status == VERIFIED
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
 def test_a_name_that_had_to_be_changed_adds_no_partition_to_a_collection_of_others(
     client: MilvusClient, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymilvus import MilvusClient
+from pymilvus import DataType, MilvusClient
 
 from airflow_provider_milvusdm.manifests import CreatedCollection
 from airflow_provider_milvusdm.model.rows import RowPolicies, VectorBatch
@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.sync import Changes
 from airflow_provider_milvusdm.targets.milvus.server import queries
 from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
 from tests.support.chain import Chain
-from tests.support.collections_2x import insert, load_all, make_collection, marker, stored
+from tests.support.collections_2x import insert, is_lite, load_all, make_collection, marker, stored
 from tests.support.directories import random_rows, random_vectors, write_directory
 from tests.support.killed import create
 from tests.support.milvus1x_directory import Milvus1xDirectory
@@ -441,3 +441,25 @@ def test_a_row_that_is_exchanged_during_a_sync_is_found(client: MilvusClient, tm
     report = chain.run(mode="sync", before_verify=exchange)["news"]
     assert report.status == FAILED
     assert "partition '_default': 1 rows are in the target and not in the source: ids 1000000" in report.faults
+
+
+def test_the_report_says_that_repaired_rows_lose_values_of_other_fields(client: MilvusClient, tmp_path: Path) -> None:
+    rows = random_rows(range(10), 1)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(10)}}, seed=0)
+    assert directory.live("news", "_default") == rows
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=DIMENSION)
+    client.create_collection("news", schema=schema)
+    changed = rows | random_rows([3], 2)
+    vectors = {row_id: np.frombuffer(vector, "<f4") for row_id, vector in changed.items()}
+    client.insert("news", [{"id": row_id, "embedding": vector, "title": "t"} for row_id, vector in vectors.items()])
+    chain, lost = Chain(directory.path, client), "the rows to repair lose what they have in fields beside the vector"
+    load_all(client, ["news"])
+    for plan_only in (True, False):
+        report = chain.run(mode="sync", plan_only=plan_only)["news"]
+        assert f"{lost}: the dynamic field" in report.notes
+    titles = client.query("news", filter="", output_fields=["title"], limit=20, consistency_level="Strong")
+    lost_ids = {row["id"] for row in titles if row.get("title") != "t"}
+    assert lost_ids == {3} or is_lite(client)  # Milvus Lite keeps them when a row is upserted
+    assert not any(lost in note for note in chain.run(mode="sync")["news"].notes)
