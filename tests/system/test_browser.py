@@ -12,10 +12,8 @@ import pytest
 from playwright.sync_api import Dialog, FrameLocator, Locator, Page, expect
 
 from airflow_provider_milvusdm.cli.sample import write_sample
-from tests.support.airflow_home import airflow_env
-from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.browser import WAIT_MS, browser_page, screenshot
-from tests.support.dag_templates import copy_template, write_dag
 from tests.support.directories import write_directory
 from tests.support.targets import drop_all_collections
 
@@ -42,15 +40,6 @@ expect.set_options(timeout=WAIT_MS)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("browser")
-
-
-@pytest.fixture(scope="module")
-def airflow(folder: Path, airflow_database: Path) -> Iterator[StandaloneAirflow]:
-    dags = copy_template(folder / "dags", DAG_ID)
-    write_dag(dags, "other", OTHER)
-    env = airflow_env(folder / "airflow", dags, airflow_database)
-    with standalone_airflow(env | {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}) as airflow:
-        yield airflow
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +169,40 @@ def test_why_a_run_failed_is_on_the_first_screen_and_names_are_text(
     fault = tab.get_by_role("list", name="Faults").get_by_role("listitem").filter(has_text="news")
     expect(fault).to_contain_text(ids.name)
     expect(fault).to_be_in_viewport(ratio=1)
+    screenshot(page, "failed-run")
     tab.get_by_role("button", name="news").click()
     expect(tab.locator("tr.details")).to_contain_text(HOSTILE_TAG)
-    screenshot(page, "failed-run")
+    screenshot(page, "failed-run-details")
     assert tab.locator("img").count() == 0
     assert not alerts
 
 
+@pytest.mark.parametrize(
+    ("option", "state", "shown"),
+    [
+        ("Approve", "success", "20 compared bit for bit"),
+        ("Reject", "failed", "refused the plan. Nothing in the target was changed."),
+    ],
+)
+def test_a_plan_is_approved_and_another_refused(
+    page: Page, airflow: StandaloneAirflow, tmp_path: Path, option: str, state: str, shown: str
+) -> None:
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20)}})
+    conf = {"source_milvus_path": str(directory.path), "dest_uri": str(tmp_path / "lite.db"), "approval": True}
+    run_id = airflow.trigger(DAG_ID, conf)
+    tab = migration_tab(page, airflow, DAG_ID, run_id)
+    expect(tab.locator("#work")).to_contain_text("awaiting input")
+    screenshot(page, f"waits-for-{option.lower()}")
+    page.goto(f"{airflow.url}/dags/{DAG_ID}/runs/{quote(run_id, safe='')}/tasks/approve_plan/required_actions")
+    expect(page.get_by_role("table").filter(has_text="rows to load").or_(page.get_by_text("20 rows"))).to_be_visible()
+    page.get_by_role("button", name=option, exact=True).click()
+    tab = migration_tab(page, airflow, DAG_ID, run_id)
+    expect(tab.locator("#headline .chip")).to_have_text(state)
+    expect(tab.locator("#migration")).to_contain_text(shown)
+    screenshot(page, f"after-{option.lower()}")
+
+
 def test_a_run_of_another_dag_has_nothing_to_show(page: Page, airflow: StandaloneAirflow) -> None:
+    airflow.add_dags("other", OTHER)
     tab = migration_tab(page, airflow, "other", airflow.trigger("other", {}))
     expect(tab.get_by_role("heading", name="No migration in this run")).to_be_visible()

@@ -85,7 +85,8 @@ def test_a_collection_that_could_not_be_resolved_has_the_partitions_of_the_catal
     run = planned_run({"good": 10, "damaged": 0})
     plans = run.pushed["plan", -1, OVERVIEW]
     plans[1] |= {"partitions": [], "faults": ["a file is too short"]}
-    parts = [PartitionReport(tag, "", live, 0, 0) for tag, live in (("a", 3), ("b", 4))]
+    shares = [("a", 1), ("b", 4), ("a", 2), ("b", 0)]
+    parts = [PartitionReport(tag, "", live, 0, 0) for tag, live in shares]
     inspected = [CollectionReport("damaged", status=UNFINISHED, partitions=(part,)) for part in parts]
     run.push("inspect_source", OVERVIEW, [to_json(report) for report in inspected])
     rows = {row["name"]: row for row in shown(run, opened=(1,))["collections"]["rows"]}
