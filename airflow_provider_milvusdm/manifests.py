@@ -268,6 +268,51 @@ class CreatedCollection:
     """The generation in the marker that was set."""
     own_name: str = ""
     """The collection's name until it is verified; empty if it is loaded under the target's name."""
+    lost: int | None = 0
+    """If ``plan_only``: rows of the target that would be dropped or deleted; None: unknown."""
+    existing: int = 0
+    """If ``plan_only``: the target's own id of the collection that exists; 0: none."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a run would do to the target for one collection: a row of the plan that somebody approves."""
+
+    name: str
+    target: str
+    fingerprint: str = ""
+    """That of the :class:`CollectionPlan`."""
+    action: Action | None = None
+    """None: nothing, because of the ``fault``."""
+    rows: int = 0
+    """Rows to load."""
+    lost: int | None = 0
+    """Rows that the target holds and that are dropped or deleted; None: unknown."""
+    existing: int = 0
+    """The target's own id of the collection that exists; another one of the same name has another."""
+    mapped: Mapping[str, str] = field(default_factory=dict)
+    """Names of partitions in the target by tag, where they differ."""
+    fault: str = ""
+
+    @property
+    def is_destructive(self) -> bool:
+        return self.lost is None or self.lost > 0
+
+    def covers(self, other: Foreseen) -> bool:
+        """Whether whoever approved this has approved the other, too: it does the same, or less."""
+        if other.action is None:
+            return True
+        if (self.target, self.fingerprint) != (other.target, other.fingerprint):
+            return False
+        if other.action in (Action.SKIPPED, Action.KEPT) or (other.action is Action.RESUMED and self.action):
+            return True
+        return other.action is self.action and (not other.is_destructive or self._loses_at_least(other))
+
+    def _loses_at_least(self, other: Foreseen) -> bool:
+        """Whether rows of the same collection are lost, and not more of them."""
+        if self.existing != other.existing:
+            return False
+        return self.lost is None or (other.lost is not None and other.lost <= self.lost)
 
 
 @dataclass(frozen=True)

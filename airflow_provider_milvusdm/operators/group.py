@@ -22,6 +22,7 @@ from airflow_provider_milvusdm.operators.base import FAULT, FINAL, MigrationOper
 from airflow_provider_milvusdm.operators.done import ONE_REQUEST, DoneMembers, Outcome, SharedStore
 from airflow_provider_milvusdm.operators.notes import ProgressNotes
 from airflow_provider_milvusdm.operators.overview import OVERVIEW, overview
+from airflow_provider_milvusdm.operators.runs import tell_queue
 from airflow_provider_milvusdm.operators.xcom import (
     Reference,
     input_of,
@@ -64,13 +65,8 @@ class MemberStep:
     at_once: int = 1
 
 
-class GroupOperator(MigrationOperator):
-    """A step for each member of a group; a large input is the only member of its group.
-
-    A fault of one member does not stop the others: the task fails once all have ended. A retry does not repeat members
-    that were done, or that failed with a final error. Results are pushed to XCom under ``result``, faults under
-    ``fault``.
-    """
+class MappedMigrationOperator(MigrationOperator):
+    """A step that is mapped over groups of manifests."""
 
     member_type: ClassVar[type[Any]]
     """The manifest of a member. It has a ``name``, that of its collection, and a ``label``."""
@@ -81,25 +77,6 @@ class GroupOperator(MigrationOperator):
     def group(self) -> Any:
         """The group of manifests that the task was given, or the reference to it."""
 
-    @abstractmethod
-    def prepared(self, context: Context) -> AbstractContextManager[MemberStep]:
-        """The step of one member; what all members share, such as a client, is there for the block."""
-
-    def fault_of(self, result: Any) -> str:
-        """Why the task fails though a member has this result; empty if it does not fail."""
-        return ""
-
-    def unit_of(self, member: Any) -> str:
-        """What identifies a member in its :class:`Fault`, if not its collection alone."""
-        return ""
-
-    def log_results(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Log the results, which are manifests as JSON."""
-
-    def wait(self, pending: Mapping[int, Pending]) -> None:
-        """Return, or defer the task, until the steps of these members, by their numbers, should be repeated."""
-        raise NotImplementedError
-
     @cached_property
     def members(self) -> list[Any]:
         values = self.group if self.pulled is None else self.pulled
@@ -109,11 +86,6 @@ class GroupOperator(MigrationOperator):
     def input_id(self) -> str:
         """Identifies the input of the task; later steps ignore the results of any other input."""
         return input_of(self.group)
-
-    @property
-    def source(self) -> str:
-        """Identifies all that the outcomes depend on; a retry reuses those of the same source only."""
-        return str(self.group["xcom"]) if is_reference(self.group) else ""
 
     @property
     def label(self) -> str:
@@ -136,9 +108,48 @@ class GroupOperator(MigrationOperator):
             self.pulled = pull(context["ti"], content)
         return super().render_template(content, context, jinja_env, seen_oids)
 
+
+class GroupOperator(MappedMigrationOperator):
+    """A step for each member of a group; a large input is the only member of its group.
+
+    A fault of one member does not stop the others: the task fails once all have ended. A retry does not repeat members
+    that were done, or that failed with a final error. Results are pushed to XCom under ``result``, faults under
+    ``fault``.
+    """
+
+    @abstractmethod
+    def prepared(self, context: Context) -> AbstractContextManager[MemberStep]:
+        """The step of one member; what all members share, such as a client, is there for the block."""
+
+    def fault_of(self, result: Any) -> str:
+        """Why the task fails though a member has this result; empty if it does not fail."""
+        return ""
+
+    def unit_of(self, member: Any) -> str:
+        """What identifies a member in its :class:`Fault`, if not its collection alone."""
+        return ""
+
+    def log_results(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Log the results, which are manifests as JSON."""
+
+    def wait(self, pending: Mapping[int, Pending]) -> None:
+        """Return, or defer the task, until the steps of these members, by their numbers, should be repeated."""
+        raise NotImplementedError
+
+    @property
+    def source(self) -> str:
+        """Identifies all that the outcomes depend on; a retry reuses those of the same source only."""
+        return str(self.group["xcom"]) if is_reference(self.group) else ""
+
     def execute(self, context: Context) -> None:
         open_urls_with(_open_url)
-        self.step(context)
+        try:
+            self.step(context)
+        except (AirflowFailException, AirflowSkipException):
+            raise
+        except Exception:
+            tell_queue(context)
+            raise
 
     def step(self, context: Context) -> None:
         """Run the step of each member, push the results and faults, and fail if there is a fault."""
