@@ -173,7 +173,12 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             yield step
 
     def _create(
-        self, runs: Runs, import_store: ImportStore | None, client: MilvusClient, plan: CollectionPlan, _: SharedStore
+        self,
+        runs: Runs,
+        import_store: ImportStore | None,
+        client: MilvusClient,
+        plan: CollectionPlan,
+        store: SharedStore,
     ) -> CreatedCollection | None:
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
@@ -194,6 +199,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             plan_only=parse_argument(self.plan_only),
             runs=runs,
             id_scope=self.id_scope,
+            store=store if self.source else None,
+            step_input=self.source,
         )
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         return created

@@ -145,7 +145,7 @@ def _decide(case: Case, mode: str) -> Action:
     if mode == "sync":
         _check_syncable(case, existing)
         return Action.SYNCED
-    if mode == "overwrite" and _is_finished_by_own_run(case, existing):
+    if mode == "overwrite" and is_finished_by_own_run(case, existing) and not _has_other_settings(case, existing):
         return Action.KEPT
     if mode == "overwrite" and case.plan.whole:
         return Action.OVERWRITTEN
@@ -174,15 +174,17 @@ def _has_all(case: Case, existing: Existing) -> bool:
     return case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))
 
 
-def _is_finished_by_own_run(case: Case, existing: Existing) -> bool:
-    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again.
-
-    A whole collection is created again where its settings have been changed since.
-    """
+def is_finished_by_own_run(case: Case, existing: Existing) -> bool:
+    """Whether this same run loaded exactly these rows: a step that is repeated alone has nothing to do."""
     marker, own = existing.marker, case.options.runs.own
     if marker is None or not own.run_id or (marker.run, marker.state) != (own, COMPLETE):
         return False
-    return _holds(case, existing) and (not case.plan.whole or marker.settings == case.new.digest)
+    return _holds(case, existing)
+
+
+def _has_other_settings(case: Case, existing: Existing) -> bool:
+    """Whether a whole collection would be created with other settings: it is created again then."""
+    return case.plan.whole and existing.marker is not None and existing.marker.settings != case.new.digest
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:

@@ -587,6 +587,72 @@ def test_loaded_partitions_stay_when_create_is_repeated_after_its_run_has_ended(
     assert marker(client, "news")["state"] == "complete"
 
 
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize(
+    ("mode", "tags", "options"),
+    [
+        ("overwrite", None, {}),
+        ("overwrite", None, {"in_place": True}),
+        ("overwrite", ["a"], {}),
+        ("sync", None, {"max_deletions": 1}),
+        ("append", None, {}),
+    ],
+)
+def test_create_repeated_alone_undoes_nothing_that_another_run_has_loaded_since(
+    client: MilvusClient, tmp_path: Path, mode: str, tags: list[str] | None, options: dict[str, Any]
+) -> None:
+    """No later step would load again what it drops, empties or deletes. With another input it is another attempt."""
+    first = Migration(client, tmp_path / "first")
+    plans, runs, store = first.chain.plan({"news": tags}), OtherRuns(over=True, own="first"), Checkpoints()
+    options |= {"runs": runs, "store": store}
+    created, _ = first.chain.create(plans, mode, step_input="plan", **options)
+    assert first.chain.verify(plans, created, first.chain.load(plans, created))["news"].status == VERIFIED
+    second = Migration(client, tmp_path / "second", {"_default": range(500, 520), "a": range(600, 605)})
+    assert second.run("overwrite", runs=OtherRuns(over=True, own="second")).status == VERIFIED
+    _, faults = first.chain.create(plans, mode, step_input="plan", **options)
+    assert "was changed after this run had prepared it" in faults["news"][0]
+    assert "run second of DAG dag" in faults["news"][0]
+    assert client.list_collections() == ["news"]
+    assert stored(client, "news") == second.expected
+    assert marker(client, "news")["state"] == "complete"
+    _, faults = first.chain.create(plans, mode, step_input="another plan", **options)
+    assert faults == {}
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["overwrite", "sync", "append"])
+def test_create_is_repeated_where_its_run_has_not_finished(client: MilvusClient, tmp_path: Path, mode: str) -> None:
+    """Killed before it was done, or cleared after a load that failed."""
+    options: dict[str, Any] = {"runs": OtherRuns(None), "store": Checkpoints(), "step_input": "plan"}
+    if mode == "sync":
+        options["max_deletions"] = 1
+    make_collection(client, "news", OLD, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    for moment in (1, 2, 4):
+        chain = Chain(migration.directory.path, FusedClient(client, Fuse(moment)))  # type: ignore[arg-type]
+        with pytest.raises(KilledError):
+            chain.create([migration.plan], mode, **options)
+    migration.load(mode, **options)
+    assert migration.run(mode, **options).status == VERIFIED
+    assert stored(client, "news")["a"] == migration.expected["a"]
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_a_sync_that_is_repeated_alone_leaves_no_marker_of_a_load(client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(client, "news", OLD, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    options: dict[str, Any] = {"runs": OtherRuns(None), "max_deletions": 1}
+    created, loaded = migration.load("sync", **options)
+    assert migration.verify(created, loaded).status == VERIFIED
+    again, _ = migration.load("sync", **options)
+    assert marker(client, "news")["state"] == "complete"
+    assert migration.verify(again, []).status == VERIFIED
+    client.delete("news", ids=[3], partition_name="_default")
+    repaired = migration.run("sync", **options)
+    assert (repaired.status, repaired.action) == (VERIFIED, "synced")
+    assert stored(client, "news") == migration.expected
+
+
 class Sleeping:
     """A client that sleeps before the first call of `method`; meanwhile something else happens."""
 
