@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     set_marker,
     unpack_counts,
 )
-from airflow_provider_milvusdm.targets.milvus.prepare.abandon import abandon
+from airflow_provider_milvusdm.targets.milvus.prepare.abandon import abandon, keys_of_added
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import (
     Case,
     Options,
@@ -180,6 +180,7 @@ class _Preparation:
             action=action,
             run=self.case.options.runs.own,
             **pack_counts(self.wanted, before),
+            keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
         )
         set_marker(self.client, self.target.name, marker)
