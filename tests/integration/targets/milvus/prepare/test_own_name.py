@@ -491,6 +491,26 @@ def test_a_tag_that_had_to_be_changed_meets_no_partition_of_another_tag(
     }
 
 
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize(
+    ("mode", "tags"),
+    [("append", ["a-b"]), ("append", ["_default", "a-b"]), ("overwrite", ["a-b"]), ("sync", ["a-b"])],
+)
+def test_a_tag_that_had_to_be_changed_meets_no_partition_that_no_migration_made(
+    client: MilvusClient, tmp_path: Path, mode: str, tags: list[str]
+) -> None:
+    there = OLD | {"a_b": random_rows(range(70, 75), 8)}
+    make_collection(client, "news", there, metric="L2", loaded=True)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(5), "a-b": range(100, 110)}})
+    chain, selection = Chain(directory.path, client), {"news": tags}
+    _, faults = chain.create(chain.plan(selection), mode)
+    assert "'a-b' of collection 'news' would become 'a_b' in the target, which exists" in faults["news"][0]
+    assert stored(client, "news") == there
+    named = chain.run(selection, mode, {"news/a-b": "a_b"})["news"]
+    assert named.status == VERIFIED
+    assert chain.run(selection, mode)["news"].status == VERIFIED
+
+
 def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
     tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
     migration = Migration(client, tmp_path / "milvus", tags)
