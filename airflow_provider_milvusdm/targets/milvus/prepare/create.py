@@ -41,7 +41,11 @@ from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_par
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.repeated import refuse_repeated
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import MAX_DELETIONS, Changes
-from airflow_provider_milvusdm.targets.milvus.prepare.taken_ids import refuse_emptying_elsewhere, refuse_taken_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.taken_ids import (
+    refuse_emptying_elsewhere,
+    refuse_rows_under_other_keys,
+    refuse_taken_ids,
+)
 from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     create_unpublished,
     drop_leftovers,
@@ -247,6 +251,7 @@ class _Preparation:
         with self._searchable():
             before = self._counts(there)
             refuse_taken_ids(self.case, [name for name, rows in before.items() if rows or self.keyed])
+            refuse_rows_under_other_keys(self.case, [name for name, rows in before.items() if rows])
         return self._mark_and_create(Action.APPENDED, dict.fromkeys(self.wanted, 0) | before, existing)
 
     def _replace(self, existing: Existing) -> CreatedCollection:
