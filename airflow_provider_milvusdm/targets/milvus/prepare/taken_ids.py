@@ -61,7 +61,7 @@ def refuse_rows_under_other_keys(case: Case, partitions: Collection[str]) -> Non
 
 def _contents(batch: VectorBatch) -> set[tuple[int, bytes]]:
     """``source_id`` and vector of each row of a batch; none of an empty one."""
-    ids = batch.columns[SOURCE_ID].tolist() if len(batch) else []
+    ids = np.asarray(batch.columns[SOURCE_ID]).tolist() if len(batch) else []
     return {(source_id, vector.tobytes()) for source_id, vector in zip(ids, batch.vectors, strict=True)}
 
 
