@@ -431,7 +431,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
             store=checkpoints,
         )
         if report.status == VERIFIED and import_store:
-            remove_leftovers(import_store, plan)
+            remove_leftovers(client, import_store, plan)
         return report
 
 
