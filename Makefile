@@ -12,6 +12,8 @@ UV := .venv/bin/uv
 # uv must be able to write its cache: the user's own, or one in this folder where there is no such home.
 export UV_CACHE_DIR ?= $(shell cache="$${XDG_CACHE_HOME:-$${HOME:-/nonexistent}/.cache}/uv"; \
 	mkdir -p "$$cache" 2>/dev/null && test -w "$$cache" && echo "$$cache" || echo '$(CURDIR)/.cache/uv')
+# Each task of a run is a process: without bytecode, each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 # It uses the machine's own Pythons and fetches none, and trusts whom the machine trusts.
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)
@@ -26,6 +28,10 @@ install: .venv/installed ## Install the package (editable) and all it needs into
 .PHONY: demo
 demo: install ## Migrate a small sample into a Milvus Lite file in build/demo, and search it
 	@bash dev/demo.sh
+
+.PHONY: ui
+ui: install ## Start a local Airflow with the DAGs, a sample and a target; Ctrl-C ends all of it
+	@.venv/bin/python dev/ui.py
 
 .PHONY: lint
 lint: install ## Check style, types, which way imports point, and links of the documentation

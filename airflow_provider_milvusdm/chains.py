@@ -1,9 +1,9 @@
 """The chain of each job: one table of jobs, and the steps that its rows put together.
 
     inspect_source → resolve_ids → plan
-    Milvus: → create_collection → units → load_partitions
+    Milvus: → approve_plan → create_collection → units → load_partitions
     HDF5:   → units → export_partitions
-    → check_source → verify_counts → report
+    → check_source → verify_counts → publish_assets (only Milvus), report
 
 The step check_source is there where a server may still write to the source.
 
@@ -23,10 +23,13 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import XComArg
+from airflow.sdk import AssetAlias, XComArg
 
+from airflow_provider_milvusdm.assets import ALIAS
 from airflow_provider_milvusdm.config.jobs import F2M, H2M, M2H, M2M
 from airflow_provider_milvusdm.config.validation import Params
+from airflow_provider_milvusdm.operators.approval import ApprovePlanOperator
+from airflow_provider_milvusdm.operators.assets import PublishAssetsOperator
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
 from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
 from airflow_provider_milvusdm.operators.group import RESULT
@@ -62,8 +65,14 @@ from airflow_provider_milvusdm.operators.resolve import ResolveOperator
 if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True}
+RETRIES = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,  # the delay doubles; Airflow takes True for the factor 1
+    "max_retry_delay": timedelta(minutes=10),
+}
 MAP_INDEX = "{{ task.label }}"
+APPROVE = "approve_plan"
 
 PLAN_ONLY = {"plan_only": json_template("dry_run")}
 POLICIES = text_arguments("duplicate_ids", "invalid_vectors", "skipped_rows_dir") | PLAN_ONLY
@@ -119,15 +128,19 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
     address = text_arguments(*ADDRESS)
     method = text_arguments("load_method")
     settings = json_arguments("create_index", "target")
+    prepare = (
+        text_arguments("mode", "overwrite", "max_deletions", "id_scope")
+        | json_arguments("take_over")
+        | PLAN_ONLY
+        | method
+        | settings
+        | address
+    )
+    approve = ApprovePlanOperator(
+        task_id=APPROVE, collections=plan.output, **json_arguments("approval", "approval_hours"), **prepare
+    )
     create = MilvusCreateCollectionOperator.partial(
-        task_id="create_collection",
-        map_index_template=MAP_INDEX,
-        **text_arguments("mode", "overwrite", "max_deletions", "id_scope"),
-        **json_arguments("take_over"),
-        **PLAN_ONLY,
-        **method,
-        **settings,
-        **address,
+        task_id="create_collection", approved=approve.output, map_index_template=MAP_INDEX, **prepare
     ).expand(collections=plan.output)
     units = MilvusUnitsOperator(
         task_id="units", collections=plan.output, created=XComArg(create, RESULT), trigger_rule="all_done"
@@ -135,7 +148,7 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
     load = MilvusLoadOperator.partial(
         task_id="load_partitions", map_index_template=MAP_INDEX, **method, **address
     ).expand(units=units.output)
-    return MilvusVerifyOperator.partial(
+    verify = MilvusVerifyOperator.partial(
         task_id="verify_counts",
         created=XComArg(create, RESULT),
         loaded=XComArg(load, RESULT),
@@ -149,6 +162,15 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
         **settings,
         **address,
     ).expand(collections=plan.output)
+    PublishAssetsOperator.partial(
+        task_id="publish_assets",
+        map_index_template=MAP_INDEX,
+        outlets=[AssetAlias(ALIAS)],
+        reports=XComArg(verify, RESULT),
+        trigger_rule="all_done",
+        **address,
+    ).expand(collections=plan.output)
+    return verify
 
 
 def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
@@ -203,12 +225,14 @@ def add_chain(job: type[Params]) -> None:
         **_of_job(job, NAMES),
     )
     verify = chain.target(plan, partial(_add_check, job, inspect))
+    approve = [task for task in plan.downstream_list if isinstance(task, ApprovePlanOperator)]
     ReportOperator(
         task_id="report",
         collections=plan.output,
         reports=XComArg(verify, RESULT),
         faults=XComArg(verify, FAULT),
         first_tasks=[inspect.task_id, plan.task_id],
+        approval=approve[0].task_id if approve else None,
         trigger_rule="all_done",
     )
 

@@ -30,12 +30,22 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_milvusdm.operators.plan",
                     "airflow_provider_milvusdm.operators.milvus",
                     "airflow_provider_milvusdm.operators.verify",
+                    "airflow_provider_milvusdm.operators.approval",
+                    "airflow_provider_milvusdm.operators.assets",
                     "airflow_provider_milvusdm.operators.report",
                 ],
             },
         ],
         "triggers": [
             {"integration-name": "Milvus", "python-modules": ["airflow_provider_milvusdm.triggers.milvus"]},
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["milvus"],
+                "handler": "airflow_provider_milvusdm.assets.sanitize_uri",
+                "factory": "airflow_provider_milvusdm.assets.create_asset",
+                "to_openlineage_converter": "airflow_provider_milvusdm.assets.convert_asset_to_openlineage",
+            }
         ],
         "config": {
             "milvusdm": {

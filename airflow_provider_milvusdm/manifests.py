@@ -24,6 +24,7 @@ from airflow_provider_milvusdm.model.collections import (
     TargetCollection,
 )
 from airflow_provider_milvusdm.model.groups import PART_BYTES
+from airflow_provider_milvusdm.model.shares import Share, count_shares
 from airflow_provider_milvusdm.model.units import LoadUnit
 
 if TYPE_CHECKING:
@@ -52,18 +53,31 @@ class PartitionGroup:
     """Remarks on the collection for the report."""
     other_tags: tuple[str, ...] = ()
     """Tags of its partitions that were not asked for; only the first group of a collection has them."""
+    share: Share | None = None
+    """What the task takes of the partitions; None: all. ``partitions`` have the segments that begin in the share."""
 
     @property
     def work(self) -> int:
         """Bytes to read, for grouping."""
         vectors = self.collection.vector_bytes if self.collection else 0
+        if self.share:
+            return self.share.work(vectors)
         return sum(partition.work(vectors) for partition in self.partitions)
+
+    @property
+    def shares(self) -> int:
+        """How many tasks its largest key space is for."""
+        if self.collection is None or self.share:
+            return 1
+        rows = [partition.live_rows for partition in self.partitions] or [0]
+        return count_shares(sum(rows) if self.one_key_space else max(rows), self.collection.vector_bytes)
 
     @property
     def label(self) -> str:
         first = self.partitions[0].tag if self.partitions else ""
         more = f" +{len(self.partitions) - 1}" if len(self.partitions) > 1 else ""
-        return f"{self.name}/{first}{more}" if first else self.name
+        numbered = f" {self.share.number}/{self.share.count}" if self.share else ""
+        return f"{self.name}/{first}{more}{numbered}" if first else self.name
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,64 @@ class ResolvedPartition:
 
 
 @dataclass(frozen=True)
+class ResolvedSlice:
+    """A segment that was resolved, or a range of its rows."""
+
+    row_slice: Slice
+    checksum: str
+    """Of ids and vectors, a number below 2^64; those of the parts of a segment add up to that of the segment."""
+    fingerprint: str = ""
+    """The segment's, hexadecimal. It and the next two are known where the slice begins with the first row."""
+    deleted_rows: int = 0
+    """Number of rows that the source deleted, in the whole segment."""
+    replayed_deletes: int = 0
+    """How many of them the log deleted."""
+
+
+@dataclass(frozen=True)
+class DuplicateCounts:
+    """How many rows shared their ids, and what was done with them."""
+
+    remapped: int = 0
+    """Ids that are on several rows, each of which gets a new key."""
+    different: int = 0
+    """Rows excluded though they have another vector than the row that was kept, or are in another partition."""
+    elsewhere: int = 0
+    """Those of them that are in another partition."""
+    same: int = 0
+    """Rows excluded that are the same as the row that was kept."""
+
+
+@dataclass(frozen=True)
+class SkippedCount:
+    """How many rows of a partition were excluded because of their vectors, and the file that they are in, if any."""
+
+    tag: str
+    rows: int
+    path: str
+
+
+@dataclass(frozen=True)
+class ResolvedShare:
+    """What a resolve task found in its share of partitions."""
+
+    partition: str
+    """Tag of the first of the partitions."""
+    number: int
+    count: int
+    slices: tuple[ResolvedSlice, ...]
+    """The rows whose vectors were read."""
+    excluded: Mapping[str, str]
+    """By segment: its rows that the share found to be excluded, as text of a mask."""
+    key_ranges: Mapping[str, str]
+    """By tag: the rows whose vectors were read, without those that the share found to be excluded anywhere."""
+    id_range: tuple[int, int]
+    """Lowest and highest id of the rows whose vectors were read."""
+    duplicates: DuplicateCounts
+    skipped: tuple[SkippedCount, ...] = ()
+
+
+@dataclass(frozen=True)
 class ResolvedGroup:
     """What a resolve task found in its partitions."""
 
@@ -124,6 +196,8 @@ class ResolvedGroup:
     """Rows get new primary keys (``duplicate_ids: remap``); their ids are in the column ``source_id``."""
     duplicate_ids: str = "error"
     """The policy by which rows with equal ids were chosen."""
+    share: ResolvedShare | None = None
+    """If the task took only a share; ``partitions`` and ``units`` follow once all shares are joined."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +270,51 @@ class CreatedCollection:
     """The generation in the marker that was set."""
     own_name: str = ""
     """The collection's name until it is verified; empty if it is loaded under the target's name."""
+    lost: int | None = 0
+    """If ``plan_only``: rows of the target that would be dropped or deleted; None: unknown."""
+    existing: int = 0
+    """If ``plan_only``: the target's own id of the collection that exists; 0: none."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a run would do to the target for one collection: a row of the plan that somebody approves."""
+
+    name: str
+    target: str
+    fingerprint: str = ""
+    """That of the :class:`CollectionPlan`."""
+    action: Action | None = None
+    """None: nothing, because of the ``fault``."""
+    rows: int = 0
+    """Rows to load."""
+    lost: int | None = 0
+    """Rows that the target holds and that are dropped or deleted; None: unknown."""
+    existing: int = 0
+    """The target's own id of the collection that exists; another one of the same name has another."""
+    mapped: Mapping[str, str] = field(default_factory=dict)
+    """Names of partitions in the target by tag, where they differ."""
+    fault: str = ""
+
+    @property
+    def is_destructive(self) -> bool:
+        return self.lost is None or self.lost > 0
+
+    def covers(self, other: Foreseen) -> bool:
+        """Whether whoever approved this has approved the other, too: it does the same, or less."""
+        if other.action is None:
+            return True
+        if (self.target, self.fingerprint) != (other.target, other.fingerprint):
+            return False
+        if other.action in (Action.SKIPPED, Action.KEPT) or (other.action is Action.RESUMED and self.action):
+            return True
+        return other.action is self.action and (not other.is_destructive or self._loses_at_least(other))
+
+    def _loses_at_least(self, other: Foreseen) -> bool:
+        """Whether rows of the same collection are lost, and not more of them."""
+        if self.existing != other.existing:
+            return False
+        return self.lost is None or (other.lost is not None and other.lost <= self.lost)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ def migration_dag(
     *,
     schedule: Any = None,
     defaults: Mapping[str, Any] | None = None,
+    pool: str | None = None,
     **dag: Any,
 ) -> DAG:
     """A DAG of a job's chain.
@@ -27,15 +28,17 @@ def migration_dag(
     :param job: ``M2M``, ``H2M``, ``F2M`` or ``M2H`` of :mod:`airflow_provider_milvusdm.config.jobs`.
     :param schedule: as of ``airflow.sdk.DAG``; a scheduled DAG needs ``defaults`` for the params that have none.
     :param defaults: defaults of the params, by name. Raises TypeError for a name that the job doesn't have.
-    :param dag: further arguments of ``airflow.sdk.DAG``; its ``params`` are added to those of the job.
+    :param pool: the pool of all tasks, which must exist; None: Airflow's ``default_pool``.
+    :param dag: further arguments of ``airflow.sdk.DAG``; its ``params`` are added to those of the job, and its
+        ``default_args`` to the retries of :data:`airflow_provider_milvusdm.chains.RETRIES`.
     """
     arguments: dict[str, Any] = {
         "catchup": False,
         "max_active_runs": 1,
-        "default_args": RETRIES,
         "tags": ["milvus", "migration"],
         "doc_md": dag_doc(job),
     } | dag
+    arguments["default_args"] = RETRIES | ({"pool": pool} if pool else {}) | dag.get("default_args", {})
     with DAG(dag_id, schedule=schedule, **arguments) as made:
         add_chain(job)
     # A task copies the params that its DAG has by then, and Airflow validates and serializes each copy.
@@ -43,9 +46,12 @@ def migration_dag(
     return made
 
 
-def migration_group(group_id: str, job: type[Params] = M2M) -> TaskGroup:
-    """A job's chain as a task group for a DAG of your own, whose params are :func:`migration_params`."""
-    with TaskGroup(group_id) as group:
+def migration_group(group_id: str, job: type[Params] = M2M, *, pool: str | None = None) -> TaskGroup:
+    """A job's chain as a task group for a DAG of your own, whose params are :func:`migration_params`.
+
+    :param pool: the pool of all tasks, which must exist; None: that of the DAG.
+    """
+    with TaskGroup(group_id, default_args={"pool": pool} if pool else {}) as group:  # type: ignore[arg-type]
         add_chain(job)
     return group
 

@@ -113,6 +113,11 @@ class Meter:
         return f"{self.label}: {rows} ({percent} %), {speed * self.row_bytes / 1e6:.1f} MB/s{left}"
 
 
+def count_of(number: int, noun: str) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def to_short_number(number: int) -> str:
     """``9999``, ``10.0k``, ``1.2M``."""
     if number < 10_000:

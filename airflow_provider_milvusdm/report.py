@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_milvusdm.progress import count_of
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -127,8 +129,8 @@ class Totals:
     def __str__(self) -> str:
         statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(self.statuses.items()))
         return (
-            f"{sum(self.statuses.values()):,} collections: {statuses}; {self.partitions:,} partitions, "
-            f"{self.loaded:,} rows loaded"
+            f"{count_of(sum(self.statuses.values()), 'collection')}: {statuses}; "
+            f"{count_of(self.partitions, 'partition')}, {count_of(self.loaded, 'row')} loaded"
         )
 
 

@@ -14,7 +14,6 @@ from airflow.sdk import DAG
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
-from airflow_provider_milvusdm.chains import RETRIES
 from airflow_provider_milvusdm.config.dag_doc import dag_doc, dag_title
 from airflow_provider_milvusdm.config.jobs import JOBS
 from airflow_provider_milvusdm.config.yaml_file import Job, load_yaml, read_yaml
@@ -116,7 +115,8 @@ def _arguments(job: Job, path: Path) -> dict[str, Any]:
         "schedule": schedule.schedule,
         "start_date": start,
         "tags": [*schedule.tags, "milvus", "migration"],
-        "default_args": RETRIES | defaults,
+        "default_args": defaults,
+        "pool": schedule.pool,
         "description": f"{job.kind} of {path.name}",
         "dag_display_name": f"{path.stem}: {dag_title(JOBS[job.kind])}",
         "doc_md": "\n".join([dag_doc(JOBS[job.kind]), "", *_file_doc(path)]),

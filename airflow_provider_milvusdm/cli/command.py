@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--yaml", type=Path, metavar="FILE", help="run the jobs of a MilvusDM YAML file")
     parser.add_argument("--log", type=Path, metavar="FILE", help="the file for Airflow's log (default: a new one)")
+    parser.add_argument("--yes", action="store_true", help="approve the plan of each job with approval: true")
     parser.set_defaults(run=_run_yaml, parser=parser, change=lambda job: job)
     commands = parser.add_subparsers(title="commands")
     validate = commands.add_parser("validate", help="report what the jobs would do, and change nothing in the target")
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     abandon = commands.add_parser("abandon", help="undo what an interrupted run of the jobs left in the target")
     abandon.add_argument("--yaml", type=Path, metavar="FILE", required=True)
     abandon.add_argument("--log", type=Path, metavar="FILE")
+    abandon.add_argument("--yes", action="store_true", help="approve the plan of each job with approval: true")
     abandon.set_defaults(change=lambda job: job.as_abandoned())
     sample = commands.add_parser("sample", help="write a small Milvus 1.x data directory, to try a migration")
     sample.add_argument("folder", type=Path, metavar="DIR")
@@ -112,11 +114,12 @@ def _run_yaml(options: argparse.Namespace) -> int:
     if options.yaml is None:
         options.parser.error("--yaml FILE or a command is required")
     jobs = [options.change(job) for job in read_yaml(options.yaml)]
+    _refuse_unanswered(jobs, options.yes)
     log = options.log or _new_log()
     console = redirect_output(log)
     console.print(Text(f"Airflow's log: {log}"))
     try:
-        return _run(jobs, console)
+        return _run(jobs, console, is_approved=options.yes)
     except KeyboardInterrupt:
         console.print("Interrupted. Run the command again to continue.")
         return INTERRUPTED
@@ -130,11 +133,25 @@ def _new_log() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"milvusdm-{datetime.now():%Y%m%d-%H%M%S}-")) / "airflow.log"
 
 
-def _run(jobs: Sequence[Job], console: Console) -> int:
+def _refuse_unanswered(jobs: Sequence[Job], is_approved: bool) -> None:
+    """Refuse to start a job that asks for approval where nobody can answer."""
+    asks = any(job.params.get("approval") and not job.params.get("dry_run") for job in jobs)
+    if asks and not is_approved and not sys.stdin.isatty():
+        raise ConfigurationError(
+            "approval: true asks for approval, and there is no terminal to ask on",
+            cure="Run the command in a terminal, or approve the plan with --yes. milvusdm validate shows it.",
+        )
+
+
+def _run(jobs: Sequence[Job], console: Console, *, is_approved: bool) -> int:
     from airflow_provider_milvusdm.cli.local_run import private_airflow, run_job
     from airflow_provider_milvusdm.cli.terminal import Display
 
-    with private_airflow(jobs), Display(console).shown():
+    display = Display(console, is_approved=is_approved)
+    with private_airflow(jobs), display.shown():
+        from airflow_provider_milvusdm.operators.approval import answer_with
+
+        answer_with(display.ask)
         reports = [run_job(job) for job in jobs]
     succeeded = [_show(job, report, console) for job, report in zip(jobs, reports, strict=True)]
     return OK if all(succeeded) else FAILED
@@ -145,7 +162,7 @@ def _show(job: Job, report: Report | None, console: Console) -> bool:
     from airflow_provider_milvusdm.report import render
 
     if report is None:
-        console.print(f"{job.kind} FAILED before it read any collection: see above, and the log.")
+        console.print(f"{job.kind} FAILED and migrated nothing: see above, and the log.")
         return False
     console.print(Text(render(report)), soft_wrap=True)
     return not report.failed

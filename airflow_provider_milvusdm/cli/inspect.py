@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from airflow_provider_milvusdm.cli.contents import CollectionContents, read_contents
+from airflow_provider_milvusdm.progress import count_of
 
 WIDTH = 150
 """Characters of a line if the output is no terminal."""
@@ -73,11 +74,6 @@ def _list_remarks(collections: Sequence[CollectionContents]) -> Iterator[str]:
     for found in collections:
         yield from (f"{found.name}: note: {note}" for note in found.notes)
         yield from (f"{found.name}: FAULT: {fault}" for fault in found.faults)
-
-
-def count_of(number: int, noun: str) -> str:
-    """``1 row``, ``2 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def to_size(count: int) -> str:

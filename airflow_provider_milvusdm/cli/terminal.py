@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from pluggy import HookimplMarker
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from airflow_provider_milvusdm.cli.bars import Bars
@@ -24,6 +25,8 @@ from airflow_provider_milvusdm.progress import PERIODIC, Meter, progress, watch_
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+    from airflow_provider_milvusdm.manifests import Foreseen
 
 hookimpl = HookimplMarker("airflow")
 """The same as Airflow's; an import of Airflow would read its configuration too early."""
@@ -36,9 +39,10 @@ class Display(logging.Handler):
     work, a few times a minute.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, is_approved: bool = False) -> None:
         super().__init__(logging.INFO)
-        self.console = console
+        self.console, self.is_approved = console, is_approved
+        self.live: Live | None = None
         self.spinner, self.bars = Spinner("dots", Text("starting")), Bars()
         self.interrupted = False
 
@@ -55,6 +59,7 @@ class Display(logging.Handler):
         shown = Group(self.bars.lines, self.spinner)
         live = Live(shown, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False)
         try:
+            self.live = live
             with live, watch_progress(self):
                 yield
         finally:
@@ -65,6 +70,29 @@ class Display(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not (self.console.is_terminal and hasattr(record, PERIODIC)):
             self.console.print(Text(record.getMessage()))
+
+    def ask(self, plan: Sequence[Foreseen]) -> bool:
+        """Show the plan of a run, and return whether somebody approves it."""
+        from airflow_provider_milvusdm.operators.plan_table import HEADINGS, LISTED, list_rows, sum_up
+        from airflow_provider_milvusdm.report import WIDE
+
+        if self.live:
+            self.live.stop()
+        table = Table(*HEADINGS, title="What this run would do", width=None if self.console.is_terminal else WIDE)
+        for row in list_rows(plan):
+            table.add_row(*map(Text, row))  # as Text, because a tag may look like Rich's markup
+        self.console.print(table, soft_wrap=not self.console.is_terminal)
+        more = [f"and {len(plan) - LISTED:,} more"] if len(plan) > LISTED else []
+        for line in (*more, *sum_up(plan)):
+            self.console.print(Text(line), soft_wrap=True)
+        is_approved = self.is_approved or self._is_answered_yes()
+        if self.live:
+            self.live.start()
+        return is_approved
+
+    def _is_answered_yes(self) -> bool:
+        self.console.print("Approve it? yes or no: ", end="")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def tell(self, text: str) -> None:
         self.spinner.update(text=Text(text))

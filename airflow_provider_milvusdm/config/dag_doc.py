@@ -81,6 +81,11 @@ def dag_doc(job: type[Params]) -> str:
             "",
             *_table(("red task", "cause and cure"), ((f"`{task}`", text) for task, text in _causes(job))),
             "",
+            "### If a run stays queued",
+            "",
+            "It waits for the run of this DAG that is at work, because one works at a time (`max_active_runs`). Open "
+            "that run: a task of it may wait for its next attempt or for approval, and the task's log says so.",
+            "",
             "### Params",
             "",
             *_table(("param", "default", "meaning"), (_param(name, schema) for name, schema in _schemas(job))),

@@ -59,6 +59,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "overwrite",
         "max_deletions",
         "take_over",
+        "approval",
+        "approval_hours",
         "verify",
         "verify_search",
         "search_recall",
@@ -132,7 +134,7 @@ CHOICES: dict[str, dict[str, str]] = {
     },
 }
 """A label for each choice of a param."""
-BOUNDS = ("minimum", "maximum")
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum")
 
 
 def arrange_form(properties: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

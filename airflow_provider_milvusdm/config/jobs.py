@@ -150,6 +150,7 @@ class ScheduleParams(Params):
     tags: tuple[str, ...] = Field(default=(), strict=False)
     owner: str | None = None
     retries: int | None = Field(default=None, ge=0)
+    pool: str | None = Field(default=None, min_length=1)
 
 
 JOBS: dict[str, type[Params]] = {"M2M": M2M, "H2M": H2M, "F2M": F2M, "M2H": M2H}

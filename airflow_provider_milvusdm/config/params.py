@@ -5,6 +5,7 @@ Titles and descriptions are those of the trigger form; its order, sections and l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,6 +22,8 @@ from airflow_provider_milvusdm.config.validation import (
 )
 from airflow_provider_milvusdm.model.collections import ALL_COLLECTIONS, Metric
 
+TYPED_ADDRESS = re.compile(r"[a-z]+://.*|[^:]+:[0-9]+/?", re.IGNORECASE)
+"""What people type for a host: ``https://host:19530``, ``host:19530``."""
 FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 
 UNIT_MIB = 256
@@ -267,6 +270,19 @@ class MilvusParams(RowsParams):
         title="Search params",
         description='The params with which the application searches: {"nprobe": 64}, {"ef": 128}. Empty: the defaults.',
     )
+    approval: bool = Field(
+        default=False,
+        title="Ask for approval",
+        description="Before anything is created or dropped in the target, the run waits until somebody approves the "
+        "plan: which collections are created, overwritten or appended to, and how many rows are lost.",
+    )
+    approval_hours: float = Field(
+        default=24,
+        gt=0,
+        le=8760,
+        title="Hours to wait for approval",
+        description="A run that nobody approves in this time fails, and changes nothing.",
+    )
     dry_run: bool = Field(
         default=False,
         title="Dry run",
@@ -281,6 +297,11 @@ class MilvusParams(RowsParams):
         for name in ("dest_uri", "dest_host"):
             if "@" in str(params.get(name)):
                 yield f"{name}: a login belongs in the connection (milvus_conn_id), not in a param"
+        if TYPED_ADDRESS.fullmatch(str(params.get("dest_host"))):
+            yield (
+                "dest_host: an address, but only the name of a host is expected: set dest_uri (https://host:port) "
+                "instead, or dest_host and dest_port"
+            )
         if params.get("mode") == "sync" and params.get("duplicate_ids") == "remap":
             yield "mode: sync with duplicate_ids: remap: the new keys don't say which rows are in the target"
         if params.get("mode") in ("sync", "append") and params.get("alias"):

@@ -136,6 +136,11 @@ class ConnectionAddress:
             )
 
 
+def database_of(arguments: Mapping[str, Any]) -> str:
+    """The database that a client with these arguments uses."""
+    return str(arguments.get("db_name") or urlsplit(str(arguments["uri"])).path.strip("/") or "default")
+
+
 def is_file(uri: str) -> bool:
     """Whether a uri is the path of a Milvus Lite file."""
     return "://" not in uri and not uri.startswith(UNIX)

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.hooks.milvus_address import is_file
+from airflow_provider_milvusdm.hooks.milvus_address import database_of, is_file
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 NO_SUCH_DATABASE = 800
 """Milvus's error code ``DatabaseNotFound``, since 2.3."""
 ANSWER_SECONDS = 30
+
+log = logging.getLogger(__name__)
 
 
 class Connects(Protocol):
@@ -38,7 +39,7 @@ def reach(hook: Connects, *, creates: bool = False) -> str:
         version = client.get_server_version(timeout=ANSWER_SECONDS)
         if is_file(arguments["uri"]):
             return f"Milvus {version}"
-        database = arguments.get("db_name") or urlsplit(arguments["uri"]).path.strip("/") or "default"
+        database = database_of(arguments)
         _use_database(client, arguments["uri"], database)
         user = _user(arguments)
         if creates:
@@ -65,17 +66,21 @@ def _user(arguments: dict[str, str]) -> str:
 
 
 def _use_database(client: MilvusClient, uri: str, database: str) -> None:
-    from grpc import RpcError, StatusCode
+    from grpc import RpcError
     from pymilvus import MilvusException
+
+    from airflow_provider_milvusdm.targets.milvus.server.rights import AWAY
 
     try:
         client.list_collections(timeout=ANSWER_SECONDS)
     except RpcError as error:
-        if error.code() != StatusCode.PERMISSION_DENIED:  # a login need not have the right to list collections
+        if error.code() in AWAY:
             raise
+        log.info("the target does not list its collections: %s", error.code().name)  # it need not have the right to
     except MilvusException as error:
         if error.code != NO_SUCH_DATABASE:
-            raise
+            log.info("the target does not list its collections: %s", error.message)
+            return
         raise ConfigurationError(
             f"there is no database {database!r}",
             where=uri,

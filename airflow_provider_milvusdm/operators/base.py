@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+)
 
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.manifests import Fault, to_json
+from airflow_provider_milvusdm.operators.runs import tell_queue
 from airflow_provider_milvusdm.operators.xcom import is_reference, push_group
 from airflow_provider_milvusdm.storage.paths import local_path, open_urls_with
 
@@ -60,15 +67,20 @@ class MigrationOperator(BaseOperator):
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
+        return self.explained(context, self.step)
+
+    def explained(self, context: Context, step: Callable[[Context], Any]) -> Any:
+        """What ``step`` returns; its errors are pushed, and the final ones fail the task without a retry."""
         open_urls_with(open_url)
         try:
-            return self.step(context)
-        except AirflowSkipException:
+            return step(context)
+        except (AirflowSkipException, DownstreamTasksSkipped):
             raise
         except Exception as error:
             push_fault(context["ti"], describe(error))
             if isinstance(error, FINAL):
                 raise AirflowFailException(str(error)) from None
+            tell_queue(context)
             raise
 
 

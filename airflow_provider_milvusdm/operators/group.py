@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from airflow_provider_milvusdm.operators.base import FAULT, FINAL, MigrationOper
 from airflow_provider_milvusdm.operators.done import ONE_REQUEST, DoneMembers, Outcome, SharedStore
 from airflow_provider_milvusdm.operators.notes import ProgressNotes
 from airflow_provider_milvusdm.operators.overview import OVERVIEW, overview
+from airflow_provider_milvusdm.operators.runs import tell_queue
 from airflow_provider_milvusdm.operators.xcom import (
     Reference,
     input_of,
@@ -41,6 +42,8 @@ RESULT = "result"
 Member = TypeVar("Member")
 NAMED = 5
 """Names in the error of a task, at most."""
+JOINED_FAULTS = 20
+"""Of one collection in a manifest or a report."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,8 @@ class MemberStep:
     at_once: int = 1
 
 
-class GroupOperator(MigrationOperator):
-    """A step for each member of a group; a large input is the only member of its group.
-
-    A fault of one member does not stop the others: the task fails once all have ended. A retry does not repeat members
-    that were done, or that failed with a final error. Results are pushed to XCom under ``result``, faults under
-    ``fault``.
-    """
+class MappedMigrationOperator(MigrationOperator):
+    """A step that is mapped over groups of manifests."""
 
     member_type: ClassVar[type[Any]]
     """The manifest of a member. It has a ``name``, that of its collection, and a ``label``."""
@@ -79,25 +77,6 @@ class GroupOperator(MigrationOperator):
     def group(self) -> Any:
         """The group of manifests that the task was given, or the reference to it."""
 
-    @abstractmethod
-    def prepared(self, context: Context) -> AbstractContextManager[MemberStep]:
-        """The step of one member; what all members share, such as a client, is there for the block."""
-
-    def fault_of(self, result: Any) -> str:
-        """Why the task fails though a member has this result; empty if it does not fail."""
-        return ""
-
-    def unit_of(self, member: Any) -> str:
-        """What identifies a member in its :class:`Fault`, if not its collection alone."""
-        return ""
-
-    def log_results(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Log the results, which are manifests as JSON."""
-
-    def wait(self, pending: Mapping[int, Pending]) -> None:
-        """Return, or defer the task, until the steps of these members, by their numbers, should be repeated."""
-        raise NotImplementedError
-
     @cached_property
     def members(self) -> list[Any]:
         values = self.group if self.pulled is None else self.pulled
@@ -107,11 +86,6 @@ class GroupOperator(MigrationOperator):
     def input_id(self) -> str:
         """Identifies the input of the task; later steps ignore the results of any other input."""
         return input_of(self.group)
-
-    @property
-    def source(self) -> str:
-        """Identifies all that the outcomes depend on; a retry reuses those of the same source only."""
-        return str(self.group["xcom"]) if is_reference(self.group) else ""
 
     @property
     def label(self) -> str:
@@ -134,9 +108,48 @@ class GroupOperator(MigrationOperator):
             self.pulled = pull(context["ti"], content)
         return super().render_template(content, context, jinja_env, seen_oids)
 
+
+class GroupOperator(MappedMigrationOperator):
+    """A step for each member of a group; a large input is the only member of its group.
+
+    A fault of one member does not stop the others: the task fails once all have ended. A retry does not repeat members
+    that were done, or that failed with a final error. Results are pushed to XCom under ``result``, faults under
+    ``fault``.
+    """
+
+    @abstractmethod
+    def prepared(self, context: Context) -> AbstractContextManager[MemberStep]:
+        """The step of one member; what all members share, such as a client, is there for the block."""
+
+    def fault_of(self, result: Any) -> str:
+        """Why the task fails though a member has this result; empty if it does not fail."""
+        return ""
+
+    def unit_of(self, member: Any) -> str:
+        """What identifies a member in its :class:`Fault`, if not its collection alone."""
+        return ""
+
+    def log_results(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Log the results, which are manifests as JSON."""
+
+    def wait(self, pending: Mapping[int, Pending]) -> None:
+        """Return, or defer the task, until the steps of these members, by their numbers, should be repeated."""
+        raise NotImplementedError
+
+    @property
+    def source(self) -> str:
+        """Identifies all that the outcomes depend on; a retry reuses those of the same source only."""
+        return str(self.group["xcom"]) if is_reference(self.group) else ""
+
     def execute(self, context: Context) -> None:
         open_urls_with(_open_url)
-        self.step(context)
+        try:
+            self.step(context)
+        except (AirflowFailException, AirflowSkipException):
+            raise
+        except Exception:
+            tell_queue(context)
+            raise
 
     def step(self, context: Context) -> None:
         """Run the step of each member, push the results and faults, and fail if there is a fault."""
@@ -301,4 +314,11 @@ def join_faults(faults: Iterable[Mapping[str, str]]) -> dict[str, str]:
     texts: dict[str, list[str]] = {}
     for fault in (from_json(Fault, values) for values in faults):
         texts.setdefault(fault.collection, []).append(fault.fault)
-    return {collection: "\n".join(lines) for collection, lines in texts.items()}
+    return {collection: "\n".join(_first(lines)) for collection, lines in texts.items()}
+
+
+def _first(lines: Sequence[str]) -> Iterator[str]:
+    """The first lines; a large partition has a task, and perhaps a fault, for each of its shares."""
+    yield from lines[:JOINED_FAULTS]
+    if len(lines) > JOINED_FAULTS:
+        yield f"and {len(lines) - JOINED_FAULTS} more faults: the logs of the tasks that failed have them"

@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.shares import divide_large
 from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.report import wrap_text
 
@@ -87,4 +88,4 @@ class FilesInspectOperator(MigrationOperator):
         groups = [replace(group, whole=whole, notes=group.notes + notes) for group in groups]
         for group in groups:
             self.log.info("%s", wrap_text(f"{group.label}: {'; '.join(group.notes) or 'ready'}"))
-        return push_groups(context["ti"], groups)
+        return push_groups(context["ti"], divide_large(groups))

@@ -14,10 +14,10 @@ from airflow.sdk.configuration import conf
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.config.validation import read_params
-from airflow_provider_milvusdm.exceptions import ConfigurationError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.hooks.object_storage import open_import_store
-from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Fault, Loaded, from_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Fault, Foreseen, Loaded, from_json
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.done import SharedStore
@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep,
 from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, parse_argument
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
-from airflow_provider_milvusdm.progress import expect_rows
+from airflow_provider_milvusdm.progress import count_of, expect_rows
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
 from airflow_provider_milvusdm.triggers.milvus import MilvusImportTrigger
 
@@ -117,10 +117,13 @@ class MilvusCreateCollectionOperator(MilvusOperator):
     :param create_index: create the index and load the collection.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.config.target_settings`.
     :param plan_only: change nothing, and report what would be done.
+    :param approved: what :class:`ApprovePlanOperator` returned; anything that would do more is refused. None: nobody
+        was asked.
     """
 
     template_fields: Sequence[str] = (
         *MilvusOperator.template_fields,
+        "approved",
         "collections",
         "mode",
         "overwrite",
@@ -147,10 +150,11 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         create_index: bool | str = True,
         target: Mapping[str, Any] | str | None = None,
         plan_only: bool | str = False,
+        approved: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.collections = collections
+        self.collections, self.approved = collections, approved
         self.mode, self.overwrite, self.take_over = mode, overwrite, take_over
         self.max_deletions, self.id_scope = max_deletions, id_scope
         self.load_method, self.create_index, self.target = load_method, create_index, target
@@ -167,15 +171,24 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         runs = AirflowRuns(context, take_over=parse_argument(self.take_over))
         import_store = self.import_store() if self.load_method != "insert" else None
         at_once = 1 if import_store else WAITING
+        approved = self._pull_approved(context)
         with self.connected(
-            partial(self._create, runs, import_store), at_once, plan_only=parse_argument(self.plan_only)
+            partial(self._create, runs, import_store, approved), at_once, plan_only=parse_argument(self.plan_only)
         ) as step:
             yield step
+
+    def _pull_approved(self, context: Context) -> Mapping[str, Foreseen] | None:
+        """The approved plan of each collection by name; None if nobody was asked."""
+        if self.approved is None:
+            return None
+        found = pull_all(context["ti"], self.approved, {self.input_id})
+        return {foreseen.name: foreseen for foreseen in (from_json(Foreseen, values) for values in found)}
 
     def _create(
         self,
         runs: Runs,
         import_store: ImportStore | None,
+        approved: Mapping[str, Foreseen] | None,
         client: MilvusClient,
         plan: CollectionPlan,
         store: SharedStore,
@@ -183,12 +196,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 
-        if plan.refused:
-            raise ConfigurationError(plan.error)
-        if plan.error:  # a task before the plan failed for it
-            return None
-        check_import(client, self.load_method, import_store, plan)
-        created = create_collection(
+        prepare = partial(
+            create_collection,
             client,
             plan,
             self.mode,
@@ -196,14 +205,50 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             create_index=parse_argument(self.create_index),
             in_place=self.overwrite == "in_place",
             max_deletions=float(self.max_deletions),
-            plan_only=parse_argument(self.plan_only),
             runs=runs,
             id_scope=self.id_scope,
             store=store if self.source else None,
             step_input=self.source,
         )
+        if plan.refused:
+            raise ConfigurationError(plan.error)
+        if plan.error:  # a task before the plan failed for it
+            return None
+        check_import(client, self.load_method, import_store, plan)
+        if approved is not None:
+            _refuse_unapproved(approved.get(plan.name), foresee(plan, prepare(plan_only=True)))
+        created = prepare(plan_only=parse_argument(self.plan_only))
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         return created
+
+
+def foresee(plan: CollectionPlan, created: CreatedCollection) -> Foreseen:
+    """What would be done to the target, by what the create step says with ``plan_only``."""
+    return Foreseen(
+        plan.name,
+        plan.target.name,
+        plan.fingerprint,
+        created.action,
+        plan.rows if created.action.effect.loads_rows else 0,
+        created.lost,
+        created.existing,
+        {tag: name for tag, name in plan.partition_names.items() if tag != name},
+    )
+
+
+def _refuse_unapproved(approved: Foreseen | None, foreseen: Foreseen) -> None:
+    if approved is None or not approved.covers(foreseen):
+        raise TargetError(
+            f"collection {foreseen.target!r} is not as it was when the plan was approved",
+            expected=_describe(approved) if approved else "a collection that was in the plan",
+            found=_describe(foreseen),
+            cure="Nothing was changed. Start a new run, which asks again.",
+        )
+
+
+def _describe(foreseen: Foreseen) -> str:
+    lost = "an unknown number of rows" if foreseen.lost is None else count_of(foreseen.lost, "row")
+    return f"{foreseen.action or foreseen.fault}, {lost} lost"
 
 
 class MilvusUnitsOperator(MigrationOperator):
@@ -429,6 +474,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 int(self.verify_search), float(self.search_recall), parse_argument(self.search_params) or {}
             ),
             store=checkpoints,
+            step_input=self.source,
         )
         if report.status == VERIFIED and import_store:
             remove_leftovers(client, import_store, plan)

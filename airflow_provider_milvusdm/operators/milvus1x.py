@@ -13,7 +13,9 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.group import push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.resolve import ResolveOperator
+from airflow_provider_milvusdm.operators.shares import divide_large
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all, push_group
+from airflow_provider_milvusdm.progress import count_of
 from airflow_provider_milvusdm.report import wrap_text
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
@@ -86,9 +88,9 @@ class Milvus1xInspectOperator(MigrationOperator):
             if group.error:
                 self.log.error("%s", wrap_text(f"{group.label}: {group.error}"))
             else:
-                partitions, rows = len(group.partitions), _rows(group)
-                self.log.info("%s: %d partitions, %d live rows by the catalog", group.label, partitions, rows)
-        return push_groups(context["ti"], groups)
+                partitions, rows = count_of(len(group.partitions), "partition"), count_of(_rows(group), "live row")
+                self.log.info("%s: %s, %s by the catalog", group.label, partitions, rows)
+        return push_groups(context["ti"], divide_large(groups))
 
     def inspect(self) -> list[PartitionGroup]:
         """The groups of partitions to resolve."""

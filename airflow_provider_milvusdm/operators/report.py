@@ -22,6 +22,7 @@ class ReportOperator(MigrationOperator):
     :param collections: what :class:`PlanOperator` returned.
     :param reports: what the verify tasks left under ``result``.
     :param faults: what the verify tasks that failed left under ``fault``.
+    :param approval: id of the task that asks for approval; if it failed, its fault is the cause.
     :param first_tasks: ids of the tasks without which nothing is migrated; the fault of the first one that failed is
         the cause.
     """
@@ -35,13 +36,16 @@ class ReportOperator(MigrationOperator):
         reports: Any,
         faults: Any = None,
         first_tasks: Sequence[str] = (),
+        approval: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.first_tasks = first_tasks
+        self.first_tasks, self.approval = first_tasks, approval
         self.collections, self.reports, self.faults = collections, reports, faults
 
     def step(self, context: Context) -> dict[str, Any]:
+        if self.approval and (fault := _find_fault(context["ti"], self.approval)):
+            raise VerificationError(f"nothing was migrated: {fault}")
         report = shorten(self._reports(context["ti"]))
         if not report.collections:
             raise VerificationError(f"nothing was migrated: {self._first_fault(context['ti'])}")
@@ -54,8 +58,8 @@ class ReportOperator(MigrationOperator):
 
     def _first_fault(self, instance: Any) -> str:
         for task_id in self.first_tasks:
-            if reference := instance.xcom_pull(task_ids=task_id, key=FAULT):
-                return f"{task_id} failed. {from_json(Fault, pull(instance, reference)[0]).fault}"
+            if fault := _find_fault(instance, task_id):
+                return f"{task_id} failed. {fault}"
         return "see the logs of the first failed steps"
 
     def _reports(self, instance: Any) -> list[CollectionReport]:
@@ -66,6 +70,12 @@ class ReportOperator(MigrationOperator):
         faults = join_faults(pull_all(instance, self.faults, set(groups)))
         plans = [from_json(CollectionPlan, plan) for group in groups.values() for plan in pull(instance, group)]
         return [reports.get(plan.name) or _not_verified(plan, faults) for plan in plans]
+
+
+def _find_fault(instance: Any, task_id: str) -> str:
+    """Why a task failed; empty if it did not."""
+    reference = instance.xcom_pull(task_ids=task_id, key=FAULT)
+    return from_json(Fault, pull(instance, reference)[0]).fault if reference else ""
 
 
 def _not_verified(plan: CollectionPlan, faults: Mapping[str, str]) -> CollectionReport:

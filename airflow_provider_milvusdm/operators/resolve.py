@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 
 class ResolveOperator(GroupOperator):
-    """Resolve the live ids and the load units of partitions.
+    """Resolve the live ids and the load units of partitions, or a share of a large partition.
 
     It opens and checks every segment, and reads every id and every vector. It fails for damaged segments, and for rows
-    that Milvus 2.x can't hold.
+    that Milvus 2.x can't hold. The plan step joins the shares.
 
     :param partitions: one of the groups that an inspect step returned.
     :param duplicate_ids: ``error``, ``keep_first``, ``keep_last``, or ``remap``: each row gets a new primary key, and
         its id goes to the field ``source_id``.
     :param invalid_vectors: ``error``, or ``skip``: rows with NaN or infinity are saved to a file and not loaded.
-    :param skipped_rows_dir: folder for these files: ``<skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5``.
+    :param skipped_rows_dir: folder for these files: ``<skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5``,
+        or ``<partition>.<share>.h5``.
     :param run: DAG and id of the run.
     :param plan_only: write no such files.
     """
@@ -73,6 +74,9 @@ class ResolveOperator(GroupOperator):
         from airflow_provider_milvusdm.rows.resolve import resolve_group
 
         resolved = resolve_group(group, policies)
+        if resolved.share:
+            rows = sum(part.row_slice.stored_rows for part in resolved.share.slices)
+            self.log.info("%s: %d rows of this share", group.label, rows)
         for partition in resolved.partitions:
             self.log.info(
                 "%s/%s: %d live rows, %d deleted",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,13 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import supervisor, task_runner
 
 from airflow_provider_milvusdm.operators.done import ONE_REQUEST
+from airflow_provider_milvusdm.progress import count_of
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 ENDED = ("success", "failed")
 NOT_FOUND = 404
@@ -59,12 +63,28 @@ class AirflowRuns:
         return state in ENDED
 
 
+def runs_in_one_process() -> bool:
+    """Whether this process runs all tasks of the run: that of ``dag.test()``."""
+    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), supervisor.InProcessSupervisorComms)
+
+
+def tell_queue(context: Context) -> None:
+    """Log how many runs of the DAG are queued until this run ends: their own pages don't say what they wait for."""
+    if runs_in_one_process() or not hasattr(task_runner, "SUPERVISOR_COMMS"):
+        return
+    instance, dag = context["ti"], context["dag"]
+    queued = instance.get_dr_count(instance.dag_id, states=["queued"])
+    if queued:
+        log.warning(
+            "%s of this DAG wait until this run has ended (max_active_runs: %d)",
+            count_of(queued, "queued run"),
+            dag.max_active_runs,
+        )
+
+
 def _own_process() -> str:
     """This process, if it runs all tasks of the run; empty if each task has a process of its own."""
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    if not isinstance(comms, supervisor.InProcessSupervisorComms):
-        return ""
-    return _describe(psutil.Process())
+    return _describe(psutil.Process()) if runs_in_one_process() else ""
 
 
 def _describe(process: psutil.Process) -> str:

@@ -6,9 +6,8 @@ ranges of partitions overlap, the ids are read again, one window of ids at a tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -17,9 +16,11 @@ from airflow_provider_milvusdm.model.collections import Slice
 from airflow_provider_milvusdm.model.mask import Mask
 from airflow_provider_milvusdm.model.rows import ranges, rows_within
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.rows.duplicates import DIGEST, among, digests_at, find_repeated
-from airflow_provider_milvusdm.rows.live_rows import Ids
+from airflow_provider_milvusdm.rows.duplicates import among
+from airflow_provider_milvusdm.rows.id_windows import Ids, find_repeated, read_windows
+from airflow_provider_milvusdm.rows.live_rows import NO_IDS, join_ranges, range_of
 from airflow_provider_milvusdm.rows.reader import segment_keys
+from airflow_provider_milvusdm.rows.rows_at import DIGEST, digests_at
 from airflow_provider_milvusdm.sources.base import Segment
 from airflow_provider_milvusdm.sources.registry import open_source
 from airflow_provider_milvusdm.storage.file_version import refuse_changed
@@ -66,12 +67,18 @@ def find_ids_across(units: Sequence[LoadUnit], partitions: Iterable[ResolvedPart
     """
     id_ranges = {partition.tag: partition.id_range for partition in partitions if partition.id_range}
     bounds = shared_bounds(id_ranges.values())
-    read = partial(_open_slices, units, {tag for tag, id_range in id_ranges.items() if _overlaps(bounds, *id_range)})
-    for window in _read_windows(read, bounds, WINDOW_IDS) if len(bounds) else ():
+    if not len(bounds):
+        return
+    rows = _Rows(units, {tag for tag, id_range in id_ranges.items() if _overlaps(bounds, *id_range)})
+
+    def read(first: int, last: int) -> Iterator[Ids]:
+        return (_within_overlaps(ids, bounds) for ids in rows.read_ids(first, last))
+
+    for window in read_windows(read, int(bounds[0]), int(bounds[-1]) - 1, 2 * WINDOW_IDS):
         shared = find_repeated(window)
         for start, stop in ranges(0, len(shared), COMPARED_IDS):
             ids = shared[start:stop]
-            yield IdsAcross(ids, _find_different(read(), ids))
+            yield IdsAcross(ids, _find_different(rows.open(int(ids[0]), int(ids[-1])), ids))
 
 
 def partitions_with(units: Sequence[LoadUnit], partitions: Iterable[ResolvedPartition], row_id: int) -> list[str]:
@@ -81,7 +88,8 @@ def partitions_with(units: Sequence[LoadUnit], partitions: Iterable[ResolvedPart
         for partition in partitions
         if partition.id_range and partition.id_range[0] <= row_id <= partition.id_range[1]
     ]
-    found = [rows.row_slice.partition for rows in _open_slices(units, tags) for _, ids in rows.ids() if row_id in ids]
+    slices = _Rows(units, tags).open(row_id, row_id)
+    found = [rows.row_slice.partition for rows in slices for _, ids in rows.ids() if row_id in ids]
     return list(dict.fromkeys(found))
 
 
@@ -106,51 +114,38 @@ def _overlaps(bounds: Ids, first: int, last: int) -> bool:
     return bool(before % 2 or until > before)
 
 
-def _read_windows(read: Callable[[], Iterable[_SliceRows]], bounds: Ids, window_ids: int) -> Iterator[Ids]:
-    """All ids in overlaps, sorted, in windows of about ``window_ids`` to twice as many: int64 of shape (ids,).
-
-    All rows are read again for each window, and a window is overwritten by the next one. No id may be on as many as
-    ``window_ids`` rows, and no batch may have more rows.
-    """
-    held = np.empty(2 * window_ids, np.int64)
-    low, end = int(bounds[0]), int(bounds[-1])
-    while low < end:
-        filled, high = 0, end
-        for rows in read():
-            for _, ids in rows.ids():
-                ids = _within(ids, low, high, bounds)
-                if filled + len(ids) > len(held):
-                    filled, high = _keep_lowest(held[:filled], window_ids)
-                    ids = ids[ids < high]
-                held[filled : filled + len(ids)] = ids
-                filled += len(ids)
-        held[:filled].sort()
-        yield held[:filled]
-        low = high
-
-
-def _within(ids: Ids, low: int, high: int, bounds: Ids) -> Ids:
-    """The ids in overlaps from ``low`` to below ``high``: shape (n,)."""
-    ids = ids[(ids >= low) & (ids < high)]
+def _within_overlaps(ids: Ids, bounds: Ids) -> Ids:
+    """The ids that are in overlaps: shape (n,)."""
     return ids if len(bounds) == 2 else ids[np.searchsorted(bounds, ids, "right") % 2 == 1]
 
 
-def _keep_lowest(ids: Ids, count: int) -> tuple[int, int]:
-    """Move the lowest ids, about ``count``, to the front; returns their number, and the lowest of the other ids."""
-    ids.partition(count)
-    high = ids[count]
-    lower = ids[:count][ids[:count] < high]
-    ids[: len(lower)] = lower
-    return len(lower), int(high)
+class _Rows:
+    """The rows of these partitions. A slice is not opened again for ids that it was found not to have."""
 
+    def __init__(self, units: Iterable[LoadUnit], tags: Collection[str]) -> None:
+        self._slices = [(unit, row_slice) for unit in units for row_slice in unit.slices if row_slice.partition in tags]
+        self._id_ranges: list[tuple[int, int] | None] = [None] * len(self._slices)
 
-def _open_slices(units: Iterable[LoadUnit], tags: Collection[str]) -> Iterator[_SliceRows]:
-    """The slices of these partitions, opened one after another."""
-    for unit in units:
-        source, batch_rows = open_source(unit.source), min(rows_within(unit.collection), DIGESTS_AT_ONCE)
-        for row_slice in unit.slices:
-            if row_slice.partition in tags:
-                yield _SliceRows(source.segment(unit.collection, row_slice.segment), row_slice, batch_rows)
+    def open(self, first: int, last: int) -> Iterator[_SliceRows]:
+        """The slices that may have ids from ``first`` to ``last``, opened one after another."""
+        return (rows for _, rows in self._open(first, last))
+
+    def read_ids(self, first: int, last: int) -> Iterator[Ids]:
+        """The ids from ``first`` to ``last``, in batches: shape (rows,)."""
+        for number, rows in self._open(first, last):
+            found = NO_IDS
+            for _, ids in rows.ids():
+                found = join_ranges(found, range_of(ids))
+                yield ids[(first <= ids) & (ids <= last)]
+            self._id_ranges[number] = found
+
+    def _open(self, first: int, last: int) -> Iterator[tuple[int, _SliceRows]]:
+        for number, (unit, row_slice) in enumerate(self._slices):
+            lowest, highest = self._id_ranges[number] or (first, last)
+            if lowest <= last and first <= highest:
+                batch_rows = min(rows_within(unit.collection), DIGESTS_AT_ONCE)
+                segment = open_source(unit.source).segment(unit.collection, row_slice.segment)
+                yield number, _SliceRows(segment, row_slice, batch_rows)
 
 
 def _find_different(slices: Iterable[_SliceRows], shared: Ids) -> Mask:

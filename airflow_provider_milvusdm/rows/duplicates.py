@@ -1,139 +1,108 @@
-"""Ids that are on several rows: Milvus 1.x never checked them, in Milvus 2.x they are primary keys.
+"""Rows that share an id: Milvus 1.x never checked ids, in Milvus 2.x they are primary keys.
 
-In memory are the ids of all rows, 8 bytes each, and for rows that share an id their places and a digest of the vector.
+One row of each id is kept, the first or the last, and the others are compared with it: their rows are read one batch
+after another, and only of the kept rows the vectors' digests are in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.model.mask import Mask
-from airflow_provider_milvusdm.model.rows import ranges
 from airflow_provider_milvusdm.rows.live_rows import Ids, LiveRows
-from airflow_provider_milvusdm.sources.base import Segment
-
-DIGEST = np.dtype("V16")
+from airflow_provider_milvusdm.rows.rows_at import DIGEST, digests_of, read_rows_at
 
 
 @dataclass(frozen=True)
-class SharedIds:
-    """The rows whose id is also on another row, sorted by id, then by segment and row; arrays have shape (rows,)."""
+class SharingRows:
+    """Rows of one segment with ids that other rows have, too; arrays have shape (rows,)."""
 
-    ids: Ids
-    partitions: npt.NDArray[np.int32]
-    """Numbers of the partitions."""
-    segments: npt.NDArray[np.int32]
-    """Numbers of the segments."""
+    rows: LiveRows
     offsets: Ids
-    """Numbers of the rows in their segments."""
+    """Numbers of the rows, ascending."""
+    places: npt.NDArray[np.intp]
+    """Where their ids are among the shared ids."""
     digests: npt.NDArray[np.void]
-    """Digests of the vectors."""
-
-    @property
-    def firsts(self) -> Mask:
-        """Which rows are the first with their id."""
-        return np.append(True, self.ids[1:] != self.ids[:-1])[: len(self.ids)]
-
-    @property
-    def lasts(self) -> Mask:
-        """Which rows are the last with their id."""
-        return np.append(self.ids[1:] != self.ids[:-1], True)[: len(self.ids)]
-
-    def different(self, kept: Mask) -> Mask:
-        """Which rows have another vector, or are in another partition, than the kept row with their id.
-
-        ``kept``: bool of shape (rows,), set for one row of each id.
-        """
-        unequal: Mask = self.digests != self._values_kept(kept, self.digests)
-        return unequal | self.elsewhere(kept)
-
-    def elsewhere(self, kept: Mask) -> Mask:
-        """Which rows are in another partition than the kept row with their id."""
-        unequal: Mask = self.partitions != self._values_kept(kept, self.partitions)
-        return unequal
-
-    def _values_kept(self, kept: Mask, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """For each row, the value that the kept row with the same id has in a column: shape (rows,)."""
-        values: npt.NDArray[Any] = column[kept][np.cumsum(self.firsts) - 1]
-        return values
-
-    def by_segment(self, mask: Mask) -> Iterator[tuple[int, Ids]]:
-        """Number of each segment, and the numbers of its rows that are set in the mask: int64 of shape (n,)."""
-        order = np.argsort(self.segments[mask], kind="stable")
-        numbers, starts = np.unique(self.segments[mask][order], return_index=True)
-        offsets = np.split(self.offsets[mask][order], starts[1:])
-        yield from zip(numbers.tolist(), offsets, strict=False)
+    """Of their vectors."""
 
 
-def sorted_ids(rows_by_segment: Iterable[LiveRows], max_rows: int) -> Ids:
-    """The ids of all rows, at most ``max_rows``: int64 of shape (rows,), sorted.
+@dataclass(frozen=True)
+class OtherRows:
+    """Rows of one segment that are not the kept rows of their ids; arrays have shape (rows,)."""
 
-    One array is allocated and filled, because there can be 100 million ids.
+    rows: LiveRows
+    offsets: Ids
+    """Numbers of the rows, ascending."""
+    places: npt.NDArray[np.intp]
+    """Where their ids are among the shared ids."""
+    elsewhere: Mask
+    """Which are in another partition than the kept row."""
+    different: Mask
+    """Which are in another partition, or have another vector."""
+
+
+def find_sharing_rows(
+    rows_by_segment: Sequence[LiveRows], shared: Ids, *, only_finite: bool, backwards: bool = False
+) -> Iterator[SharingRows]:
+    """The rows with one of the ids in ``shared``, int64 of shape (n,), sorted; in order, or the last batches first.
+
+    :param only_finite: pass over rows whose vectors hold NaN or infinity.
     """
-    ids, filled = np.empty(max_rows, np.int64), 0
-    for rows in rows_by_segment:
-        for _, batch in rows.batches():
-            ids[filled : filled + len(batch)] = batch
-            filled += len(batch)
-    ids = ids[:filled]
-    ids.sort()
-    return ids
+    first, last = int(shared[0]), int(shared[-1])
+    for rows in reversed(rows_by_segment) if backwards else rows_by_segment:
+        if not rows.may_hold(first, last):
+            continue
+        for offsets, ids in rows.batches(backwards=backwards):
+            is_shared = among(shared, ids)
+            if is_shared.any():
+                yield _read_digests(rows, offsets[is_shared], np.searchsorted(shared, ids[is_shared]), only_finite)
 
 
-def find_repeated(ids: Ids) -> Ids:
-    """Which of the sorted ids, shape (rows,), are there more than once: int64 of shape (n,), each once, sorted."""
-    again: Ids = ids[1:][ids[1:] == ids[:-1]]
-    first: Mask = np.append(True, again[1:] != again[:-1])[: len(again)]
-    return again[first]
+def _read_digests(rows: LiveRows, offsets: Ids, places: npt.NDArray[np.intp], only_finite: bool) -> SharingRows:
+    digests, valid = np.empty(len(offsets), DIGEST), np.ones(len(offsets), np.bool_)
+    for first, last, batch in read_rows_at(rows.segment, offsets, rows.batch_rows):
+        digests[first:last] = digests_of(batch)
+        if only_finite:
+            valid[first:last] = np.isfinite(batch.vectors).all(axis=1)
+    return SharingRows(rows, offsets[valid], places[valid], digests[valid])
 
 
-def find_shared_ids(rows_by_segment: Sequence[LiveRows], shared: Ids) -> SharedIds:
-    """The rows with one of the ids in ``shared``, int64 of shape (n,), sorted."""
-    batches = [
-        batch for number, rows in enumerate(rows_by_segment) for batch in _find_sharing_rows(number, rows, shared)
-    ]
-    ids, segments, offsets, digests = (np.concatenate(column) for column in zip(*batches, strict=True))
-    tags = [rows.tag for rows in rows_by_segment]
-    numbers = {tag: number for number, tag in enumerate(dict.fromkeys(tags))}
-    partitions = np.array([numbers[tag] for tag in tags], np.int32)[segments]
-    order = np.argsort(ids, kind="stable")
-    return SharedIds(ids[order], partitions[order], segments[order], offsets[order], digests[order])
+class KeptRows:
+    """Of each shared id, the row that comes first in the order in which rows are added.
 
+    :param count: number of shared ids.
+    :param backwards: the rows are added in reverse, so that the last ones are kept.
+    """
 
-def _find_sharing_rows(number: int, rows: LiveRows, shared: Ids) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
-    """Ids, number of the segment, numbers of the rows and digests, in batches, for rows with an id in ``shared``."""
-    for offsets, ids in rows.batches():
-        is_shared = among(shared, ids)
-        if is_shared.any():
-            places = offsets[is_shared]
-            digests = digests_at(rows.segment, places, rows.batch_rows)
-            yield ids[is_shared], np.full(len(places), number, np.int32), places, digests
+    def __init__(self, count: int, tags: Sequence[str], *, backwards: bool) -> None:
+        self._numbers = {tag: number for number, tag in enumerate(dict.fromkeys(tags))}
+        self._digests, self._partitions = np.empty(count, DIGEST), np.full(count, -1, np.int32)
+        self._backwards = backwards
+
+    def others(self, found: SharingRows) -> OtherRows:
+        """Those of the rows that are not kept."""
+        partition, kept = self._numbers[found.rows.tag], self._keep(found)
+        offsets, places, digests = found.offsets[~kept], found.places[~kept], found.digests[~kept]
+        elsewhere = self._partitions[places] != partition
+        return OtherRows(found.rows, offsets, places, elsewhere, elsewhere | (digests != self._digests[places]))
+
+    def _keep(self, found: SharingRows) -> Mask:
+        """Keep the rows whose ids have no row yet: which they are, shape (rows,)."""
+        order = slice(None, None, -1 if self._backwards else 1)
+        _, firsts = np.unique(found.places[order], return_index=True)
+        is_first = np.zeros(len(found.places), np.bool_)
+        is_first[order][firsts] = True
+        kept = is_first & (self._partitions[found.places] < 0)
+        self._digests[found.places[kept]] = found.digests[kept]
+        self._partitions[found.places[kept]] = self._numbers[found.rows.tag]
+        return kept
 
 
 def among(known_ids: Ids, ids: Ids) -> Mask:
     """Which of ``ids`` are in ``known_ids``, which is sorted and not empty: bool of the shape of ``ids``."""
     found: Mask = known_ids[np.minimum(np.searchsorted(known_ids, ids), len(known_ids) - 1)] == ids
     return found
-
-
-def digests_at(segment: Segment, offsets: Ids, batch_rows: int) -> npt.NDArray[np.void]:
-    """Digests of the vectors of live rows, given the rows' numbers, sorted: void of shape (rows,).
-
-    ``batch_rows``: stored rows that are read at once.
-    """
-    digests = np.empty(len(offsets), DIGEST)
-    for start, stop in ranges(int(offsets[0]), int(offsets[-1]) + 1, batch_rows):
-        first, last = np.searchsorted(offsets, (start, stop))
-        if first == last:
-            continue
-        live = np.flatnonzero(segment.live(start, stop)) + start
-        vectors = segment.read(start, stop).vectors[np.searchsorted(live, offsets[first:last])]
-        found = [hashlib.blake2b(vector.tobytes(), digest_size=DIGEST.itemsize).digest() for vector in vectors]
-        digests[first:last] = np.frombuffer(b"".join(found), DIGEST)
-    return digests

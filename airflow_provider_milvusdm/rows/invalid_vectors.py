@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.model.collections import CollectionSpec
 from airflow_provider_milvusdm.model.rows import VectorBatch
-from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
-from airflow_provider_milvusdm.rows.live_rows import LiveRows
+from airflow_provider_milvusdm.rows.live_rows import NO_IDS, LiveRows, join_ranges, range_of
 
 if TYPE_CHECKING:
     import h5py
@@ -25,17 +24,20 @@ if TYPE_CHECKING:
 NAME_BYTES = 200
 
 
-def find_invalid(rows: LiveRows, key_ranges: KeyRanges) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
+def find_invalid(rows: LiveRows) -> Iterator[tuple[npt.NDArray[np.int64], VectorBatch]]:
     """Offsets (int64) and rows of a segment whose vectors are not all finite, in batches; bits always are.
 
-    All rows of the segment are counted in ``key_ranges``.
+    All rows are counted in their key ranges, and the lowest and the highest id of the others is noted.
     """
-    for start, stop, batch in rows.vectors(key_ranges):
+    found = NO_IDS
+    for start, stop, batch in rows.vectors():
         if np.isfinite(batch.vectors).all():
+            found = join_ranges(found, range_of(batch.ids))
             continue
-        invalid = ~np.isfinite(batch.vectors).all(axis=1)
-        offsets = np.flatnonzero(rows.segment.live(start, stop))[invalid] + start
-        yield offsets, VectorBatch(batch.ids[invalid], batch.vectors[invalid])
+        invalid = np.logical_not(np.isfinite(batch.vectors).all(axis=1))
+        found = join_ranges(found, range_of(batch.ids[~invalid]))
+        yield rows.offsets(start, stop, invalid), batch.where(invalid)
+    rows.id_range = found
 
 
 class SkippedRows:
@@ -76,17 +78,21 @@ class CountedRows:
 
 
 @contextmanager
-def skipped_rows(folder: str, collection: CollectionSpec, tag: str) -> Iterator[SkippedRows | CountedRows]:
+def skipped_rows(
+    folder: str, collection: CollectionSpec, tag: str, share: int | None = None
+) -> Iterator[SkippedRows | CountedRows]:
     """Write ``<folder>/<collection>/<partition>.h5``; the file gets this name when it is complete, if it has rows.
 
-    Without a folder, the rows are only counted. Raises TargetError if the disk is full.
+    Without a folder, the rows are only counted. The rows of a ``share`` of a partition are in a file of their own,
+    ``<partition>.<share>.h5``. Raises TargetError if the disk is full.
     """
     if not folder:
         yield CountedRows()
         return
     from airflow_provider_milvusdm.storage.hdf5_output import begin_part, create_hdf5
 
-    path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}.h5")
+    number = "" if share is None else f".{share}"
+    path = Path(folder, _file_name(collection.name), f"{_file_name(tag)}{number}.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = begin_part(path)
     try:

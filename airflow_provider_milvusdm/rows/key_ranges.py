@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.model.mask import Mask
-from airflow_provider_milvusdm.rows.row_hashes import HALF, Hashes
+from airflow_provider_milvusdm.rows.row_hashes import HALF, SEED, Hashes
 
 Ids = npt.NDArray[np.int64]
 LOWEST_KEY, HIGHEST_KEY = -(2**63), 2**63 - 1
@@ -55,6 +55,12 @@ class KeyRanges:
     def remove(self, keys: Ids, hashes: Hashes) -> None:
         """Take out rows that were added."""
         self._change(np.subtract, keys, hashes)
+
+    def join(self, other: KeyRanges) -> None:
+        """Add what was counted in the same ranges elsewhere."""
+        for name in ("rows", "sums", "product_sums"):
+            getattr(self, name)[:] += getattr(other, name)
+        self.extent = min(self.extent[0], other.extent[0]), max(self.extent[1], other.extent[1])
 
     def differing(self, other: KeyRanges) -> Mask:
         """Which ranges, shape (n,), do not hold the same rows as the same ranges of ``other``."""
@@ -127,6 +133,35 @@ class ChosenRanges:
     def bounds(self) -> Iterator[tuple[int, int]]:
         """The lowest and the highest key of each."""
         return map(self.key_ranges.bounds, np.flatnonzero(self.chosen).tolist())
+
+
+class KeySample:
+    """A sample of the keys of a partition's rows, to divide them into ranges. It is the same each time.
+
+    :param live_rows: number of all rows, of which keys are chosen in order.
+    """
+
+    def __init__(self, live_rows: int, vector_bytes: int) -> None:
+        self._count = count_ranges(live_rows, vector_bytes)
+        self._random, self._share = np.random.default_rng(SEED), SAMPLED_KEYS * self._count / max(live_rows, 1)
+        self._keys: list[Ids] = []
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there will be several ranges."""
+        return self._count > 1
+
+    def choose(self, rows: int) -> Mask:
+        """Which of the next rows are in the sample: shape (rows,)."""
+        return self._random.random(rows) < self._share
+
+    def add(self, keys: Ids, chosen: Mask) -> None:
+        """Add the chosen keys; both have shape (n,)."""
+        self._keys.append(keys[chosen])
+
+    def key_ranges(self) -> KeyRanges:
+        """Empty ranges of about as many rows each."""
+        return divide_keys(np.concatenate(self._keys), self._count) if self._keys else one_range()
 
 
 def count_ranges(rows: int, vector_bytes: int) -> int:

@@ -1,81 +1,84 @@
-"""One partition while it is resolved: its segments are opened and checked."""
+"""One partition, or the part of it that a share takes, while it is resolved: its rows are opened and checked."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, RefusedRowsError, SourceError
-from airflow_provider_milvusdm.manifests import ResolvedPartition
+from airflow_provider_milvusdm.manifests import ResolvedSlice, SkippedCount
 from airflow_provider_milvusdm.model.collections import CollectionSpec, PartitionSpec, SegmentSpec, Slice
 from airflow_provider_milvusdm.model.rows import RowPolicies, rows_within
 from airflow_provider_milvusdm.rows.faults import EXAMPLES, list_ids
 from airflow_provider_milvusdm.rows.invalid_vectors import find_invalid, skipped_rows
-from airflow_provider_milvusdm.rows.key_ranges import SAMPLED_KEYS, KeyRanges, count_ranges, divide_keys, one_range
-from airflow_provider_milvusdm.rows.live_rows import LiveRows
-from airflow_provider_milvusdm.rows.row_hashes import SEED
+from airflow_provider_milvusdm.rows.key_ranges import KeySample, one_range
+from airflow_provider_milvusdm.rows.live_rows import NO_IDS, LiveRows, join_ranges
+from airflow_provider_milvusdm.rows.resolved import PartitionRows
 from airflow_provider_milvusdm.sources.base import Segment, Source
+from airflow_provider_milvusdm.storage.file_version import version_of
 
 Item = TypeVar("Item")
 
 
 class Partition:
-    """A partition that is being resolved. Its slices and its manifest are valid only if it has no faults."""
+    """A partition that is being resolved. What it becomes is valid only if it has no faults."""
 
-    def __init__(self, source: Source, collection: CollectionSpec, spec: PartitionSpec, policies: RowPolicies) -> None:
+    def __init__(self, collection: CollectionSpec, spec: PartitionSpec, policies: RowPolicies) -> None:
         self.spec = spec
         self.rows: list[LiveRows] = []
         """By segment."""
         self.faults: list[SourceError] = []
         self.notes: list[str] = []
-        self.id_range: tuple[int, int] | None = None
-        """Lowest and highest id."""
+        """On its ids, for the report."""
+        self.skipped: SkippedCount | None = None
         self.key_ranges = one_range()
-        self._source, self._collection, self._policies = source, collection, policies
+        self._collection, self._policies = collection, policies
 
     @property
     def live_rows(self) -> int:
-        return sum(rows.segment.stored_rows for rows in self.rows) - self.deleted_rows
+        return sum(rows.segment.stored_rows - deleted_rows(rows.segment) for rows in self.rows)
 
     @property
-    def deleted_rows(self) -> int:
-        return sum(rows.segment.deleted_rows + rows.segment.replayed_deletes for rows in self.rows)
+    def id_range(self) -> tuple[int, int]:
+        """Lowest and highest id of the rows whose vectors are valid."""
+        found = NO_IDS
+        for rows in self.rows:
+            found = join_ranges(found, rows.id_range or NO_IDS)
+        return found
 
-    def open(self) -> None:
-        """Open and check all segments, and apply the policy for invalid vectors. Errors become ``faults``."""
-        self._try_each(self.spec.segments, self._open_segment)
-        if not self.faults:
-            self.key_ranges = self._divide_keys()
+    def open(self, source: Source) -> None:
+        """Open all segments and check their numbers of rows. Errors become ``faults``."""
+        self._try_each(self.spec.segments, lambda spec: self._open_segment(source, spec))
+
+    def divide_keys(self) -> None:
+        """Make ranges to count the rows in, from a sample of their keys. The sample is the same each time."""
+        sample = KeySample(self.live_rows, self._collection.vector_bytes)
+        if sample.is_needed:
+            for rows in self.rows:
+                for keys in rows.read_keys():
+                    sample.add(keys, sample.choose(len(keys)))
+        self.key_ranges = sample.key_ranges()
+
+    def check_vectors(self, share: int | None = None) -> None:
+        """Count all rows, and apply the policy for invalid vectors. Errors become ``faults``.
+
+        :param share: the number of the share, if the partition has several.
+        """
+        for rows in self.rows:
+            rows.key_ranges = self.key_ranges
         if self._policies.invalid_vectors == "error":
             self._try_each(self.rows, self._refuse_invalid)
         elif not self.faults:
-            self._skip_invalid()
+            self._skip_invalid(share)
 
-    def slices(self) -> Iterator[Slice]:
-        """All stored rows of the partition, one slice per segment, with new keys if that is the policy."""
-        for rows in self.rows:
-            stored_rows, key = rows.segment.stored_rows, rows.first_key
-            yield Slice(self.spec.tag, rows.name, 0, stored_rows, file_version=rows.file_version, first_key=key)
-
-    def resolved(self) -> ResolvedPartition:
-        """The partition's manifest."""
-        digest = hashlib.blake2b(self.spec.tag.encode(), digest_size=16)
-        for rows, row_slice in zip(self.rows, self.slices(), strict=True):
-            digest.update(rows.segment.fingerprint())
-            digest.update(f"{rows.excluded(row_slice)} {row_slice.first_key} {rows.checksum}".encode())
-        return ResolvedPartition(
-            self.spec.tag,
-            self.live_rows,
-            self.deleted_rows,
-            digest.hexdigest(),
-            excluded=sum(rows.excluded_rows for rows in self.rows),
-            notes=(*self.notes, *self._list_log_notes()),
-            id_range=self.id_range,
-            key_ranges=self.key_ranges.to_text(),
-        )
+    def resolved(self) -> PartitionRows:
+        """What it becomes, if no share has other rows of it."""
+        segments = [resolved_slice(rows) for rows in self.rows]
+        excluded = {rows.name: rows.excluded for rows in self.rows if rows.excluded}
+        skipped = skipped_notes(self.spec.tag, [self.skipped] if self.skipped else [])
+        return PartitionRows(self.spec, segments, excluded, self.key_ranges, self.id_range, [*skipped, *self.notes])
 
     def _try_each(self, items: Iterable[Item], check: Callable[[Item], None]) -> None:
         for item in items:
@@ -84,22 +87,15 @@ class Partition:
             except SourceError as fault:
                 self.faults.append(fault)
 
-    def _open_segment(self, spec: SegmentSpec) -> None:
-        segment = self._source.segment(self._collection, spec.name)
+    def _open_segment(self, source: Source, spec: SegmentSpec) -> None:
+        segment = source.segment(self._collection, spec.name)
         self._check_count(spec, segment)
         key = self.spec.first_key if self._policies.duplicate_ids == "remap" else None
         if key is not None:
             key += sum(rows.segment.stored_rows for rows in self.rows)
-        self.rows.append(LiveRows(spec.name, self.spec.tag, segment, rows_within(self._collection), key))
-
-    def _divide_keys(self) -> KeyRanges:
-        """Ranges to count the rows in, from a sample of their keys. The sample is the same each time."""
-        count = count_ranges(self.live_rows, self._collection.vector_bytes)
-        if count == 1:
-            return one_range()
-        random, share = np.random.default_rng(SEED), SAMPLED_KEYS * count / self.live_rows
-        batches = (keys for rows in self.rows for keys in rows.read_keys())
-        return divide_keys(np.concatenate([keys[random.random(len(keys)) < share] for keys in batches]), count)
+        version = version_of(segment.files)
+        row_slice = Slice(self.spec.tag, spec.name, 0, segment.stored_rows, file_version=version, first_key=key)
+        self.rows.append(LiveRows(row_slice, segment, rows_within(self._collection)))
 
     def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:
         live_rows = segment.stored_rows - segment.deleted_rows
@@ -115,7 +111,7 @@ class Partition:
 
     def _refuse_invalid(self, rows: LiveRows) -> None:
         ids, count = np.empty(0, np.int64), 0
-        for _, batch in find_invalid(rows, self.key_ranges):
+        for _, batch in find_invalid(rows):
             ids, count = np.append(ids, batch.ids)[:EXAMPLES], count + len(batch)
         if count:
             raise RefusedRowsError(
@@ -126,17 +122,36 @@ class Partition:
                 cure="Delete these rows in the source, or exclude them: invalid_vectors: skip saves them to a file.",
             )
 
-    def _skip_invalid(self) -> None:
-        with skipped_rows(self._policies.skipped_rows_dir, self._collection, self.spec.tag) as file:
+    def _skip_invalid(self, share: int | None) -> None:
+        with skipped_rows(self._policies.skipped_rows_dir, self._collection, self.spec.tag, share) as file:
             for rows in self.rows:
-                for offsets, batch in find_invalid(rows, self.key_ranges):
+                for offsets, batch in find_invalid(rows):
                     rows.exclude(offsets)
                     file.add(rows.name, offsets, batch)
         if file.rows:
-            outcome = f"are in {file.path}" if file.path else "would be excluded and saved"
-            self.notes.append(f"partition {self.spec.tag!r}: {file.rows} rows with NaN or infinity {outcome}")
+            self.skipped = SkippedCount(self.spec.tag, file.rows, str(file.path or ""))
 
-    def _list_log_notes(self) -> Iterator[str]:
-        inserted, deleted = self.spec.replayed_rows, sum(rows.segment.replayed_deletes for rows in self.rows)
-        if inserted or deleted:
-            yield f"partition {self.spec.tag!r}: {inserted} rows inserted and {deleted} deleted by the server's log"
+
+def resolved_slice(rows: LiveRows) -> ResolvedSlice:
+    """The manifest of rows whose vectors were read."""
+    segment, row_slice, checksum = rows.segment, rows.row_slice, str(rows.checksum)
+    if row_slice.start:
+        return ResolvedSlice(row_slice, checksum)
+    fingerprint, replayed = segment.fingerprint().hex(), segment.replayed_deletes
+    return ResolvedSlice(row_slice, checksum, fingerprint, deleted_rows(segment), replayed)
+
+
+def deleted_rows(segment: Segment) -> int:
+    """Number of rows that the source or its log deleted."""
+    return segment.deleted_rows + segment.replayed_deletes
+
+
+def skipped_notes(tag: str, skipped: Iterable[SkippedCount]) -> Iterator[str]:
+    """What the report says of rows of a partition that were excluded because of their vectors."""
+    counts = [count for count in skipped if count.tag == tag]
+    if not counts:
+        return
+    paths = [count.path for count in counts if count.path]
+    more = f" and {len(paths) - 1} more files in its folder" if len(paths) > 1 else ""
+    outcome = f"are in {paths[0]}{more}" if paths else "would be excluded and saved"
+    yield f"partition {tag!r}: {sum(count.rows for count in counts)} rows with NaN or infinity {outcome}"

@@ -36,6 +36,10 @@ def plan_collections(
     Raises ConfigurationError where two collections would get the same name, or where ``rename`` or ``alias`` names a
     collection that is not migrated.
     """
+    if any(group.share for group in groups):
+        from airflow_provider_milvusdm.rows.join_shares import join_shares
+
+        groups, resolved = join_shares(groups, resolved)
     asked, found = _by_name(groups), _by_name(resolved)
     tags = {name: _tags(of_name) for name, of_name in asked.items()}
     _check_rename(rename, tags)

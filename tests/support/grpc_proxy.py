@@ -18,10 +18,14 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 
 class HoldingProxy(grpc.GenericRpcHandler):
-    """Passes on requests to `target` and their answers, but none to the methods in `held`."""
+    """Passes on requests to `target` and their answers, but none to the methods in `held`.
+
+    `refused`: codes by the methods that are answered with them, as by a service that lacks these methods.
+    """
 
     def __init__(self, target: str) -> None:
         self.held: set[str] = set()
+        self.refused: dict[str, grpc.StatusCode] = {}
         self.asked: list[str] = []
         self.released = threading.Event()
         self.channel = grpc.insecure_channel(urlsplit(target).netloc, options=UNLIMITED)
@@ -39,6 +43,8 @@ class HoldingProxy(grpc.GenericRpcHandler):
     def _pass_on(self, details: Any, request: bytes, context: grpc.ServicerContext) -> bytes:
         method = details.method.rpartition("/")[2]
         self.asked.append(method)
+        if method in self.refused:
+            context.abort(self.refused[method], "refused")
         if method in self.held:
             self.released.wait()
         if not context.is_active():  # whoever asked has given up

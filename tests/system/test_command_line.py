@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -114,6 +114,34 @@ def test_a_screen_shows_the_task_at_work_and_none_of_airflows_log(
     assert "done    report" in screen
     assert "other -> other: created;" in screen
     assert not re.search(r"\[(info|warning|error) ", screen)
+
+
+def test_the_plan_is_asked_about_before_the_target_changes(
+    directory: Milvus1xDirectory, milvus_lite_uri: str, terminal: Terminal
+) -> None:
+    path = terminal.write_yaml(
+        source_milvus_path=str(directory.path), source_collection="other", dest_uri=milvus_lite_uri, approval=True
+    )
+    nobody = terminal.milvusdm("--yaml", path)
+    assert nobody.returncode == 2
+    assert "there is no terminal to ask on" in nobody.stderr
+
+    with terminal.on_own_screen("--yaml", path) as (process, screen):
+        shown = ""
+        while "yes or no" not in shown:
+            shown += screen.read(4096).decode(errors="replace")
+        os.write(screen.fileno(), b"no\n")
+        with suppress(OSError):
+            while part := screen.read(4096):
+                shown += part.decode(errors="replace")
+        assert process.wait(120) == 1
+    assert "1 collection created: 120 rows to load" in shown
+    assert "The plan was refused. Nothing in the target was changed." in shown
+    assert not Path(milvus_lite_uri).exists()
+
+    approved = terminal.milvusdm("--yaml", path, "--yes")
+    assert approved.returncode == 0, approved
+    assert "1 collection created: 120 rows to load" in approved.stdout
 
 
 ROWS, DIMENSION = 300_000, 64

@@ -78,6 +78,14 @@ with DAG("by_hand") as dag:
     ReportOperator(task_id="tell", collections=plan.output, reports=XComArg(verify, RESULT))
 """
 
+SMALL_SHARES = """
+from airflow_provider_milvusdm.migration import migration_dag
+from airflow_provider_milvusdm.model import shares
+
+shares.SHARE_ROWS = 40
+dag = migration_dag("small_shares")
+"""
+
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Milvus1xDirectory:
@@ -124,4 +132,27 @@ def test_single_operators_take_plain_arguments(
         assert stored(client, "articles", vector_field="vector") == {
             "_default": {},
             "march": directory.live("news", "2021-03 news"),
+        }
+
+
+def test_a_large_partition_is_resolved_in_shares(
+    milvus_lite_uri: str, tmp_path: Path, airflow_home: Callable[[Path], dict[str, str]]
+) -> None:
+    rows = {"_default": range(100), "small": range(200, 230)}
+    directory = write_directory(tmp_path / "milvus", {"news": rows}, dimension=8192)
+    env = airflow_home(write_dag(tmp_path / "dags", "small_shares", SMALL_SHARES))
+    conf = {"source_milvus_path": str(directory.path), "dest_uri": milvus_lite_uri, "unit_mib": 1}
+    ended = dags_test(env, "small_shares", conf)
+
+    assert ended.run is not None, ended.output
+    assert ended.state == "success", ended.output
+    assert sorted(number for task, number in ended.run.states if task == "resolve_ids") == [0, 1, 2, 3]
+    [news] = read_xcom(env, ended.run, "report")["collections"]
+    assert [(part["partition"], part["loaded"]) for part in news["partitions"]] == [("_default", 100), ("small", 30)]
+    assert news["status"] == "verified"
+    with milvus_client(milvus_lite_uri) as client:
+        client.load_collection("news")
+        assert stored(client, "news") == {
+            "_default": directory.live("news"),
+            "small": directory.live("news", "small"),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ CHAIN = {
     "inspect_source": ("all_success", set()),
     "resolve_ids": ("all_success", {"inspect_source"}),
     "plan": ("all_done", {"inspect_source", "resolve_ids"}),
-    "create_collection": ("all_success", {"plan"}),
+    "approve_plan": ("all_success", {"plan"}),
+    "create_collection": ("all_success", {"plan", "approve_plan"}),
     "units": ("all_done", {"plan", "create_collection"}),
     "load_partitions": ("all_success", {"units"}),
     "check_source": ("all_done", {"inspect_source", "load_partitions"}),
     "verify_counts": ("all_done", {"plan", "create_collection", "load_partitions", "check_source"}),
+    "publish_assets": ("all_done", {"plan", "verify_counts"}),
     "report": ("all_done", {"plan", "verify_counts"}),
 }
 MAPPED = {
@@ -39,6 +42,7 @@ MAPPED = {
     "create_collection": ("collections", "plan"),
     "load_partitions": ("units", "units"),
     "verify_counts": ("collections", "plan"),
+    "publish_assets": ("collections", "plan"),
 }
 
 
@@ -102,6 +106,21 @@ def test_mapped_tasks_have_readable_indexes_and_every_task_is_retried(any_dag: D
     for task in any_dag.tasks:
         assert task.retries == 3
         assert bool(task.map_index_template) == isinstance(task, MappedOperator)
+
+
+def test_the_delay_between_retries_doubles_and_is_limited(dag: DAG) -> None:
+    for task in dag.tasks:
+        assert (task.retry_exponential_backoff, type(task.retry_exponential_backoff)) == (2.0, float)
+        assert task.retry_delay < task.max_retry_delay == timedelta(minutes=10)
+
+
+def test_tasks_are_in_the_default_pool_unless_another_is_named(dag: DAG) -> None:
+    assert {task.pool for task in dag.tasks} == {"default_pool"}
+    named = migration_dag("named", pool="milvus", default_args={"owner": "search"})
+    assert {(task.pool, task.owner, task.retries) for task in named.tasks} == {("milvus", "search", 3)}
+    with DAG("own") as own:
+        migration_group("move", pool="milvus")
+    assert {task.pool for task in own.tasks} == {"milvus"}
 
 
 def test_one_run_at_a_time_and_no_runs_for_the_past(kind: str, any_dag: DAG) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError
 from airflow_provider_milvusdm.model.collections import CollectionSpec
+from airflow_provider_milvusdm.model.mask import RowMask
 from airflow_provider_milvusdm.model.rows import IDS_A_BATCH, VectorBatch, ranges
 from airflow_provider_milvusdm.sources.milvus1x.log_options import LogOptions
 from airflow_provider_milvusdm.sources.milvus1x.log_segment import LogSegment, Milvus1xLog
@@ -96,7 +97,7 @@ class Milvus1xSegment:
 
     @property
     def deleted_rows(self) -> int:
-        return int(np.count_nonzero(self._deleted))
+        return self._deleted.count() if self._deleted else 0
 
     @cached_property
     def replayed_deletes(self) -> int:
@@ -111,7 +112,9 @@ class Milvus1xSegment:
         return self._rv, self._uid, self.folder / "deleted_docs"
 
     def live(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        live = ~self._deleted[start:stop]
+        live: npt.NDArray[np.bool_] = np.ones(stop - start, np.bool_)
+        if self._deleted:
+            live = ~self._deleted.part(start, stop)
         if self._deleted_ids.size:
             live &= ~is_among(_map(self._uid, ID, start, stop), self._deleted_ids)
         return live
@@ -141,8 +144,8 @@ class Milvus1xSegment:
                 cure=CURE,
             )
 
-    def _read_deleted(self) -> npt.NDArray[np.bool_]:
-        """Which rows ``deleted_docs`` lists: bool of shape (stored rows,)."""
+    def _read_deleted(self) -> RowMask | None:
+        """Which rows ``deleted_docs`` lists; None: none."""
         path = self.folder / "deleted_docs"
         offsets = _map(path, OFFSET, 0, _payload_bytes(path, OFFSET.itemsize) // OFFSET.itemsize)
         outside = offsets[(offsets < 0) | (offsets >= self.stored_rows)]
@@ -154,8 +157,10 @@ class Milvus1xSegment:
                 found=f"{outside.size} others, the first {outside[0]}",
                 cure=CURE,
             )
-        deleted = np.zeros(self.stored_rows, dtype=np.bool_)
-        deleted[offsets] = True
+        if not offsets.size:
+            return None
+        deleted = RowMask(self.stored_rows)
+        deleted.set(offsets.astype(np.int64))
         return deleted
 
 

@@ -52,6 +52,7 @@ def test_a_number_out_of_range_is_not_silently_replaced_by_its_bound() -> None:
     bounded = {name: schema["allOf"] for name, schema in form(M2M).items() if "allOf" in schema}
     assert bounded == {
         "dest_port": [{"minimum": 1, "maximum": 65535}],
+        "approval_hours": [{"maximum": 8760, "exclusiveMinimum": 0}],
         "max_deletions": [{"minimum": 0, "maximum": 1}],
         "verify_search": [{"minimum": 0, "maximum": 10_000}],
         "search_recall": [{"minimum": 0, "maximum": 1}],

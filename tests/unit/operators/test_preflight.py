@@ -46,7 +46,9 @@ def check(instance: Instance, **params: Any) -> None:
         ({"mode": "sync", "duplicate_ids": "remap"}, ["These params can't be used", "mode: sync"]),
         ({"milvus_conn_id": "absent"}, ["absent", "Create the connection in Airflow, or correct milvus_conn_id"]),
         ({"dest_uri": "/nowhere/lite.db"}, ["Not a path for Milvus Lite", "/nowhere/lite.db"]),
-        ({"dest_host": "http://milvus:19530"}, ["is invalid", "only the name of a host", "dest_host"]),
+        ({"dest_host": "http://milvus:19530"}, ["dest_host: an address", "set dest_uri"]),
+        ({"dest_host": "milvus:19530"}, ["dest_host: an address", "set dest_uri"]),
+        ({"dest_host": "mil vus"}, ["is invalid", "only the name of a host", "dest_host"]),
     ],
 )
 def test_what_no_retry_can_help_fails_at_once_and_is_left_for_the_report(

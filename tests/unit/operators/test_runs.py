@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -37,6 +39,18 @@ def test_a_process_is_the_same_after_the_clock_was_set(
     noted, booted = runs._describe(psutil.Process(process.pid)), psutil.boot_time()
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted + 3600)
     assert runs._has_process_ended(noted) is False
+
+
+@pytest.mark.parametrize(("queued", "lines"), [(0, []), (1, ["1 queued run"]), (3, ["3 queued runs"])])
+def test_a_run_that_retries_tells_what_waits_for_it(
+    queued: int, lines: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runs.task_runner, "SUPERVISOR_COMMS", object(), raising=False)
+    instance = SimpleNamespace(dag_id="move", get_dr_count=lambda _, states: queued if states == ["queued"] else 0)
+    context: Any = {"ti": instance, "dag": SimpleNamespace(max_active_runs=1)}
+    runs.tell_queue(context)
+    told = [f"{line} of this DAG wait until this run has ended (max_active_runs: 1)" for line in lines]
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_it_is_unknown_on_another_host() -> None:

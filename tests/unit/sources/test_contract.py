@@ -16,9 +16,13 @@ import pytest
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError
 from airflow_provider_milvusdm.manifests import PartitionGroup, from_json, to_json
+from airflow_provider_milvusdm.model import shares
 from airflow_provider_milvusdm.model.collections import Slice
-from airflow_provider_milvusdm.model.rows import VectorBatch, ranges
+from airflow_provider_milvusdm.model.rows import RowPolicies, VectorBatch, ranges
 from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.rows import key_ranges
+from airflow_provider_milvusdm.rows.divide import divide_groups
+from airflow_provider_milvusdm.rows.join_shares import join_shares
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.sources.base import Segment
@@ -336,6 +340,18 @@ def test_units_have_all_rows(built: Built) -> None:
         for row_slice in unit.slices:
             ids += source.segment(unit.collection, row_slice.segment).read(row_slice.start, row_slice.stop).ids.tolist()
     assert sorted(ids) == sorted(built.case.rows)
+
+
+@pytest.mark.parametrize("policy", ["error", "remap"])
+def test_shares_of_the_rows_make_what_one_task_makes(
+    built: Built, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    monkeypatch.setattr(shares, "SHARE_ROWS", 25)
+    monkeypatch.setattr(key_ranges, "MAX_RANGE_ROWS", 10)
+    groups = [from_json(PartitionGroup, to_json(group)) for group in divide_groups([built.group], 1024)]
+    assert len(groups) == -(-len(built.case.rows) // 25)
+    resolved = [resolve_group(group, RowPolicies(policy)) for group in groups]
+    assert join_shares(groups, resolved) == ([built.group], [resolve_group(built.group, RowPolicies(policy))])
 
 
 def refused_as_changed(unit: LoadUnit, row_slice: Slice) -> str:

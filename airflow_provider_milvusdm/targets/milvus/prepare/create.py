@@ -37,6 +37,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import (
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
+from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_lost
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition, make_partitions
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.repeated import refuse_repeated
@@ -109,7 +110,8 @@ def create_collection(
     changes = Changes(case, max_deletions)
     if plan_only:
         foreseen = changes.foresee() if action is Action.SYNCED else ()
-        created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen)
+        lost, existing = count_lost(case, action, changes), case.existing.collection_id if case.existing else 0
+        created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen, lost=lost, existing=existing)
     else:
         created = _Preparation(case, changes).run(action)
     return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))

@@ -57,6 +57,7 @@ class Changes:
         self.kept: dict[str, int] = {}
         """Rows that are there already and the same, by target partition."""
         self.repaired = 0
+        self.is_found = False
         self.stored = self.others = 0
         """Rows under the partition keys that are synced, and under those that the source doesn't have."""
         self._doubled: list[str] = []
@@ -75,6 +76,11 @@ class Changes:
             )
         self.find()
         return tuple(self._notes())
+
+    @property
+    def deletions(self) -> int | None:
+        """Number of rows that are deleted; None as long as they are not found."""
+        return sum(map(len, self.extra.values())) if self.is_found else None
 
     def find(self) -> None:
         """Raises TargetError where more would be deleted than may be."""
@@ -95,6 +101,7 @@ class Changes:
             self._refuse_displacing()
         if self.keyed and self.plan.whole:
             self.others = count_all(self.client, self.plan.target) - self.stored
+        self.is_found = True
 
     @property
     def found_any(self) -> bool:

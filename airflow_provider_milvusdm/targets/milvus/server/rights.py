@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import grpc
@@ -12,13 +13,18 @@ if TYPE_CHECKING:
 
 SERVICE = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"]
 ANSWER_SECONDS = 30
+AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAUTHENTICATED)
+"""What a server answers that can't be asked; anything else is its own way to refuse a request without a name."""
+
+log = logging.getLogger(__name__)
 
 
 def may_create_collections(client: MilvusClient) -> bool:
     """Whether the login may create collections in its database.
 
     It asks for a collection without a name. A server looks at the login's rights first and then at the name, which it
-    refuses, so that nothing is created.
+    refuses, so that nothing is created. Only an answer that denies the right counts: a service may not implement the
+    request, or refuse it in its own way. Raises grpc.RpcError if the server is away.
     """
     handler, context = client._get_connection(), client._generate_call_context()
     call = handler._final_channel.unary_unary(
@@ -28,7 +34,9 @@ def may_create_collections(client: MilvusClient) -> bool:
     try:
         call(request, metadata=context.to_grpc_metadata(), timeout=ANSWER_SECONDS)
     except grpc.RpcError as error:
-        if error.code() != grpc.StatusCode.PERMISSION_DENIED:
+        if error.code() in AWAY:
             raise
-        return False
+        if error.code() == grpc.StatusCode.PERMISSION_DENIED:
+            return False
+        log.info("the right to create collections is unknown: the target answers %s", error.code().name)
     return True

@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.model.collections import CollectionSpec
+from airflow_provider_milvusdm.progress import count_of
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import reports_memory
 
@@ -30,11 +31,11 @@ def estimate_target(client: MilvusClient, collection: CollectionSpec, index: Ind
     data = rows * (collection.vector_bytes + ID_BYTES)
     memory = rows * (index_bytes(collection, index) + ID_BYTES)
     seconds = rows * max(collection.vector_bytes, RATED_BYTES) / RATED_BYTES / ROWS_A_SECOND
+    minutes = count_of(max(round(seconds / 60), 1), "minute")
     notes = [
         f"{rows} rows, {size(data)} of ids and vectors; about {size(data + memory)} on the target's disk with the "
-        f"index, {size(memory)} of its memory to be loaded, and {max(round(seconds / 60), 1)} minutes to write from "
-        f"one task, where the target takes {ROWS_A_SECOND} rows of {RATED_BYTES} bytes a second: the report of a run "
-        "has the rate of yours"
+        f"index, {size(memory)} of its memory to be loaded, and {minutes} to write from one task, where the "
+        f"target takes {ROWS_A_SECOND} rows of {RATED_BYTES} bytes a second: the report of a run has the rate of yours"
     ]
     available = available_memory(client)
     if available is not None and memory > available:

@@ -1,0 +1,107 @@
+"""The step that tells Airflow which collections have arrived, for DAGs that are scheduled on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_provider_milvusdm.assets import ALIAS, create_asset, create_lite_asset
+from airflow_provider_milvusdm.hooks.milvus import MilvusHook
+from airflow_provider_milvusdm.hooks.milvus_address import UNIX, database_of, is_file
+from airflow_provider_milvusdm.manifests import CollectionPlan, from_json
+from airflow_provider_milvusdm.operators.group import MappedMigrationOperator
+from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments
+from airflow_provider_milvusdm.operators.xcom import pull_all
+from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PublishAssetsOperator(MappedMigrationOperator):
+    """Add an event of the asset of each collection that was loaded and verified; skipped if there is none.
+
+    It is a task of its own because Airflow takes no events of a task that fails, and the task that verifies a group of
+    collections fails if one of them differs.
+
+    :param collections: one of the groups of plans of :class:`PlanOperator`.
+    :param reports: what the verify tasks left under ``result``.
+    :param milvus_conn_id: connection to Milvus 2.x; this and the following are as of :class:`MilvusOperator`.
+    """
+
+    template_fields: Sequence[str] = ("collections", "reports", *ADDRESS)
+    member_type = CollectionPlan
+
+    def __init__(
+        self,
+        *,
+        collections: Any,
+        reports: Any,
+        milvus_conn_id: str = MilvusHook.default_conn_name,
+        dest_host: str | None = None,
+        dest_port: int | str | None = None,
+        dest_uri: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"outlets": [AssetAlias(ALIAS)], **kwargs})
+        self.collections, self.reports = collections, reports
+        self.milvus_conn_id = milvus_conn_id
+        self.dest_host, self.dest_port, self.dest_uri = dest_host, dest_port, dest_uri
+        self.sources: list[str] = []
+        self.assets: list[Asset] = []
+
+    @property
+    def group(self) -> Any:
+        return self.collections
+
+    def step(self, context: Context) -> None:
+        instance = context["ti"]
+        manifests = pull_all(instance, self.reports, {self.input_id})
+        reports = [from_json(CollectionReport, manifest) for manifest in manifests]
+        verified = [report for report in reports if report.status == VERIFIED]
+        hook = MilvusHook(**hook_arguments(self.milvus_conn_id, self.dest_host, self.dest_port, self.dest_uri))
+        arguments = hook.client_arguments()
+        if not verified or str(arguments["uri"]).startswith(UNIX):
+            raise AirflowSkipException("no collection was loaded and verified, or the target has no address")
+        self.sources = sorted({plan.source.folder for plan in self.members if plan.source})
+        for report in verified:
+            asset = _asset(arguments, report.target)
+            self.assets.append(asset)
+            context["outlet_events"][AssetAlias(ALIAS)].add(asset, extra=_extra(report, instance))
+            self.log.info("arrived: %s", asset.uri)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Source and collections as inputs and outputs of OpenLineage, whose provider calls this."""
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        from airflow_provider_milvusdm.operators.lineage import collection_dataset, source_dataset
+
+        return OperatorLineage(
+            inputs=[source_dataset(source) for source in self.sources],
+            outputs=[collection_dataset(asset) for asset in self.assets],
+        )
+
+
+def _asset(arguments: Mapping[str, Any], collection: str) -> Asset:
+    """The asset of a collection in the target of these arguments of a client."""
+    uri = str(arguments["uri"])
+    if is_file(uri):
+        return create_lite_asset(uri, collection)
+    parts = urlsplit(uri)
+    return create_asset(
+        collection=collection, host=str(parts.hostname), port=int(parts.port or 0), database=database_of(arguments)
+    )
+
+
+def _extra(report: CollectionReport, instance: Any) -> dict[str, Any]:
+    return {
+        "collection": report.collection,
+        "action": report.action,
+        "rows": sum(partition.loaded for partition in report.partitions),
+        "dag_id": instance.dag_id,
+        "run_id": instance.run_id,
+    }

@@ -1,0 +1,58 @@
+"""The plan that somebody approves: what it shows, and what it covers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_milvusdm.manifests import Foreseen
+from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.operators.plan_table import LISTED, list_rows, sum_up, to_markdown
+
+OVERWRITTEN = Foreseen("news", "news", "f", Action.OVERWRITTEN, rows=10, lost=5, existing=7)
+
+
+def test_of_thousands_of_collections_the_destructive_ones_are_first() -> None:
+    created = [Foreseen(f"c{number}", f"c{number}", "f", Action.CREATED, rows=2) for number in range(3000)]
+    plan = [*created, OVERWRITTEN, Foreseen("x", "x", "f", Action.ABANDONED, lost=None), Foreseen("y", "y", fault="no")]
+    assert list(sum_up(plan)) == [
+        "3,000 collections created: 6,000 rows to load",
+        "1 collection overwritten: 10 rows to load, 5 rows lost",
+        "1 collection abandoned: 0 rows to load, at least 0 rows lost",
+        "1 collection refused: 0 rows to load",
+    ]
+    rows = list_rows(plan)
+    assert len(rows) == LISTED
+    assert [row[0] for row in rows[:3]] == ["news", "x", "y"]
+    markdown = to_markdown(plan)
+    assert len(markdown) < 30_000
+    assert markdown.endswith(f"and {3003 - LISTED:,} more")
+
+
+def test_a_hostile_name_is_shown_as_text() -> None:
+    plan = [Foreseen("<script>|`*[x](y)", "t" * 255, "f", Action.CREATED, mapped={"a|b": "a_b"})]
+    row = to_markdown(plan).splitlines()[-1]
+    assert row.startswith(r"| &lt;script\>\|\`\*\[x\]\(y\) | ttt")
+    assert row.count(" | ") == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_covered"),
+    [
+        ({}, True),
+        ({"lost": 4}, True),
+        ({"lost": 6}, False),
+        ({"lost": None}, False),
+        ({"lost": 4, "existing": 8}, False),
+        ({"lost": 0, "existing": 8}, True),
+        ({"action": Action.KEPT}, True),
+        ({"action": Action.RESUMED, "lost": 0}, True),
+        ({"action": Action.REPLACED}, False),
+        ({"action": None}, True),
+        ({"fingerprint": "g"}, False),
+        ({"target": "other"}, False),
+    ],
+)
+def test_what_is_done_must_be_what_was_approved_or_less(changed: dict[str, object], is_covered: bool) -> None:
+    assert OVERWRITTEN.covers(replace(OVERWRITTEN, **changed)) is is_covered  # type: ignore[arg-type]
