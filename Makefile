@@ -12,6 +12,8 @@ UV := .venv/bin/uv
 # uv must be able to write its cache: the user's own, or one in this folder where there is no such home.
 export UV_CACHE_DIR ?= $(shell cache="$${XDG_CACHE_HOME:-$${HOME:-/nonexistent}/.cache}/uv"; \
 	mkdir -p "$$cache" 2>/dev/null && test -w "$$cache" && echo "$$cache" || echo '$(CURDIR)/.cache/uv')
+# Each task of a run is a process: without bytecode, each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 # It uses the machine's own Pythons and fetches none, and trusts whom the machine trusts.
 export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),true,false)

@@ -1,10 +1,11 @@
-"""Memory beyond the imports: of a load task by the size of its unit, and of the resolve step, with its speed."""
+"""Memory beyond the imports: of a load task by the size of its unit, and of resolve tasks, with their speed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from airflow_provider_milvusdm.manifests import PartitionGroup
+from airflow_provider_milvusdm.rows.divide import divide_group
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from bench.figures import Figure
@@ -14,9 +15,12 @@ from bench.stage import Stage, timed
 from tests.support.chain import Chain, inspect_directory
 from tests.support.peak_memory import load_elsewhere, peak_memory
 
-ROWS_A_SEGMENT = 5_000_000
 TASKS = 4
-RESOLVING = ("airflow_provider_milvusdm.rows.resolve", "airflow_provider_milvusdm.sources.milvus1x.segment")
+RESOLVING = (
+    "airflow_provider_milvusdm.rows.divide",
+    "airflow_provider_milvusdm.rows.resolve",
+    "airflow_provider_milvusdm.sources.milvus1x.segment",
+)
 
 
 def measure_loading(stage: Stage) -> Iterator[Figure]:
@@ -38,14 +42,18 @@ def measure_loading(stage: Stage) -> Iterator[Figure]:
 
 
 def measure_resolving(stage: Stage) -> Iterator[Figure]:
-    """All ids of one partition."""
+    """A large partition: what dividing it takes, and its shares, one after another."""
     shape = stage.scale.resolved
     with stage.folder() as folder:
-        directory = write_directory(folder, shape, shape.rows // ROWS_A_SEGMENT, zeros=True)
+        directory = write_directory(folder, shape, stage.scale.resolved_segments, zeros=True)
         [group] = inspect_directory(directory)
-        seconds, peak = peak_memory(_resolve, group, imports=RESOLVING)
-    what = f"resolve of {shape.rows:,} ids"
-    yield Figure("memory", what, peak / 1e9, "GB", stage.scale.limits.resolve_memory)
+        (seconds, shares), peak = peak_memory(_divide, group, stage.scale.shares, imports=RESOLVING)
+        what = f"division of {shape.rows:,} ids into {len(shares)} shares"
+        yield Figure("memory", what, peak / 1e6, "MB", stage.scale.limits.resolve_memory)
+        yield Figure("memory", what, shape.rows / seconds / 1e6, "M ids/s")
+        seconds, peak = peak_memory(_resolve, shares, imports=RESOLVING)
+    what = f"resolve of {shape.rows:,} ids in {len(shares)} shares"
+    yield Figure("memory", what, peak / 1e6, "MB", stage.scale.limits.resolve_memory)
     yield Figure("memory", what, shape.rows / seconds / 1e6, "M ids/s")
     shape = stage.scale.read
     with stage.folder() as folder:
@@ -56,5 +64,10 @@ def measure_resolving(stage: Stage) -> Iterator[Figure]:
     yield Figure("resolve", what, shape.vector_bytes / seconds / 1e9, "GB/s", stage.scale.limits.resolve)
 
 
-def _resolve(group: PartitionGroup) -> float:
-    return timed(resolve_group, group).seconds
+def _divide(group: PartitionGroup, count: int) -> tuple[float, list[PartitionGroup]]:
+    shares: list[PartitionGroup] = []
+    return timed(lambda: shares.extend(divide_group(group, count))).seconds, shares
+
+
+def _resolve(groups: Sequence[PartitionGroup]) -> float:
+    return timed(lambda: [resolve_group(group) for group in groups]).seconds

@@ -26,7 +26,7 @@ class Limits:
     load_memory_of_units: Limit
     many_of_one: Limit
     resolve_memory: Limit
-    """GB beyond the imports."""
+    """MB beyond the imports."""
     resolve: Limit
     """GB of vectors a second of a processor."""
     verify_of_load: Limit
@@ -60,6 +60,9 @@ class Scale:
     divided: Shape
     segments: int
     resolved: Shape
+    resolved_segments: int
+    shares: int
+    """That the partition of these segments is divided into."""
     collections: int
     """Of 200 rows, migrated in one run."""
     planned: int
@@ -81,6 +84,8 @@ FULL = Scale(
     divided=Shape(2_048_000, 128),
     segments=1000,
     resolved=Shape(100_000_000, 2),
+    resolved_segments=20,
+    shares=8,
     collections=300,
     planned=5000,
     limits=Limits(
@@ -94,7 +99,7 @@ FULL = Scale(
         load_memory=at_most(200),
         load_memory_of_units=at_most(1.1),
         many_of_one=at_most(1.3),
-        resolve_memory=at_most(1.5),
+        resolve_memory=at_most(400),
         resolve=at_least(1.5),
         verify_of_load=at_most(0.5),
         validate=at_most(7),
@@ -118,6 +123,8 @@ SHORT = Scale(
     divided=Shape(204_800, 128),
     segments=100,
     resolved=Shape(5_000_000, 2),
+    resolved_segments=5,
+    shares=4,
     collections=20,
     planned=100,
     limits=Limits(
@@ -131,7 +138,7 @@ SHORT = Scale(
         load_memory=at_most(250),
         load_memory_of_units=at_most(1.5),
         many_of_one=at_most(2.5),
-        resolve_memory=at_most(0.3),
+        resolve_memory=at_most(200),
         resolve=at_least(0.5),
         verify_of_load=at_most(3),  # a strong read waits 0.2 s, however few rows there are
         validate=None,  # seconds mean nothing beside other work

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -20,17 +21,30 @@ os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, whic
 
 _COSTLY = {"seaweedfs": "milvus_on_s3", "mariadb_server": "mariadb_server", "airflow": "airflow"}
 """Fixtures of the session of which one worker has enough, and the names of their groups of tests."""
-_LONGEST_FIRST = ("system", "integration", "unit")
-"""Folders: so that no worker begins with a long group of tests when the others have nothing left to do."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share something costly run on the same worker, the others wherever there is room."""
-    items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+    """Tests that share something costly run on the same worker, and first; the others wherever there is room.
+
+    Unit tests come last, because they are short: no worker has a long test when the others have nothing left to do.
+    Of the others, those that compute (whole runs) and those that wait (for a server) are mixed.
+    """
     for item in items:
         if group := _shared(item):
             item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_order)
+
+
+def _order(item: pytest.Item) -> tuple[int, str, int]:
+    """The order is the same each time, and that of the files within a group and of unit tests."""
+    if item.path.is_relative_to(Path(__file__).parent / "unit"):
+        return 2, "", 0
+    group = item.get_closest_marker("xdist_group")
+    if group is None:
+        return 1, "", crc32(item.nodeid.encode())
+    name = str(group.args[0])
+    return 0, "" if name in _COSTLY.values() else name, 0
 
 
 def _shared(item: pytest.Item) -> str | None:

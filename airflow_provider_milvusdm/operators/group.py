@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -42,6 +42,8 @@ RESULT = "result"
 Member = TypeVar("Member")
 NAMED = 5
 """Names in the error of a task, at most."""
+JOINED_FAULTS = 20
+"""Of one collection in a manifest or a report."""
 
 
 @dataclass(frozen=True)
@@ -312,4 +314,11 @@ def join_faults(faults: Iterable[Mapping[str, str]]) -> dict[str, str]:
     texts: dict[str, list[str]] = {}
     for fault in (from_json(Fault, values) for values in faults):
         texts.setdefault(fault.collection, []).append(fault.fault)
-    return {collection: "\n".join(lines) for collection, lines in texts.items()}
+    return {collection: "\n".join(_first(lines)) for collection, lines in texts.items()}
+
+
+def _first(lines: Sequence[str]) -> Iterator[str]:
+    """The first lines; a large partition has a task, and perhaps a fault, for each of its shares."""
+    yield from lines[:JOINED_FAULTS]
+    if len(lines) > JOINED_FAULTS:
+        yield f"and {len(lines) - JOINED_FAULTS} more faults: the logs of the tasks that failed have them"

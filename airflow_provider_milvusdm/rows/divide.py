@@ -35,7 +35,7 @@ def divide_groups(groups: Sequence[PartitionGroup], max_tasks: int) -> list[Part
     groups = [part for group in groups for part in _separate_large(group)]
     shares = [group.shares for group in groups]
     larger = max(sum(count for count in shares if count > 1) / max(max_tasks // 2, 1), 1)
-    divided = [_divide(group, int(count / larger)) for group, count in zip(groups, shares, strict=True)]
+    divided = [divide_group(group, int(count / larger)) for group, count in zip(groups, shares, strict=True)]
     return [share for shares in divided for share in shares]
 
 
@@ -56,7 +56,8 @@ def _separate_large(group: PartitionGroup) -> Iterator[PartitionGroup]:
             yield from parts
 
 
-def _divide(group: PartitionGroup, count: int) -> list[PartitionGroup]:
+def divide_group(group: PartitionGroup, count: int) -> list[PartitionGroup]:
+    """The group, divided into ``count`` shares or less if that is more than one."""
     if group.collection is None or count < 2:
         return [group]
     try:

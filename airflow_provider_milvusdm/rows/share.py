@@ -31,7 +31,7 @@ def resolve_share(
     own_keys = policies.duplicate_ids == "remap"
     segments = _Segments(group, collection, own_keys=own_keys)
     empty_ranges = share.new_key_ranges if own_keys else share.key_ranges
-    searched, partitions = [segments.open(row_slice) for row_slice in share.searched], []
+    searched, partitions = [segments.open_whole(row_slice) for row_slice in share.searched], []
     for spec in group.partitions:
         partition = Partition(collection, spec, policies)
         partition.rows = [segments.open(row_slice) for row_slice in share.slices if row_slice.partition == spec.tag]
@@ -69,17 +69,22 @@ class _Segments:
             refuse_changed(segment.files, row_slice)
             self._opened[row_slice.segment] = segment, row_slice
         segment, _ = self._opened[row_slice.segment]
-        if segment.stored_rows < row_slice.stop:
-            raise ChangedSourceError(
-                "a segment changed since the rows to resolve were divided",
-                where=row_slice.segment,
-                expected=f"{row_slice.stop} rows or more",
-                found=segment.stored_rows,
-                cure="Start a new run.",
-            )
         if not self._own_keys:
             row_slice = replace(row_slice, first_key=None)
         return LiveRows(row_slice, segment, rows_within(self._collection))
+
+    def open_whole(self, row_slice: Slice) -> LiveRows:
+        """As :meth:`open`, for a slice of all rows; the files of a log have no version, but it only grows."""
+        rows = self.open(row_slice)
+        if rows.segment.stored_rows != row_slice.stop:
+            raise ChangedSourceError(
+                "a segment has another number of rows than when its partition was divided",
+                where=f"collection {self._collection.name!r}, segment {row_slice.segment}",
+                expected=f"{row_slice.stop} rows",
+                found=rows.segment.stored_rows,
+                cure="Stop what writes to the source (a 1.x server, if it still runs), and start a new run.",
+            )
+        return rows
 
     def refuse_changed(self) -> None:
         """Raises ChangedSourceError if a segment changed while it was read."""

@@ -30,6 +30,6 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) ->
     """A real Airflow with the DAG `milvusdm_m2m`, one for the whole session; tests add DAGs of their own."""
     folder = tmp_path_factory.mktemp("airflow")
     dags = copy_template(folder / "dags", "milvusdm_m2m")
-    env = airflow_env(folder / "airflow", dags, airflow_database)
+    env = airflow_env(folder / "airflow", dags, airflow_database) | {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
     with standalone_airflow(env, (*COMPONENTS, "triggerer")) as airflow:
         yield airflow

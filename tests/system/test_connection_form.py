@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.airflow_home import airflow_env
-from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.processes import free_ports
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> Iterator[StandaloneAirflow]:
-    folder = tmp_path_factory.mktemp("connection-form")
-    env = airflow_env(folder / "airflow", folder / "dags", airflow_database)
-    with standalone_airflow(env | {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}, ("api-server",)) as airflow:
-        yield airflow
 
 
 def press(airflow: StandaloneAirflow, **fields: Any) -> tuple[bool, str]:
