@@ -18,6 +18,7 @@ need libmariadb-dev pkg-config --exists libmariadb
 need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h
 need python3-dev test -e "$headers/Python.h"
+need chromium command -v chromium # the browser of the tests below tests/system/browser
 
 if ((${#missing[@]} == 0)); then
     exit 0

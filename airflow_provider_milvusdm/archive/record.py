@@ -11,6 +11,7 @@ from airflow_provider_milvusdm.config.form import CHOICES, SECTIONS
 from airflow_provider_milvusdm.config.jobs import JOBS
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport, PartitionReport
 
+EMPTY: tuple[Any, ...] = (None, "", {}, [])
 POLICIES = ("mode", "partitions", *SECTIONS["Policy"])
 """Params that decide which rows are moved, what happens to the target, and how it is verified."""
 
@@ -92,6 +93,7 @@ def list_params(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The params of a run for people: their titles, the labels of their values, and whether they are policies."""
     job = JOBS.get(facts.get("job", ""))
     titles = {name: model_field.title for name, model_field in job.model_fields.items()} if job else {}
+    params = {name: _without_nulls(value) for name, value in facts.get("params", {}).items()}
     return [
         {
             "name": name,
@@ -99,9 +101,16 @@ def list_params(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             "value": CHOICES.get(name, {}).get(value, value) if isinstance(value, str) else value,
             "is_policy": name in POLICIES,
         }
-        for name, value in facts.get("params", {}).items()
-        if value not in (None, "", {}, [])
+        for name, value in params.items()
+        if value not in EMPTY
     ]
+
+
+def _without_nulls(value: Any) -> Any:
+    """Of an object with a key for each setting, those that are set."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: set_value for name, set_value in value.items() if set_value not in EMPTY}
 
 
 def verified_rows(report: CollectionReport, partition: PartitionReport | None = None) -> int:

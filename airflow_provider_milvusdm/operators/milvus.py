@@ -118,8 +118,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.config.target_settings`.
     :param plan_only: change nothing, and report what would be done.
     :param approval: nothing is changed without an approved plan.
-    :param approved: what :class:`ApprovePlanOperator` returned; anything that would do more is refused. None: nobody
-        was asked.
+    :param approved: what :class:`ApprovePlanOperator` returned; anything else that would lose rows is refused. None:
+        nobody was asked.
     """
 
     template_fields: Sequence[str] = (
@@ -204,7 +204,7 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         approved: Mapping[str, Foreseen] | None,
         client: MilvusClient,
         plan: CollectionPlan,
-        _: SharedStore,
+        store: SharedStore,
     ) -> CreatedCollection | None:
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
@@ -220,6 +220,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             max_deletions=float(self.max_deletions),
             runs=runs,
             id_scope=self.id_scope,
+            store=store if self.source else None,
+            step_input=self.source,
         )
         if plan.refused:
             raise ConfigurationError(plan.error)
@@ -485,9 +487,10 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 int(self.verify_search), float(self.search_recall), parse_argument(self.search_params) or {}
             ),
             store=checkpoints,
+            step_input=self.source,
         )
         if report.status == VERIFIED and import_store:
-            remove_leftovers(import_store, plan)
+            remove_leftovers(client, import_store, plan)
         return report
 
 

@@ -24,17 +24,17 @@ PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):.*@")
 
 def run_facts(job: type[Params], params: Mapping[str, Any]) -> dict[str, Any]:
     """The job, its params, and the version of this package; params that are not of the job may be secret."""
-    known = {name: _without_password(value) for name, value in params.items() if name in job.model_fields}
+    known = {name: without_password(value) for name, value in params.items() if name in job.model_fields}
     return {"job": job.__name__, "version": __version__, "params": known}
 
 
-def _without_password(value: Any) -> Any:
-    """No param takes a login; where somebody wrote one into a URL all the same, it is not repeated."""
+def without_password(value: Any) -> Any:
+    """The value; of a URL with a login, which no param takes, the password is not repeated."""
+    if isinstance(value, str):
+        return PASSWORD.sub(r"\1:***@", value)
     if isinstance(value, Mapping):
-        return {name: _without_password(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_password(item) for item in value]
-    return PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+        return {name: without_password(item) for name, item in value.items()}
+    return list(map(without_password, value)) if isinstance(value, list | tuple) else value
 
 
 def overview(member: PartitionGroup | CollectionPlan) -> CollectionReport:

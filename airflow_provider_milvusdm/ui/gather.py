@@ -89,7 +89,7 @@ class _Gathering:
 
     def run(self) -> Gathered:
         self.found.facts = self._one(INSPECT, RUN_FACTS) or {}
-        overviews = _join_groups(self._reports(self._one(PLAN, OVERVIEW) or self._one(INSPECT, OVERVIEW) or []))
+        overviews = self._read_overviews()
         self.inputs = {input_of(reference) for reference in self._one(PLAN, RETURNED) or []}
         self._read_notes()
         self._read_loads()
@@ -97,6 +97,16 @@ class _Gathering:
         self.found.faults = self._read_faults()
         self.found.collections = [self._merge(known, reports.get(known.collection)) for known in overviews]
         return self.found
+
+    def _read_overviews(self) -> list[CollectionReport]:
+        """Those of the plan, and the partitions that the inspect step found where a collection was not resolved."""
+        inspected = _join_groups(self._reports(self._one(INSPECT, OVERVIEW) or []))
+        planned = self._reports(self._one(PLAN, OVERVIEW) or [])
+        partitions = {report.collection: report.partitions for report in inspected}
+        return [
+            report if report.partitions else replace(report, partitions=partitions.get(report.collection, ()))
+            for report in planned or inspected
+        ]
 
     def _one(self, task_id: str, key: str) -> Any:
         return self._pushed((task_id,), key).get((task_id, -1))
@@ -185,21 +195,28 @@ class _Gathering:
 
 
 def _join_groups(overviews: Iterable[CollectionReport]) -> list[CollectionReport]:
-    """The inspect step has a group for some partitions of a collection; here each collection is one."""
-    joined: dict[str, CollectionReport] = {}
-    for part in overviews:
-        whole = joined.get(part.collection)
-        joined[part.collection] = (
-            replace(
-                whole,
-                partitions=whole.partitions + part.partitions,
-                notes=tuple(dict.fromkeys(whole.notes + part.notes)),
-                faults=whole.faults + part.faults,
-            )
-            if whole
-            else part
+    """One overview of each collection: the inspect step has one for some of its partitions, or for a share of them."""
+    groups: dict[str, list[CollectionReport]] = {}
+    for overview in overviews:
+        groups.setdefault(overview.collection, []).append(overview)
+    return [
+        replace(
+            parts[0],
+            partitions=_join_shares(part for overview in parts for part in overview.partitions),
+            notes=tuple(dict.fromkeys(note for overview in parts for note in overview.notes)),
+            faults=tuple(fault for overview in parts for fault in overview.faults),
         )
-    return list(joined.values())
+        for parts in groups.values()
+    ]
+
+
+def _join_shares(parts: Iterable[PartitionReport]) -> tuple[PartitionReport, ...]:
+    """Each partition once: its shares have the rows of the segments that begin in them."""
+    joined: dict[str, PartitionReport] = {}
+    for part in parts:
+        live = joined[part.partition].live if part.partition in joined else 0
+        joined[part.partition] = replace(part, live=live + part.live)
+    return tuple(joined.values())
 
 
 def _list_loaded(group: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, int]]:

@@ -25,11 +25,12 @@ IMPORTED_BY_TASKS = "import h5py, milvus_lite, pandas, pymilvus, airflow.sdk.exe
 """Tasks are forks of these components, and what takes seconds to import needn't be imported in each of them."""
 
 _DEFAULTS = {
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
 }
-"""Seconds, unless the test has others: a DAG file that did not change is parsed again, a task without sign of life is
-given up."""
+"""Unless the test has others. Nobody needs a login. After so many seconds a DAG file that did not change is parsed
+again, a task without sign of life is given up."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,14 @@ class StandaloneAirflow:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], *, seconds: float = 300) -> str:
         """Start a run once the DAG is parsed; its run id. A refused conf is an HTTPStatusError."""
+        self.wait_for_dag(dag_id, seconds=seconds)
+        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"conf": dict(conf), "logical_date": None})
+        return str(run["dag_run_id"])
+
+    def wait_for_dag(self, dag_id: str, *, seconds: float = 300) -> None:
+        """Return once the DAG is parsed."""
         path = f"/api/v2/dags/{dag_id}"
         wait_until(lambda: self._finds(path), seconds, lambda: f"{dag_id} is not parsed\n{self.tails()}")
-        run = self.call("POST", f"{path}/dagRuns", {"conf": dict(conf), "logical_date": None})
-        return str(run["dag_run_id"])
 
     def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 600) -> DagRun:
         """The run once it has ended, in whatever state."""
@@ -145,7 +150,6 @@ def _settings(port: int, worker_log_port: int, trigger_log_port: int) -> dict[st
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",

@@ -136,9 +136,8 @@ function showFaults(migration) {
   });
 }
 
-function showTotals(totals, speed) {
-  const now = speed?.loaded.at(-1) || speed?.verified.at(-1) || 0;
-  show("totals", [totals, now], () => {
+function showTotals(totals) {
+  show("totals", totals, () => {
     const verified = totals.statuses.verified ?? 0;
     const facts = [
       ["Collections", number.format(totals.collections), `${number.format(verified)} verified, ${plural(totals.partitions, "partition")}`],
@@ -261,7 +260,7 @@ function collectionRows(row) {
   const about = [row.target && row.target !== row.name ? `→ ${row.target}` : "", row.partitions > 1 ? plural(row.partitions, "partition") : ""].filter(Boolean).join(" · ");
   const rows = [make("tr", {},
     make("th", { scope: "row" },
-      make("button", { type: "button", "aria-expanded": String(isOpen), "data-key": `open ${row.number}`, onclick: press }, row.name),
+      make("button", { type: "button", "aria-expanded": String(isOpen), "data-key": `open ${row.number}`, title: row.name, onclick: press }, row.name),
       about ? make("small", {}, about) : null),
     make("td", {}, make("span", { class: `chip ${row.status}` }, row.status)),
     make("td", { class: "wide" }, bar(row.rows, row.loaded, row.verified, row.live)),
@@ -339,7 +338,7 @@ function showAnswer(run) {
   showDownloads(run.group);
   showHeadline(run, migration);
   showFaults(migration);
-  showTotals(migration.totals, migration.speed);
+  showTotals(migration.totals);
   showSteps(migration.steps);
   showWork(migration.tasks, run.state);
   showSpeed(migration.speed, run.state);

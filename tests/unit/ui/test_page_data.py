@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvusdm.report import FAILED, PartitionReport
+from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.operators.overview import OVERVIEW
+from airflow_provider_milvusdm.report import FAILED, UNFINISHED, CollectionReport, PartitionReport
 from airflow_provider_milvusdm.ui.gather import gather, list_migrations
 from airflow_provider_milvusdm.ui.page_data import LARGEST_PAGE, LISTED_FAULTS, LISTED_PARTITIONS, PageData, Wanted
 from airflow_provider_milvusdm.ui.read_record import read_record
@@ -89,6 +91,19 @@ def test_failed_collections_are_listed_first_with_their_faults() -> None:
     listed = [(fault["collection"], fault["text"]) for fault in page["faults"]["listed"]]
     assert listed == [("refused", "The target does not fit. Use another name."), ("lost", "3 rows are missing")]
     assert page["totals"]["statuses"] == {"failed": 2, "verified": 1}
+
+
+def test_a_collection_that_could_not_be_resolved_has_the_partitions_of_the_catalog() -> None:
+    run = planned_run({"good": 10, "damaged": 0})
+    plans = run.pushed["plan", -1, OVERVIEW]
+    plans[1] |= {"partitions": [], "faults": ["a file is too short"]}
+    shares = [("a", 1), ("b", 4), ("a", 2), ("b", 0)]
+    parts = [PartitionReport(tag, "", live, 0, 0) for tag, live in shares]
+    inspected = [CollectionReport("damaged", status=UNFINISHED, partitions=(part,)) for part in parts]
+    run.push("inspect_source", OVERVIEW, [to_json(report) for report in inspected])
+    rows = {row["name"]: row for row in shown(run, opened=(1,))["collections"]["rows"]}
+    assert (rows["damaged"]["status"], rows["damaged"]["live"]) == ("failed", 7)
+    assert [part["partition"] for part in rows["damaged"]["details"]["partitions"]] == ["a", "b"]
 
 
 def test_a_fault_that_is_retried_is_no_failure() -> None:
