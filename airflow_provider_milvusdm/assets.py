@@ -32,7 +32,9 @@ def create_asset(
     database: str = DEFAULT_DATABASE,
     extra: dict[str, Any] | None = None,
 ) -> Asset:
-    """The asset of a collection on a server."""
+    """The asset of a collection on a server. Raises ValueError if ``host`` holds a login, which its name would show."""
+    if "@" in host:
+        raise ValueError("the host of an asset must not hold a login: it belongs in an Airflow connection")
     address = f"{_normal(host)}:{port}"
     return Asset(uri=f"{SCHEME}://{address}/{_quote(database)}/{_quote(collection)}", extra=extra)
 

@@ -29,6 +29,8 @@ HEADERS = {
 }
 """Only the page's own script and style are run, and they only ask this server."""
 PRIVATE = {"Cache-Control": "no-store"}
+ID_LENGTH = 110
+"""Characters of the ids of the DAG and the run in the name of a file, which can have 255."""
 READ = (DagAccessEntity.RUN, DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
 """What the page shows of a DAG, so what its reader must be allowed to read."""
 
@@ -112,7 +114,7 @@ def get_report(stored: StoredRunDep, form: str, group: Group = None) -> Streamin
     if not groups:
         raise HTTPException(404, f"run {stored.run_id} of DAG {stored.dag_id} migrates nothing")
     record = read_record(stored, gather(stored, tasks, _choose(group, groups)))
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{stored.dag_id}-{stored.run_id}")
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{stored.dag_id[:ID_LENGTH]}-{stored.run_id[:ID_LENGTH]}")
     headers = {"Content-Disposition": f'attachment; filename="milvusdm-{name}.{form}"'} | HEADERS | PRIVATE
     return StreamingResponse(write_record(record, form), media_type=FORMS[form].media_type, headers=headers)
 

@@ -33,6 +33,12 @@ def test_what_names_no_collection_or_holds_a_login_is_refused(uri: str) -> None:
         Asset(uri=uri)
 
 
+def test_a_host_with_a_login_is_refused() -> None:
+    """Airflow would drop it from the URI, and show it in the name."""
+    with pytest.raises(ValueError, match="login"):
+        create_asset(host="root:secret@m", collection="news")
+
+
 class Instance:
     """A task instance with results in XCom."""
 

@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.exceptions import (
     DamagedSourceError,
     SourceError,
     SourceNotFoundError,
+    UnsupportedSourceError,
 )
 from airflow_provider_milvusdm.manifests import PartitionGroup
 from airflow_provider_milvusdm.model.collections import (
@@ -108,11 +109,22 @@ def inspect_hdf5(
 def _check_paths(paths: Sequence[AnyPath]) -> None:
     if not paths:
         raise ConfigurationError("no HDF5 file is named", expected="at least one")
+    for path in paths:
+        _refuse_undecodable(str(path))
     real = [real_path(path) for path in paths]
     twice = [str(path) for path in dict.fromkeys(real) if real.count(path) > 1]
     if twice:
         raise ConfigurationError(
             "a file is named twice", expected="each once", found=", ".join(twice), cure="Name it once."
+        )
+
+
+def _refuse_undecodable(path: str) -> None:
+    """Refuse a path that manifests and reports, which are JSON in UTF-8, can't hold."""
+    shown = path.encode(errors="backslashreplace").decode()
+    if shown != path:
+        raise UnsupportedSourceError(
+            "the name of an HDF5 file is not UTF-8", where=shown, expected="UTF-8", cure="Rename the file."
         )
 
 

@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.exceptions import (
     DamagedSourceError,
     SourceError,
     SourceNotFoundError,
+    UnsupportedSourceError,
 )
 from airflow_provider_milvusdm.manifests import PartitionGroup
 from airflow_provider_milvusdm.model.collections import Metric, PartitionSpec, SegmentSpec, SourceRef
@@ -47,6 +48,14 @@ def test_a_broken_link_in_a_folder_is_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "b.h5").symlink_to(tmp_path / "not mounted")
     with pytest.raises(SourceNotFoundError, match=r"No HDF5 file: .*b\.h5"):
         inspect(list_hdf5(tmp_path))
+
+
+def test_a_name_that_no_manifest_can_hold_is_refused_before_it_is_passed_on(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS})
+    (tmp_path / "a.h5").rename(tmp_path / "\udcff.h5")  # the byte 255
+    with pytest.raises(UnsupportedSourceError, match=r"is not UTF-8: .*\\udcff\.h5") as caught:
+        inspect(list_hdf5(tmp_path))
+    assert str(caught.value).isascii()
 
 
 def test_a_missing_folder_and_one_without_hdf5_files_are_refused(tmp_path: Path) -> None:
