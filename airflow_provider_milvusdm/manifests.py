@@ -291,7 +291,7 @@ class Foreseen:
     lost: int | None = 0
     """Rows that the target holds and that are dropped or deleted; None: unknown."""
     existing: int = 0
-    """The target's own id of the collection that exists; another one of the same name has another."""
+    """The target's own id of the collection that exists; on a server, another one of the same name has another."""
     mapped: Mapping[str, str] = field(default_factory=dict)
     """Names of partitions in the target by tag, where they differ."""
     fault: str = ""
@@ -301,20 +301,15 @@ class Foreseen:
         return self.lost is None or self.lost > 0
 
     def covers(self, other: Foreseen) -> bool:
-        """Whether whoever approved this has approved the other, too: it does the same, or less."""
+        """Whether whoever approved this has approved the other, too: it does the same, or leaves the rows there are."""
         if other.action is None:
             return True
         if (self.target, self.fingerprint) != (other.target, other.fingerprint):
             return False
         if other.action in (Action.SKIPPED, Action.KEPT) or (other.action is Action.RESUMED and self.action):
             return True
-        return other.action is self.action and (not other.is_destructive or self._loses_at_least(other))
-
-    def _loses_at_least(self, other: Foreseen) -> bool:
-        """Whether rows of the same collection are lost, and not more of them."""
-        if self.existing != other.existing:
-            return False
-        return self.lost is None or (other.lost is not None and other.lost <= self.lost)
+        is_same_loss = (self.existing, self.lost) == (other.existing, other.lost)
+        return other.action is self.action and (not other.is_destructive or is_same_loss)
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
     :param create_index: create the index and load the collection.
     :param target: settings of the target, see :mod:`airflow_provider_milvusdm.config.target_settings`.
     :param plan_only: change nothing, and report what would be done.
-    :param approved: what :class:`ApprovePlanOperator` returned; anything that would do more is refused. None: nobody
-        was asked.
+    :param approved: what :class:`ApprovePlanOperator` returned; anything else that would lose rows is refused. None:
+        nobody was asked.
     """
 
     template_fields: Sequence[str] = (

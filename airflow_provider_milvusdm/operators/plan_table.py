@@ -31,8 +31,10 @@ def sum_up(plan: Sequence[Foreseen]) -> Iterator[str]:
         unknown[what] |= foreseen.lost is None
     for what, count in counts.most_common():
         line = f"{count_of(count, 'collection')} {what}: {count_of(rows[what], 'row')} to load"
-        if lost[what] or unknown[what]:
+        if lost[what]:
             line += f", {'at least ' if unknown[what] else ''}{count_of(lost[what], 'row')} lost"
+        elif unknown[what]:
+            line += ", an unknown number of rows lost"
         yield line
 
 

@@ -76,9 +76,9 @@ def tell_queue(context: Context) -> None:
     queued = instance.get_dr_count(instance.dag_id, states=["queued"])
     if queued:
         log.warning(
-            "%s of this DAG wait until this run has ended (max_active_runs: %d)",
-            count_of(queued, "queued run"),
+            "queued until this run has ended (max_active_runs: %d): %s of this DAG",
             dag.max_active_runs,
+            count_of(queued, "run"),
         )
 
 

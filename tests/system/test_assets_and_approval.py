@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,16 +12,16 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.support.airflow_home import airflow_env
 from tests.support.airflow_runs import ENDED, DagRun, read_run, read_runs, read_task_logs
-from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import write_dag
 from tests.support.directories import DIMENSION, random_rows, write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.processes import wait_until
-from tests.support.targets import drop_all_collections, milvus_client
+from tests.support.targets import milvus_client
 
+ARRIVED = "arrived"
+"""A collection that no other test migrates."""
 DAGS = """
 from datetime import timedelta
 
@@ -32,15 +32,15 @@ from airflow_provider_milvusdm.migration import migration_dag
 
 SOON = {{"retries": 1, "retry_delay": timedelta(seconds=1)}}
 
-move = migration_dag("move", max_active_runs=8, default_args=SOON)
+move = migration_dag("asset_move", max_active_runs=8, default_args=SOON)
 on_copy = migration_dag(
-    "on_copy",
+    "asset_on_copy",
     schedule=[Asset("file://{source}")],
     defaults={{"source_milvus_path": "{source}", "dest_uri": "{server}", "mode": "overwrite"}},
     default_args=SOON,
 )
 
-with DAG("follower", schedule=[create_asset(host="127.0.0.1", port={port}, collection="news")]) as follower:
+with DAG("asset_follower", schedule=[create_asset(host="127.0.0.1", port={port}, collection="{arrived}")]) as follower:
 
     @task
     def look(triggering_asset_events=None):
@@ -52,27 +52,16 @@ with DAG("follower", schedule=[create_asset(host="127.0.0.1", port={port}, colle
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("assets")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Milvus1xDirectory:
+    folder = tmp_path_factory.mktemp("copied")
+    return write_directory(folder / "milvus", {ARRIVED: {"_default": range(300), "2021-03 news": range(300, 400)}})
 
 
-@pytest.fixture(scope="module")
-def directory(folder: Path) -> Milvus1xDirectory:
-    return write_directory(folder / "milvus", {"news": {"_default": range(300), "2021-03 news": range(300, 400)}})
-
-
-@pytest.fixture(scope="module")
-def airflow(
-    folder: Path, directory: Milvus1xDirectory, airflow_database: Path, milvus_server_uri: str
-) -> Iterator[StandaloneAirflow]:
+@pytest.fixture(scope="module", autouse=True)
+def dags(airflow: StandaloneAirflow, directory: Milvus1xDirectory, milvus_server_uri: str) -> None:
     port = milvus_server_uri.rpartition(":")[2]
-    dags = write_dag(
-        folder / "dags", "dags", DAGS.format(source=directory.path, server=f"http://127.0.0.1:{port}", port=port)
-    )
-    env = airflow_env(folder / "airflow", dags, airflow_database)
-    settings = {"AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1"}
-    with standalone_airflow(env | settings) as airflow:
-        yield airflow
+    server = f"http://127.0.0.1:{port}"
+    airflow.add_dags("assets", DAGS.format(source=directory.path, server=server, port=port, arrived=ARRIVED))
 
 
 def states(run: DagRun, *tasks: str) -> set[str | None]:
@@ -88,23 +77,24 @@ def events_of(airflow: StandaloneAirflow, run: DagRun) -> list[tuple[str, Mappin
 def test_a_copied_directory_starts_a_migration_and_that_starts_a_dag_of_its_collection(
     airflow: StandaloneAirflow, directory: Milvus1xDirectory, milvus_server_uri: str
 ) -> None:
-    drop_all_collections(milvus_server_uri)
-    wait_until(lambda: airflow._finds("/api/v2/dags/on_copy"), 120, airflow.tails)
+    wait_until(lambda: airflow._finds("/api/v2/dags/asset_on_copy"), 120, airflow.tails)
     assets = airflow.call("GET", f"/api/v2/assets?uri_pattern={quote(str(directory.path))}")["assets"]
     airflow.call("POST", "/api/v2/assets/events", {"asset_id": assets[0]["id"], "extra": {}})
 
     def ended(dag_id: str) -> bool:
         return any(run.state in ENDED for run in read_runs(airflow.env, dag_id))
 
-    wait_until(lambda: ended("follower"), 300, lambda: f"{read_runs(airflow.env, 'on_copy')}\n{airflow.tails()}")
-    [moved], [followed] = read_runs(airflow.env, "on_copy"), read_runs(airflow.env, "follower")
+    wait_until(
+        lambda: ended("asset_follower"), 300, lambda: f"{read_runs(airflow.env, 'asset_on_copy')}\n{airflow.tails()}"
+    )
+    [moved], [followed] = read_runs(airflow.env, "asset_on_copy"), read_runs(airflow.env, "asset_follower")
     assert (moved.state, followed.state) == ("success", "success")
-    uri = f"milvus://127.0.0.1:{milvus_server_uri.rpartition(':')[2]}/default/news"
+    uri = f"milvus://127.0.0.1:{milvus_server_uri.rpartition(':')[2]}/default/{ARRIVED}"
     [(found, extra)] = events_of(airflow, moved)
-    assert (found, extra["rows"], extra["collection"], extra["run_id"]) == (uri, 400, "news", moved.run_id)
+    assert (found, extra["rows"], extra["collection"], extra["run_id"]) == (uri, 400, ARRIVED, moved.run_id)
     assert uri in read_task_logs(airflow.env, followed)
     with milvus_client(milvus_server_uri) as client:
-        assert stored(client, "news")["_default"] == directory.live("news")
+        assert stored(client, ARRIVED)["_default"] == directory.live(ARRIVED)
 
 
 def write_rows(target: str, rows: int) -> dict[int, bytes]:
@@ -139,8 +129,10 @@ def test_no_event_for_a_dry_run_a_skipped_and_a_failed_collection_but_for_a_veri
         "skipped": {"source_collection": "news\nmore"},
     }
     source = {"source_milvus_path": str(directory.path)}
-    run_ids = {name: airflow.trigger("move", source | conf[name] | {"dest_uri": targets[name]}) for name in targets}
-    runs = {name: airflow.wait_for_run("move", run_id) for name, run_id in run_ids.items()}
+    run_ids = {
+        name: airflow.trigger("asset_move", source | conf[name] | {"dest_uri": targets[name]}) for name in targets
+    }
+    runs = {name: airflow.wait_for_run("asset_move", run_id) for name, run_id in run_ids.items()}
     assert {name: run.state for name, run in runs.items()} == {
         "dry": "success",
         "failed": "failed",
@@ -151,15 +143,15 @@ def test_no_event_for_a_dry_run_a_skipped_and_a_failed_collection_but_for_a_veri
         "failed": [f"file://{targets['failed']}/news"],
         "skipped": [f"file://{targets['skipped']}/more"],
     }
-    assert len(read_runs(airflow.env, "follower")) <= 1  # that of the test above
+    assert len(read_runs(airflow.env, "asset_follower")) <= 1  # that of the test above
 
 
 class Waiting:
     """A run with `approval: true` that waits."""
 
     def __init__(self, airflow: StandaloneAirflow, **conf: Any) -> None:
-        self.airflow, self.run_id = airflow, airflow.trigger("move", {"approval": True, **conf})
-        self.path = f"/api/v2/dags/move/dagRuns/{quote(self.run_id)}/taskInstances/approve_plan/-1/hitlDetails"
+        self.airflow, self.run_id = airflow, airflow.trigger("asset_move", {"approval": True, **conf})
+        self.path = f"/api/v2/dags/asset_move/dagRuns/{quote(self.run_id)}/taskInstances/approve_plan/-1/hitlDetails"
 
     def body(self) -> str:
         """What is shown, once it is."""
@@ -170,10 +162,10 @@ class Waiting:
         self.airflow.call("PATCH", self.path, {"chosen_options": [option], "params_input": {}})
 
     def end(self) -> DagRun:
-        return self.airflow.wait_for_run("move", self.run_id)
+        return self.airflow.wait_for_run("asset_move", self.run_id)
 
     def _run(self) -> DagRun:
-        return read_run(self.airflow.env, "move", self.run_id)
+        return read_run(self.airflow.env, "asset_move", self.run_id)
 
     def _waits(self) -> bool:
         return states(self._run(), "approve_plan") == {"awaiting_input"}
@@ -239,9 +231,9 @@ def test_an_approved_plan_is_done_and_a_refused_late_or_changed_one_is_not(
 def test_a_dry_run_and_a_run_that_changes_nothing_ask_nobody(airflow: StandaloneAirflow, tmp_path: Path) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(30)}})
     conf = {"source_milvus_path": str(directory.path), "approval": True}
-    dry = airflow.trigger("move", conf | {"dest_uri": str(tmp_path / "dry.db"), "dry_run": True})
+    dry = airflow.trigger("asset_move", conf | {"dest_uri": str(tmp_path / "dry.db"), "dry_run": True})
     write_rows(str(tmp_path / "there.db"), 5)
-    skipped = airflow.trigger("move", conf | {"dest_uri": str(tmp_path / "there.db")})
-    runs = [airflow.wait_for_run("move", run_id) for run_id in (dry, skipped)]
+    skipped = airflow.trigger("asset_move", conf | {"dest_uri": str(tmp_path / "there.db")})
+    runs = [airflow.wait_for_run("asset_move", run_id) for run_id in (dry, skipped)]
     assert [run.state for run in runs] == ["success", "success"]
     assert "nothing would be changed, so no approval is asked for" in read_task_logs(airflow.env, runs[1])

@@ -41,7 +41,7 @@ def test_a_process_is_the_same_after_the_clock_was_set(
     assert runs._has_process_ended(noted) is False
 
 
-@pytest.mark.parametrize(("queued", "lines"), [(0, []), (1, ["1 queued run"]), (3, ["3 queued runs"])])
+@pytest.mark.parametrize(("queued", "lines"), [(0, []), (1, ["1 run"]), (3, ["3 runs"])])
 def test_a_run_that_retries_tells_what_waits_for_it(
     queued: int, lines: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_run_that_retries_tells_what_waits_for_it(
     instance = SimpleNamespace(dag_id="move", get_dr_count=lambda _, states: queued if states == ["queued"] else 0)
     context: Any = {"ti": instance, "dag": SimpleNamespace(max_active_runs=1)}
     runs.tell_queue(context)
-    told = [f"{line} of this DAG wait until this run has ended (max_active_runs: 1)" for line in lines]
+    told = [f"queued until this run has ended (max_active_runs: 1): {line} of this DAG" for line in lines]
     assert [record.getMessage() for record in caplog.records] == told
 
 
