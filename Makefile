@@ -81,7 +81,7 @@ test-matrix: install ## Run the unit tests on each Python of 3.11, 3.12 and 3.13
 	done
 
 .PHONY: test-tools
-test-tools: install .venv/mysql-installed .venv-milvus/installed ## Install what tests need besides: MariaDB, mysqlclient, a Milvus 2.3.5 server
+test-tools: install .venv/mysql-installed .venv-milvus/installed ## Install what tests need besides: MariaDB, mysqlclient, Chromium, a Milvus 2.3.5 server
 
 .PHONY: audit
 audit: install ## Look the locked packages up among known vulnerabilities

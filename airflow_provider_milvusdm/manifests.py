@@ -215,6 +215,8 @@ class CollectionPlan:
     units: PackedUnits = ()
     renamed: bool = False
     """The target's name is given by ``rename``."""
+    mapped_tags: tuple[str, ...] = ()
+    """Tags whose partition has another name in the target, which ``rename`` does not give."""
     alias: str = ""
     """Alias that is switched to the target once it is verified."""
     unit_bytes: int = 0

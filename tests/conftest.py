@@ -19,8 +19,12 @@ from tests.support.targets import drop_all_collections
 _home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
 os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
 
-_COSTLY = {"seaweedfs": "milvus_on_s3", "mariadb_server": "mariadb_server", "airflow": "airflow"}
-"""Fixtures of the session of which one worker has enough, and the names of their groups of tests."""
+_COSTLY = {
+    "seaweedfs": ["milvus_on_s3"],
+    "mariadb_server": ["mariadb_server"],
+    "airflow": ["airflow 1", "airflow 2"],
+}
+"""Fixtures of the session of which a few workers have enough, and the names of their groups of tests, by file."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,7 +48,7 @@ def _order(item: pytest.Item) -> tuple[int, str, int]:
     if group is None:
         return 1, "", crc32(item.nodeid.encode())
     name = str(group.args[0])
-    return 0, "" if name in _COSTLY.values() else name, 0
+    return 0, "" if any(name in names for names in _COSTLY.values()) else name, 0
 
 
 def _shared(item: pytest.Item) -> str | None:
@@ -54,10 +58,12 @@ def _shared(item: pytest.Item) -> str | None:
     """
     if item.get_closest_marker("xdist_group"):
         return None
-    definitions = item._fixtureinfo.name2fixturedefs
-    costly = next((group for name, group in _COSTLY.items() if name in definitions), None)
+    definitions, file = item._fixtureinfo.name2fixturedefs, item.location[0]
+    for name, groups in _COSTLY.items():
+        if name in definitions:
+            return groups[crc32(file.encode()) % len(groups)]
     of_file = any(fixtures[-1].scope == "module" for fixtures in definitions.values())
-    return costly or (item.location[0] if of_file else None)
+    return file if of_file else None
 
 
 @pytest.fixture(scope="session")

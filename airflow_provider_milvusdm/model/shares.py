@@ -29,7 +29,7 @@ class Share:
     slices: tuple[Slice, ...]
     """The rows whose vectors it reads: segments, and ranges of rows of one. Rows have the keys of ``remap``."""
     key_ranges: Mapping[str, str]
-    """By tag: the empty ranges of the keys, see :mod:`airflow_provider_milvusdm.rows.key_ranges`."""
+    """By tag, if there are several: the empty ranges of keys, see :mod:`airflow_provider_milvusdm.rows.key_ranges`."""
     new_key_ranges: Mapping[str, str]
     """As ``key_ranges``, for rows that get new keys (``duplicate_ids: remap``)."""
     ids: tuple[int, int] | None = None

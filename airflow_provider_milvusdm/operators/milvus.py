@@ -191,7 +191,7 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         approved: Mapping[str, Foreseen] | None,
         client: MilvusClient,
         plan: CollectionPlan,
-        _: SharedStore,
+        store: SharedStore,
     ) -> CreatedCollection | None:
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
@@ -207,6 +207,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             max_deletions=float(self.max_deletions),
             runs=runs,
             id_scope=self.id_scope,
+            store=store if self.source else None,
+            step_input=self.source,
         )
         if plan.refused:
             raise ConfigurationError(plan.error)
@@ -472,9 +474,10 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 int(self.verify_search), float(self.search_recall), parse_argument(self.search_params) or {}
             ),
             store=checkpoints,
+            step_input=self.source,
         )
         if report.status == VERIFIED and import_store:
-            remove_leftovers(import_store, plan)
+            remove_leftovers(client, import_store, plan)
         return report
 
 

@@ -82,7 +82,7 @@ class _KeySpaceIds:
         self.id_ranges: dict[str, tuple[int, int]] = {}
         """By segment: its lowest and its highest id."""
         self.key_ranges: dict[str, str] = {}
-        """By tag: the empty ranges of the keys, where these are the ids; so are the next ones for new keys."""
+        """By tag, if there are several: the empty ranges of the ids, and of new keys."""
         self.new_key_ranges: dict[str, str] = {}
         self.slices = [rows.row_slice for partition in partitions for rows in partition.rows]
         self._sampled: list[Ids] = []
@@ -109,8 +109,9 @@ class _KeySpaceIds:
                         sample.add(keys, sample.choose(len(keys)))
                 self._sampled.append(ids[self._random.random(len(ids)) < SAMPLED_IDS / self.live_rows])
             self.id_ranges[rows.name] = found
-        tag = partition.spec.tag
-        self.key_ranges[tag], self.new_key_ranges[tag] = (sample.key_ranges().to_text() for sample in samples)
+        if samples[0].is_needed:
+            tag = partition.spec.tag
+            self.key_ranges[tag], self.new_key_ranges[tag] = (sample.key_ranges().to_text() for sample in samples)
 
     def _divide_ids(self, shares: int) -> dict[int, tuple[int, int]]:
         """By number of a share: the ids that it searches; large vectors make more shares than ranges of ids."""

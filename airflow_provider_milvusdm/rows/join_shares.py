@@ -76,7 +76,11 @@ def _join_resolved(group: PartitionGroup, resolved: Sequence[ResolvedGroup]) -> 
 
 def _partitions(group: PartitionGroup, shares: Sequence[ResolvedShare], policy: str) -> Iterator[PartitionRows]:
     """The rows of all partitions of a group."""
-    segments, masks, id_range = _join_slices(shares), _join_masks(shares), NO_IDS
+    segments, id_range = _join_slices(shares), NO_IDS
+    masks = _join_masks(shares, segments)
+    by_tag: dict[str, list[ResolvedSlice]] = {}
+    for segment in segments:
+        by_tag.setdefault(segment.row_slice.partition, []).append(segment)
     for share in shares:
         id_range = join_ranges(id_range, share.id_range)
     tags = [partition.tag for partition in group.partitions]
@@ -85,7 +89,7 @@ def _partitions(group: PartitionGroup, shares: Sequence[ResolvedShare], policy: 
         skipped = skipped_notes(spec.tag, (count for share in shares for count in share.skipped))
         yield PartitionRows(
             spec,
-            found := [segment for segment in segments if segment.row_slice.partition == spec.tag],
+            found := by_tag.get(spec.tag, []),
             {name: masks[name] for segment in found if (name := segment.row_slice.segment) in masks},
             _join_key_ranges(spec.tag, shares),
             id_range,
@@ -108,15 +112,13 @@ def _join_slices(shares: Iterable[ResolvedShare]) -> list[ResolvedSlice]:
     return segments
 
 
-def _join_masks(shares: Sequence[ResolvedShare]) -> dict[str, RowMask]:
+def _join_masks(shares: Iterable[ResolvedShare], segments: Iterable[ResolvedSlice]) -> dict[str, RowMask]:
     """By segment: the rows that any share excludes."""
+    rows = {segment.row_slice.segment: segment.row_slice.stored_rows for segment in segments}
     masks: dict[str, RowMask] = {}
-    for segment in _join_slices(shares):
-        row_slice = segment.row_slice
-        for share in shares:
-            if text := share.excluded.get(row_slice.segment):
-                mask = RowMask.from_text(text, row_slice.stored_rows)
-                masks.setdefault(row_slice.segment, mask).join(mask)
+    for name, text in (item for share in shares for item in share.excluded.items()):
+        mask = RowMask.from_text(text, rows[name])
+        masks.setdefault(name, mask).join(mask)
     return masks
 
 

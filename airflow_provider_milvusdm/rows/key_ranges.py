@@ -56,6 +56,11 @@ class KeyRanges:
         """Take out rows that were added."""
         self._change(np.subtract, keys, hashes)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether rows were added, or removed that were added elsewhere."""
+        return bool(self.rows.any() or self.sums.any() or self.extent != (HIGHEST_KEY, LOWEST_KEY))
+
     def join(self, other: KeyRanges) -> None:
         """Add what was counted in the same ranges elsewhere."""
         for name in ("rows", "sums", "product_sums"):

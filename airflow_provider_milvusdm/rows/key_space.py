@@ -114,14 +114,21 @@ class KeySpace:
 
     @property
     def _name(self) -> str:
-        ids = "" if self._ids == ALL_IDS else f"ids {self._ids[0]} to {self._ids[1]} of "
         partitions = f"partition {self._tags[0]!r}" if len(self._tags) == 1 else "the partitions"
-        return f"{ids}{partitions} of collection {self._collection!r}"
+        return f"{partitions} of collection {self._collection!r}"
+
+    @property
+    def _range(self) -> str:
+        """Which ids were looked at, if not all."""
+        first, last = self._ids
+        if last == HIGHEST_KEY:
+            return "" if first == LOWEST_KEY else f" (of ids from {first})"
+        return f" (of ids up to {last})" if first == LOWEST_KEY else f" (of ids from {first} to {last})"
 
     def _duplicates_fault(self, segments: Sequence[str]) -> RefusedRowsError:
         differing = "vectors" if len(self._tags) == 1 else "tags or vectors"
         return RefusedRowsError(
-            f"{self._refused} ids are on rows with different {differing} in {self._name}",
+            f"{self._refused} ids are on rows with different {differing} in {self._name}{self._range}",
             where=f"id {self._refused_ids[0]} in segments {', '.join(segments)}",
             expected="one row per id: it is the primary key in Milvus 2.x, which returns one row of each",
             found=f"ids {list_ids(self._refused_ids, self._refused)}",

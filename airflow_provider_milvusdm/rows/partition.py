@@ -70,7 +70,7 @@ class Partition:
             rows.key_ranges = self.key_ranges
         if self._policies.invalid_vectors == "error":
             self._try_each(self.rows, self._refuse_invalid)
-        elif not self.faults:
+        elif self.rows and not self.faults:
             self._skip_invalid(share)
 
     def resolved(self) -> PartitionRows:

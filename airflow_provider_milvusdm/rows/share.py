@@ -31,18 +31,17 @@ def resolve_share(
     own_keys = policies.duplicate_ids == "remap"
     segments = _Segments(group, collection, own_keys=own_keys)
     empty_ranges = share.new_key_ranges if own_keys else share.key_ranges
-    searched, partitions = [segments.open_whole(row_slice) for row_slice in share.searched], []
-    for spec in group.partitions:
-        partition = Partition(collection, spec, policies)
-        partition.rows = [segments.open(row_slice) for row_slice in share.slices if row_slice.partition == spec.tag]
-        if spec.tag in empty_ranges:
-            partition.key_ranges = KeyRanges.from_text(empty_ranges[spec.tag])
-        for rows in searched:
-            if rows.tag == spec.tag:
-                rows.key_ranges = partition.key_ranges
+    searched = [segments.open_whole(row_slice) for row_slice in share.searched]
+    partitions = {spec.tag: Partition(collection, spec, policies) for spec in group.partitions}
+    for tag, text in empty_ranges.items():
+        partitions[tag].key_ranges = KeyRanges.from_text(text)
+    for rows in searched:
+        rows.key_ranges = partitions[rows.tag].key_ranges
+    for row_slice in share.slices:
+        partitions[row_slice.partition].rows.append(segments.open(row_slice))
+    for partition in partitions.values():
         partition.check_vectors(share.number)
-        partitions.append(partition)
-    faults = [fault for partition in partitions for fault in partition.faults]
+    faults = [fault for partition in partitions.values() for fault in partition.faults]
     duplicates = DuplicateCounts()
     if share.ids and not faults:
         key_space = _key_space(group, collection, share.ids, searched, policies)
@@ -51,7 +50,7 @@ def resolve_share(
     segments.refuse_changed()
     if faults:
         raise join_faults(group.name, faults)
-    resolved = _resolved(share, partitions, searched, duplicates)
+    resolved = _resolved(share, list(partitions.values()), searched, duplicates)
     return ResolvedGroup(group.name, (), (), own_keys, policies.duplicate_ids, resolved)
 
 
@@ -120,7 +119,7 @@ def _resolved(
         key_ranges={
             partition.spec.tag: partition.key_ranges.to_text()
             for partition in partitions
-            if partition.spec.tag in share.key_ranges
+            if partition.key_ranges.has_changed
         },
         id_range=id_range,
         duplicates=duplicates,

@@ -106,6 +106,9 @@ def _plan(
         collection=first.collection,
         whole=first.whole,
         renamed=name in rename,
+        mapped_tags=tuple(
+            tag for tag, target in partition_names.items() if tag != target and f"{name}/{tag}" not in rename
+        ),
         partitions=partitions,
         partition_names=partition_names,
         units=units,

@@ -39,7 +39,7 @@ def _random_ids(
     """Ids all over the place, or those of a segment close together."""
     first = number * 20 if sorted_segments else -spread // 2
     ids = random.integers(first, first + spread, rows)
-    if rows and random.random() < 0.1:
+    if rows and random.random() < 0.03:
         ids[random.integers(0, rows)] = UNREADABLE_ID
     return [int(row_id) for row_id in ids]
 

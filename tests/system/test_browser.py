@@ -33,6 +33,12 @@ def other():
 
 other()
 """
+ASKED = """
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag("asked", max_active_runs=8)
+"""
+"""A run of it that waits holds up no other."""
 HOSTILE_TAG = "<img src=x onerror=alert(1)>"
 expect.set_options(timeout=WAIT_MS)
 
@@ -189,14 +195,15 @@ def test_a_plan_is_approved_and_another_refused(
 ) -> None:
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20)}})
     conf = {"source_milvus_path": str(directory.path), "dest_uri": str(tmp_path / "lite.db"), "approval": True}
-    run_id = airflow.trigger(DAG_ID, conf)
-    tab = migration_tab(page, airflow, DAG_ID, run_id)
+    airflow.add_dags("asked", ASKED)
+    run_id = airflow.trigger("asked", conf)
+    tab = migration_tab(page, airflow, "asked", run_id)
     expect(tab.locator("#work")).to_contain_text("awaiting input")
     screenshot(page, f"waits-for-{option.lower()}")
-    page.goto(f"{airflow.url}/dags/{DAG_ID}/runs/{quote(run_id, safe='')}/tasks/approve_plan/required_actions")
-    expect(page.get_by_role("table").filter(has_text="rows to load").or_(page.get_by_text("20 rows"))).to_be_visible()
+    page.goto(f"{airflow.url}/dags/asked/runs/{quote(run_id, safe='')}/tasks/approve_plan/required_actions")
+    expect(page.get_by_text("1 collection created: 20 rows to load")).to_be_visible()
     page.get_by_role("button", name=option, exact=True).click()
-    tab = migration_tab(page, airflow, DAG_ID, run_id)
+    tab = migration_tab(page, airflow, "asked", run_id)
     expect(tab.locator("#headline .chip")).to_have_text(state)
     expect(tab.locator("#migration")).to_contain_text(shown)
     screenshot(page, f"after-{option.lower()}")

@@ -49,6 +49,8 @@ class Marker:
     counts: tuple[int, ...] = ()
     partitions: str = ""
     """Digest of the names of the partitions that ``counts`` belong to."""
+    keys: tuple[int, ...] = ()
+    """Lowest and highest key of the rows that are added to a partition with other rows; empty if there is none."""
     settings: str = ""
     """Digest of the schema and settings of a new collection."""
     aliases: tuple[str, ...] = ()
@@ -98,7 +100,7 @@ def read_marker(collection: str, properties: Mapping[str, str]) -> Marker | None
         return None
     try:
         values = json.loads(text)
-        lists = {name: tuple(values[name]) for name in ("counts", "aliases") if name in values}
+        lists = {name: tuple(values[name]) for name in ("counts", "keys", "aliases") if name in values}
         action = Action(values["action"]) if "action" in values else None
         return Marker(**{**values, **lists, "action": action, "run": Run(**values.get("run", {}))})
     except (ValueError, TypeError, AttributeError) as error:

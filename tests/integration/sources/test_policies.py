@@ -16,6 +16,7 @@ from tests.support.chain import Chain
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_rows import HAMMING
 
+LOWEST_ID = -(2**63)
 RANDOM = np.random.default_rng(20_210_305)
 FACES = [7, 7, 8, 7, 9, 7, 8, 8, 9, 9, 7, -3, 7, 8]
 """14 vectors with 4 ids."""
@@ -108,3 +109,36 @@ def test_rows_with_new_keys_are_only_appended_to_such_rows(client: MilvusClient,
     Chain(faces.path, client, policies=RowPolicies("keep_first")).run()
     report = Chain(faces.path, client, policies=RowPolicies("remap")).run(mode="append")["faces"]
     assert "source_id is not an INT64 field" in report.faults[0]
+
+
+def write_tags(path: Path, tags: dict[str, list[int]]) -> Milvus1xDirectory:
+    """A collection with these ids by tag; the first 100 vectors of a tag are always the same."""
+    directory = Milvus1xDirectory(path)
+    news = directory.collection("news", dimension=8)
+    for tag, ids in tags.items():
+        seed = sum(tag.encode())
+        vectors = np.concatenate([np.random.default_rng(seed + part).random((100, 8)) for part in range(3)])
+        directory.segment(directory.partition(news, tag), ids, vectors[: len(ids)])
+    directory.write()
+    return directory
+
+
+def test_rows_whose_keys_have_changed_in_the_source_are_not_appended_again(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    """Keys are made of the number of the partition, which changes if one before it is dropped."""
+    ids = [7] * 60 + [LOWEST_ID] * 40
+    before = write_tags(tmp_path / "before", {"a": [1], "b": ids})
+    after = write_tags(tmp_path / "after", {"b": [*ids, 7, 7]})
+    policies = RowPolicies("remap")
+    assert Chain(before.path, client, policies=policies).run({"news": ["b"]})["news"].status == VERIFIED
+    rows = stored(client, "news", ["id", "source_id"])
+    [fault] = Chain(after.path, client, policies=policies).run({"news": ["b"]}, "append")["news"].faults
+    assert "rows to append are in the target already, under other keys: 100 or more" in fault.lower()
+    assert f"source_id {LOWEST_ID}, " in fault
+    assert stored(client, "news", ["id", "source_id"]) == rows
+    other = Milvus1xDirectory(tmp_path / "other")
+    news = other.collection("news", dimension=8)
+    other.segment(other.partition(news, "b"), ids, np.random.default_rng(99).random((100, 8)))
+    other.write()
+    assert Chain(other.path, client, policies=policies).run({"news": ["b"]}, "append")["news"].status == VERIFIED

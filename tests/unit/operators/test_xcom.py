@@ -136,9 +136,12 @@ class Chain:
         self._report()
         return self.xcoms
 
+    def create(self) -> None:
+        self.xcoms.run_mapped("plan", lambda plan: MilvusCreateCollectionOperator(task_id="create", collections=plan))
+
     def load(self) -> None:
         """Create the collections and load them."""
-        self.xcoms.run_mapped("plan", lambda plan: MilvusCreateCollectionOperator(task_id="create", collections=plan))
+        self.create()
         units = MilvusUnitsOperator(task_id="units", collections=None, created=None)
         [units.collections], units.created = self.pull(units, "plan"), self.pull(units, "create", RESULT)
         self.xcoms.run(units)
@@ -313,6 +316,31 @@ def test_a_unit_has_the_log_options_of_its_own_partitions_only_and_reads_the_sam
     for unit in units:
         assert set(unit.source.options["flushed"]) == {row_slice.partition for row_slice in unit.slices}
     assert read_rows(units) == read_rows(group.units)
+
+
+@pytest.mark.usefixtures("no_target")
+def test_create_knows_whether_an_earlier_attempt_had_the_same_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = Chain(write_catalog(tmp_path / "milvus", tags=1, segments=1), {}, XComs())
+    inputs: list[tuple[str, Any]] = []
+
+    def create(_: Any, plan: CollectionPlan, *__: Any, **options: Any) -> CreatedCollection:
+        inputs.append((options["step_input"], options["store"].get("note")))
+        options["store"].set("note", options["step_input"])
+        return CreatedCollection(plan.name, Action.SKIPPED)
+
+    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.prepare.create.create_collection", create)
+    chain.inspect()
+    chain.resolve()
+    chain.plan()
+    for _ in range(2):
+        chain.create()
+    chain.plan()
+    chain.create()
+    first, second = inputs[0][0], inputs[2][0]
+    assert first != second
+    assert inputs == [(first, None), (first, first), (second, first)]
 
 
 @pytest.mark.usefixtures("no_target")

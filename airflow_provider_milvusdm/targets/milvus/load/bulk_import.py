@@ -8,6 +8,7 @@ rows of the unit are upserted instead, which is right in both cases.
 from __future__ import annotations
 
 import glob
+import hashlib
 import logging
 import secrets
 import time
@@ -99,7 +100,7 @@ def uses_import(client: MilvusClient, load_method: str, store: ImportStore | Non
 def check_import(client: MilvusClient, load_method: str, store: ImportStore | None, plan: CollectionPlan) -> None:
     """Raises ConfigurationError where files for bulk imports can't be written; the target is not changed."""
     if uses_import(client, load_method, store):
-        _checked(store).probe(_new_folder(store, plan.fingerprint))
+        _checked(store).probe(_new_folder(client, store, plan.fingerprint))
 
 
 def load_unit_by(
@@ -117,7 +118,7 @@ def load_unit_by(
     if note is None:
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, marker, checkpoint):
             return load_unit(client, unit, checkpoints)
-        note = Note(checkpoint.unit, marker.generation, _new_folder(store, unit.migration), time.time())
+        note = Note(checkpoint.unit, marker.generation, _new_folder(client, store, unit.migration), time.time())
     return _Import(client, unit, target, checkpoints, _checked(store), note, noted).run()
 
 
@@ -134,17 +135,20 @@ def _needs_requests(
     return False
 
 
-def _new_folder(store: ImportStore | None, migration: str) -> str:
-    return f"{_folder_prefix(_checked(store), migration)}{secrets.token_hex(8)}"
+def _new_folder(client: MilvusClient, store: ImportStore | None, migration: str) -> str:
+    return f"{_folder_prefix(client, _checked(store), migration)}{secrets.token_hex(8)}"
 
 
-def _folder_prefix(store: ImportStore, migration: str) -> str:
-    return f"{store.root}/milvusdm-{migration}-"
+def _folder_prefix(client: MilvusClient, store: ImportStore, migration: str) -> str:
+    """How the folders of a migration into this database begin: runs into others may be using theirs."""
+    database = f"{client._get_connection().server_address}\0{client._generate_call_context().get_db_name()}"
+    digest = hashlib.blake2b(f"{migration}\0{database}".encode(), digest_size=16).hexdigest()
+    return f"{store.root}/milvusdm-{digest}-"
 
 
-def remove_leftovers(store: ImportStore, plan: CollectionPlan) -> None:
+def remove_leftovers(client: MilvusClient, store: ImportStore, plan: CollectionPlan) -> None:
     """Remove the files of imports that killed tasks left behind, once the collection is finished."""
-    for folder in store.files.glob(f"{glob.escape(_folder_prefix(store, plan.fingerprint))}*"):
+    for folder in store.files.glob(f"{glob.escape(_folder_prefix(client, store, plan.fingerprint))}*"):
         store.remove(folder)
 
 
@@ -203,7 +207,7 @@ class _Import:
     def _stage(self) -> None:
         """Write the files, always into a new folder: an earlier attempt may be suspended and continue later."""
         self.store.remove(self.note.folder)
-        self._note(folder=_new_folder(self.store, self.unit.migration))
+        self._note(folder=_new_folder(self.client, self.store, self.unit.migration))
         self.store.probe(self.note.folder)
         meter = Meter(
             f"files of {self.unit.label}",

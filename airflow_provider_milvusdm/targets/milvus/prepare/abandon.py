@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+
+import numpy as np
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.rows import rows_within
-from airflow_provider_milvusdm.rows.reader import read_slices
+from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
+from airflow_provider_milvusdm.rows.reader import read_keys, read_slices
 from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
@@ -71,6 +74,17 @@ def abandon(case: Case) -> CreatedCollection:
     )
 
 
+def keys_of_added(case: Case, before: Mapping[str, int]) -> tuple[int, ...]:
+    """Lowest and highest key of the rows that go to the first partition with rows ``before``, for the marker.
+
+    None of them was in the target, so a source that has neither is not the one that is loaded.
+    """
+    for partition in () if case.target.ids_by_target else case.plan.partitions:
+        if partition.rows and before.get(case.plan.partition_names[partition.tag]):
+            return KeyRanges.from_text(partition.key_ranges).extent
+    return ()
+
+
 class _Undoing:
     """Removes the rows that were added to a collection."""
 
@@ -83,7 +97,7 @@ class _Undoing:
         self.fence = fence_by_marker(self.client, self.target.name, self.marker.generation)
         existing = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
         self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in existing}
-        if any(self.before.values()) and case.plan.fingerprint == marker.previous:
+        if marker.keys and case.plan.fingerprint != marker.source and not self._has_keys_of_run():
             raise _other_copy(case, marker)
 
     def refuse_others(self) -> None:
@@ -110,6 +124,13 @@ class _Undoing:
             delete_ids(self.client, self.target, partition, ids, self.fence.check)
         self._check(Counter())
         return found.total()
+
+    def _has_keys_of_run(self) -> bool:
+        """Whether the source has the lowest or the highest key of the run: rows from before the run have neither."""
+        plan, wanted = self.case.plan, np.array(self.marker.keys, np.int64)
+        slices = ((unit, row_slice) for unit in plan.units for row_slice in unit.slices)
+        batches = (read_keys(unit.source, unit.collection, row_slice) for unit, row_slice in slices)
+        return any(np.isin(wanted, keys).any() for batch in batches for _, keys in batch)
 
     def _added(self) -> Iterator[tuple[str, list[int]]]:
         """Partition and ids of the source's rows that the target holds bit for bit, in batches.
@@ -160,9 +181,9 @@ class _Undoing:
 
 def _other_copy(case: Case, marker: Marker) -> TargetError:
     return TargetError(
-        f"these rows were in collection {case.target.name!r} of the target before the run that is to be undone",
+        f"the run that is to be undone loaded other rows into collection {case.target.name!r} of the target",
         expected=f"the source of that run, {marker.source}, or a later copy of it",
-        found=f"the source of the load before it, {marker.previous}",
+        found=f"a source, {case.plan.fingerprint}, without the ids {' and '.join(map(str, marker.keys))} of that run",
         cure="Use a copy of the source as it was when that run began.",
     )
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_milvusdm.config.target_settings import CollectionSettings
     from airflow_provider_milvusdm.manifests import CollectionPlan
+    from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
 
+SWITCHED = "alias switched"
+"""Key in the store: the input of the step that has switched the alias."""
 
 SETTLED_SECONDS = 1
 """Seconds after which an alias is switched once more. A 2.3 proxy that looks an alias up at the moment of the switch
@@ -72,12 +75,23 @@ def refuse_alias(client: MilvusClient, target: str) -> None:
         )
 
 
-def switch_alias(client: MilvusClient, plan: CollectionPlan) -> tuple[str, ...]:
-    """Switch the plan's alias to its target in one step; returns notes that say how to switch back."""
+def switch_alias(
+    client: MilvusClient, plan: CollectionPlan, store: CheckpointStore | None = None, step_input: str = ""
+) -> tuple[str, ...]:
+    """Switch the plan's alias to its target in one step; returns notes that say how to switch back.
+
+    An earlier attempt of the step that had the same input notes in ``store`` that it has switched the alias: what has
+    switched it since, such as a newer run, has priority.
+    """
     if not plan.alias:
         return ()
     before, name = aliased(client, plan.alias), plan.target.name
+    if store is not None and store.get(SWITCHED) == step_input and before not in ("", name):
+        again = f"client.alter_alias({name!r}, {plan.alias!r}) switches to {name}"
+        return (f"alias {plan.alias} stands for {before}: it was switched after this run had switched it; {again}",)
     switch_to(client, name, plan.alias)
+    if store is not None:
+        store.set(SWITCHED, step_input)
     if before == name:
         return (f"alias {plan.alias} stands for {name} already",)
     if before:

@@ -12,6 +12,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
+from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus.fence import Fence, await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     VERIFIED,
@@ -24,16 +25,28 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     set_marker,
     unpack_counts,
 )
-from airflow_provider_milvusdm.targets.milvus.prepare.abandon import abandon
-from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case, Options, decide, inspect_target, notes
+from airflow_provider_milvusdm.targets.milvus.prepare.abandon import abandon, keys_of_added
+from airflow_provider_milvusdm.targets.milvus.prepare.decide import (
+    Case,
+    Options,
+    decide,
+    inspect_target,
+    is_finished_by_own_run,
+    notes,
+)
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
 from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_lost
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition, make_partitions
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
+from airflow_provider_milvusdm.targets.milvus.prepare.repeated import refuse_repeated
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import MAX_DELETIONS, Changes
-from airflow_provider_milvusdm.targets.milvus.prepare.taken_ids import refuse_emptying_elsewhere, refuse_taken_ids
+from airflow_provider_milvusdm.targets.milvus.prepare.taken_ids import (
+    refuse_emptying_elsewhere,
+    refuse_rows_under_other_keys,
+    refuse_taken_ids,
+)
 from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     create_unpublished,
     drop_leftovers,
@@ -65,6 +78,8 @@ def create_collection(
     plan_only: bool = False,
     id_scope: str = "collection",
     runs: Runs | None = None,
+    store: CheckpointStore | None = None,
+    step_input: str = "",
 ) -> CreatedCollection:
     """Prepare the target for the rows of ``plan``, or refuse before anything is changed.
 
@@ -78,6 +93,8 @@ def create_collection(
     :param plan_only: only say what would be done.
     :param id_scope: whether an id must be unique in the ``collection``, or in each ``partition``.
     :param runs: knows whether other runs have ended.
+    :param store: outlives this attempt; with it, a repeated step undoes nothing that another run has loaded since.
+    :param step_input: what the step was given; attempts with another input are not compared.
 
     Raises TargetError, ConfigurationError or RefusedRowsError.
     """
@@ -87,6 +104,8 @@ def create_collection(
     if not plan_only and finish_or_undo(case):
         case = inspect_target(client, plan, settings, options)
     action = decide(case)
+    if store is not None and not plan_only:
+        refuse_repeated(case, action, store, step_input)
     on_ids = refuse_ids_across(case, action, id_scope, plan_only=plan_only)
     changes = Changes(case, max_deletions)
     if plan_only:
@@ -167,6 +186,7 @@ class _Preparation:
             action=action,
             run=self.case.options.runs.own,
             **pack_counts(self.wanted, before),
+            keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
         )
         set_marker(self.client, self.target.name, marker)
@@ -222,6 +242,8 @@ class _Preparation:
         with self._searchable():
             self.changes.find()
             created = self.changes.created()
+            if not self.changes.found_any and is_finished_by_own_run(self.case, existing):
+                return replace(created, generation=existing.generation)
             marked = self._mark_and_create(created.action, created.before, existing)
             self.changes.delete_extra(marked.generation)
         return replace(created, generation=marked.generation)
@@ -231,6 +253,7 @@ class _Preparation:
         with self._searchable():
             before = self._counts(there)
             refuse_taken_ids(self.case, [name for name, rows in before.items() if rows or self.keyed])
+            refuse_rows_under_other_keys(self.case, [name for name, rows in before.items() if rows])
         return self._mark_and_create(Action.APPENDED, dict.fromkeys(self.wanted, 0) | before, existing)
 
     def _replace(self, existing: Existing) -> CreatedCollection:

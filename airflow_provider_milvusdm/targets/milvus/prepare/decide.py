@@ -143,12 +143,15 @@ def _decide(case: Case, mode: str) -> Action:
     if mode != "skip" or not _has_all(case, existing):
         _refuse_mapped_name(case, existing)
     if mode == "sync":
+        _refuse_mapped_tags(case, existing)
         _check_syncable(case, existing)
         return Action.SYNCED
-    if mode == "overwrite" and _is_finished_by_own_run(case, existing):
+    if mode == "overwrite" and is_finished_by_own_run(case, existing) and not _has_other_settings(case, existing):
         return Action.KEPT
     if mode == "overwrite" and case.plan.whole:
         return Action.OVERWRITTEN
+    if mode != "skip":
+        _refuse_mapped_tags(case, existing)
     if existing.marker and existing.marker.is_loading:
         _refuse_other_source(case, existing.marker)
         if mode != "overwrite":
@@ -174,15 +177,17 @@ def _has_all(case: Case, existing: Existing) -> bool:
     return case.plan.whole or (not case.keyed and existing.partitions.issuperset(case.wanted))
 
 
-def _is_finished_by_own_run(case: Case, existing: Existing) -> bool:
-    """Whether this same run loaded it: a step that is repeated alone creates and empties nothing again.
-
-    A whole collection is created again where its settings have been changed since.
-    """
+def is_finished_by_own_run(case: Case, existing: Existing) -> bool:
+    """Whether this same run loaded exactly these rows: a step that is repeated alone has nothing to do."""
     marker, own = existing.marker, case.options.runs.own
     if marker is None or not own.run_id or (marker.run, marker.state) != (own, COMPLETE):
         return False
-    return _holds(case, existing) and (not case.plan.whole or marker.settings == case.new.digest)
+    return _holds(case, existing)
+
+
+def _has_other_settings(case: Case, existing: Existing) -> bool:
+    """Whether a whole collection would be created with other settings: it is created again then."""
+    return case.plan.whole and existing.marker is not None and existing.marker.settings != case.new.digest
 
 
 def _decide_behind_alias(case: Case, existing: Existing, mode: str) -> Action:
@@ -247,6 +252,23 @@ def _refuse_mapped_name(case: Case, existing: Existing) -> None:
         found=f"one that was loaded from {made_from!r}" if made_from else "one that nothing connects with it",
         cure=f'If it is the right one, say so: rename: {{"{case.plan.name}": "{case.target.name}"}}. Otherwise '
         "rename to another name.",
+    )
+
+
+def _refuse_mapped_tags(case: Case, existing: Existing) -> None:
+    """A mapped name of a partition may belong to another one, unless a migration has loaded this one."""
+    plan, marker = case.plan, existing.marker
+    names = {tag: plan.partition_names[tag] for tag in plan.mapped_tags}
+    taken = {tag: name for tag, name in names.items() if name in existing.partitions}
+    if not taken or (marker and (marker.collection == plan.name or is_of(case.wanted, marker))):
+        return
+    tag, name = next(iter(taken.items()))
+    raise TargetError(
+        f"partition {tag!r} of collection {plan.name!r} would become {name!r} in the target, which exists",
+        expected=f"partitions that were loaded from collection {plan.name!r}, or none",
+        found=f"{len(taken)} that nothing connects with it: {', '.join(list(taken.values())[:20])}",
+        cure=f'If it is the right one, say so: rename: {{"{plan.name}/{tag}": "{name}"}}. Otherwise rename to another '
+        "name.",
     )
 
 

@@ -103,6 +103,12 @@ class Changes:
             self.others = count_all(self.client, self.plan.target) - self.stored
         self.is_found = True
 
+    @property
+    def found_any(self) -> bool:
+        """Whether anything has to be created, written or deleted."""
+        missing = set(self.plan.partition_names.values()) - self.existing
+        return bool(missing) or self._deleted > 0 or any(self._slices.values())
+
     def delete_extra(self, generation: str) -> None:
         """Delete what was found to be extra, as long as the target carries this run's marker."""
         target, fence = self.plan.target, fence_by_marker(self.client, self.plan.target.name, generation)

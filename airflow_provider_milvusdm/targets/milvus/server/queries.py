@@ -206,9 +206,14 @@ def _rows_with(
 
 
 def stream_ids(
-    client: MilvusClient, target: TargetCollection, partition: str, first: int = LOWEST_ID, last: int = HIGHEST_ID
+    client: MilvusClient,
+    target: TargetCollection,
+    partition: str,
+    first: int = LOWEST_ID,
+    last: int = HIGHEST_ID,
+    matching: str = "",
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """The ids from ``first`` to ``last`` of a partition, sorted, in batches.
+    """The ids from ``first`` to ``last`` of a partition, sorted, in batches; of rows that match a filter, if given.
 
     A server returns the lowest keys for a limited query, Milvus Lite only for that of an iterator. Of several rows with
     an id, a server returns one but counts all for the limit: only an empty reply is the end.
@@ -217,9 +222,10 @@ def stream_ids(
     most, options = (IDS_A_QUERY, {}) if ordered else (LITE_IDS_A_QUERY, {"iterator": "True"})
     while first <= last:
         whole = (first, last) == (LOWEST_ID, HIGHEST_ID)
+        filters = [matching, "" if whole else filter_range(target.id_field, first, last)]
         rows = client.query(
             target.name,
-            **within(target, partition, "" if whole else filter_range(target.id_field, first, last)),
+            **within(target, partition, " and ".join(f"({text})" for text in filters if text)),
             output_fields=[target.id_field],
             consistency_level="Strong",
             limit=most,

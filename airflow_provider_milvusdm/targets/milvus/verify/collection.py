@@ -62,6 +62,7 @@ def verify_collection(
     create_index: bool = True,
     search: SearchCheck | None = None,
     store: CheckpointStore | None = None,
+    step_input: str = "",
 ) -> CollectionReport:
     """Index and load the collection, count and compare; one without faults gets its name and is marked complete.
 
@@ -70,6 +71,8 @@ def verify_collection(
     :param faults: why earlier steps failed.
     :param changes: how the source has changed since it was inspected; each is a fault.
     :param verify: ``none``, ``counts``, ``sample`` or ``full``, which stores in ``store`` how far it got.
+    :param store: outlives this attempt; with it, a repeated step does not switch the alias a second time.
+    :param step_input: what the step was given; attempts with another input are not compared.
 
     The plan's alias is switched last. Faults are reported, not raised.
     """
@@ -89,7 +92,7 @@ def verify_collection(
         return verification.planned()
     if created.action is Action.SKIPPED:
         return verification.skipped()
-    return verification.run(verify, create_index, search or SearchCheck(), changes, store)
+    return verification.run(verify, create_index, search or SearchCheck(), changes, store, step_input)
 
 
 class _Verification:
@@ -121,6 +124,7 @@ class _Verification:
         check: SearchCheck,
         changes: Sequence[str],
         store: CheckpointStore | None,
+        step_input: str,
     ) -> CollectionReport:
         marker = self._read_marker()
         self._flush()
@@ -139,7 +143,12 @@ class _Verification:
                 f"{advise(self.index, search, check.recall)}"
             )
         report = self._report(partitions)
-        end = self._where_it_is() if faults else self._complete(marker, create_index)
+        if faults:
+            end = self._where_it_is()
+        else:
+            self._complete(marker, create_index)
+            published = replace(self.plan, target=replace(self.target, name=self.name))
+            end = switch_alias(self.client, published, store, step_input)
         notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, for_next_sync), *end)
         status = FAILED if faults else VERIFIED
         return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
@@ -293,8 +302,8 @@ class _Verification:
             )
         return marker
 
-    def _complete(self, marker: Marker, create_index: bool) -> tuple[str, ...]:
-        """Give the collection its name and switch the alias to it; returns notes."""
+    def _complete(self, marker: Marker, create_index: bool) -> None:
+        """Give the collection its name, and mark it as complete."""
         if self.created.own_name:
             publish(self.client, marker)
             if create_index and self.settings.load is not False and not stays_loaded_when_renamed(self.client):
@@ -302,7 +311,6 @@ class _Verification:
         else:
             self._read_marker()  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed())
-        return switch_alias(self.client, replace(self.plan, target=replace(self.target, name=self.name)))
 
     def _where_it_is(self) -> tuple[str, ...]:
         if self.target.name == self.name:

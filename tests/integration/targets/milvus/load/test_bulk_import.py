@@ -372,7 +372,7 @@ def test_a_new_run_waits_for_the_job_of_the_killed_one_and_upserts(imported: Imp
     assert len(list_jobs(imported.place.client, called(imported.place.client, "news"))) == 1
     assert len(imported.place.left) == 2
     [plan] = imported.chain.plan()
-    remove_leftovers(imported.place.store, plan)
+    remove_leftovers(imported.place.client, imported.place.store, plan)
     assert imported.place.left == []
 
 
@@ -424,8 +424,23 @@ def test_what_a_killed_import_left_is_removed_from_a_folder_of_any_name(imported
     store = disk(tmp_path / "import [1]")
     assert import_unit(imported.place.client, imported.unit, {}, store, moment=2 * STAGED) is None
     [plan] = imported.chain.plan()
-    remove_leftovers(store, plan)
+    remove_leftovers(imported.place.client, store, plan)
     assert list(Path(store.root).iterdir()) == []
+
+
+def test_a_run_into_another_database_removes_no_files_of_an_import(imported: Imported, tmp_path: Path) -> None:
+    """Of the same rows, into a collection of the same name."""
+    store = disk(tmp_path / "import")
+    assert import_unit(imported.place.client, imported.unit, {}, store, moment=2 * STAGED) is None
+    [plan], left = imported.chain.plan(), list(Path(store.root).iterdir())
+    uri = f"http://{imported.place.client._get_connection().server_address}"
+    imported.place.client.create_database("tenant")
+    try:
+        with milvus_client(uri, db_name="tenant") as tenant:
+            remove_leftovers(tenant, store, plan)
+    finally:
+        imported.place.client.drop_database("tenant")
+    assert list(Path(store.root).iterdir()) == left != []
 
 
 def test_what_an_insert_began_is_not_imported(imported: Imported, monkeypatch: pytest.MonkeyPatch) -> None:

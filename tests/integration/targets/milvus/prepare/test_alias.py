@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, make_collection, stored
 from tests.support.directories import random_rows, write_directory
-from tests.support.killed import create
+from tests.support.killed import Checkpoints, create
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.processes import wait_until
 from tests.support.targets import milvus_client
@@ -163,3 +163,22 @@ def test_a_dry_run_says_what_would_be_switched(lite_client: MilvusClient, tmp_pa
     assert report.status == PLANNED
     assert f"alias articles would be switched to {report.target}" in report.notes
     assert lite_client.list_collections() == []
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_a_verification_that_is_repeated_alone_does_not_undo_a_newer_cut_over(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    older = Chain(source(tmp_path / "old", OLD).path, client)
+    plans, options = older.plan(alias="articles"), {"store": Checkpoints(), "step_input": "first"}
+    created, _ = older.create(plans)
+    loaded = older.load(plans, created)
+    assert older.verify(plans, created, loaded, **options)["news"].status == VERIFIED
+    assert older.verify(plans, created, loaded, **options)["news"].notes[-1].endswith("already")
+    assert migrate(client, source(tmp_path / "new")).status == VERIFIED
+    again = older.verify(plans, created, loaded, **options)["news"]
+    assert again.status == VERIFIED
+    assert "it was switched after this run had switched it" in again.notes[-1]
+    assert seen(client) == set(NEW)
+    older.verify(plans, created, loaded, **options | {"step_input": "cleared from the first task"})
+    assert seen(client) == set(OLD)

@@ -491,6 +491,26 @@ def test_a_tag_that_had_to_be_changed_meets_no_partition_of_another_tag(
     }
 
 
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize(
+    ("mode", "tags"),
+    [("append", ["a-b"]), ("append", ["_default", "a-b"]), ("overwrite", ["a-b"]), ("sync", ["a-b"])],
+)
+def test_a_tag_that_had_to_be_changed_meets_no_partition_that_no_migration_made(
+    client: MilvusClient, tmp_path: Path, mode: str, tags: list[str]
+) -> None:
+    there = OLD | {"a_b": random_rows(range(70, 75), 8)}
+    make_collection(client, "news", there, metric="L2", loaded=True)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(5), "a-b": range(100, 110)}})
+    chain, selection = Chain(directory.path, client), {"news": tags}
+    _, faults = chain.create(chain.plan(selection), mode)
+    assert "'a-b' of collection 'news' would become 'a_b' in the target, which exists" in faults["news"][0]
+    assert stored(client, "news") == there
+    named = chain.run(selection, mode, {"news/a-b": "a_b"})["news"]
+    assert named.status == VERIFIED
+    assert chain.run(selection, mode)["news"].status == VERIFIED
+
+
 def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
     tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
     migration = Migration(client, tmp_path / "milvus", tags)
@@ -585,6 +605,72 @@ def test_loaded_partitions_stay_when_create_is_repeated_after_its_run_has_ended(
     assert ([collection.action for collection in again], faults) == (["kept"], {})
     assert stored(client, "news") == before
     assert marker(client, "news")["state"] == "complete"
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize(
+    ("mode", "tags", "options"),
+    [
+        ("overwrite", None, {}),
+        ("overwrite", None, {"in_place": True}),
+        ("overwrite", ["a"], {}),
+        ("sync", None, {"max_deletions": 1}),
+        ("append", None, {}),
+    ],
+)
+def test_create_repeated_alone_undoes_nothing_that_another_run_has_loaded_since(
+    client: MilvusClient, tmp_path: Path, mode: str, tags: list[str] | None, options: dict[str, Any]
+) -> None:
+    """No later step would load again what it drops, empties or deletes. With another input it is another attempt."""
+    first = Migration(client, tmp_path / "first")
+    plans, runs, store = first.chain.plan({"news": tags}), OtherRuns(over=True, own="first"), Checkpoints()
+    options |= {"runs": runs, "store": store}
+    created, _ = first.chain.create(plans, mode, step_input="plan", **options)
+    assert first.chain.verify(plans, created, first.chain.load(plans, created))["news"].status == VERIFIED
+    second = Migration(client, tmp_path / "second", {"_default": range(500, 520), "a": range(600, 605)})
+    assert second.run("overwrite", runs=OtherRuns(over=True, own="second")).status == VERIFIED
+    _, faults = first.chain.create(plans, mode, step_input="plan", **options)
+    assert "was changed after this run had prepared it" in faults["news"][0]
+    assert "run second of DAG dag" in faults["news"][0]
+    assert client.list_collections() == ["news"]
+    assert stored(client, "news") == second.expected
+    assert marker(client, "news")["state"] == "complete"
+    _, faults = first.chain.create(plans, mode, step_input="another plan", **options)
+    assert faults == {}
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["overwrite", "sync", "append"])
+def test_create_is_repeated_where_its_run_has_not_finished(client: MilvusClient, tmp_path: Path, mode: str) -> None:
+    """Killed before it was done, or cleared after a load that failed."""
+    options: dict[str, Any] = {"runs": OtherRuns(None), "store": Checkpoints(), "step_input": "plan"}
+    if mode == "sync":
+        options["max_deletions"] = 1
+    make_collection(client, "news", OLD, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    for moment in (1, 2, 4):
+        chain = Chain(migration.directory.path, FusedClient(client, Fuse(moment)))  # type: ignore[arg-type]
+        with pytest.raises(KilledError):
+            chain.create([migration.plan], mode, **options)
+    migration.load(mode, **options)
+    assert migration.run(mode, **options).status == VERIFIED
+    assert stored(client, "news")["a"] == migration.expected["a"]
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_a_sync_that_is_repeated_alone_leaves_no_marker_of_a_load(client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(client, "news", OLD, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    options: dict[str, Any] = {"runs": OtherRuns(None), "max_deletions": 1}
+    created, loaded = migration.load("sync", **options)
+    assert migration.verify(created, loaded).status == VERIFIED
+    again, _ = migration.load("sync", **options)
+    assert marker(client, "news")["state"] == "complete"
+    assert migration.verify(again, []).status == VERIFIED
+    client.delete("news", ids=[3], partition_name="_default")
+    repaired = migration.run("sync", **options)
+    assert (repaired.status, repaired.action) == (VERIFIED, "synced")
+    assert stored(client, "news") == migration.expected
 
 
 class Sleeping:
@@ -706,18 +792,26 @@ def test_abandon_restores_the_mark_of_before(client: MilvusClient, tmp_path: Pat
     assert "ds to append are in the target already" in faults["news"][0]
 
 
-def test_abandon_removes_nothing_that_the_load_before_has_loaded(client: MilvusClient, tmp_path: Path) -> None:
-    """With last week's copy, which has as many rows as this week's."""
+@pytest.mark.parametrize(("loads_since", "new_rows"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_abandon_removes_nothing_that_an_earlier_load_has_loaded(
+    client: MilvusClient, tmp_path: Path, loads_since: int, new_rows: int
+) -> None:
+    """With an older copy of as many rows as the run, which may have new rows that were never loaded."""
     first = Migration(client, tmp_path / "first")
     assert first.run("append").status == VERIFIED
+    for number in range(loads_since):
+        ids = {"_default": range(500, 510), "a": range(600, 610)}
+        assert Migration(client, tmp_path / f"since-{number}", ids).run("append").status == VERIFIED
+    before = stored(client, "news")
     second = Migration(client, tmp_path / "second", {"_default": range(1000, 1020), "a": range(2000, 2010)})
     second.load("append")
-    before = stored_in_all(client, ["news"])
-    _, faults = first.chain.create([first.plan], "abandon")
-    assert "before the run that is to be undone" in faults["news"][0]
-    assert stored_in_all(client, ["news"]) == before
+    loaded = stored_in_all(client, ["news"])
+    older = Migration(client, tmp_path / "older", {"_default": range(20), "a": range(100, 110 + new_rows)})
+    _, faults = older.chain.create([older.plan], "abandon")
+    assert "loaded other rows into collection 'news'" in faults["news"][0]
+    assert stored_in_all(client, ["news"]) == loaded
     assert abandoned(second).faults == ()
-    assert stored(client, "news") == first.expected
+    assert stored(client, "news") == before
 
 
 def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_path: Path) -> None:
