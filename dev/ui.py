@@ -43,7 +43,8 @@ dag = migration_dag(
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts it in the background ignores SIGINT
+        signal.signal(number, _interrupt)
     try:
         with ExitStack() as started:
             _run(started)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ from airflow_provider_milvusdm.sources.base import Segment
 Ids = npt.NDArray[np.int64]
 DIGEST = np.dtype("V16")
 GAPS = 128
-"""If two rows are farther apart than this fraction of a batch, they are read one by one: faster than all between."""
+"""If two rows of a local file are farther apart than this fraction of a batch, they are read one by one: faster than
+all between. Of a remote file, a read is a request, which takes as long as to read a batch."""
 
 
 def read_rows_at(segment: Segment, offsets: Ids, batch_rows: int) -> Iterator[tuple[int, int, VectorBatch]]:
@@ -24,7 +26,8 @@ def read_rows_at(segment: Segment, offsets: Ids, batch_rows: int) -> Iterator[tu
     Before each batch: the places in ``offsets`` at which its rows begin and end. ``batch_rows``: stored rows that are
     read at once.
     """
-    gaps = np.flatnonzero(np.diff(offsets) > max(batch_rows // GAPS, 1)) + 1
+    is_local = all(isinstance(file, Path) for file in segment.files)
+    gaps = np.flatnonzero(np.diff(offsets) > (max(batch_rows // GAPS, 1) if is_local else batch_rows)) + 1
     for begin, end in pairwise([0, *gaps.tolist(), len(offsets)] if len(offsets) else []):
         for start, stop in ranges(int(offsets[begin]), int(offsets[end - 1]) + 1, batch_rows):
             first, last = (int(place) for place in np.searchsorted(offsets, (start, stop)))

@@ -13,7 +13,7 @@ from tests.support.processes import StartError
 from tests.support.repository import ROOT
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
-WAIT_MS = 120_000
+WAIT_MS = 300_000
 """For anything that is waited for: the machine may be busy with other tests."""
 
 

@@ -38,7 +38,7 @@ from airflow_provider_milvusdm.migration import migration_dag
 
 dag = migration_dag("asked", max_active_runs=8)
 """
-"""A run of it that waits holds up no other."""
+"""Its runs do not wait for each other."""
 HOSTILE_TAG = "<img src=x onerror=alert(1)>"
 expect.set_options(timeout=WAIT_MS)
 
@@ -79,7 +79,33 @@ def press_test(page: Page, name: str) -> Locator:
 
 
 @pytest.fixture(scope="module")
-def connection(page: Page, airflow: StandaloneAirflow, milvus_server_uri: str) -> dict[str, str]:
+def started(airflow: StandaloneAirflow, folder: Path) -> dict[str, str]:
+    """Ids of runs that go on while the first tests use the browser, by what is done with them."""
+    airflow.add_dags("asked", ASKED)
+    airflow.add_dags("other", OTHER)
+    good = write_directory(folder / "good", {"news": {"_default": range(20)}})
+    damaged = write_directory(folder / "damaged", {"news": {HOSTILE_TAG: range(50)}, "whole": {"_default": range(50)}})
+    damaged_file(folder).write_bytes(b"too short")
+    confs = {
+        "fail": {"source_milvus_path": str(damaged.path), "dry_run": True},
+        "Approve": {"source_milvus_path": str(good.path), "approval": True},
+        "Reject": {"source_milvus_path": str(good.path), "approval": True},
+    }
+    runs = {
+        name: airflow.trigger("asked", conf | {"dest_uri": str(folder / f"{name}.db")}) for name, conf in confs.items()
+    }
+    return runs | {"other": airflow.trigger("other", {})}
+
+
+def damaged_file(folder: Path) -> Path:
+    [ids] = [path for path in folder.glob("damaged/db/tables/*/*/*.uid") if "whole" not in path.parts]
+    return ids
+
+
+@pytest.fixture(scope="module")
+def connection(
+    page: Page, airflow: StandaloneAirflow, milvus_server_uri: str, started: dict[str, str]
+) -> dict[str, str]:
     """The fields of `milvus_default`, made in the form."""
     drop_all_collections(milvus_server_uri)
     url = urlsplit(milvus_server_uri)
@@ -155,14 +181,8 @@ def downloaded(page: Page, tab: FrameLocator, form: str, folder: Path) -> Path:
 
 
 def test_why_a_run_failed_is_on_the_first_screen_and_names_are_text(
-    page: Page, airflow: StandaloneAirflow, connection: dict[str, str], folder: Path
+    page: Page, airflow: StandaloneAirflow, started: dict[str, str], folder: Path
 ) -> None:
-    directory = write_directory(
-        folder / "damaged", {"news": {HOSTILE_TAG: range(50)}, "whole": {"_default": range(50)}}
-    )
-    [ids] = [path for path in directory.path.glob("db/tables/*/*/*.uid") if "whole" not in path.parts]
-    ids.write_bytes(ids.read_bytes()[:-3])
-    run_id = airflow.trigger(DAG_ID, {"source_milvus_path": str(directory.path), "dry_run": True})
     alerts: list[str] = []
 
     def dismiss(dialog: Dialog) -> None:
@@ -170,10 +190,10 @@ def test_why_a_run_failed_is_on_the_first_screen_and_names_are_text(
         dialog.dismiss()
 
     page.on("dialog", dismiss)
-    tab = migration_tab(page, airflow, DAG_ID, run_id)
+    tab = migration_tab(page, airflow, "asked", started["fail"])
     expect(tab.locator("#headline .chip")).to_have_text("failed")
     fault = tab.get_by_role("list", name="Faults").get_by_role("listitem").filter(has_text="news")
-    expect(fault).to_contain_text(ids.name)
+    expect(fault).to_contain_text(damaged_file(folder).name)
     expect(fault).to_be_in_viewport(ratio=1)
     screenshot(page, "failed-run")
     tab.get_by_role("button", name="news").click()
@@ -183,33 +203,35 @@ def test_why_a_run_failed_is_on_the_first_screen_and_names_are_text(
     assert not alerts
 
 
-@pytest.mark.parametrize(
-    ("option", "state", "shown"),
-    [
-        ("Approve", "success", "20 compared bit for bit"),
-        ("Reject", "failed", "refused the plan. Nothing in the target was changed."),
-    ],
-)
-def test_a_plan_is_approved_and_another_refused(
-    page: Page, airflow: StandaloneAirflow, tmp_path: Path, option: str, state: str, shown: str
+def test_one_plan_is_approved_and_another_refused(
+    page: Page, airflow: StandaloneAirflow, started: dict[str, str]
 ) -> None:
-    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20)}})
-    conf = {"source_milvus_path": str(directory.path), "dest_uri": str(tmp_path / "lite.db"), "approval": True}
-    airflow.add_dags("asked", ASKED)
-    run_id = airflow.trigger("asked", conf)
+    ends = {
+        "Approve": ("success", "20 compared bit for bit"),
+        "Reject": ("failed", "refused the plan. Nothing in the target was changed."),
+    }
+    for option in ends:
+        answer_plan(page, airflow, started[option], option)
+    for option, (state, shown) in ends.items():
+        tab = migration_tab(page, airflow, "asked", started[option])
+        expect(tab.locator("#headline .chip")).to_have_text(state)
+        expect(tab.locator("#migration")).to_contain_text(shown)
+        screenshot(page, f"after-{option.lower()}")
+
+
+def answer_plan(page: Page, airflow: StandaloneAirflow, run_id: str, option: str) -> None:
+    """See on the Migration page that the run waits, and press the button on the page of its task."""
     tab = migration_tab(page, airflow, "asked", run_id)
     expect(tab.locator("#work")).to_contain_text("awaiting input")
     screenshot(page, f"waits-for-{option.lower()}")
     page.goto(f"{airflow.url}/dags/asked/runs/{quote(run_id, safe='')}/tasks/approve_plan/required_actions")
     expect(page.get_by_text("1 collection created: 20 rows to load")).to_be_visible()
-    page.get_by_role("button", name=option, exact=True).click()
-    tab = migration_tab(page, airflow, "asked", run_id)
-    expect(tab.locator("#headline .chip")).to_have_text(state)
-    expect(tab.locator("#migration")).to_contain_text(shown)
-    screenshot(page, f"after-{option.lower()}")
+    with page.expect_response(lambda response: response.request.method == "PATCH" and response.ok):
+        page.get_by_role("button", name=option, exact=True).click()
 
 
-def test_a_run_of_another_dag_has_nothing_to_show(page: Page, airflow: StandaloneAirflow) -> None:
-    airflow.add_dags("other", OTHER)
-    tab = migration_tab(page, airflow, "other", airflow.trigger("other", {}))
+def test_a_run_of_another_dag_has_nothing_to_show(
+    page: Page, airflow: StandaloneAirflow, started: dict[str, str]
+) -> None:
+    tab = migration_tab(page, airflow, "other", started["other"])
     expect(tab.get_by_role("heading", name="No migration in this run")).to_be_visible()

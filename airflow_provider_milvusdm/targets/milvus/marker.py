@@ -27,6 +27,8 @@ PROPERTY = "milvusdm.migration"
 LOADING, VERIFIED, COMPLETE = "loading", "verified", "complete"
 UNTOUCHED = -1
 """In ``counts``: this partition is left as it is."""
+NEW = -2
+"""In ``counts``: the run creates this partition."""
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,13 @@ def remove_property(client: MilvusClient, collection: str, name: str) -> None:
         _set_properties(client, collection, {name: ""})
 
 
-def pack_counts(partitions: Collection[str], before: Mapping[str, int]) -> dict[str, Any]:
+def pack_counts(partitions: Collection[str], before: Mapping[str, int], new: Collection[str] = ()) -> dict[str, Any]:
     """``before`` (rows by partition) as fields of a marker: counts in the order of the sorted ``partitions``.
 
-    A partition that ``before`` lacks is left as it is. No counts are stored where all are 0.
+    A partition that ``before`` lacks is left as it is. No counts are stored where all are 0. ``new``: partitions that
+    the run creates in an existing collection.
     """
-    counts = tuple(before.get(name, UNTOUCHED) for name in sorted(partitions))
+    counts = tuple(NEW if name in new else before.get(name, UNTOUCHED) for name in sorted(partitions))
     return {"counts": counts if any(counts) else (), "partitions": _digest(partitions)}
 
 
@@ -188,6 +191,15 @@ def unpack_counts(partitions: Collection[str], marker: Marker) -> dict[str, int]
 
     Raises TargetError where the marker is of a load of other partitions.
     """
+    return {name: max(count, 0) for name, count in _counts(partitions, marker).items() if count != UNTOUCHED}
+
+
+def new_partitions(partitions: Collection[str], marker: Marker) -> set[str]:
+    """The partitions that the run creates in an existing collection. Raises what :func:`unpack_counts` does."""
+    return {name for name, count in _counts(partitions, marker).items() if count == NEW}
+
+
+def _counts(partitions: Collection[str], marker: Marker) -> dict[str, int]:
     if not is_of(partitions, marker):
         raise TargetError(
             f"collection {marker.target!r} of the target is half loaded, and by a run with other partitions",
@@ -196,8 +208,7 @@ def unpack_counts(partitions: Collection[str], marker: Marker) -> dict[str, int]
             cure="Use the same source_collection, and a copy of the source as it was then.",
         )
     names = sorted(partitions)
-    found = dict(zip(names, marker.counts or [0] * len(names), strict=True))
-    return {name: count for name, count in found.items() if count != UNTOUCHED}
+    return dict(zip(names, marker.counts or [0] * len(names), strict=True))
 
 
 def is_of(partitions: Collection[str], marker: Marker) -> bool:

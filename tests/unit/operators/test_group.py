@@ -13,13 +13,20 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_milvusdm.exceptions import StalledError, TargetError, TransientError
-from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, to_json
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Fault, to_json
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.operators import done
 from airflow_provider_milvusdm.operators.base import FAULT
 from airflow_provider_milvusdm.operators.done import SharedStore
-from airflow_provider_milvusdm.operators.group import RESULT, GroupOperator, MemberStep, Pending, push_groups
+from airflow_provider_milvusdm.operators.group import (
+    RESULT,
+    GroupOperator,
+    MemberStep,
+    Pending,
+    join_faults,
+    push_groups,
+)
 from airflow_provider_milvusdm.storage import paths
 from tests.support.killed import KilledError
 from tests.support.peak_memory import Store
@@ -299,3 +306,10 @@ def test_task_state_does_not_grow_with_the_number_of_waits() -> None:
         group.run()
     assert group.work.waits == 20
     assert len(group.xcoms.stores["create", -1]) == 2
+
+
+def test_of_many_faults_of_a_collection_the_first_are_joined() -> None:
+    faults = [to_json(Fault("news", f"fault {number}")) for number in range(30)]
+    lines = join_faults(faults)["news"].split("\n")
+    assert lines[:20] == [f"fault {number}" for number in range(20)]
+    assert lines[20:] == ["and 10 more faults: the logs of the tasks that failed have them"]

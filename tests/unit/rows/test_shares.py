@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.exceptions import ChangedSourceError, SourceError, SourceNotFoundError
+from airflow_provider_milvusdm.exceptions import ChangedSourceError, RefusedRowsError, SourceError, SourceNotFoundError
 from airflow_provider_milvusdm.manifests import DuplicateCounts, PartitionGroup, ResolvedGroup, from_json, to_json
 from airflow_provider_milvusdm.model import shares
 from airflow_provider_milvusdm.model.rows import RowPolicies
@@ -136,6 +136,22 @@ def test_duplicates_in_different_shares_and_at_their_borders_are_one_row(directo
     assert (joined.partitions[0].live_rows, joined.partitions[0].rows) == (80, 49)
     [(_, rows)] = read_rows(joined.units).items()
     assert sorted(row_id for row_id, _ in rows) == list(range(49))
+
+
+@pytest.mark.usefixtures("small_shares")
+def test_a_fault_says_which_ids_the_share_searched(directory: Milvus1xDirectory) -> None:
+    news = directory.collection("news", dimension=2)
+    for number in range(2):
+        directory.segment(news, range(40), np.full((40, 2), number), segment_id=str(number))
+    [group] = inspect(directory.write())
+    faults = []
+    for part in divided(group):
+        with pytest.raises(RefusedRowsError) as fault:
+            resolve_group(part)
+        faults.append(str(fault.value))
+    assert_in_order(faults[0], ["of collection 'news' (of ids up to", "id 0 in segments news/0, news/1"])
+    assert "of collection 'news' (of ids from" in faults[-1]
+    assert sum(int(text.split()[0]) for text in faults) == 40
 
 
 @pytest.mark.usefixtures("small_shares")

@@ -20,6 +20,7 @@ from airflow_provider_milvusdm.targets.milvus.fence import await_requests
 from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
     fence_by_marker,
+    new_partitions,
     refuse_changed_collection,
     restore_marker,
     set_marker,
@@ -106,9 +107,8 @@ class _Undoing:
 
     def drop_partitions(self) -> None:
         """Drop the partitions that the run created: a later ``skip`` would take them for finished."""
-        if self.marker.action is Action.ADDED and not self.case.keyed:
-            for name in self.before:
-                drop_partition(self.client, self.target.name, name, seconds_left(self.fence.check()))
+        for name in new_partitions(self.case.wanted, self.marker).intersection(self.before):
+            drop_partition(self.client, self.target.name, name, seconds_left(self.fence.check()))
 
     def undo(self) -> int:
         """Remove the rows and return their number; what the former run still sends is refused from here on."""

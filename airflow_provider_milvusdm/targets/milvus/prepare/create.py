@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
     fence_by_marker,
     new_marker,
+    new_partitions,
     pack_counts,
     refuse_changed_collection,
     restore_marker,
@@ -203,12 +204,20 @@ class _Preparation:
             target=self.target.name,
             action=action,
             run=self.case.options.runs.own,
-            **pack_counts(self.wanted, before),
+            **pack_counts(self.wanted, before, self._new_partitions(action, last)),
             keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
         )
         set_marker(self.client, self.target.name, marker)
         return marker
+
+    def _new_partitions(self, action: Action | None, last: Marker | None) -> Collection[str]:
+        """The partitions that ``abandon`` has to drop; a run that is resumed may have created them."""
+        if self.keyed or not (self.existing and action and action.effect.can_be_undone):
+            return ()
+        if last and last.is_loading:
+            return new_partitions(self.wanted, last)
+        return set(self.wanted) - self.existing.partitions
 
     def _refuse_changed(self, last: Marker | None) -> None:
         """Refuse to continue where another run has begun since the ``last`` marker was set."""

@@ -12,7 +12,7 @@ from airflow_provider_milvusdm.manifests import CollectionPlan
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
-from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Marker, is_of
+from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Marker, is_of, unpack_counts
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, check_alias, refuse_alias
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import id_notes
 from airflow_provider_milvusdm.targets.milvus.prepare.change_metric import check_unit_length
@@ -154,6 +154,8 @@ def _decide(case: Case, mode: str) -> Action:
         _refuse_mapped_tags(case, existing)
     if existing.marker and existing.marker.is_loading:
         _refuse_other_source(case, existing.marker)
+        if mode == "append":
+            _refuse_left_alone(case, existing.marker)
         if mode != "overwrite":
             return _resumed(case, existing)
     if mode == "skip" and _has_all(case, existing):
@@ -169,7 +171,14 @@ def _decide(case: Case, mode: str) -> Action:
 def _holds(case: Case, existing: Existing) -> bool:
     """Whether exactly these rows were the last that were loaded; a marker that abandon restored does not tell."""
     marker = existing.marker
-    return marker is not None and marker.source == case.plan.fingerprint and is_of(case.wanted, marker)
+    if marker is None or marker.source != case.plan.fingerprint or not is_of(case.wanted, marker):
+        return False
+    return not _left_alone(case, marker)
+
+
+def _left_alone(case: Case, marker: Marker) -> set[str]:
+    """The partitions that a run with ``skip`` left as they were: rows of its source need not be in them."""
+    return set(case.wanted) - unpack_counts(case.wanted, marker).keys()
 
 
 def _has_all(case: Case, existing: Existing) -> bool:
@@ -286,6 +295,16 @@ def _refuse_other_source(case: Case, marker: Marker) -> None:
         cure="Finish that migration with the same source_collection; or undo it with a copy of that source: milvusdm "
         "abandon; or load the whole collection again with mode overwrite.",
     )
+
+
+def _refuse_left_alone(case: Case, marker: Marker) -> None:
+    if left := sorted(_left_alone(case, marker)):
+        raise TargetError(
+            f"collection {case.target.name!r} of the target is half loaded by a run with mode skip",
+            expected="a run that adds rows to all partitions, or a finished collection",
+            found=f"partitions that it leaves as they are: {', '.join(left[:20])}",
+            cure="Finish it with mode skip, or undo it with milvusdm abandon; then append.",
+        )
 
 
 def _refuse_emptying_default(case: Case) -> None:

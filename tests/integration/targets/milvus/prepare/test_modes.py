@@ -266,3 +266,24 @@ def test_a_refused_append_leaves_partitions_as_they_were(server_client: MilvusCl
     assert "ds to append are in the target already" in fault
     states = {name: str(server_client.get_load_state("news", name)["state"]) for name in there}
     assert states == {"_default": "Loaded", "a": "NotLoad"}
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_an_append_does_not_take_what_a_skip_left_alone_for_its_rows(existing_loaded: Existing) -> None:
+    """Of the same partitions: `skip` loads those that are missing, and leaves the others as they are."""
+    directory = existing_loaded.source({"a": range(200, 210), "c": range(300, 310)})
+    chain, selection = Chain(directory.path, existing_loaded.client), {"news": ["a", "c"]}
+    plans = chain.plan(selection)
+    created, _ = chain.create(plans, "skip")
+    _, faults = chain.create(plans, "append")
+    assert "half loaded by a run with mode skip" in faults["news"][0]
+    assert "found partitions that it leaves as they are: a" in faults["news"][0]
+    report = chain.verify(plans, created, chain.load(plans, created))["news"]
+    assert (report.status, report.action) == (VERIFIED, "added")
+    [fault] = existing_loaded.migrate(directory, selection, "append").faults
+    assert "ds to append are in the target already" in fault
+    assert existing_loaded.migrate(directory, {"news": ["a"]}, "append").status == VERIFIED
+    assert existing_loaded.stored() == THERE | {
+        "a": THERE["a"] | directory.live("news", "a"),
+        "c": directory.live("news", "c"),
+    }

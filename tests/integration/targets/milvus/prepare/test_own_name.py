@@ -814,6 +814,21 @@ def test_abandon_removes_nothing_that_an_earlier_load_has_loaded(
     assert stored(client, "news") == before
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_abandon_drops_the_partitions_that_an_append_created_and_no_others(
+    client: MilvusClient, tmp_path: Path, resumed: bool
+) -> None:
+    """`skip` would take them for finished, and a tag that had to be changed would meet its own partition."""
+    make_collection(client, "news", OLD | {"empty": {}}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus", IDS | {"empty": range(200, 205), "b-1": range(300, 305)})
+    for _ in range(1 + resumed):
+        migration.load("append")
+    assert abandoned(migration).faults == ()
+    assert stored(client, "news") == OLD | {"empty": {}}
+    assert migration.run("append").status == VERIFIED
+
+
 def test_abandon_removes_nothing_where_it_cannot_tell(client: MilvusClient, tmp_path: Path) -> None:
     """The source has lost rows that the append wrote: so they can't be told from the rows before."""
     make_collection(client, "news", OLD | {"a": {}}, loaded=True)
