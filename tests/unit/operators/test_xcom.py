@@ -353,7 +353,7 @@ def test_a_retry_of_verify_repeats_what_was_verified_before_earlier_steps_were_c
 
     def verify(_: Any, plan: CollectionPlan, *__: Any, **___: Any) -> CollectionReport:
         verified.append(plan.name)
-        if verified == ["news_0", "news_1"]:
+        if len(verified) == 2:
             raise KilledError
         return CollectionReport(plan.name, status="verified")
 
@@ -364,4 +364,4 @@ def test_a_retry_of_verify_repeats_what_was_verified_before_earlier_steps_were_c
     chain.load()
     [plan] = json.loads(chain.xcoms.values["plan", -1, RETURNED])
     chain.xcoms.run(chain.verify(plan), try_number=2, map_index=0)
-    assert verified == ["news_0", "news_1"] * 2
+    assert sorted(verified) == ["news_0", "news_0", "news_1", "news_1"]
