@@ -61,6 +61,8 @@ class Marker:
     """The target's id of the collection that a new one replaces."""
     previous: str = ""
     """``source`` of the marker that this one replaced."""
+    tags_of: str = ""
+    """The source's name of the collection of which all partitions were last loaded into one that existed."""
 
     @property
     def is_loading(self) -> bool:

@@ -207,9 +207,19 @@ class _Preparation:
             **pack_counts(self.wanted, before, self._new_partitions(action, last)),
             keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
+            tags_of=self._tags_of(last),
         )
         set_marker(self.client, self.target.name, marker)
         return marker
+
+    def _tags_of(self, last: Marker | None) -> str:
+        """Whose partitions it holds, also under changed names: a later run may have more of them.
+
+        With ``skip`` a partition may be somebody else's: it is left as it is.
+        """
+        if self.plan.whole and self.case.options.mode != "skip":
+            return self.plan.name
+        return last.tags_of if last else ""
 
     def _new_partitions(self, action: Action | None, last: Marker | None) -> Collection[str]:
         """The partitions that ``abandon`` has to drop; a run that is resumed may have created them."""

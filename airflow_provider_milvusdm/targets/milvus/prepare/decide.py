@@ -269,7 +269,12 @@ def _refuse_mapped_tags(case: Case, existing: Existing) -> None:
     plan, marker = case.plan, existing.marker
     names = {tag: plan.partition_names[tag] for tag in plan.mapped_tags}
     taken = {tag: name for tag, name in names.items() if name in existing.partitions}
-    if not taken or (marker and (marker.collection == plan.name or is_of(case.wanted, marker))):
+    if marker and plan.name in (marker.collection, marker.tags_of):
+        return
+    if marker and is_of(case.wanted, marker):
+        left = _left_alone(case, marker)
+        taken = {tag: name for tag, name in taken.items() if name in left}
+    if not taken:
         return
     tag, name = next(iter(taken.items()))
     raise TargetError(

@@ -511,6 +511,33 @@ def test_a_tag_that_had_to_be_changed_meets_no_partition_that_no_migration_made(
     assert chain.run(selection, mode)["news"].status == VERIFIED
 
 
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_a_sync_into_a_collection_of_the_user_goes_on_as_tags_are_added(client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(client, "news", {"_default": {}}, metric="L2", loaded=True)
+    tags: dict[str, range] = {}
+    for day in range(1, 4):
+        tags[f"2026-11-{day:02}"] = range(day * 10, day * 10 + 5)
+        directory = write_directory(tmp_path / str(day), {"news": tags})
+        report = Chain(directory.path, client).run({"news": None}, "sync")["news"]
+        assert report.status == VERIFIED, report.faults
+        assert stored(client, "news")[f"_2026_11_{day:02}"] == directory.live("news", f"2026-11-{day:02}")
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["append", "sync", "overwrite"])
+def test_a_partition_that_skip_left_alone_is_not_taken_for_that_of_a_changed_tag(
+    client: MilvusClient, tmp_path: Path, mode: str
+) -> None:
+    there = OLD | {"a_b": random_rows(range(70, 75), 8)}
+    make_collection(client, "news", there, metric="L2", loaded=True)
+    directory = write_directory(tmp_path / "milvus", {"news": {"a-b": range(100, 110), "c": range(5)}})
+    chain, selection = Chain(directory.path, client), {"news": ["a-b", "c"]}
+    assert chain.run(selection, "skip")["news"].status == VERIFIED
+    _, faults = chain.create(chain.plan(selection), mode)
+    assert "'a-b' of collection 'news' would become 'a_b' in the target, which exists" in faults["news"][0]
+    assert stored(client, "news")["a_b"] == there["a_b"]
+
+
 def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
     tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
     migration = Migration(client, tmp_path / "milvus", tags)
