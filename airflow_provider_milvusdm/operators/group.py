@@ -136,9 +136,12 @@ class GroupOperator(MappedMigrationOperator):
         """Return, or defer the task, until the steps of these members, by their numbers, should be repeated."""
         raise NotImplementedError
 
-    @property
+    @cached_property
     def source(self) -> str:
-        """Identifies all that the outcomes depend on; a retry reuses those of the same source only."""
+        """Identifies all that the outcomes depend on; a retry reuses those of the same source only.
+
+        It may need XComs, which only the main thread can pull: :meth:`step` reads it first.
+        """
         return str(self.group["xcom"]) if is_reference(self.group) else ""
 
     def execute(self, context: Context) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, from_json
@@ -51,7 +52,7 @@ class CollectionVerifyOperator(GroupOperator):
     def passed_on(self) -> Sequence[Any]:
         """What the steps that wrote the target passed on, a list for each step."""
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The collections, and what earlier steps passed on: a step may be cleared between two tries of this task."""
         results = [values for of_step in (*self.passed_on, *self.faults) for values in list_references(of_step)]
