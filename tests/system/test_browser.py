@@ -23,7 +23,7 @@ from airflow.sdk import dag, task
 
 
 @dag()
-def other():
+def unrelated():
     @task
     def hello():
         return 1
@@ -31,7 +31,7 @@ def other():
     hello()
 
 
-other()
+unrelated()
 """
 ASKED = """
 from airflow_provider_milvusdm.migration import migration_dag
@@ -82,7 +82,7 @@ def press_test(page: Page, name: str) -> Locator:
 def started(airflow: StandaloneAirflow, folder: Path) -> dict[str, str]:
     """Ids of runs that go on while the first tests use the browser, by what is done with them."""
     airflow.add_dags("asked", ASKED)
-    airflow.add_dags("other", OTHER)
+    airflow.add_dags("unrelated", OTHER)
     good = write_directory(folder / "good", {"news": {"_default": range(20)}})
     damaged = write_directory(folder / "damaged", {"news": {HOSTILE_TAG: range(50)}, "whole": {"_default": range(50)}})
     damaged_file(folder).write_bytes(b"too short")
@@ -94,7 +94,7 @@ def started(airflow: StandaloneAirflow, folder: Path) -> dict[str, str]:
     runs = {
         name: airflow.trigger("asked", conf | {"dest_uri": str(folder / f"{name}.db")}) for name, conf in confs.items()
     }
-    return runs | {"other": airflow.trigger("other", {})}
+    return runs | {"unrelated": airflow.trigger("unrelated", {})}
 
 
 def damaged_file(folder: Path) -> Path:
@@ -233,5 +233,5 @@ def answer_plan(page: Page, airflow: StandaloneAirflow, run_id: str, option: str
 def test_a_run_of_another_dag_has_nothing_to_show(
     page: Page, airflow: StandaloneAirflow, started: dict[str, str]
 ) -> None:
-    tab = migration_tab(page, airflow, "other", started["other"])
+    tab = migration_tab(page, airflow, "unrelated", started["unrelated"])
     expect(tab.get_by_role("heading", name="No migration in this run")).to_be_visible()

@@ -54,7 +54,7 @@ def kill_load(env: Mapping[str, str], dag_id: str, run_id: str) -> bool:
         return False
     with suppress(KeyError, IndexError):
         note = read_task_state(env, run, "load_partitions", map_index=0, key="0 bulk_import")
-        if note["state"] == "staged" and note["staged"]["partitions"][0]["job"]:
+        if note["state"] == "staged" and all(part["job"] for part in note["staged"]["partitions"]):
             os.kill(task.pid, signal.SIGKILL)
             return True
     return False
