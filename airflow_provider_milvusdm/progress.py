@@ -20,7 +20,7 @@ PERIODIC = "periodic"
 
 
 class Watcher(Protocol):
-    """What is told the progress of tasks in this process: the terminal of the command line."""
+    """What is told the progress of tasks in this process: the terminal of the command line, or the task state."""
 
     def tell(self, text: str) -> None:
         """A piece of work that is not counted in rows got further."""

@@ -183,8 +183,7 @@ class MilvusParams(RowsParams):
         title="If the target exists",
         description="skip: it stays as it is. append: the rows are added to it. overwrite: the new collection replaces "
         "it, or the named partitions are emptied first. sync: rows are inserted, deleted and replaced until it equals "
-        "the source; of rows that an earlier run loaded only the ids are compared, unless verify is full. abandon: "
-        "nothing is loaded, and what an interrupted run left is undone.",
+        "the source. abandon: nothing is loaded, and what an interrupted run left is undone.",
     )
     overwrite: Literal["swap", "in_place"] = Field(
         default="swap",
