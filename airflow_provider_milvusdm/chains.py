@@ -72,7 +72,6 @@ RETRIES = {
     "max_retry_delay": timedelta(minutes=10),
 }
 MAP_INDEX = "{{ task.label }}"
-APPROVE = "approve_plan"
 
 PLAN_ONLY = {"plan_only": json_template("dry_run")}
 POLICIES = text_arguments("duplicate_ids", "invalid_vectors", "skipped_rows_dir") | PLAN_ONLY
@@ -119,11 +118,11 @@ FAISS_INDEX = SourceSteps(FaissInspectOperator, FILES | json_arguments("allow_lo
 
 CheckSource = Callable[["MappedOperator"], Any]
 """Adds the step that inspects the source again behind the step that reads its rows; returns what it found."""
-TargetSteps = Callable[[PlanOperator, CheckSource], "MappedOperator"]
-"""Adds the steps of a target, from the plan to verify_counts; returns verify_counts."""
+TargetSteps = Callable[[PlanOperator, CheckSource], tuple["MappedOperator", str | None]]
+"""Adds the steps of a target, behind the plan; returns verify_counts, and the id of the task that asks for approval."""
 
 
-def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
+def to_milvus(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOperator, str]:
     """The steps that write to Milvus 2.x."""
     address = text_arguments(*ADDRESS)
     method = text_arguments("load_method")
@@ -137,7 +136,7 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
         | address
     )
     approve = ApprovePlanOperator(
-        task_id=APPROVE, collections=plan.output, **json_arguments("approval_hours"), **prepare
+        task_id="approve_plan", collections=plan.output, **json_arguments("approval_hours"), **prepare
     )
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection", approved=approve.output, map_index_template=MAP_INDEX, **prepare
@@ -170,16 +169,16 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
         trigger_rule="all_done",
         **address,
     ).expand(collections=plan.output)
-    return verify
+    return verify, approve.task_id
 
 
-def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
+def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOperator, None]:
     """The steps that write HDF5 files."""
     units = Hdf5UnitsOperator(task_id="units", collections=plan.output, **text_arguments("data_dir"), **PLAN_ONLY)
     export = Hdf5ExportOperator.partial(task_id="export_partitions", map_index_template=MAP_INDEX).expand(
         units=units.output
     )
-    return Hdf5VerifyOperator.partial(
+    verify = Hdf5VerifyOperator.partial(
         task_id="verify_counts",
         exported=XComArg(export, RESULT),
         faults=[XComArg(export, FAULT)],
@@ -188,6 +187,7 @@ def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> MappedOperator:
         trigger_rule="all_done",
         **PLAN_ONLY,
     ).expand(collections=plan.output)
+    return verify, None
 
 
 @dataclass(frozen=True)
@@ -224,15 +224,14 @@ def add_chain(job: type[Params]) -> None:
         trigger_rule="all_done",
         **_of_job(job, NAMES),
     )
-    verify = chain.target(plan, partial(_add_check, job, inspect))
-    approve = [task for task in plan.downstream_list if isinstance(task, ApprovePlanOperator)]
+    verify, approval = chain.target(plan, partial(_add_check, job, inspect))
     ReportOperator(
         task_id="report",
         collections=plan.output,
         reports=XComArg(verify, RESULT),
         faults=XComArg(verify, FAULT),
         first_tasks=[inspect.task_id, plan.task_id],
-        approval=approve[0].task_id if approve else None,
+        approval=approval,
         trigger_rule="all_done",
     )
 

@@ -22,6 +22,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "Milvus",
                 "python-modules": [
                     "airflow_provider_milvusdm.operators.group",
+                    "airflow_provider_milvusdm.operators.target",
                     "airflow_provider_milvusdm.operators.milvus1x",
                     "airflow_provider_milvusdm.operators.inspect_files",
                     "airflow_provider_milvusdm.operators.hdf5",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,17 +49,7 @@ class Record:
     @property
     def totals(self) -> dict[str, int]:
         """Numbers of collections, partitions and rows."""
-        parts = [part for report in self.collections for part in report.partitions]
-        return {
-            "collections": len(self.collections),
-            "partitions": len(parts),
-            "live": sum(part.live for part in parts),
-            "deleted": sum(part.deleted for part in parts),
-            "excluded": sum(part.excluded for part in parts),
-            "loaded": sum(part.loaded for part in parts),
-            "verified": sum(map(verified_rows, self.collections)),
-            "compared": sum(report.sampled for report in self.collections),
-        }
+        return count_totals(self.collections)
 
     @property
     def statuses(self) -> Mapping[str, int]:
@@ -87,6 +77,21 @@ def record_run(
         target=facts.get("target") or (str(params.get("data_dir", "")) if job == "M2H" else ""),
         params=params,
     )
+
+
+def count_totals(reports: Sequence[CollectionReport]) -> dict[str, int]:
+    """Numbers of collections, partitions and rows."""
+    parts = [part for report in reports for part in report.partitions]
+    return {
+        "collections": len(reports),
+        "partitions": len(parts),
+        "live": sum(part.live for part in parts),
+        "deleted": sum(part.deleted for part in parts),
+        "excluded": sum(part.excluded for part in parts),
+        "loaded": sum(part.loaded for part in parts),
+        "verified": sum(map(verified_rows, reports)),
+        "compared": sum(report.sampled for report in reports),
+    }
 
 
 def list_params(facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Row masks as text for a manifest: one bit per row, compressed, so that few excluded rows take few bytes."""
+"""Masks of rows; as text for a manifest: one bit per row, compressed, so that few excluded rows take few bytes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def from_text(text: str, rows: int) -> Mask:
         return np.zeros(rows, np.bool_)
     packed = np.frombuffer(zlib.decompress(b64decode(text)), np.uint8)
     return np.unpackbits(packed, count=rows).astype(np.bool_)
+
+
+def is_among(ids: npt.NDArray[np.int64], sorted_ids: npt.NDArray[np.int64]) -> Mask:
+    """Which of ``ids`` are in ``sorted_ids``: bool of the shape of ``ids``."""
+    if not len(sorted_ids):
+        return np.zeros(len(ids), np.bool_)
+    places = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
+    found: Mask = sorted_ids[places] == ids
+    return found
 
 
 class RowMask:

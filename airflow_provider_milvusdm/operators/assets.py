@@ -10,11 +10,9 @@ from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_milvusdm.assets import ALIAS, create_asset, create_lite_asset
-from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.hooks.milvus_address import UNIX, database_of, is_file
 from airflow_provider_milvusdm.manifests import CollectionPlan, from_json
-from airflow_provider_milvusdm.operators.group import MappedMigrationOperator
-from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments
+from airflow_provider_milvusdm.operators.target import TargetOperator
 from airflow_provider_milvusdm.operators.xcom import pull_all
 from airflow_provider_milvusdm.report import VERIFIED, CollectionReport
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class PublishAssetsOperator(MappedMigrationOperator):
+class PublishAssetsOperator(TargetOperator):
     """Add an event of the asset of each collection that was loaded and verified; skipped if there is none.
 
     It is a task of its own because Airflow takes no events of a task that fails, and the task that verifies a group of
@@ -30,27 +28,16 @@ class PublishAssetsOperator(MappedMigrationOperator):
 
     :param collections: one of the groups of plans of :class:`PlanOperator`.
     :param reports: what the verify tasks left under ``result``.
-    :param milvus_conn_id: connection to Milvus 2.x; this and the following are as of :class:`MilvusOperator`.
+
+    The other arguments are those of :class:`TargetOperator`.
     """
 
-    template_fields: Sequence[str] = ("collections", "reports", *ADDRESS)
+    template_fields: Sequence[str] = ("collections", "reports", *TargetOperator.template_fields)
     member_type = CollectionPlan
 
-    def __init__(
-        self,
-        *,
-        collections: Any,
-        reports: Any,
-        milvus_conn_id: str = MilvusHook.default_conn_name,
-        dest_host: str | None = None,
-        dest_port: int | str | None = None,
-        dest_uri: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, collections: Any, reports: Any, **kwargs: Any) -> None:
         super().__init__(**{"outlets": [AssetAlias(ALIAS)], **kwargs})
         self.collections, self.reports = collections, reports
-        self.milvus_conn_id = milvus_conn_id
-        self.dest_host, self.dest_port, self.dest_uri = dest_host, dest_port, dest_uri
         self.sources: list[str] = []
         self.assets: list[Asset] = []
 
@@ -63,8 +50,7 @@ class PublishAssetsOperator(MappedMigrationOperator):
         manifests = pull_all(instance, self.reports, {self.input_id})
         reports = [from_json(CollectionReport, manifest) for manifest in manifests]
         verified = [report for report in reports if report.status == VERIFIED]
-        hook = MilvusHook(**hook_arguments(self.milvus_conn_id, self.dest_host, self.dest_port, self.dest_uri))
-        arguments = hook.client_arguments()
+        arguments = self.hook.client_arguments()
         if not verified or str(arguments["uri"]).startswith(UNIX):
             raise AirflowSkipException("no collection was loaded and verified, or the target has no address")
         self.sources = sorted({plan.source.folder for plan in self.members if plan.source})

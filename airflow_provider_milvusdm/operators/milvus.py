@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -15,14 +15,14 @@ from airflow.sdk.configuration import conf
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings, TargetSettings
 from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
-from airflow_provider_milvusdm.hooks.milvus import MilvusHook
 from airflow_provider_milvusdm.hooks.object_storage import open_import_store
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Fault, Foreseen, Loaded, from_json
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, Pending, push_units
-from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, parse_argument
+from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.target import TargetOperator
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
 from airflow_provider_milvusdm.progress import count_of, expect_rows
@@ -44,38 +44,8 @@ WRITING = 4
 """Units that are loaded at once; each has its own requests in flight, and so much of its rows in memory."""
 
 
-class MilvusOperator(GroupOperator):
-    """A step that connects to Milvus 2.x, for each member of a group.
-
-    :param milvus_conn_id: connection to Milvus 2.x.
-    :param dest_host: replaces the connection's host.
-    :param dest_port: replaces the connection's port.
-    :param dest_uri: replaces host and port; a path is a Milvus Lite file.
-    """
-
-    template_fields: Sequence[str] = ADDRESS
-
-    def __init__(
-        self,
-        *,
-        milvus_conn_id: str = MilvusHook.default_conn_name,
-        dest_host: str | None = None,
-        dest_port: int | str | None = None,
-        dest_uri: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.milvus_conn_id = milvus_conn_id
-        self.dest_host, self.dest_port, self.dest_uri = dest_host, dest_port, dest_uri
-
-    @cached_property
-    def hook(self) -> MilvusHook:
-        return MilvusHook(**self.hook_arguments)
-
-    @property
-    def hook_arguments(self) -> dict[str, Any]:
-        """Arguments of :class:`MilvusHook`; they hold no secrets."""
-        return hook_arguments(self.milvus_conn_id, self.dest_host, self.dest_port, self.dest_uri)
+class MilvusOperator(TargetOperator, GroupOperator):
+    """A step that connects to Milvus 2.x, for each member of a group."""
 
     def import_store(self) -> ImportStore | None:
         """Where the target reads the files of bulk imports; None if its connection has no ``import_url``."""
@@ -255,7 +225,7 @@ def _refuse_unapproved(approved: Foreseen | None, foreseen: Foreseen) -> None:
             f"collection {foreseen.target!r} is not as it was when the plan was approved",
             expected=_describe(approved) if approved else "a collection that was in the plan",
             found=_describe(foreseen),
-            cure="Nothing was changed. Start a new run, which asks again.",
+            cure="This attempt changed nothing. Start a new run, which asks again.",
         )
 
 

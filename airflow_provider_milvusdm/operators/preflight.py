@@ -15,7 +15,7 @@ from airflow_provider_milvusdm.hooks.milvus import MilvusHook, check_file
 from airflow_provider_milvusdm.hooks.milvus_address import is_file
 from airflow_provider_milvusdm.hooks.reach import reach
 from airflow_provider_milvusdm.operators.base import push_fault
-from airflow_provider_milvusdm.operators.overview import RUN_FACTS, run_facts, without_password
+from airflow_provider_milvusdm.operators.overview import RUN_FACTS, run_facts
 from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, refuse_bad_params
 
 if TYPE_CHECKING:
@@ -66,4 +66,4 @@ def _reach_target(params: Mapping[str, Any]) -> str:
     if is_file(uri):
         check_file(uri)  # it is not opened, because another task may use it
         return f"Milvus Lite file {uri}"
-    return f"{reach(hook, creates=params['mode'] in CREATING_MODES)}, at {without_password(uri)}"
+    return f"{reach(hook, creates=params['mode'] in CREATING_MODES)}, at {uri}"

@@ -13,10 +13,9 @@ import numpy as np
 
 from airflow_provider_milvusdm.manifests import ResolvedPartition
 from airflow_provider_milvusdm.model.collections import Slice
-from airflow_provider_milvusdm.model.mask import Mask
+from airflow_provider_milvusdm.model.mask import Mask, is_among
 from airflow_provider_milvusdm.model.rows import ranges, rows_within
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.rows.duplicates import among
 from airflow_provider_milvusdm.rows.id_windows import Ids, find_repeated, read_windows
 from airflow_provider_milvusdm.rows.live_rows import NO_IDS, join_ranges, range_of
 from airflow_provider_milvusdm.rows.reader import segment_keys
@@ -135,7 +134,7 @@ class _Rows:
         for number, rows in self._open(first, last):
             found = NO_IDS
             for _, ids in rows.ids():
-                found = join_ranges(found, range_of(ids))
+                found = join_ranges([found, range_of(ids)])
                 yield ids[(first <= ids) & (ids <= last)]
             self._id_ranges[number] = found
 
@@ -156,7 +155,7 @@ def _find_different(slices: Iterable[_SliceRows], shared: Ids) -> Mask:
     first, seen, different = np.empty(len(shared), DIGEST), np.zeros(len(shared), bool), np.zeros(len(shared), bool)
     for rows in slices:
         for offsets, ids in rows.ids():
-            is_shared = among(shared, ids)
+            is_shared = is_among(ids, shared)
             if not is_shared.any():
                 continue
             places, digests = np.searchsorted(shared, ids[is_shared]), rows.digests(offsets[is_shared])

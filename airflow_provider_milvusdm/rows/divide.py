@@ -103,10 +103,10 @@ class _KeySpaceIds:
         for rows in partition.rows:
             found, first_key = NO_IDS, rows.row_slice.first_key or 0
             for offsets, ids in rows.batches():
-                found = join_ranges(found, range_of(ids))
+                found = join_ranges([found, range_of(ids)])
                 for sample, keys in zip(samples, (ids, offsets + first_key), strict=True):
                     if sample.is_needed:
-                        sample.add(keys, sample.choose(len(keys)))
+                        sample.add(keys)
                 self._sampled.append(ids[self._random.random(len(ids)) < SAMPLED_IDS / self.live_rows])
             self.id_ranges[rows.name] = found
         if samples[0].is_needed:

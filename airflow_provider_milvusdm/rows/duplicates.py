@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from airflow_provider_milvusdm.model.mask import Mask
+from airflow_provider_milvusdm.model.mask import Mask, is_among
 from airflow_provider_milvusdm.rows.live_rows import Ids, LiveRows
 from airflow_provider_milvusdm.rows.rows_at import DIGEST, digests_of, read_rows_at
 
@@ -57,7 +57,7 @@ def find_sharing_rows(
         if not rows.may_hold(first, last):
             continue
         for offsets, ids in rows.batches(backwards=backwards):
-            is_shared = among(shared, ids)
+            is_shared = is_among(ids, shared)
             if is_shared.any():
                 yield _read_digests(rows, offsets[is_shared], np.searchsorted(shared, ids[is_shared]), only_finite)
 
@@ -100,9 +100,3 @@ class KeptRows:
         self._digests[found.places[kept]] = found.digests[kept]
         self._partitions[found.places[kept]] = self._numbers[found.rows.tag]
         return kept
-
-
-def among(known_ids: Ids, ids: Ids) -> Mask:
-    """Which of ``ids`` are in ``known_ids``, which is sorted and not empty: bool of the shape of ``ids``."""
-    found: Mask = known_ids[np.minimum(np.searchsorted(known_ids, ids), len(known_ids) - 1)] == ids
-    return found

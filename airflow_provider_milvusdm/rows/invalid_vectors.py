@@ -32,10 +32,10 @@ def find_invalid(rows: LiveRows) -> Iterator[tuple[npt.NDArray[np.int64], Vector
     found = NO_IDS
     for start, stop, batch in rows.vectors():
         if np.isfinite(batch.vectors).all():
-            found = join_ranges(found, range_of(batch.ids))
+            found = join_ranges([found, range_of(batch.ids)])
             continue
         invalid = np.logical_not(np.isfinite(batch.vectors).all(axis=1))
-        found = join_ranges(found, range_of(batch.ids[~invalid]))
+        found = join_ranges([found, range_of(batch.ids[~invalid])])
         yield rows.offsets(start, stop, invalid), batch.where(invalid)
     rows.id_range = found
 

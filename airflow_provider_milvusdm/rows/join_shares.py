@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.manifests import (
 from airflow_provider_milvusdm.model.mask import RowMask
 from airflow_provider_milvusdm.rows.key_ranges import KeyRanges, one_range
 from airflow_provider_milvusdm.rows.key_space import duplicate_notes
-from airflow_provider_milvusdm.rows.live_rows import NO_IDS, join_ranges
+from airflow_provider_milvusdm.rows.live_rows import join_ranges
 from airflow_provider_milvusdm.rows.partition import skipped_notes
 from airflow_provider_milvusdm.rows.resolved import PartitionRows, resolved_group
 
@@ -76,13 +76,12 @@ def _join_resolved(group: PartitionGroup, resolved: Sequence[ResolvedGroup]) -> 
 
 def _partitions(group: PartitionGroup, shares: Sequence[ResolvedShare], policy: str) -> Iterator[PartitionRows]:
     """The rows of all partitions of a group."""
-    segments, id_range = _join_slices(shares), NO_IDS
+    segments = _join_slices(shares)
     masks = _join_masks(shares, segments)
     by_tag: dict[str, list[ResolvedSlice]] = {}
     for segment in segments:
         by_tag.setdefault(segment.row_slice.partition, []).append(segment)
-    for share in shares:
-        id_range = join_ranges(id_range, share.id_range)
+    id_range = join_ranges(share.id_range for share in shares)
     tags = [partition.tag for partition in group.partitions]
     notes = list(duplicate_notes(_add_counts(shares), tags, policy))
     for spec in group.partitions:

@@ -156,13 +156,9 @@ class KeySample:
         """Whether there will be several ranges."""
         return self._count > 1
 
-    def choose(self, rows: int) -> Mask:
-        """Which of the next rows are in the sample: shape (rows,)."""
-        return self._random.random(rows) < self._share
-
-    def add(self, keys: Ids, chosen: Mask) -> None:
-        """Add the chosen keys; both have shape (n,)."""
-        self._keys.append(keys[chosen])
+    def add(self, keys: Ids) -> None:
+        """Choose from the keys of the next rows, shape (rows,)."""
+        self._keys.append(keys[self._random.random(len(keys)) < self._share])
 
     def key_ranges(self) -> KeyRanges:
         """Empty ranges of about as many rows each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +108,7 @@ class LiveRows:
         found = NO_IDS
         for ids in self._ids():
             lowest, highest = range_of(ids)
-            found = join_ranges(found, (lowest, highest))
+            found = join_ranges([found, (lowest, highest)])
             yield ids if first <= lowest and highest <= last else ids[(first <= ids) & (ids <= last)]
         self.id_range = self.id_range or found
 
@@ -147,6 +147,7 @@ def range_of(ids: Ids) -> tuple[int, int]:
     return (int(ids.min()), int(ids.max())) if len(ids) else NO_IDS
 
 
-def join_ranges(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    """The lowest and the highest id of two ranges."""
-    return min(one[0], other[0]), max(one[1], other[1])
+def join_ranges(id_ranges: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """The lowest and the highest id of all ranges; of none, ``NO_IDS``."""
+    firsts, lasts = zip(NO_IDS, *id_ranges, strict=True)
+    return min(firsts), max(lasts)

@@ -43,10 +43,7 @@ class Partition:
     @property
     def id_range(self) -> tuple[int, int]:
         """Lowest and highest id of the rows whose vectors are valid."""
-        found = NO_IDS
-        for rows in self.rows:
-            found = join_ranges(found, rows.id_range or NO_IDS)
-        return found
+        return join_ranges(rows.id_range or NO_IDS for rows in self.rows)
 
     def open(self, source: Source) -> None:
         """Open all segments and check their numbers of rows. Errors become ``faults``."""
@@ -58,7 +55,7 @@ class Partition:
         if sample.is_needed:
             for rows in self.rows:
                 for keys in rows.read_keys():
-                    sample.add(keys, sample.choose(len(keys)))
+                    sample.add(keys)
         self.key_ranges = sample.key_ranges()
 
     def check_vectors(self, share: int | None = None) -> None:

@@ -14,7 +14,7 @@ from airflow_provider_milvusdm.model.shares import Share
 from airflow_provider_milvusdm.rows.faults import join_faults
 from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
 from airflow_provider_milvusdm.rows.key_space import KeySpace
-from airflow_provider_milvusdm.rows.live_rows import NO_IDS, LiveRows, join_ranges
+from airflow_provider_milvusdm.rows.live_rows import LiveRows, join_ranges
 from airflow_provider_milvusdm.rows.partition import Partition, resolved_slice
 from airflow_provider_milvusdm.sources.base import Segment
 from airflow_provider_milvusdm.sources.registry import open_source
@@ -107,9 +107,6 @@ def _resolved(
     share: Share, partitions: Sequence[Partition], searched: Sequence[LiveRows], duplicates: DuplicateCounts
 ) -> ResolvedShare:
     own = [rows for partition in partitions for rows in partition.rows]
-    id_range = NO_IDS
-    for partition in partitions:
-        id_range = join_ranges(id_range, partition.id_range)
     return ResolvedShare(
         partition=partitions[0].spec.tag,
         number=share.number,
@@ -121,7 +118,7 @@ def _resolved(
             for partition in partitions
             if partition.key_ranges.has_changed
         },
-        id_range=id_range,
+        id_range=join_ranges(partition.id_range for partition in partitions),
         duplicates=duplicates,
         skipped=tuple(partition.skipped for partition in partitions if partition.skipped),
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_milvusdm.archive.record import describe_verification, list_params, verified_rows
+from airflow_provider_milvusdm.archive.record import count_totals, describe_verification, list_params, verified_rows
 from airflow_provider_milvusdm.report import FAILED, PLANNED, SKIPPED, UNFINISHED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.ui.gather import ENDED, RETRYING, STEPS, FoundFault, Gathered, Work
 from airflow_provider_milvusdm.ui.speed import bin_seconds, rows_per_second
@@ -132,18 +132,12 @@ class PageData:
         }
 
     def _totals(self) -> dict[str, Any]:
-        parts = [part for row in self.rows for part in row.report.partitions]
-        return {
-            "collections": len(self.rows),
+        """As of an archive, and what running tasks have loaded and verified by now."""
+        return count_totals([row.report for row in self.rows]) | {
             "statuses": Counter(row.status for row in self.rows),
-            "partitions": len(parts),
-            "live": sum(part.live for part in parts),
-            "deleted": sum(part.deleted for part in parts),
-            "excluded": sum(part.excluded for part in parts),
             "rows": sum(row.rows for row in self.rows),
             "loaded": sum(row.loaded for row in self.rows),
             "verified": sum(row.verified for row in self.rows),
-            "compared": sum(row.report.sampled for row in self.rows),
         }
 
     def _speed(self) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import ChangedSourceError, DamagedSourceError
+from airflow_provider_milvusdm.model.mask import is_among
 from airflow_provider_milvusdm.sources.milvus1x.log import DELETE, INSERTS, OFFSET_BITS, RESTORE, Log, LogRecord
 from airflow_provider_milvusdm.sources.milvus1x.unflushed import Flushed, is_unflushed
 from airflow_provider_milvusdm.storage.file_version import version_of
@@ -48,11 +49,6 @@ class Deletions:
         places = np.searchsorted(self.ids, ids[deleted])
         deleted[deleted] = self.lsns[places] > lsns[deleted]
         return deleted
-
-
-def is_among(ids: Ids, sorted_ids: Ids) -> npt.NDArray[np.bool_]:
-    """Which of ``ids`` are in ``sorted_ids``: bool of the shape of ``ids``."""
-    return np.searchsorted(sorted_ids, ids, "left") < np.searchsorted(sorted_ids, ids, "right")
 
 
 @dataclass(frozen=True)

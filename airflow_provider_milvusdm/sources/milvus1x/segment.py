@@ -17,11 +17,10 @@ import numpy.typing as npt
 
 from airflow_provider_milvusdm.exceptions import DamagedSourceError, SourceNotFoundError
 from airflow_provider_milvusdm.model.collections import CollectionSpec
-from airflow_provider_milvusdm.model.mask import RowMask
+from airflow_provider_milvusdm.model.mask import RowMask, is_among
 from airflow_provider_milvusdm.model.rows import IDS_A_BATCH, VectorBatch, ranges
 from airflow_provider_milvusdm.sources.milvus1x.log_options import LogOptions
 from airflow_provider_milvusdm.sources.milvus1x.log_segment import LogSegment, Milvus1xLog
-from airflow_provider_milvusdm.sources.milvus1x.replay import is_among
 from airflow_provider_milvusdm.sources.milvus1x.segment_name import LogSegmentName, parse_segment_name
 from airflow_provider_milvusdm.storage.files import read_items, refuse_link
 from airflow_provider_milvusdm.storage.paths import AnyPath, real_path, source_path

@@ -14,10 +14,9 @@ import numpy as np
 from airflow_provider_milvusdm.exceptions import RefusedRowsError, TargetError
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import Slice
-from airflow_provider_milvusdm.model.mask import to_text
+from airflow_provider_milvusdm.model.mask import is_among, to_text
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.rows.across_partitions import find_ids_across, partitions_with
-from airflow_provider_milvusdm.rows.duplicates import among
 from airflow_provider_milvusdm.rows.reader import read_keys
 from airflow_provider_milvusdm.targets.milvus.compare import Ids, compare_rows
 from airflow_provider_milvusdm.targets.milvus.marker import unpack_counts
@@ -108,7 +107,7 @@ class _Check:
             for name in others if len(there) else ():
                 held = ids_in_any(self.client, self.plan.target, [name], there)
                 if len(held):
-                    self._compare(unit, _only(row_slice, offsets[among(held, keys)]), name)
+                    self._compare(unit, _only(row_slice, offsets[is_among(keys, held)]), name)
             yield len(there)
 
     def _compare(self, unit: LoadUnit, rows: Slice, name: str) -> None:

@@ -39,6 +39,19 @@ def action_of(client: MilvusClient) -> str:
     return str(json.loads(marked).get("action", ""))
 
 
+def interrupt(chain: Chain, action: str, *arguments: Any, **options: Any) -> None:
+    """Kill the create step in the middle of an action."""
+    client = chain.client
+    for moment in range(1, 60):
+        chain.client = FusedClient(client, Fuse(moment))  # type: ignore[assignment]
+        with suppress(KilledError):
+            create(chain, *arguments, **options)
+        chain.client = client
+        if action_of(client) == action:
+            return
+    pytest.fail(f"the step was never killed in {action}")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_follows_a_killed_publish_is_foreseen(lite_client: MilvusClient, tmp_path: Path, mode: str) -> None:
     killed = 0
@@ -67,13 +80,7 @@ def test_what_follows_a_killed_publish_is_foreseen(lite_client: MilvusClient, tm
 def test_a_resumed_run_that_goes_on_emptying_says_what_is_lost(lite_client: MilvusClient, tmp_path: Path) -> None:
     make_collection(lite_client, "news", OLD, loaded=True)
     chain = Chain(write_directory(tmp_path / "milvus", {"news": IDS}).path, lite_client)
-    for moment in range(1, 40):
-        chain.client = FusedClient(lite_client, Fuse(moment))  # type: ignore[assignment]
-        with suppress(KilledError):
-            create(chain, "overwrite", {"news": ["a"]})
-        chain.client = lite_client
-        if action_of(lite_client) == "emptying":
-            break
+    interrupt(chain, "emptying", "overwrite", {"news": ["a"]})
     assert len(stored(lite_client, "news")["a"]) == len(OLD["a"])
     foreseen = create(chain, "skip", {"news": ["a"]}, plan_only=True)
     assert (foreseen.action, foreseen.lost) == (Action.RESUMED, len(OLD["a"]))
@@ -84,13 +91,7 @@ def test_a_resumed_run_that_goes_on_emptying_says_what_is_lost(lite_client: Milv
 def test_a_resumed_sync_says_what_is_deleted(lite_client: MilvusClient, tmp_path: Path) -> None:
     make_collection(lite_client, "news", OLD, loaded=True)
     chain = Chain(write_directory(tmp_path / "milvus", {"news": IDS}).path, lite_client)
-    for moment in range(1, 60):
-        chain.client = FusedClient(lite_client, Fuse(moment))  # type: ignore[assignment]
-        with suppress(KilledError):
-            create(chain, "sync", max_deletions=1)
-        chain.client = lite_client
-        if action_of(lite_client) == "synced":
-            break
+    interrupt(chain, "synced", "sync", max_deletions=1)
     rows = sum(map(len, stored(lite_client, "news").values()))
     foreseen = create(chain, "append", plan_only=True, max_deletions=1)
     assert (foreseen.action, foreseen.lost) == (Action.RESUMED, rows)
