@@ -26,12 +26,9 @@ from tests.support.targets import drop_all_collections, milvus_client
 
 DAG_ID = "milvusdm_m2m"
 IMPORTING = """
-import os
-
 from airflow_provider_milvusdm.migration import migration_dag
 
-os.environ["AIRFLOW__MILVUSDM__DEFERRABLE"] = "{deferrable}"
-dag = migration_dag("{dag_id}")
+dag = migration_dag("{dag_id}", default_args={{"deferrable": {deferrable}}})
 """
 
 
