@@ -78,6 +78,10 @@ class UnreachableError(TransientError):
     """The target is away, or its address is wrong; a retry tries to reach it again."""
 
 
+class UnknownHostError(UnreachableError):
+    """The host of the target does not exist. A retry of the first task does not help; a later task has reached it."""
+
+
 class StalledError(TransientError):
     """The target makes no progress with what was asked of it; a retry waits again."""
 
