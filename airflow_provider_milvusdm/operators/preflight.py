@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from airflow_provider_milvusdm.config.params import MilvusParams
 from airflow_provider_milvusdm.config.validation import Params
-from airflow_provider_milvusdm.exceptions import ConfigurationError, TransientError, UnknownHostError
+from airflow_provider_milvusdm.exceptions import CURE, ConfigurationError, TransientError, UnknownHostError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook, check_file
 from airflow_provider_milvusdm.hooks.milvus_address import is_file
 from airflow_provider_milvusdm.hooks.reach import reach
@@ -45,7 +45,7 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
                 context["ti"].xcom_push(key=RUN_FACTS, value=facts | {"target": target})
                 log.info("target: %s", target)
         except AirflowNotFoundException as error:
-            fault = f"{error} Create the connection in Airflow, or correct milvus_conn_id."
+            fault = f"{error} {CURE}Create the connection in Airflow, or correct milvus_conn_id."
             push_fault(context["ti"], fault)
             raise AirflowFailException(fault) from None
         except (ConfigurationError, UnknownHostError) as error:

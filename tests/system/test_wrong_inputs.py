@@ -18,6 +18,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from airflow_provider_milvusdm.exceptions import CURE, split_cure
 from tests.support.airflow_runs import DagRun
 from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.browser import migration_tab, screenshot
@@ -65,9 +66,9 @@ class Mistake:
     says: str
     """A message; `…` stands for any text."""
 
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        return re.compile(re.escape(self.says).replace("…", ".*"), re.DOTALL)
+
+def to_pattern(text: str) -> re.Pattern[str]:
+    return re.compile(re.escape(text).replace("…", ".*"), re.DOTALL)
 
 
 def read_table() -> list[Mistake]:
@@ -147,12 +148,14 @@ def test_a_mistake_is_understood_at_first_sight(
     run = runs[mistake.name]
     assert run.state == "failed"
     assert {task.task_id for task in run.tasks if task.state == "failed"} == {mistake.task, *BEHIND[mistake.task]}
-    assert mistake.pattern.search(last_error(airflow, run, mistake.task))
-    assert mistake.pattern.search(last_error(airflow, run, "report"))
+    assert to_pattern(mistake.says).search(last_error(airflow, run, mistake.task))
+    assert to_pattern(mistake.says).search(last_error(airflow, run, "report"))
     tab = migration_tab(page, airflow.url, run.dag_id, run.run_id)
     expect(tab.locator("#headline .chip")).to_have_text("failed")
     fault = tab.get_by_role("list", name="Faults").get_by_role("listitem").first
-    expect(fault).to_contain_text(mistake.pattern)
+    text, cure = split_cure(mistake.says)
+    expect(fault.locator(".fault")).to_contain_text(to_pattern(text))
+    expect(fault.locator(".cure")).to_contain_text(CURE + cure)
     expect(fault).to_be_in_viewport(ratio=1)
     screenshot(page, f"wrong-{mistake.name}")
 

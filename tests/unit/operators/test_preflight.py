@@ -69,7 +69,7 @@ def test_a_target_that_is_away_is_retried(monkeypatch: pytest.MonkeyPatch) -> No
     instance = Instance()
     with pytest.raises(UnreachableError):
         check(instance, dest_host="milvus")
-    assert instance.fault == "Away. Start it."
+    assert instance.fault == "Away. What to do: Start it."
 
 
 def test_a_host_that_does_not_exist_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_host_that_does_not_exist_is_not_retried(monkeypatch: pytest.MonkeyPat
     instance = Instance()
     with pytest.raises(AirflowFailException, match="There is no host 'milvus'"):
         check(instance, dest_host="milvus")
-    assert instance.fault == "There is no host 'milvus'. Correct it."
+    assert instance.fault == "There is no host 'milvus'. What to do: Correct it."
 
 
 @pytest.mark.parametrize(
