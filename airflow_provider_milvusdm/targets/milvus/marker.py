@@ -59,6 +59,10 @@ class Marker:
     """Aliases to create once it has its name; they belonged to a collection that was dropped for it."""
     replaces: int = 0
     """The target's id of the collection that a new one replaces."""
+    replaced_rows: int | None = None
+    """Rows of that collection when this one was created; None: unknown."""
+    is_approved: bool = False
+    """Somebody approved that those rows are lost, and no others."""
     previous: str = ""
     """``source`` of the marker that this one replaced."""
     tags_of: str = ""
@@ -70,7 +74,8 @@ class Marker:
 
     def properties(self) -> dict[str, str]:
         """The marker as a collection property, without its empty fields."""
-        filled = {name: value for name, value in asdict(self).items() if value}
+        empty = asdict(Marker("", "", ""))
+        filled = {name: value for name, value in asdict(self).items() if value != empty[name]}
         return {PROPERTY: json.dumps(filled, separators=(",", ":"))}
 
     @property

@@ -46,6 +46,8 @@ class Options:
     create_index: bool = True
     in_place: bool = False
     """``overwrite`` drops the old collection before the new one is loaded."""
+    is_approved: bool = False
+    """Somebody approved the number of rows that are lost."""
     runs: Runs = field(default_factory=SingleRun)
 
 
@@ -192,6 +194,12 @@ def is_finished_by_own_run(case: Case, existing: Existing) -> bool:
     if marker is None or not own.run_id or (marker.run, marker.state) != (own, COMPLETE):
         return False
     return _holds(case, existing)
+
+
+def is_begun_by_own_run(case: Case) -> bool:
+    """Whether an earlier attempt of this same run was interrupted while it changed the existing collection."""
+    marker, own = case.existing.marker if case.existing else None, case.options.runs.own
+    return bool(marker and own.run_id and marker.is_loading and marker.run == own)
 
 
 def _has_other_settings(case: Case, existing: Existing) -> bool:

@@ -26,7 +26,7 @@ from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_sin
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
-from tests.support.collections_2x import is_lite, make_collection, marker, own_names, stored, stored_in_all
+from tests.support.collections_2x import insert, is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
 from tests.support.milvus_servers import milvus_server, running_milvus_server
@@ -102,6 +102,30 @@ def test_an_overwritten_collection_is_there_until_the_new_one_is_verified(overwr
     assert (report.status, report.action) == (VERIFIED, "overwritten")
     assert overwriting.client.list_collections() == ["news"]
     assert stored(overwriting.client, "news") == overwriting.expected
+    assert aliases(overwriting.client) == dict.fromkeys(ALIASES, "news")
+
+
+def write_to_the_old_one(client: MilvusClient) -> None:
+    """What an application does that still uses the collection while the new one is loaded."""
+    insert(client, "news", "_default", random_rows(range(9000, 9001), 7))
+
+
+def test_what_is_written_to_the_old_collection_meanwhile_is_lost_and_reported(overwriting: Migration) -> None:
+    created, loaded = overwriting.load()
+    write_to_the_old_one(overwriting.client)
+    report = overwriting.verify(created, loaded)
+    rows = sum(map(len, OLD.values()))
+    assert report.status == VERIFIED
+    assert f"had {rows} rows when the new one was created, and {rows + 1} when it was replaced" in report.notes[-1]
+
+
+def test_an_approved_overwrite_does_not_replace_what_was_written_to_afterwards(overwriting: Migration) -> None:
+    created, loaded = overwriting.load(is_approved=True)
+    write_to_the_old_one(overwriting.client)
+    rows = sum(map(len, OLD.values()))
+    with pytest.raises(VerificationError, match=rf"Expected {rows} rows, whose loss was approved, found {rows + 1};"):
+        overwriting.verify(created, loaded)
+    assert sum(map(len, stored(overwriting.client, "news").values())) == rows + 1
     assert aliases(overwriting.client) == dict.fromkeys(ALIASES, "news")
 
 
