@@ -16,6 +16,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
     new_marker,
     pack_counts,
+    pack_mapped,
     refuse_changed_collection,
     set_marker,
 )
@@ -45,6 +46,7 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         aliases=_aliases(case, in_place=in_place),
         replaces=case.existing.collection_id if case.existing and not in_place else 0,
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
+        mapped=pack_mapped(case.plan.name, case.plan.partition_names),
     )
     name = _create(case, marker)
     try:
