@@ -274,6 +274,8 @@ class CreatedCollection:
     """If ``plan_only``: rows of the target that would be dropped or deleted; None: unknown."""
     existing: int = 0
     """If ``plan_only``: the target's own id of the collection that exists; 0: none."""
+    has_begun: bool = False
+    """If ``plan_only``: an attempt of this same run has begun to do it."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,8 @@ class Foreseen:
     mapped: Mapping[str, str] = field(default_factory=dict)
     """Names of partitions in the target by tag, where they differ."""
     fault: str = ""
+    has_begun: bool = False
+    """An attempt of this same run has begun to do it, and may have dropped or deleted a part of the rows."""
 
     @property
     def is_destructive(self) -> bool:
@@ -308,8 +312,12 @@ class Foreseen:
             return False
         if other.action in (Action.SKIPPED, Action.KEPT):
             return True
-        is_same_loss = (self.existing, self.lost) == (other.existing, other.lost)
+        is_same_loss = self.existing == other.existing and (self.lost == other.lost or self._is_rest(other))
         return self._includes(other.action) and (not other.is_destructive or is_same_loss)
+
+    def _is_rest(self, other: Foreseen) -> bool:
+        """Whether the rows that the other drops or deletes are what an attempt of the run has left of these."""
+        return other.has_begun and (self.lost is None or (other.lost is not None and other.lost <= self.lost))
 
     def _includes(self, action: Action) -> bool:
         """Whether the action is this one, continues it, or is what is left of it once the old collection is gone."""

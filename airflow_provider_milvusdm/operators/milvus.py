@@ -216,6 +216,7 @@ def foresee(plan: CollectionPlan, created: CreatedCollection) -> Foreseen:
         created.lost,
         created.existing,
         {tag: name for tag, name in plan.partition_names.items() if tag != name},
+        has_begun=created.has_begun,
     )
 
 

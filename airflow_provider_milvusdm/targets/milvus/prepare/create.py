@@ -33,6 +33,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import (
     Options,
     decide,
     inspect_target,
+    is_begun_by_own_run,
     is_finished_by_own_run,
     notes,
 )
@@ -117,6 +118,7 @@ def create_collection(
         foreseen = changes.foresee() if continued is Action.SYNCED else ()
         lost, existing = count_lost(case, continued, changes), case.existing.collection_id if case.existing else 0
         created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen, lost=lost, existing=existing)
+        created = replace(created, has_begun=is_begun_by_own_run(case))
     else:
         created = _Preparation(case, changes).run(action)
     return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))

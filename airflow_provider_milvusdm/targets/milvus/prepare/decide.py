@@ -194,6 +194,14 @@ def is_finished_by_own_run(case: Case, existing: Existing) -> bool:
     return _holds(case, existing)
 
 
+def is_begun_by_own_run(case: Case) -> bool:
+    """Whether an attempt of this same run has begun to load exactly these rows into the existing collection."""
+    marker, own = case.existing.marker if case.existing else None, case.options.runs.own
+    if marker is None or not marker.is_loading or not own.run_id:
+        return False
+    return (marker.run, marker.source) == (own, case.plan.fingerprint)
+
+
 def _has_other_settings(case: Case, existing: Existing) -> bool:
     """Whether a whole collection would be created with other settings: it is created again then."""
     return case.plan.whole and existing.marker is not None and existing.marker.settings != case.new.digest

@@ -12,6 +12,8 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.manifests import CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.operators.milvus import foresee
+from airflow_provider_milvusdm.targets.milvus.runs import Run, SingleRun
 from tests.support.chain import Chain
 from tests.support.collections_2x import make_collection, stored
 from tests.support.directories import random_rows, write_directory
@@ -95,3 +97,39 @@ def test_a_resumed_sync_says_what_is_deleted(lite_client: MilvusClient, tmp_path
     rows = sum(map(len, stored(lite_client, "news").values()))
     foreseen = create(chain, "append", plan_only=True, max_deletions=1)
     assert (foreseen.action, foreseen.lost) == (Action.RESUMED, rows)
+
+
+class OwnRun(SingleRun):
+    own = Run("dag", "mine")
+
+
+class AnotherRun(SingleRun):
+    own = Run("dag", "another")
+
+
+@pytest.mark.parametrize(
+    ("mode", "action", "selection"), [("sync", "synced", "*"), ("overwrite", "emptying", {"news": ["a", "b"]})]
+)
+def test_what_a_killed_attempt_has_left_to_delete_is_approved_for_its_retry_alone(
+    lite_client: MilvusClient, tmp_path: Path, mode: str, action: str, selection: Any
+) -> None:
+    make_collection(lite_client, "news", OLD | {"b": random_rows(range(300, 307), 7)}, loaded=True)
+    chain = Chain(write_directory(tmp_path / "milvus", {"news": IDS | {"b": range(400, 410)}}).path, lite_client)
+    [plan] = chain.plan(selection)
+
+    def foreseen(runs: SingleRun) -> Any:
+        return foresee(plan, create(chain, mode, selection, plan_only=True, max_deletions=1, runs=runs))
+
+    approved, left = foreseen(OwnRun()), foreseen(OwnRun())
+    moment = 0
+    while left.lost == approved.lost:
+        moment += 1
+        chain.client = FusedClient(lite_client, Fuse(moment))  # type: ignore[assignment]
+        with suppress(KilledError):
+            create(chain, mode, selection, max_deletions=1, runs=OwnRun())
+        chain.client = lite_client
+        left = foreseen(OwnRun())
+    assert action_of(lite_client) == action
+    assert 0 < left.lost < approved.lost
+    assert approved.covers(left)
+    assert not approved.covers(foreseen(AnotherRun()))
