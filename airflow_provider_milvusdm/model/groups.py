@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 MEMBERS = 64
-"""Of a group, at most, where tasks run in parallel. A mapped task costs about a second, and a small collection waits seconds for a server: with
-more members, a run of some hundred collections would leave workers without a task."""
+"""Of a group, at most, where tasks run in parallel. A mapped task costs about a second, and a small collection waits
+seconds for a server: with more members, a run of some hundred collections would leave workers without a task."""
 SHARE = 4
 """A group has at most this fraction of a load unit's bytes: members are verified side by side, and what is read of them
 is in memory at once."""
