@@ -21,6 +21,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     new_marker,
     new_partitions,
     pack_counts,
+    pack_mapped,
     refuse_changed_collection,
     restore_marker,
     set_marker,
@@ -220,19 +221,15 @@ class _Preparation:
             **pack_counts(self.wanted, before, self._new_partitions(action, last)),
             keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
-            tags_of=self._tags_of(last),
+            mapped=self._pack_mapped(before, last),
         )
         set_marker(self.client, self.target.name, marker)
         return marker
 
-    def _tags_of(self, last: Marker | None) -> str:
-        """Whose partitions it holds, also under changed names: a later run may have more of them.
-
-        With ``skip`` a partition may be somebody else's: it is left as it is.
-        """
-        if self.plan.whole and self.case.options.mode != "skip":
-            return self.plan.name
-        return last.tags_of if last else ""
+    def _pack_mapped(self, before: Mapping[str, int], last: Marker | None) -> str:
+        """The tags that migrations have loaded into partitions of other names, with those of this run."""
+        names = {tag: name for tag, name in self.plan.partition_names.items() if name in before}
+        return pack_mapped(self.plan.name, names, last, self.existing.partitions if self.existing else ())
 
     def _new_partitions(self, action: Action | None, last: Marker | None) -> Collection[str]:
         """The partitions that ``abandon`` has to drop; a run that is resumed may have created them."""
