@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs the unit tests and a whole migration with the locked versions on each Python of 3.11, 3.12 and 3.13 that this machine
+# has; then with the oldest versions that pyproject.toml allows, on the oldest Python, and with the newest, on the newest.
+set -euo pipefail
+uv=.venv/bin/uv
+extras=(--extra faiss --extra lite --extra s3)
+mkdir -p build/matrix
+
+# The commands of pyenv refuse any version but its current one: its folders come first.
+for folder in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do
+    if [[ -d $folder ]]; then PATH=$folder:$PATH; fi
+done
+
+make_environment() { # NAME PYTHON REQUIREMENT…: makes .venv-NAME
+    local venv=.venv-$1 python=$2
+    shift 2
+    "$uv" venv --quiet --clear --python "$python" "$venv"
+    "$uv" pip install --quiet --python "$venv" "$@"
+    "$uv" pip install --quiet --python "$venv" --no-deps --no-build-isolation --editable .
+}
+
+check() { # NAME: what runs in .venv-NAME
+    local venv=.venv-$1
+    "$uv" pip list --quiet --python "$venv" --format freeze | grep -E '^(apache-airflow|pymilvus|milvus-lite|numpy|pydantic)=='
+    "$venv/bin/python" -m pytest ${TESTS:-tests/unit}
+    VENV=$venv bash dev/demo.sh
+}
+
+pythons=()
+for version in 3.11 3.12 3.13; do
+    if ! python=$("$uv" python find --system "$version" 2>/dev/null); then
+        echo "== Python $version: not found"
+        continue
+    fi
+    echo "== Python $version, locked versions: $python"
+    pythons+=("$python")
+    make_environment "$version" "$python" --require-hashes --requirement requirements.lock
+    check "$version"
+done
+
+echo "== Oldest versions: ${pythons[0]}"
+"$uv" pip compile --quiet --resolution lowest-direct --python "${pythons[0]}" "${extras[@]}" pyproject.toml \
+    --output-file build/matrix/oldest.txt
+make_environment oldest "${pythons[0]}" --constraint build/matrix/oldest.txt --requirement build/matrix/oldest.txt --group dev
+check oldest
+
+echo "== Newest versions: ${pythons[-1]}"
+"$uv" pip compile --quiet --python "${pythons[-1]}" "${extras[@]}" pyproject.toml --output-file build/matrix/newest.txt --upgrade
+make_environment newest "${pythons[-1]}" --requirement build/matrix/newest.txt --group dev
+check newest
