@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -96,7 +97,8 @@ class MilvusHook(BaseHook):
 
         To open a Milvus Lite file that doesn't exist creates it; ``plan_only`` uses an empty temporary one instead.
         Raises DeniedError if the server refuses a request in the block because it is full, NoAnswerError if it does
-        not answer a request within half an hour, and StalledError if another process keeps the Milvus Lite file open.
+        not answer a request within half an hour, UnreachableError if the connection to it is lost, and StalledError if
+        another process keeps the Milvus Lite file open.
         """
         uri = self.client_arguments()["uri"]
         lite = is_file(uri)
@@ -117,7 +119,10 @@ class MilvusHook(BaseHook):
 
     @contextmanager
     def explained_errors(self) -> Iterator[None]:
-        """Raise DeniedError and NoAnswerError as :meth:`client` does, for a part of its block; for any thread."""
+        """Raise DeniedError, NoAnswerError and UnreachableError as :meth:`client` does, for a part of its block.
+
+        For any thread.
+        """
         from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
         from airflow_provider_milvusdm.targets.milvus.server.waiting import tell_silence
 
@@ -256,11 +261,13 @@ def _certificates(extra: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_certificates(arguments: dict[str, Any]) -> None:
+    """Raises ConfigurationError. It does not quote what is no absolute path: somebody may have pasted a key."""
     for name, path in arguments.items():
-        if name in CERTIFICATES and not Path(path).is_file():
+        if name in CERTIFICATES and not os.path.isfile(path):  # Path.is_file raises for a very long text
             raise ConfigurationError(
                 f"{name} of the connection is not a file",
-                where=path,
+                where=path if os.path.isabs(path) else None,
+                expected="the path of a PEM file",
                 cure="Correct the path: the file must exist on this worker.",
             )
 

@@ -149,7 +149,7 @@ def is_file(uri: str) -> bool:
 def read_address(connection: Any, secrets: Mapping[str, Any]) -> ConnectionAddress:
     """What an Airflow connection says about its address; ``secrets``: the arguments that a client gets of it."""
     extra = connection.extra_dejson
-    host, port, secure = _host_and_port(connection, _is_true(extra.get("secure")))
+    host, port, secure = _host_and_port(connection, _read_secure(connection.conn_id, extra.get("secure")))
     return ConnectionAddress(
         connection.conn_id,
         host=host,
@@ -184,14 +184,17 @@ def _host_and_port(connection: Any, secure: bool) -> tuple[str, int, bool]:
 
 
 def _allowed_hosts(conn_id: str, value: Any) -> list[str]:
-    """The value is a list, or a text with commas from the connection's form."""
+    """The value is a list, or a text with commas from the connection's form.
+
+    Raises ConfigurationError; its message quotes nothing with an @, which may hold a login.
+    """
     hosts = [str(host).strip() for host in (value.split(",") if isinstance(value, str) else value or ())]
     wrong = [host for host in hosts if host and not HOST.fullmatch(host)]
     if wrong:
         raise ConfigurationError(
             f"allowed_hosts of connection {conn_id} are not names of hosts",
             expected="names without port, scheme or pattern",
-            found=", ".join(wrong),
+            found=", ".join("one with @" if "@" in host else host for host in wrong),
             cure="Correct the connection.",
         )
     return [_normal(host) for host in hosts if host]
@@ -201,6 +204,18 @@ def _normal(host: str) -> str:
     return host.lower().removesuffix(".")
 
 
-def _is_true(value: Any) -> bool:
-    """The value of a switch in a connection's extra; it is text if the connection was written as a URI."""
-    return value is True or str(value).strip().lower() in ("true", "1", "yes", "on")
+def _read_secure(conn_id: str, value: Any) -> bool:
+    """The value of the switch; it is text if the connection was written as a URI.
+
+    Raises ConfigurationError: a word that is not known must not mean a connection without TLS.
+    """
+    word = str(value or "").strip().lower()
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("", "false", "0", "no", "off"):
+        return False
+    raise ConfigurationError(
+        f"secure of connection {conn_id} is neither true nor false",
+        expected="true, for TLS, or false",
+        cure="Correct the connection.",
+    )
