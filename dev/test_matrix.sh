@@ -22,7 +22,7 @@ make_environment() { # NAME PYTHON REQUIREMENT…: makes .venv-NAME
 check() { # NAME: what runs in .venv-NAME
     local venv=.venv-$1
     "$uv" pip list --quiet --python "$venv" --format freeze | grep -E '^(apache-airflow|pymilvus|milvus-lite|numpy|pydantic)=='
-    "$venv/bin/python" -m pytest ${TESTS:-tests/unit}
+    "$venv/bin/python" -m pytest --numprocesses 2 --dist worksteal tests/unit
     VENV=$venv bash dev/demo.sh
 }
 
@@ -41,7 +41,7 @@ done
 echo "== Oldest versions: ${pythons[0]}"
 "$uv" pip compile --quiet --resolution lowest-direct --python "${pythons[0]}" "${extras[@]}" pyproject.toml \
     --output-file build/matrix/oldest.txt
-make_environment oldest "${pythons[0]}" --constraint build/matrix/oldest.txt --requirement build/matrix/oldest.txt --group dev
+make_environment oldest "${pythons[0]}" --requirement build/matrix/oldest.txt --group dev
 check oldest
 
 echo "== Newest versions: ${pythons[-1]}"

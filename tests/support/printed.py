@@ -25,7 +25,7 @@ RUN_BY = {
         TARGETS,
         "unit/test_printed.py::test_the_commands_after_the_installation",
         EXECUTED,
-        "system/test_docs.py::test_airflow_tests_a_dag_as_readme_says",
+        "system/test_all_jobs.py::test_a_printed_command_of_airflow_dags_test_migrates",
         "system/test_docs.py::test_the_yaml_of_readme",
     ],
     "CONTRIBUTING": [TARGETS, EXCERPTS, EXCERPTS, EXCERPTS],

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from tests.support.airflow_home import dags_test
 from tests.support.collections_2x import stored
 from tests.support.directories import random_vectors, write_directory
 from tests.support.faiss_inputs import make_index, write_index
@@ -70,25 +66,6 @@ def test_the_yaml_of_readme(terminal: Terminal) -> None:
     with milvus_client(str(terminal.folder / "target.db")) as client:
         client.load_collection("news")
         assert {name: len(rows) for name, rows in stored(client, "news").items()} == {"_default": 50, "_2021_03": 30}
-
-
-def test_airflow_tests_a_dag_as_readme_says(
-    tmp_path: Path, templates_env: dict[str, str], empty_milvus_server_uri: str
-) -> None:
-    """The template runs with the conf as printed, but for the directory and the address of the server."""
-    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(50)}})
-    [(*command, dag_id, option, conf)] = [
-        words for block in read_blocks("README") if block.language == "sh" for words in block.commands if "-c" in words
-    ]
-    assert (command, option) == (["airflow", "dags", "test"], "-c")
-    params = json.loads(conf)
-    assert params == {"source_milvus_path": "/data/milvus", "dest_host": "milvus.example"}
-    server = urlsplit(empty_milvus_server_uri)
-    params |= {"source_milvus_path": str(directory.path), "dest_host": server.hostname, "dest_port": server.port}
-    ended = dags_test(templates_env, dag_id, params)
-    assert ended.state == "success", ended.output
-    with milvus_client(empty_milvus_server_uri) as client:
-        assert stored(client, "news") == {"_default": directory.live("news")}
 
 
 def test_hdf5_to_a_target(terminal: Terminal) -> None:
