@@ -3,13 +3,19 @@
 # has; then with the oldest versions that pyproject.toml allows, on the oldest Python, and with the newest, on the newest.
 set -euo pipefail
 uv=.venv/bin/uv
-extras=(--extra faiss --extra lite --extra s3)
 mkdir -p build/matrix
 
 # The commands of pyenv refuse any version but its current one: its folders come first.
 for folder in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do
     if [[ -d $folder ]]; then PATH=$folder:$PATH; fi
 done
+
+resolve() { # NAME PYTHON OPTION…: writes build/matrix/NAME.txt
+    local requirements=build/matrix/$1.txt python=$2
+    shift 2
+    "$uv" pip compile --quiet --upgrade --python "$python" --extra faiss --extra lite --extra s3 "$@" pyproject.toml \
+        --output-file "$requirements" >/dev/null
+}
 
 make_environment() { # NAME PYTHON REQUIREMENT…: makes .venv-NAME
     local venv=.venv-$1 python=$2
@@ -21,7 +27,7 @@ make_environment() { # NAME PYTHON REQUIREMENT…: makes .venv-NAME
 
 check() { # NAME: what runs in .venv-NAME
     local venv=.venv-$1
-    "$uv" pip list --quiet --python "$venv" --format freeze | grep -E '^(apache-airflow|pymilvus|milvus-lite|numpy|pydantic)=='
+    "$uv" pip freeze --python "$venv" | grep -E '^(apache-airflow|pymilvus|milvus-lite|numpy|pydantic)=='
     "$venv/bin/python" -m pytest --numprocesses 2 --dist worksteal tests/unit
     VENV=$venv bash dev/demo.sh
 }
@@ -39,12 +45,11 @@ for version in 3.11 3.12 3.13; do
 done
 
 echo "== Oldest versions: ${pythons[0]}"
-"$uv" pip compile --quiet --resolution lowest-direct --python "${pythons[0]}" "${extras[@]}" pyproject.toml \
-    --output-file build/matrix/oldest.txt
+resolve oldest "${pythons[0]}" --resolution lowest-direct
 make_environment oldest "${pythons[0]}" --requirement build/matrix/oldest.txt --group dev
 check oldest
 
 echo "== Newest versions: ${pythons[-1]}"
-"$uv" pip compile --quiet --python "${pythons[-1]}" "${extras[@]}" pyproject.toml --output-file build/matrix/newest.txt --upgrade
+resolve newest "${pythons[-1]}"
 make_environment newest "${pythons[-1]}" --requirement build/matrix/newest.txt --group dev
 check newest
