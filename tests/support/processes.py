@@ -78,6 +78,14 @@ def as_user(user: str | None) -> dict[str, Any]:
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
 
 
+def unprivileged_user(*names: str) -> str | None:
+    """The first of these users that there is, for what root may not run; None: whoever runs the tests starts it."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in (*names, "nobody") if name in known)
+
+
 def wait_for_start(
     processes: Sequence[Process], is_ready: Callable[[], bool], seconds: float, logs: Sequence[Path]
 ) -> None:
