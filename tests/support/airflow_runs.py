@@ -62,6 +62,12 @@ def read_task_state(env: Mapping[str, str], run: DagRun, task_id: str, *, map_in
     return _read_value(env, "task_state_store", run, task_id, map_index, key)
 
 
+def read_events(env: Mapping[str, str], run: DagRun, event: str) -> set[tuple[str, int]]:
+    """The tasks that an event of Airflow's audit log names, by id and map index."""
+    sql = "SELECT task_id, map_index FROM log WHERE dag_id = ? AND run_id = ? AND event = ?"
+    return set(_query(env, sql, run.dag_id, run.run_id, event))
+
+
 def read_task_logs(env: Mapping[str, str], run: DagRun) -> str:
     """The logs of all tasks and tries of a run, each under its file's name."""
     folder = Path(env["AIRFLOW_HOME"]) / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}"

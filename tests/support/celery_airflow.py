@@ -17,23 +17,21 @@ from tests.support.airflow_home import run_airflow_in_new_interpreter
 from tests.support.airflow_standalone import COMPONENTS, IMPORTED_BY_TASKS, StandaloneAirflow
 from tests.support.hosts import Host, network_of_hosts
 from tests.support.postgresql_server import PostgresqlServer, running_postgresql
-from tests.support.processes import StartError, free_ports, running, wait_for_start
+from tests.support.processes import StartError, free_ports, running, wait_for_start, wait_until
 from tests.support.redis_server import running_redis
 
 SERVICES = (*COMPONENTS, "triggerer")
 """What runs on this machine; the workers run elsewhere."""
-READY = "ready."
-"""A worker's log ends with it once it takes tasks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CeleryAirflow(StandaloneAirflow):
-    """`address` is this machine's in the network of the hosts."""
-
-    address: str = ""
-    hosts: tuple[Host, ...] = ()
-    postgresql: PostgresqlServer | None = None
-    broker: str = ""
+    address: str
+    """This machine's in the network of the hosts."""
+    hosts: tuple[Host, ...]
+    postgresql: PostgresqlServer
+    broker: str
+    """The URL of Redis."""
 
     def add_dags(self, name: str, text: str) -> None:
         """On each host, as its bundle would be fetched there."""
@@ -43,9 +41,13 @@ class CeleryAirflow(StandaloneAirflow):
 
     def start_workers(self, *hosts: Host) -> None:
         """Return once they take tasks."""
-        logs = [self._start_worker(host) for host in hosts]
-        processes = [self.processes[host.name] for host in hosts]
-        wait_for_start(processes, lambda: all(READY in log.read_text(errors="replace") for log in logs), 300, logs)
+        logs = {host.name: self._start_worker(host) for host in hosts}
+        processes = [self.processes[name] for name in logs]
+
+        def are_ready() -> bool:
+            return all(f"{name} ready." in log.read_text(errors="replace") for name, log in logs.items())
+
+        wait_for_start(processes, are_ready, 300, list(logs.values()))
 
     def _start_worker(self, host: Host) -> Path:
         log = Path(self.env["AIRFLOW_HOME"]) / f"{host.name}-{len(self.logs)}.log"
@@ -55,6 +57,18 @@ class CeleryAirflow(StandaloneAirflow):
         env = {**self.env, **_folders(host.folder.parent)}
         self.processes[host.name] = self.started.enter_context(running(command, log=log, env=env, grace_seconds=15))
         return log
+
+    def replace_scheduler(self) -> None:
+        """Kill the scheduler, and return once another has begun to work."""
+        self.kill("scheduler")
+        before = self._scheduled()
+        self.start("scheduler")
+        wait_until(lambda: self._scheduled() != before, 300, self.tails)
+
+    def _scheduled(self) -> str | None:
+        """When a scheduler last gave a sign of life."""
+        health = self.call("GET", "/api/v2/monitor/health")
+        return health["scheduler"]["latest_scheduler_heartbeat"]
 
     def restart_ended(self) -> None:
         """Start the components again that have ended: a scheduler does where its database is away."""
