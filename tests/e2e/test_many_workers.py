@@ -200,8 +200,8 @@ def test_units_of_a_lost_worker_of_one_without_network_and_of_an_emptied_broker_
     loads = run.wait_at_gate(*airflow.hosts)
     wait_until(lambda: airflow.queued() >= len(TAGS) - len(WORKERS), 60, airflow.tails)
     airflow.empty_broker()
-    airflow.kill(lost.name)
-    wait_until(lambda: not is_running(loads[lost.address]), 60, airflow.tails)
+    airflow.kill_worker(lost)
+    assert not is_running(loads[lost.address])
     cut_off.cut_off()
     airflow.start_workers(lost)
 

@@ -17,7 +17,7 @@ from tests.support.airflow_home import run_airflow_in_new_interpreter
 from tests.support.airflow_standalone import COMPONENTS, IMPORTED_BY_TASKS, StandaloneAirflow
 from tests.support.hosts import Host, network_of_hosts
 from tests.support.postgresql_server import PostgresqlServer, running_postgresql
-from tests.support.processes import StartError, free_ports, running, wait_for_start, wait_until
+from tests.support.processes import StartError, free_ports, kill_session, running, wait_for_start, wait_until
 from tests.support.redis_server import running_redis
 
 SERVICES = (*COMPONENTS, "triggerer")
@@ -55,8 +55,14 @@ class CeleryAirflow(StandaloneAirflow):
         main = f"{IMPORTED_BY_TASKS}from airflow.__main__ import main; main()"
         command = host.command([sys.executable, "-c", main, "celery", "worker"])
         env = {**self.env, **_folders(host.folder.parent)}
-        self.processes[host.name] = self.started.enter_context(running(command, log=log, env=env, grace_seconds=15))
+        process = self.started.enter_context(running(command, log=log, env=env))
+        self.started.callback(kill_session, process)
+        self.processes[host.name] = process
         return log
+
+    def kill_worker(self, host: Host) -> None:
+        """Kill the worker of a host with its tasks, as a machine or a container that ends does."""
+        kill_session(self.processes[host.name])
 
     def replace_scheduler(self) -> None:
         """Kill the scheduler, and return once another has begun to work."""

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import psutil
+
 Process: TypeAlias = subprocess.Popen[bytes]
 
 
@@ -84,6 +86,25 @@ def unprivileged_user(*names: str) -> str | None:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
     return next(name for name in (*names, "nobody") if name in known)
+
+
+def kill_session(leader: Process) -> None:
+    """Kill a program that leads its session, and all that it started, also those with process groups of their own."""
+    leader.kill()
+    leader.wait()
+    while members := [number for number in psutil.pids() if _session(number) == leader.pid]:
+        for number in members:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _session(number: int) -> int | None:
+    """None where the process has ended."""
+    try:
+        return None if psutil.Process(number).status() == psutil.STATUS_ZOMBIE else os.getsid(number)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return None
 
 
 def wait_for_start(
