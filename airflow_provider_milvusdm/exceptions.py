@@ -7,6 +7,9 @@ away, a network connection that is cut) propagate as they are, and are retried t
 
 from __future__ import annotations
 
+CURE = "What to do: "
+"""Stands before the cure in the text of an error, so that the two can be shown apart."""
+
 
 class _ExplainedError(Exception):
     """An error whose text is one message fit for a task log."""
@@ -23,7 +26,13 @@ class _ExplainedError(Exception):
         text = what if where is None else f"{what}: {where}"
         facts = [f"{word} {fact}" for word, fact in (("expected", expected), ("found", found)) if fact is not None]
         sentences = [_sentence(part) for part in (text, ", ".join(facts)) if part]
-        super().__init__(" ".join([*sentences, cure]).strip())
+        super().__init__(" ".join([*sentences, f"{CURE}{cure}" if cure else ""]).strip())
+
+
+def split_cure(line: str) -> tuple[str, str]:
+    """A line of the text of an error without its cure, and the cure; empty if it has none."""
+    fault, has_cure, cure = line.rpartition(CURE)
+    return (fault.rstrip(), cure) if has_cure else (line, "")
 
 
 def _sentence(text: str) -> str:
@@ -76,6 +85,10 @@ class TransientError(_ExplainedError, RuntimeError):
 
 class UnreachableError(TransientError):
     """The target is away, or its address is wrong; a retry tries to reach it again."""
+
+
+class UnknownHostError(UnreachableError):
+    """The host of the target does not exist. A retry of the first task does not help; a later task has reached it."""
 
 
 class StalledError(TransientError):

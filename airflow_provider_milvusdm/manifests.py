@@ -274,6 +274,8 @@ class CreatedCollection:
     """If ``plan_only``: rows of the target that would be dropped or deleted; None: unknown."""
     existing: int = 0
     """If ``plan_only``: the target's own id of the collection that exists; 0: none."""
+    has_begun: bool = False
+    """If ``plan_only``: an earlier attempt of this run was interrupted while it changed the collection that exists."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,8 @@ class Foreseen:
     """Rows that the target holds and that are dropped or deleted; None: unknown."""
     existing: int = 0
     """The target's own id of the collection that exists; on a server, another one of the same name has another."""
+    has_begun: bool = False
+    """An earlier attempt of the same run has already deleted some of the rows."""
     mapped: Mapping[str, str] = field(default_factory=dict)
     """Names of partitions in the target by tag, where they differ."""
     fault: str = ""
@@ -308,8 +312,15 @@ class Foreseen:
             return False
         if other.action in (Action.SKIPPED, Action.KEPT):
             return True
-        is_same_loss = (self.existing, self.lost) == (other.existing, other.lost)
-        return self._includes(other.action) and (not other.is_destructive or is_same_loss)
+        return self._includes(other.action) and (not other.is_destructive or self._includes_loss(other))
+
+    def _includes_loss(self, other: Foreseen) -> bool:
+        """Whether the rows are the same; or what an interrupted attempt left of them, as far as numbers tell."""
+        if self.existing != other.existing:
+            return False
+        if self.lost == other.lost or not other.has_begun:
+            return self.lost == other.lost
+        return self.lost is None or (other.lost is not None and other.lost < self.lost)
 
     def _includes(self, action: Action) -> bool:
         """Whether the action is this one, continues it, or is what is left of it once the old collection is gone."""

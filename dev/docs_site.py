@@ -29,6 +29,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Links as they are on the site: no folder `docs/`, pages of the root by their names there, no links to code."""
-    markdown = re.sub(r"\[([^]]*)\]\((?:airflow_provider_milvusdm|tests)/[^)]*\)", r"\1", markdown)
+    markdown = re.sub(r"\[([^]]*)\]\((?:\.\./)?(?:airflow_provider_milvusdm|k8s|tests)/[^)]*\)", r"\1", markdown)
     markdown = re.sub(r"\]\((?:\.\./|docs/)", "](", markdown)
     return re.sub(r"\]\(([A-Z]+\.md)", lambda link: f"]({ROOT_PAGES[link[1]]}", markdown)

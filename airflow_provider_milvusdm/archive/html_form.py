@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from airflow_provider_milvusdm.archive.record import Record, describe_verification, list_params, verified_rows
+from airflow_provider_milvusdm.exceptions import CURE, split_cure
 from airflow_provider_milvusdm.report import FAILED, CollectionReport, PartitionReport
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -111,7 +112,13 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def _fault(fault: str) -> str:
-    return f'<p class="fault">{escape(fault)}</p>\n'
+    """The lines of a fault, each with its cure below it."""
+    lines = map(split_cure, fault.splitlines())
+    return "".join(f'<p class="fault">{escape(text)}{_cure(cure)}</p>\n' for text, cure in lines)
+
+
+def _cure(cure: str) -> str:
+    return f"<br><b>{escape(CURE)}</b>{escape(cure)}" if cure else ""
 
 
 def _text(value: Any) -> str:

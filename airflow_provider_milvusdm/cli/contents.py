@@ -57,7 +57,7 @@ def read_contents(text: str, embeddings: str = "embeddings") -> list[CollectionC
     open_urls_with(open_url)
     path = source_path(text)
     if not path.is_dir():
-        return [_read_file(path, embeddings)]
+        return [_read_only_file(path, embeddings)]
     files = [] if (path / "db").is_dir() else _list_hdf5(path)
     return [_read_file(file, embeddings) for file in files] if files else _read_milvus1x(path)
 
@@ -88,8 +88,8 @@ def _read_milvus1x(directory: AnyPath) -> list[CollectionContents]:
     return [_read_groups(list(of_name)) for _, of_name in groupby(groups, lambda group: group.name)]
 
 
-def _read_file(path: AnyPath, embeddings: str) -> CollectionContents:
-    """One file, as the collection with its name. Raises SourceNotFoundError if it is the only one and missing."""
+def _read_only_file(path: AnyPath, embeddings: str) -> CollectionContents:
+    """Raises SourceNotFoundError if there is no such file."""
     if not path.is_file():
         raise SourceNotFoundError(
             "no such source",
@@ -97,6 +97,11 @@ def _read_file(path: AnyPath, embeddings: str) -> CollectionContents:
             expected="a Milvus 1.x data directory, an HDF5 file or a Faiss index",
             cure="Correct the path.",
         )
+    return _read_file(path, embeddings)
+
+
+def _read_file(path: AnyPath, embeddings: str) -> CollectionContents:
+    """A file, as the collection with its name; one that can't be read has a fault."""
     try:
         inspect = _inspect_hdf5 if _is_hdf5(path) else _inspect_faiss
         return _read_groups(inspect(path, embeddings))

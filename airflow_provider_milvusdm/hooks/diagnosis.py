@@ -8,12 +8,20 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError, TransientError, UnreachableError
+from airflow_provider_milvusdm.exceptions import (
+    ConfigurationError,
+    MilvusdmError,
+    TransientError,
+    UnknownHostError,
+    UnreachableError,
+)
 from airflow_provider_milvusdm.hooks.milvus_address import UNIX
 
 DIAL_SECONDS = 10
 SETTINGS_SECONDS = 2
 """How long to wait for the first bytes of a server; one that speaks HTTP/2 sends its settings at once."""
+NO_SUCH_HOST = (socket.EAI_NONAME, socket.EAI_NODATA)
+"""What a name server answers that knows no such host; other errors are of a name server that is away."""
 WRONG_NAME = 62
 """``X509_V_ERR_HOSTNAME_MISMATCH`` of OpenSSL."""
 
@@ -41,12 +49,16 @@ def diagnose(arguments: Mapping[str, Any], error: BaseException) -> MilvusdmErro
 def _dial(uri: str, host: str, port: int) -> socket.socket:
     try:
         return socket.create_connection((host, port), DIAL_SECONDS)
+    except UnicodeError as error:  # a label of the name is empty, or too long
+        raise _no_host(uri, host, error) from None
     except socket.gaierror as error:
+        if error.errno in NO_SUCH_HOST:
+            raise _no_host(uri, host, error.strerror) from None
         raise UnreachableError(
-            f"there is no host {host!r}",
+            f"the address of host {host!r} can't be looked up",
             where=uri,
             found=error.strerror,
-            cure="Correct Host of the connection, or dest_host.",
+            cure="Correct Host of the connection, or dest_host; or wait until the name server answers.",
         ) from None
     except ConnectionRefusedError:
         raise UnreachableError(
@@ -61,6 +73,12 @@ def _dial(uri: str, host: str, port: int) -> socket.socket:
             found=error,
             cure="Correct Host and Port of the connection, or let this worker through the firewall.",
         ) from None
+
+
+def _no_host(uri: str, host: str, found: object) -> UnknownHostError:
+    return UnknownHostError(
+        f"there is no host {host!r}", where=uri, found=found, cure="Correct Host of the connection, or dest_host."
+    )
 
 
 def _tls_missing(arguments: Mapping[str, Any], connection: socket.socket) -> ConfigurationError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -256,11 +257,13 @@ def _certificates(extra: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_certificates(arguments: dict[str, Any]) -> None:
+    """Raises ConfigurationError. It does not quote what is no absolute path: somebody may have pasted a key."""
     for name, path in arguments.items():
-        if name in CERTIFICATES and not Path(path).is_file():
+        if name in CERTIFICATES and not os.path.isfile(path):  # Path.is_file raises for a very long text
             raise ConfigurationError(
                 f"{name} of the connection is not a file",
-                where=path,
+                where=path if os.path.isabs(path) else None,
+                expected="the path of a PEM file",
                 cure="Correct the path: the file must exist on this worker.",
             )
 

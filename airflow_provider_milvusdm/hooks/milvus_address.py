@@ -184,14 +184,17 @@ def _host_and_port(connection: Any, secure: bool) -> tuple[str, int, bool]:
 
 
 def _allowed_hosts(conn_id: str, value: Any) -> list[str]:
-    """The value is a list, or a text with commas from the connection's form."""
+    """The value is a list, or a text with commas from the connection's form.
+
+    Raises ConfigurationError; its message quotes nothing with an @, which may hold a login.
+    """
     hosts = [str(host).strip() for host in (value.split(",") if isinstance(value, str) else value or ())]
     wrong = [host for host in hosts if host and not HOST.fullmatch(host)]
     if wrong:
         raise ConfigurationError(
             f"allowed_hosts of connection {conn_id} are not names of hosts",
             expected="names without port, scheme or pattern",
-            found=", ".join(wrong),
+            found=", ".join("one with @" if "@" in host else host for host in wrong),
             cure="Correct the connection.",
         )
     return [_normal(host) for host in hosts if host]

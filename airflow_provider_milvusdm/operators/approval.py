@@ -11,16 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
 from airflow_provider_milvusdm.manifests import CollectionPlan, Foreseen, from_json, to_json
 from airflow_provider_milvusdm.model.actions import Action
-from airflow_provider_milvusdm.operators.base import MigrationOperator, push_fault
+from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator, foresee
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.plan_table import to_markdown
 from airflow_provider_milvusdm.operators.report import ReportOperator
-from airflow_provider_milvusdm.operators.runs import runs_in_one_process, tell_queue
+from airflow_provider_milvusdm.operators.runs import runs_in_one_process, skip_tasks, tell_queue
 from airflow_provider_milvusdm.operators.xcom import Reference, input_of, list_values, pull, push_group
 from airflow_provider_milvusdm.progress import count_of
 
@@ -31,6 +32,7 @@ SHOWN = "shown"
 """Key in the task state: the digest of the plan that was shown."""
 HARMLESS = (Action.SKIPPED, Action.KEPT, None)
 """What needs no approval: the target stays as it is."""
+NOT_CHANGED = "Nothing in the target was changed."
 Responder = Callable[[Sequence[Foreseen]], bool]
 
 _responders: list[Responder] = []
@@ -44,9 +46,9 @@ def answer_with(responder: Responder) -> None:
 class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
     """Wait until somebody approves what the run would do to the target; nothing is changed before.
 
-    If the plan is refused, if nobody answers in time, or if the plan changes in the meantime, the tasks behind it are
-    skipped, except the report, which fails and says so. The result is the approved plan, by groups, with which the next
-    step compares what it does; None if no approval is asked for.
+    If the plan is refused, if nobody answers in time, or if the plan changes in the meantime, the task fails. The tasks
+    behind it are skipped, except the report, which repeats the reason. The result is the approved plan, by groups, with
+    which the next step compares what it does; None if no approval is asked for.
 
     Airflow shows one plan for a task in a run: it can't be replaced if the task is cleared or retried. So a plan that
     has changed is refused, and a new run asks again.
@@ -101,10 +103,10 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
     def _continue(self, context: Context, event: Mapping[str, Any]) -> list[Reference]:
         if "error" in event:
             why = f"nobody approved the plan within {float(self.approval_hours):g} hours"
-            self._refuse(context, why if event["error_type"] == "timeout" else str(event["error"]))
+            self._refuse(context, f"{why if event['error_type'] == 'timeout' else event['error']}. {NOT_CHANGED}")
         user = event["responded_by_user"]
         if event["chosen_options"] != [self.APPROVE]:
-            self._refuse(context, f"{user['name'] if user else 'somebody'} refused the plan")
+            self._refuse(context, f"{user['name'] if user else 'somebody'} refused the plan. {NOT_CHANGED}")
         plan = self._foresee(context)
         self._refuse_changed(context, plan, context["task_state_store"].get(SHOWN))
         return self._approved(context, plan)
@@ -116,7 +118,7 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
                 cure="Trigger the DAG in Airflow's UI, run it with the command milvusdm, or set approval: false.",
             )
         if not _responders[0](plan):
-            self._refuse(context, "the plan was refused")
+            self._refuse(context, f"the plan was refused. {NOT_CHANGED}")
         return self._approved(context, plan)
 
     def _foresee(self, context: Context) -> list[Foreseen]:
@@ -147,17 +149,19 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
 
     def _refuse_changed(self, context: Context, plan: Sequence[Foreseen], shown: Any) -> None:
         if shown and shown != _digest(plan):
-            self._refuse(context, "the plan has changed since it was shown for approval; a new run asks again")
+            self._refuse(
+                context,
+                "the plan has changed since it was shown for approval; a new run asks again. Nothing was changed now.",
+            )
 
     def _refuse(self, context: Context, why: str) -> NoReturn:
-        """End the task, skip the other tasks of the migration, and leave the reason for the report."""
-        fault = f"{why[0].upper()}{why[1:]}. Nothing in the target was changed."
-        self.log.error("%s", fault)
-        push_fault(context["ti"], fault)
-        self.skip(
-            context["ti"], [task for task in context["task"].get_flat_relatives(upstream=False) if _is_step(task)]
-        )
-        raise MilvusdmError(fault)
+        """Fail the task without a retry, and skip the other tasks of the migration except the report."""
+        steps = [task for task in context["task"].get_flat_relatives(upstream=False) if _is_step(task)]
+        try:
+            self.skip(context["ti"], steps)  # it notes which ones, so that a cleared one is skipped again
+        except DownstreamTasksSkipped as skipped:
+            skip_tasks(skipped.tasks)
+        raise MilvusdmError(f"{why[0].upper()}{why[1:]}")
 
     @property
     def _target(self) -> str:

@@ -55,10 +55,16 @@ class PublishAssetsOperator(TargetOperator):
             raise AirflowSkipException("no collection was loaded and verified, or the target has no address")
         self.sources = sorted({plan.source.folder for plan in self.members if plan.source})
         for report in verified:
-            asset = _asset(arguments, report.target)
+            try:
+                asset = _asset(arguments, report.target)
+            except ValueError as error:
+                self.log.warning("no asset event for collection %s: %s", report.target, error)
+                continue
             self.assets.append(asset)
             context["outlet_events"][AssetAlias(ALIAS)].add(asset, extra=_extra(report, instance))
             self.log.info("arrived: %s", asset.uri)
+        if not self.assets:
+            raise AirflowSkipException("Airflow can't store the URI of any collection")
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Source and collections as inputs and outputs of OpenLineage, whose provider calls this."""
@@ -73,7 +79,10 @@ class PublishAssetsOperator(TargetOperator):
 
 
 def _asset(arguments: Mapping[str, Any], collection: str) -> Asset:
-    """The asset of a collection in the target of these arguments of a client."""
+    """The asset of a collection in the target of these arguments of a client.
+
+    Raises ValueError if Airflow can't store its URI, of which a column holds 1,500 characters.
+    """
     uri = str(arguments["uri"])
     if is_file(uri):
         return create_lite_asset(uri, collection)

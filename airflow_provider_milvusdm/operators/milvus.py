@@ -190,6 +190,7 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             max_deletions=float(self.max_deletions),
             runs=runs,
             id_scope=self.id_scope,
+            is_approved=approved is not None,
             store=store if self.source else None,
             step_input=self.source,
         )
@@ -215,6 +216,7 @@ def foresee(plan: CollectionPlan, created: CreatedCollection) -> Foreseen:
         plan.rows if created.action.effect.loads_rows else 0,
         created.lost,
         created.existing,
+        created.has_begun,
         {tag: name for tag, name in plan.partition_names.items() if tag != name},
     )
 

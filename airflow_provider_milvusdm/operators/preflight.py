@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from airflow_provider_milvusdm.config.params import MilvusParams
 from airflow_provider_milvusdm.config.validation import Params
-from airflow_provider_milvusdm.exceptions import ConfigurationError, TransientError
+from airflow_provider_milvusdm.exceptions import CURE, ConfigurationError, TransientError, UnknownHostError
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook, check_file
 from airflow_provider_milvusdm.hooks.milvus_address import is_file
 from airflow_provider_milvusdm.hooks.reach import reach
@@ -30,7 +30,8 @@ CREATING_MODES = ("skip", "overwrite")
 def check_run(job: type[Params]) -> Callable[[Context], None]:
     """A ``pre_execute`` of the first step: it checks the params, and reaches the target.
 
-    Bad params, and a target that refuses the run, fail the task without a retry. A target that is away is retried.
+    Bad params, a target that refuses the run, and a host that does not exist, fail the task without a retry. A target
+    that is away is retried.
     """
     check_params = refuse_bad_params(job)
 
@@ -44,10 +45,10 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
                 context["ti"].xcom_push(key=RUN_FACTS, value=facts | {"target": target})
                 log.info("target: %s", target)
         except AirflowNotFoundException as error:
-            fault = f"{error} Create the connection in Airflow, or correct milvus_conn_id."
+            fault = f"{error} {CURE}Create the connection in Airflow, or correct milvus_conn_id."
             push_fault(context["ti"], fault)
             raise AirflowFailException(fault) from None
-        except ConfigurationError as error:
+        except (ConfigurationError, UnknownHostError) as error:
             push_fault(context["ti"], str(error))
             raise AirflowFailException(str(error)) from None
         except (AirflowFailException, TransientError) as error:

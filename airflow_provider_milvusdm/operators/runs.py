@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from airflow.sdk.api.client import ServerResponseError
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import supervisor, task_runner
+from airflow.sdk.execution_time.comms import SkipDownstreamTasks
 
 from airflow_provider_milvusdm.operators.done import ONE_REQUEST
 from airflow_provider_milvusdm.progress import count_of
@@ -80,6 +82,11 @@ def tell_queue(context: Context) -> None:
             dag.max_active_runs,
             count_of(queued, "run"),
         )
+
+
+def skip_tasks(task_ids: Iterable[str]) -> None:
+    """Skip tasks behind the present one. Airflow itself does it only for a task that succeeds."""
+    task_runner.SUPERVISOR_COMMS.send(SkipDownstreamTasks(tasks=list(task_ids)))
 
 
 def _own_process() -> str:

@@ -21,7 +21,7 @@ BY_IMPORTANCE = (FAILED, IS_RETRIED, VERIFYING, LOADING, STOPPED, WAITING, PLANN
 PAGE, LARGEST_PAGE = 50, 200
 LISTED_FAULTS, LISTED_TASKS, LISTED_PARTITIONS, OPENED = 20, 12, 500, 20
 """At most, in one answer."""
-STOPPED_TASKS = ("failed", "upstream_failed")
+NOT_STARTED = ("skipped", "upstream_failed")
 AT_WORK = ("running", "deferred", "awaiting_input", RETRYING, "restarting")
 
 
@@ -191,9 +191,9 @@ def _done(work: Iterable[Work], *steps: str) -> int:
 def _kind(task: Task) -> str:
     if task.state == "success":
         return "done"
-    if task.state == "skipped":
+    if task.state in NOT_STARTED:
         return "skipped"
-    if task.state in STOPPED_TASKS:
+    if task.state == "failed":
         return "failed"
     return "working" if task.state in AT_WORK else "waiting"
 

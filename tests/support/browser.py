@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FrameLocator, Page, expect, sync_playwright
 
 from tests.support.processes import StartError
 from tests.support.repository import ROOT
@@ -15,6 +16,7 @@ from tests.support.repository import ROOT
 SCREENSHOTS = ROOT / "build" / "screenshots"
 WAIT_MS = 300_000
 """For anything that is waited for: the machine may be busy with other tests."""
+expect.set_options(timeout=WAIT_MS)
 
 
 @contextmanager
@@ -34,6 +36,13 @@ def browser_page() -> Iterator[Page]:
             yield page
         finally:
             browser.close()
+
+
+def migration_tab(page: Page, url: str, dag_id: str, run_id: str) -> FrameLocator:
+    """Open a run of the Airflow at this URL, and its tab Migration."""
+    page.goto(f"{url}/dags/{dag_id}/runs/{quote(run_id, safe='')}")
+    page.get_by_role("link", name="Migration", exact=True).click()
+    return page.frame_locator("iframe[title='Migration']")
 
 
 def screenshot(page: Page, name: str) -> None:

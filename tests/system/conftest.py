@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.support.airflow_home import airflow_env
 from tests.support.airflow_standalone import COMPONENTS, StandaloneAirflow, standalone_airflow
+from tests.support.browser import browser_page
 from tests.support.dag_templates import TEMPLATES, copy_template
 from tests.support.terminal import Terminal
 
@@ -23,6 +25,13 @@ def templates_env(airflow_home: Callable[[Path], dict[str, str]]) -> dict[str, s
 def terminal(tmp_path: Path) -> Terminal:
     """A shell in a folder of its own, to run `milvusdm` in."""
     return Terminal(tmp_path / "terminal")
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page of a browser of the test file's own."""
+    with browser_page() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import h5py
 import numpy as np
@@ -15,10 +18,12 @@ import yaml
 from tests.support.airflow_home import dags_test
 from tests.support.airflow_runs import read_task_logs, read_xcom
 from tests.support.collections_2x import Rows, stored
+from tests.support.dag_templates import TEMPLATES
 from tests.support.directories import random_vectors, write_directory
 from tests.support.faiss_inputs import make_index, write_index
 from tests.support.hdf5_inputs import write_hdf5
 from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.repository import ROOT
 from tests.support.targets import milvus_client
 from tests.support.terminal import Terminal
 from tests.support.tree_checksum import tree_checksum
@@ -66,6 +71,8 @@ class Sources:
             "news": {tag: self.directory.live("news", tag) for tag in ("_default", "part")},
             "from_hdf5": {"_default": rows},
             "from_faiss": {"_default": rows},
+            "images": {"_default": rows},
+            "more": {"_default": {}},
         }
 
     def check_target(self, uri: str, *names: str) -> None:
@@ -94,27 +101,54 @@ def sources(tmp_path: Path) -> Sources:
     return Sources(tmp_path, directory)
 
 
-LOADED = {"M2M": "news", "H2M": "from_hdf5", "F2M": "from_faiss"}
+PRINTED = [
+    (page.stem, dag_id, json.loads(conf))
+    for page in (ROOT / "README.md", *sorted(TEMPLATES.glob("milvusdm_?2?.py")))
+    for dag_id, conf in re.findall(r"airflow dags test (\w+) -c '(.*?)'", page.read_text(encoding="utf-8"))
+]
+"""The commands of the README, and of each template: where it is printed, the DAG, and the conf."""
 
 
-@pytest.mark.parametrize("kind", ["M2M", "H2M", "F2M", "M2H"])
-def test_each_job_runs_as_airflow_dags_test(
-    kind: str, sources: Sources, templates_env: dict[str, str], milvus_lite_uri: str
+def test_each_template_has_a_command_and_the_readme_has_one() -> None:
+    jobs = ("f2m", "h2m", "m2h", "m2m")
+    assert [page for page, *_ in PRINTED] == ["README", *(f"milvusdm_{job}" for job in jobs)]
+    assert [dag_id for _, dag_id, _ in PRINTED[1:]] == [f"milvusdm_{job}" for job in jobs]
+
+
+@pytest.mark.parametrize(("page", "dag_id", "conf"), PRINTED, ids=[page for page, *_ in PRINTED])
+def test_a_printed_command_of_airflow_dags_test_migrates(
+    page: str,
+    dag_id: str,
+    conf: Mapping[str, str],
+    sources: Sources,
+    templates_env: dict[str, str],
+    empty_milvus_server_uri: str,
 ) -> None:
+    """With the paths and the host of this machine; the port is that of the connection."""
     before = tree_checksum(sources.directory.path)
-    params = sources.params(kind, milvus_lite_uri)
-    ended = dags_test(templates_env, f"milvusdm_{kind.lower()}", params, warm=kind != "M2M")
+    server, files = urlsplit(empty_milvus_server_uri), sources.folder / "files"
+    places = {
+        "/data/milvus": str(sources.directory.path),
+        "/data/faiss.index": str(files / "faiss.index"),
+        "/data/hdf5": str(sources.out if dag_id == "milvusdm_m2h" else files),
+        "milvus": str(server.hostname),
+        "milvus.example": str(server.hostname),
+    }
+    env = templates_env | {"AIRFLOW_CONN_MILVUS_DEFAULT": f"milvus://{server.netloc}"}
+    here = {name: places.get(value, value) for name, value in conf.items()}
+    ended = dags_test(env, dag_id, here, warm=page != "README")
 
     assert ended.state == "success", ended.output
     assert ended.run is not None
     assert set(ended.run.states.values()) == {"success"}
-    if kind in LOADED:
-        sources.check_target(milvus_lite_uri, LOADED[kind])
-    else:
+    if dag_id == "milvusdm_m2h":
         sources.check_files()
+    else:
+        names = ("more", "news") if dag_id == "milvusdm_m2m" else ("images",)
+        sources.check_target(empty_milvus_server_uri, *names)
     assert tree_checksum(sources.directory.path) == before
     labels = {task.rendered_map_index for task in ended.run.tasks if task.map_index >= 0}
-    assert LOADED.get(kind, "news") in labels
+    assert any(name in str(label) for name in ("news", "images") for label in labels)
 
 
 def write_yaml(terminal: Terminal, jobs: Mapping[str, Mapping[str, Any]]) -> Path:

@@ -209,7 +209,7 @@ def test_an_approved_plan_is_done_and_a_refused_late_or_changed_one_is_not(
         run = runs[name].end()
         assert run.state == "failed"
         assert states(run, *BEHIND) == {"skipped"}
-        assert states(run, "report") == {"failed"}
+        assert states(run, "approve_plan", "report") == {"failed"}
         assert re.search(f"Nothing was migrated: .*{re.escape(text)}", read_task_logs(airflow.env, run))
     approved = runs["approved"].end()
     assert approved.state == "success", read_task_logs(airflow.env, approved)

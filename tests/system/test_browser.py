@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -13,7 +12,7 @@ from playwright.sync_api import Dialog, FrameLocator, Locator, Page, expect
 
 from airflow_provider_milvusdm.cli.sample import write_sample
 from tests.support.airflow_standalone import StandaloneAirflow
-from tests.support.browser import WAIT_MS, browser_page, screenshot
+from tests.support.browser import migration_tab, screenshot
 from tests.support.directories import write_directory
 from tests.support.targets import drop_all_collections
 
@@ -40,18 +39,11 @@ dag = migration_dag("asked", max_active_runs=8)
 """
 """Its runs do not wait for each other."""
 HOSTILE_TAG = "<img src=x onerror=alert(1)>"
-expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("browser")
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with browser_page() as page:
-        yield page
 
 
 def add_connection(page: Page, airflow: StandaloneAirflow, name: str, fields: dict[str, str]) -> None:
@@ -114,13 +106,6 @@ def connection(
     return fields
 
 
-def migration_tab(page: Page, airflow: StandaloneAirflow, dag_id: str, run_id: str) -> FrameLocator:
-    """Open a run, and its tab Migration."""
-    page.goto(f"{airflow.url}/dags/{dag_id}/runs/{quote(run_id, safe='')}")
-    page.get_by_role("link", name="Migration", exact=True).click()
-    return page.frame_locator("iframe[title='Migration']")
-
-
 def test_a_connection_is_made_in_the_form_and_tested(
     page: Page, airflow: StandaloneAirflow, connection: dict[str, str]
 ) -> None:
@@ -151,7 +136,7 @@ def test_a_run_is_triggered_in_the_form_watched_to_its_end_and_archived(
         form.get_by_role("button", name="Trigger", exact=True).click()
     run_id = made.value.json()["dag_run_id"]
 
-    tab = migration_tab(page, airflow, DAG_ID, run_id)
+    tab = migration_tab(page, airflow.url, DAG_ID, run_id)
     expect(tab.locator("#headline h1")).to_contain_text("Milvus 1.x → Milvus 2.x")
     expect(tab.locator("#headline .chip")).to_have_text("success")
     expect(tab.locator("#totals")).to_contain_text("3,495 compared bit for bit")
@@ -190,7 +175,7 @@ def test_why_a_run_failed_is_on_the_first_screen_and_names_are_text(
         dialog.dismiss()
 
     page.on("dialog", dismiss)
-    tab = migration_tab(page, airflow, "asked", started["fail"])
+    tab = migration_tab(page, airflow.url, "asked", started["fail"])
     expect(tab.locator("#headline .chip")).to_have_text("failed")
     fault = tab.get_by_role("list", name="Faults").get_by_role("listitem").filter(has_text="news")
     expect(fault).to_contain_text(damaged_file(folder).name)
@@ -213,7 +198,7 @@ def test_one_plan_is_approved_and_another_refused(
     for option in ends:
         answer_plan(page, airflow, started[option], option)
     for option, (state, shown) in ends.items():
-        tab = migration_tab(page, airflow, "asked", started[option])
+        tab = migration_tab(page, airflow.url, "asked", started[option])
         expect(tab.locator("#headline .chip")).to_have_text(state)
         expect(tab.locator("#migration")).to_contain_text(shown)
         screenshot(page, f"after-{option.lower()}")
@@ -221,7 +206,7 @@ def test_one_plan_is_approved_and_another_refused(
 
 def answer_plan(page: Page, airflow: StandaloneAirflow, run_id: str, option: str) -> None:
     """See on the Migration page that the run waits, and press the button on the page of its task."""
-    tab = migration_tab(page, airflow, "asked", run_id)
+    tab = migration_tab(page, airflow.url, "asked", run_id)
     expect(tab.locator("#work")).to_contain_text("awaiting input")
     screenshot(page, f"waits-for-{option.lower()}")
     page.goto(f"{airflow.url}/dags/asked/runs/{quote(run_id, safe='')}/tasks/approve_plan/required_actions")
@@ -233,5 +218,5 @@ def answer_plan(page: Page, airflow: StandaloneAirflow, run_id: str, option: str
 def test_a_run_of_another_dag_has_nothing_to_show(
     page: Page, airflow: StandaloneAirflow, started: dict[str, str]
 ) -> None:
-    tab = migration_tab(page, airflow, "unrelated", started["unrelated"])
+    tab = migration_tab(page, airflow.url, "unrelated", started["unrelated"])
     expect(tab.get_by_role("heading", name="No migration in this run")).to_be_visible()

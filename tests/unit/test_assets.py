@@ -83,6 +83,14 @@ def test_only_what_was_loaded_and_verified_has_arrived() -> None:
         publish(report("c", SKIPPED), uri="http://milvus:19531")
 
 
+def test_a_uri_that_is_too_long_for_airflow_adds_no_event_and_stops_no_other() -> None:
+    reports = (report("n" * 1500, VERIFIED), report("a", VERIFIED))
+    _, events = publish(*reports, uri="http://milvus:19531")
+    assert [uri for uri, _ in events] == ["milvus://milvus:19531/default/a"]
+    with pytest.raises(AirflowSkipException):
+        publish(reports[0], uri="http://milvus:19531")
+
+
 def test_openlineage_gets_source_and_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     """With stand-ins for the two packages, which are optional."""
     extractors = ModuleType("airflow.providers.openlineage.extractors")

@@ -4,17 +4,37 @@ import json
 import re
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
 import yaml
+from airflow.configuration import conf
 
+from dev.sample_catalog import OUTPUT, to_sql
 from tests.support.repository import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-PASSWORDS = re.findall(r"^([A-Z_]+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE)
-READERS = ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
+EXAMPLE = (ROOT / ".env.example").read_text()
+PASSWORDS = re.findall(r"^([A-Z_]+)=$", EXAMPLE, re.MULTILINE)
+READERS = ["airflow-api-server", "airflow-scheduler", "airflow-worker", "airflow-dag-processor", "airflow-triggerer"]
+DOCUMENTED = {
+    "attu": {"MILVUS_URL"},
+    "etcd": {
+        "ETCD_AUTO_COMPACTION_MODE",
+        "ETCD_AUTO_COMPACTION_RETENTION",
+        "ETCD_QUOTA_BACKEND_BYTES",
+        "ETCD_SNAPSHOT_COUNT",
+    },
+    "minio": {"MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"},
+    "mysql": {"MYSQL_DATABASE", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_RANDOM_ROOT_PASSWORD"},
+    "postgres": {"POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"},
+    "redis": {"REDISCLI_AUTH"},
+}
+"""Environment variables that the documentation of each image lists, or of the programs in it (etcd, redis-cli)."""
+OWN = {"ADMIN_PASSWORD", "DUMB_INIT_SETSID"}
+"""Of Airflow's image, besides its settings and connections: read by the command itself, and by the image's init."""
 
 
 def resolve(text: str, environment: dict[str, str]) -> str:
@@ -59,7 +79,7 @@ def test_fits_the_compose_specification(compose: dict[str, Any]) -> None:
 def test_images_are_pinned(compose: dict[str, Any]) -> None:
     images = {service["image"] for service in compose["services"].values()}
     images |= set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
-    assert len(images) == 5
+    assert len(images) == 9
     for image in images:
         name, _, tag = image.rpartition(":")
         assert name, image
@@ -87,14 +107,80 @@ def test_no_password_has_a_default(name: str) -> None:
         load(**{name: ""})
 
 
+def test_each_variable_is_in_the_example() -> None:
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE))
+    assert used == set(re.findall(r"^(?:# )?([A-Z0-9_]+)=", EXAMPLE, re.MULTILINE))
+
+
 def test_connections_are_airflows(compose: dict[str, Any]) -> None:
-    environment = compose["services"]["airflow-scheduler"]["environment"]
+    services = compose["services"]
+    environment = services["airflow-worker"]["environment"]
     milvus = json.loads(environment["AIRFLOW_CONN_MILVUS_DEFAULT"])
     mysql = json.loads(environment["AIRFLOW_CONN_MYSQL_DEFAULT"])
-    assert milvus == {"conn_type": "milvus", "host": "milvus", "port": 19530}
-    assert mysql["password"] == compose["services"]["mysql"]["environment"]["MYSQL_PASSWORD"]
+    assert mysql["password"] == services["mysql"]["environment"]["MYSQL_PASSWORD"]
     for connection in (milvus, mysql):
-        assert connection["host"] in compose["services"]
+        assert connection["host"] in services
+
+
+def test_bulk_imports_go_through_the_object_storage_of_milvus(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    environment = services["airflow-worker"]["environment"]
+    url = urlsplit(json.loads(environment["AIRFLOW_CONN_MILVUS_DEFAULT"])["extra"]["import_url"])
+    minio = json.loads(environment[f"AIRFLOW_CONN_{url.username.upper()}"])
+    milvus = services["milvus"]["environment"]
+    root = services["minio"]["environment"]
+    assert (url.scheme, url.hostname) == ("s3", milvus["MINIO_BUCKET_NAME"])
+    assert minio["extra"] == {"endpoint_url": f"http://{milvus['MINIO_ADDRESS']}"}
+    logins = [
+        (minio["login"], minio["password"]),
+        (milvus["MINIO_ACCESS_KEY_ID"], milvus["MINIO_SECRET_ACCESS_KEY"]),
+        (root["MINIO_ROOT_USER"], root["MINIO_ROOT_PASSWORD"]),
+    ]
+    assert len(set(logins)) == 1
+
+
+def test_tasks_run_on_two_workers_through_redis(compose: dict[str, Any]) -> None:
+    worker, redis = compose["services"]["airflow-worker"], compose["services"]["redis"]
+    broker = urlsplit(worker["environment"]["AIRFLOW__CELERY__BROKER_URL"])
+    assert worker["environment"]["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
+    assert worker["scale"] == 2
+    assert broker.hostname == "redis"
+    assert ["--requirepass", broker.password] == redis["command"][1:]
+    assert redis["environment"] == {"REDISCLI_AUTH": broker.password}
+
+
+def test_settings_of_airflow_are_options_that_it_has(compose: dict[str, Any]) -> None:
+    names = {name for service in compose["services"].values() for name in service["environment"] if "AIRFLOW__" in name}
+    settings = [tuple(part.lower() for part in name.split("__")[1:]) for name in sorted(names)]
+    assert len(settings) > 10
+    known = conf.configuration_description
+    assert [option for option in settings if option[1] not in known[option[0]]["options"]] == []
+
+
+def test_other_variables_are_documented_ones(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert {name: set(services[name]["environment"]) for name in DOCUMENTED} == DOCUMENTED
+    airflows = [service["environment"] for name, service in services.items() if name not in {*DOCUMENTED, "milvus"}]
+    others = {name for environment in airflows for name in environment if not name.startswith("AIRFLOW_")}
+    assert others == OWN
+
+
+def test_each_service_that_stays_has_a_health_check(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    ends = {
+        needed
+        for service in services.values()
+        for needed, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    assert ends == {name for name, service in services.items() if service["restart"] == "no"}
+    assert {name for name, service in services.items() if "healthcheck" not in service} == ends
+
+
+def test_mysql_begins_with_the_catalog_of_the_sample(compose: dict[str, Any]) -> None:
+    assert OUTPUT.read_text() == to_sql()
+    [mount] = mounts(compose["services"]["mysql"], "/docker-entrypoint-initdb.d/")
+    assert mount == f"./{OUTPUT.relative_to(ROOT)}:/docker-entrypoint-initdb.d/{OUTPUT.name}:ro"
 
 
 def test_services_wait_for_what_they_need(compose: dict[str, Any]) -> None:
@@ -107,8 +193,10 @@ def test_services_wait_for_what_they_need(compose: dict[str, Any]) -> None:
 
 
 def test_volumes_are_declared(compose: dict[str, Any]) -> None:
-    used = {volume.split(":")[0] for service in compose["services"].values() for volume in service["volumes"]}
-    assert used == set(compose["volumes"])
+    sources = [
+        volume.split(":")[0] for service in compose["services"].values() for volume in service.get("volumes", [])
+    ]
+    assert {source for source in sources if not source.startswith("./")} == set(compose["volumes"])
 
 
 def test_ports_are_open_to_this_machine_alone(compose: dict[str, Any]) -> None:

@@ -19,5 +19,5 @@ def test_an_error_is_either_final_or_transient(error: type[Exception]) -> None:
 
 def test_a_transient_error_says_what_a_final_one_says_and_outlives_its_process() -> None:
     error = StalledError("Milvus hangs", where="host", expected="progress", found="2 %", cure="A retry continues.")
-    assert str(error) == "Milvus hangs: host. Expected progress, found 2 %. A retry continues."
+    assert str(error) == "Milvus hangs: host. Expected progress, found 2 %. What to do: A retry continues."
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301

@@ -76,7 +76,7 @@ def test_a_manifest_comes_back_from_json_as_it_was(manifest: Any) -> None:
 
 def test_an_error_says_what_where_expected_found_and_the_cure() -> None:
     error = DamagedSourceError("a file is cut", where="/a/b", expected="8 bytes", found=0, cure="Restore it.")
-    assert str(error) == "A file is cut: /a/b. Expected 8 bytes, found 0. Restore it."
+    assert str(error) == "A file is cut: /a/b. Expected 8 bytes, found 0. What to do: Restore it."
     assert str(SourceError("it is gone")) == "It is gone."
 
 

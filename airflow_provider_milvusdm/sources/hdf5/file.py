@@ -41,7 +41,8 @@ def open_hdf5(path: AnyPath) -> h5py.File:
     Raises SourceNotFoundError, UnsupportedSourceError or DamagedSourceError.
     """
     if not path.is_file():
-        raise SourceNotFoundError("no HDF5 file", where=path, expected="a file", found="none")
+        found = "something else" if isinstance(path, Path) and path.exists() else "none"
+        raise SourceNotFoundError("no HDF5 file", where=path, expected="a file", found=found)
     with refuse_damage(path):
         try:
             return h5py.File(

@@ -119,7 +119,7 @@ def inspect_catalog(
         raise SourceNotFoundError(
             "no tables folder",
             where=tables_folder,
-            cure="source_milvus_path is the directory that has db/tables; if the tables are elsewhere, set "
+            cure="Set source_milvus_path to the directory that has db/tables; if the tables are elsewhere, set "
             "tables_path.",
         )
     requests = [_find(catalog, name, tags) for name, tags in _expand(catalog, selection).items()]

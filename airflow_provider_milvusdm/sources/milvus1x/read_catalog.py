@@ -68,7 +68,7 @@ def read_sqlite_catalog(path: AnyPath) -> Catalog:
         raise SourceNotFoundError(
             "no Milvus 1.x catalog",
             where=path,
-            cure="source_milvus_path is the directory that has db/ and wal/. If the catalog is in MySQL, set "
+            cure="Set source_milvus_path to the directory that has db/ and wal/. If the catalog is in MySQL, set "
             "mysql_conn_id (mysql_parameter in YAML); if it is in another place, set catalog_path.",
         )
     with _copy(path) as copy, closing(sqlite3.connect(copy)) as connection:

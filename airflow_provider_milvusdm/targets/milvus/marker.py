@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -29,6 +30,8 @@ UNTOUCHED = -1
 """In ``counts``: this partition is left as it is."""
 NEW = -2
 """In ``counts``: the run creates this partition."""
+PLACE_LENGTH, MAPPED_LENGTH = 3, 8
+"""Characters of the digest of a partition's name, and of this and the digest of the collection and tag behind it."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,14 @@ class Marker:
     """Aliases to create once it has its name; they belonged to a collection that was dropped for it."""
     replaces: int = 0
     """The target's id of the collection that a new one replaces."""
+    replaced_rows: int | None = None
+    """Rows of that collection when this one was created; None: unknown."""
+    is_approved: bool = False
+    """Somebody approved that those rows are lost, and no others."""
     previous: str = ""
     """``source`` of the marker that this one replaced."""
-    tags_of: str = ""
-    """The source's name of the collection of which all partitions were last loaded into one that existed."""
+    mapped: str = ""
+    """Which tags were loaded into partitions of other names, see :func:`pack_mapped`."""
 
     @property
     def is_loading(self) -> bool:
@@ -70,7 +77,8 @@ class Marker:
 
     def properties(self) -> dict[str, str]:
         """The marker as a collection property, without its empty fields."""
-        filled = {name: value for name, value in asdict(self).items() if value}
+        empty = asdict(Marker("", "", ""))
+        filled = {name: value for name, value in asdict(self).items() if value != empty[name]}
         return {PROPERTY: json.dumps(filled, separators=(",", ":"))}
 
     @property
@@ -80,7 +88,9 @@ class Marker:
 
     def before_it(self) -> Marker | None:
         """The marker to set once the rows of this one are removed; None where there was none before."""
-        return Marker(COMPLETE, self.generation, self.previous, self.collection, self.target) if self.previous else None
+        if not self.previous:
+            return None
+        return Marker(COMPLETE, self.generation, self.previous, self.collection, self.target, mapped=self.mapped)
 
     def verified(self) -> Marker:
         return replace(self, state=VERIFIED)
@@ -216,6 +226,42 @@ def _counts(partitions: Collection[str], marker: Marker) -> dict[str, int]:
 def is_of(partitions: Collection[str], marker: Marker) -> bool:
     """Whether the marker is of a load of these partitions."""
     return marker.partitions == _digest(partitions)
+
+
+def pack_mapped(
+    collection: str, names: Mapping[str, str], last: Marker | None = None, there: Collection[str] = ()
+) -> str:
+    """Digests, as text, of the ``names`` of partitions by tag, where they differ; 8 characters each.
+
+    Those of the ``last`` marker are kept, without those of partitions that are not ``there`` any more.
+
+    :param collection: the source's name of the collection.
+    """
+    kept = _list_mapped(last) if last else set()
+    held = {_digest_place(name) for name in there}
+    new = {_digest_mapped(collection, tag, name) for tag, name in names.items() if tag != name}
+    return "".join(sorted(new | {text for text in kept if text[:PLACE_LENGTH] in held}))
+
+
+def has_loaded(marker: Marker, collection: str, tag: str, name: str) -> bool:
+    """Whether a migration has loaded the tag into the partition of this name, which differs from it."""
+    return _digest_mapped(collection, tag, name) in _list_mapped(marker)
+
+
+def _list_mapped(marker: Marker) -> set[str]:
+    return {marker.mapped[start : start + MAPPED_LENGTH] for start in range(0, len(marker.mapped), MAPPED_LENGTH)}
+
+
+def _digest_mapped(collection: str, tag: str, name: str) -> str:
+    return _digest_place(name) + _short_digest(f"{collection}\0{tag}", MAPPED_LENGTH - PLACE_LENGTH)
+
+
+def _digest_place(name: str) -> str:
+    return _short_digest(name, PLACE_LENGTH)
+
+
+def _short_digest(text: str, length: int) -> str:
+    return b64encode(hashlib.blake2b(text.encode(), digest_size=16).digest())[:length].decode()
 
 
 def _digest(names: Collection[str]) -> str:

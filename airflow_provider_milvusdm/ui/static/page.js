@@ -24,6 +24,7 @@ const JOBS = {
   F2M: "Faiss → Milvus 2.x",
   M2H: "Milvus 1.x → HDF5",
 };
+const CURE = "What to do: "; // stands before the cure in the text of a fault
 const ENDED = ["success", "failed"];
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -44,6 +45,16 @@ function make(tag, attributes = {}, ...children) {
   }
   element.append(...children.filter((child) => child !== null && child !== ""));
   return element;
+}
+
+// The lines of a fault, each with its cure below it.
+function faultLines(text) {
+  return text.split("\n").flatMap((line) => {
+    const start = line.lastIndexOf(CURE);
+    if (start < 0) return [make("p", { class: "fault" }, line)];
+    const cure = make("p", { class: "cure" }, make("b", {}, CURE), line.slice(start + CURE.length));
+    return [make("p", { class: "fault" }, line.slice(0, start).trimEnd()), cure];
+  });
 }
 
 function draw(tag, attributes, ...children) {
@@ -122,7 +133,7 @@ function showFaults(migration) {
       make("li", { class: fault.is_retried ? "retried" : null },
         make("strong", {}, fault.collection || (STEPS[fault.step] ?? fault.step)),
         fault.is_retried ? make("span", { class: "chip retrying" }, "will be retried") : null,
-        make("p", { class: "fault" }, fault.text)));
+        ...faultLines(fault.text)));
     const silent = tasks.silent.map((task) =>
       make("li", {},
         make("strong", {}, `${task.task}${task.label ? ` ${task.label}` : ""}`),
@@ -241,7 +252,7 @@ function detailsOf(row) {
   const heads = ["Partition", "Rows", "Source", "Left out", "Loaded", "In the target"];
   const more = row.partitions - found.partitions.length;
   return make("td", { colspan: "6" },
-    ...found.faults.map((fault) => make("p", { class: "fault" }, fault)),
+    ...found.faults.flatMap(faultLines),
     make("dl", {}, ...facts.flatMap(([title, value]) => [make("dt", {}, title), make("dd", {}, value)])),
     found.notes.length ? make("ul", { "aria-label": "Notes" }, ...found.notes.map((note) => make("li", {}, note))) : null,
     found.partitions.length

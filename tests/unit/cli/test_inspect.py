@@ -109,6 +109,19 @@ def test_hdf5_files_one_by_one_or_of_a_folder(tmp_path: Path, inspected: Any) ->
     assert (code, collections["b"]["metric"]) == (0, "COSINE")
 
 
+def test_what_is_no_file_is_named_among_the_files_of_a_folder(tmp_path: Path, inspected: Any) -> None:
+    write_hdf5(tmp_path / "a.h5", {"embeddings": random_vectors(3, 1)})
+    os.mkfifo(tmp_path / "pipe.h5")
+    (tmp_path / "link.h5").symlink_to("nowhere")
+    (tmp_path / os.fsdecode(b"\xff.h5")).write_bytes(b"")
+    code, collections = inspected(tmp_path)
+    assert (code, rows(collections["a"])) == (1, {"_default": (3, 0, 0)})
+    assert "Expected a file, found something else" in collections["pipe"]["faults"][0]
+    assert "Expected a file, found none" in collections["link"]["faults"][0]
+    assert "is not UTF-8" in collections["\udcff"]["faults"][0]
+    assert main(["inspect", str(tmp_path)]) == 1
+
+
 def test_an_hdf5_file_is_known_by_its_content(tmp_path: Path, inspected: Any) -> None:
     path = write_hdf5(tmp_path / "vectors.bin", {"embeddings": random_vectors(3, 1)})
     assert rows(inspected(path)[1]["vectors"]) == {"_default": (3, 0, 0)}

@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.model.collections import Metric
 from tests.support.reading import assert_in_order
 
-CURE = " Correct them and start again; nothing was read or written."
+CURE = " What to do: Correct them and start again; nothing was read or written."
 PATH = {"source_milvus_path": "/data/milvus"}
 
 

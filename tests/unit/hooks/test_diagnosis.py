@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, UnreachableError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, UnknownHostError, UnreachableError
 from airflow_provider_milvusdm.hooks.diagnosis import diagnose
 from tests.support.certificates import SERVER_NAME, Certificates, write_certificates
 from tests.support.reading import assert_in_order
@@ -97,6 +97,30 @@ def test_a_host_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) ->
     found = diagnose({"uri": "http://milvus:19530"}, ERROR)
     assert isinstance(found, UnreachableError)
     assert_in_order(str(found), ["Host 'milvus' does not answer on port 19530", "timed out", "firewall"])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), UnknownHostError, "There is no host 'mil..vus'"),
+        (socket.gaierror(socket.EAI_AGAIN, "no answer"), UnreachableError, "can't be looked up"),
+        (None, UnknownHostError, "There is no host 'mil..vus'"),
+    ],
+)
+def test_a_host_that_does_not_exist_is_told_from_a_name_server_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, kind: type[Exception], text: str
+) -> None:
+    """Without an error, Python itself refuses the name, because a part of it is empty."""
+
+    def look_up(*_: Any) -> None:
+        if error:
+            raise error
+        "mil..vus".encode("idna")
+
+    monkeypatch.setattr(socket, "create_connection", look_up)
+    found = diagnose({"uri": "http://mil..vus:19530"}, ERROR)
+    assert type(found) is kind
+    assert text in str(found)
 
 
 def test_a_damaged_file_of_certificates_is_told(tmp_path: Path) -> None:

@@ -102,6 +102,28 @@ def test_a_login_in_the_address_is_refused_without_being_told(
     assert "s3cret" not in message
 
 
+@pytest.mark.parametrize("name", ["client_pem_path", "client_key_path", "ca_pem_path", "server_pem_path"])
+@pytest.mark.parametrize("key", ["-----BEGIN PRIVATE KEY-----\ns3cret\n", "MIIs3cret" * 1000])
+def test_a_key_in_place_of_its_path_is_refused_without_being_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    connection = HOST | {"extra": {"secure": True, name: key}}
+    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps(connection))
+    worked, message = MilvusHook().test_connection()
+    assert not worked
+    assert "_path of the connection is not a file. Expected the path of a PEM file" in message
+    assert "s3cret" not in message
+
+
+def test_a_login_among_the_allowed_hosts_is_refused_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = HOST | {"extra": {"allowed_hosts": "http://root:s3cret@milvus, a:b"}}
+    monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps(connection))
+    worked, message = MilvusHook().test_connection()
+    assert not worked
+    assert "found one with @, a:b" in message
+    assert "s3cret" not in message
+
+
 def test_host_and_port_may_be_those_of_the_connections_uri(monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://milvus:19530"
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps({"conn_type": "milvus", "extra": {"uri": uri}}))

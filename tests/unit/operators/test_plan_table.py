@@ -54,6 +54,11 @@ def test_a_hostile_name_is_shown_as_text() -> None:
         ({"action": None}, True),
         ({"fingerprint": "g"}, False),
         ({"target": "other"}, False),
+        ({"lost": 4, "has_begun": True}, True),
+        ({"lost": 6, "has_begun": True}, False),
+        ({"lost": None, "has_begun": True}, False),
+        ({"lost": 4, "has_begun": True, "existing": 8}, False),
+        ({"action": Action.REPLACED, "has_begun": True}, False),
     ],
 )
 def test_what_is_done_must_be_what_was_approved_or_loses_no_row(changed: dict[str, object], is_covered: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_milvusdm.config.jobs import M2M
-from airflow_provider_milvusdm.exceptions import UnreachableError
+from airflow_provider_milvusdm.exceptions import UnknownHostError, UnreachableError
 from airflow_provider_milvusdm.migration import migration_dag
 from airflow_provider_milvusdm.operators import preflight
 from airflow_provider_milvusdm.operators.base import FAULT
@@ -69,7 +69,18 @@ def test_a_target_that_is_away_is_retried(monkeypatch: pytest.MonkeyPatch) -> No
     instance = Instance()
     with pytest.raises(UnreachableError):
         check(instance, dest_host="milvus")
-    assert instance.fault == "Away. Start it."
+    assert instance.fault == "Away. What to do: Start it."
+
+
+def test_a_host_that_does_not_exist_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(hook: Any, *, creates: bool) -> str:
+        raise UnknownHostError("there is no host 'milvus'", cure="Correct it.")
+
+    monkeypatch.setattr(preflight, "reach", unknown)
+    instance = Instance()
+    with pytest.raises(AirflowFailException, match="There is no host 'milvus'"):
+        check(instance, dest_host="milvus")
+    assert instance.fault == "There is no host 'milvus'. What to do: Correct it."
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,8 +92,7 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(exported) == len(plan.partitions)
         return CollectionReport(plan.name, status="verified")
 
-    client = SimpleNamespace(get_server_version=lambda: "v2.3.5")
-    monkeypatch.setattr(MilvusHook, "client", lambda *_, **__: nullcontext(client))
+    monkeypatch.setattr(MilvusHook, "client", lambda *_, **__: nullcontext(Client()))
     monkeypatch.setattr(MilvusHook, "explained_errors", lambda _: nullcontext())
     monkeypatch.setattr(MilvusHook, "import_url", "")
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.prepare.create.create_collection", create)
@@ -103,6 +101,13 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.verify.collection.verify_collection", verify)
     monkeypatch.setattr("airflow_provider_milvusdm.targets.hdf5.export.export_partition", export)
     monkeypatch.setattr("airflow_provider_milvusdm.targets.hdf5.verify.verify_export", verify_files)
+
+
+class Client:
+    """Of a server."""
+
+    def get_server_version(self) -> str:
+        return "v2.3.5"
 
 
 @dataclass

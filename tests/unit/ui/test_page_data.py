@@ -194,7 +194,7 @@ def test_a_run_of_another_dag_has_no_migration() -> None:
 
 def test_steps_count_their_tasks() -> None:
     run = planned_run({"news": 10})
-    for number, state in enumerate(["success", "running", "queued", "upstream_failed", "skipped"]):
+    for number, state in enumerate(["success", "running", "queued", "failed", "upstream_failed", "skipped"]):
         run.add_task("load_partitions", state, map_index=number)
     [load] = [step for step in shown(run)["steps"] if step["task"] == "load_partitions"]
-    assert load == {"task": "load_partitions", "done": 1, "working": 1, "waiting": 1, "failed": 1, "skipped": 1}
+    assert load == {"task": "load_partitions", "done": 1, "working": 1, "waiting": 1, "failed": 1, "skipped": 2}

@@ -21,6 +21,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     new_marker,
     new_partitions,
     pack_counts,
+    pack_mapped,
     refuse_changed_collection,
     restore_marker,
     set_marker,
@@ -32,6 +33,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import (
     Options,
     decide,
     inspect_target,
+    is_begun_by_own_run,
     is_finished_by_own_run,
     notes,
 )
@@ -78,6 +80,7 @@ def create_collection(
     max_deletions: float = MAX_DELETIONS,
     plan_only: bool = False,
     id_scope: str = "collection",
+    is_approved: bool = False,
     runs: Runs | None = None,
     store: CheckpointStore | None = None,
     step_input: str = "",
@@ -93,13 +96,17 @@ def create_collection(
     :param max_deletions: the share of the rows that ``sync`` may delete.
     :param plan_only: only say what would be done.
     :param id_scope: whether an id must be unique in the ``collection``, or in each ``partition``.
+    :param is_approved: somebody approved the number of rows that are lost: a collection that has another number of rows
+        once the new one is verified is not replaced.
     :param runs: knows whether other runs have ended.
     :param store: outlives this attempt; with it, a repeated step undoes nothing that another run has loaded since.
     :param step_input: what the step was given; attempts with another input are not compared.
 
     Raises TargetError, ConfigurationError or RefusedRowsError.
     """
-    options = Options(mode, create_index=create_index, in_place=in_place, runs=runs or SingleRun())
+    options = Options(
+        mode, create_index=create_index, in_place=in_place, is_approved=is_approved, runs=runs or SingleRun()
+    )
     settings = settings or CollectionSettings()
     case = inspect_target(client, plan, settings, options)
     if plan_only:
@@ -114,8 +121,15 @@ def create_collection(
     if plan_only:
         continued = continued_action(case, action)
         foreseen = changes.foresee() if continued is Action.SYNCED else ()
-        lost, existing = count_lost(case, continued, changes), case.existing.collection_id if case.existing else 0
-        created = CreatedCollection(plan.name, action, plan_only=True, notes=foreseen, lost=lost, existing=existing)
+        created = CreatedCollection(
+            plan.name,
+            action,
+            plan_only=True,
+            notes=foreseen,
+            lost=count_lost(case, continued, changes),
+            existing=case.existing.collection_id if case.existing else 0,
+            has_begun=is_begun_by_own_run(case),
+        )
     else:
         created = _Preparation(case, changes).run(action)
     return replace(created, notes=(*notes(case, action), *on_ids, *created.notes))
@@ -207,19 +221,15 @@ class _Preparation:
             **pack_counts(self.wanted, before, self._new_partitions(action, last)),
             keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
-            tags_of=self._tags_of(last),
+            mapped=self._pack_mapped(before, last),
         )
         set_marker(self.client, self.target.name, marker)
         return marker
 
-    def _tags_of(self, last: Marker | None) -> str:
-        """Whose partitions it holds, also under changed names: a later run may have more of them.
-
-        With ``skip`` a partition may be somebody else's: it is left as it is.
-        """
-        if self.plan.whole and self.case.options.mode != "skip":
-            return self.plan.name
-        return last.tags_of if last else ""
+    def _pack_mapped(self, before: Mapping[str, int], last: Marker | None) -> str:
+        """The tags that migrations have loaded into partitions of other names, with those of this run."""
+        names = {tag: name for tag, name in self.plan.partition_names.items() if name in before}
+        return pack_mapped(self.plan.name, names, last, self.existing.partitions if self.existing else ())
 
     def _new_partitions(self, action: Action | None, last: Marker | None) -> Collection[str]:
         """The partitions that ``abandon`` has to drop; a run that is resumed may have created them."""

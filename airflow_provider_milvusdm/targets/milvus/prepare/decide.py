@@ -12,7 +12,7 @@ from airflow_provider_milvusdm.manifests import CollectionPlan
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION, CollectionSpec, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
-from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Marker, is_of, unpack_counts
+from airflow_provider_milvusdm.targets.milvus.marker import COMPLETE, Marker, has_loaded, is_of, unpack_counts
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, check_alias, refuse_alias
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import id_notes
 from airflow_provider_milvusdm.targets.milvus.prepare.change_metric import check_unit_length
@@ -46,6 +46,8 @@ class Options:
     create_index: bool = True
     in_place: bool = False
     """``overwrite`` drops the old collection before the new one is loaded."""
+    is_approved: bool = False
+    """Somebody approved the number of rows that are lost."""
     runs: Runs = field(default_factory=SingleRun)
 
 
@@ -194,6 +196,14 @@ def is_finished_by_own_run(case: Case, existing: Existing) -> bool:
     return _holds(case, existing)
 
 
+def is_begun_by_own_run(case: Case) -> bool:
+    """Whether an earlier attempt of this same run was interrupted while it changed the existing collection."""
+    marker, own = case.existing.marker if case.existing else None, case.options.runs.own
+    if marker is None or not marker.is_loading or not own.run_id:
+        return False
+    return (marker.run, marker.source) == (own, case.plan.fingerprint)
+
+
 def _has_other_settings(case: Case, existing: Existing) -> bool:
     """Whether a whole collection would be created with other settings: it is created again then."""
     return case.plan.whole and existing.marker is not None and existing.marker.settings != case.new.digest
@@ -265,21 +275,20 @@ def _refuse_mapped_name(case: Case, existing: Existing) -> None:
 
 
 def _refuse_mapped_tags(case: Case, existing: Existing) -> None:
-    """A mapped name of a partition may belong to another one, unless a migration has loaded this one."""
+    """A mapped name of a partition may belong to another one, unless a migration has loaded this tag into it."""
     plan, marker = case.plan, existing.marker
     names = {tag: plan.partition_names[tag] for tag in plan.mapped_tags}
-    taken = {tag: name for tag, name in names.items() if name in existing.partitions}
-    if marker and plan.name in (marker.collection, marker.tags_of):
-        return
-    if marker and is_of(case.wanted, marker):
-        left = _left_alone(case, marker)
-        taken = {tag: name for tag, name in taken.items() if name in left}
+    taken = {
+        tag: name
+        for tag, name in names.items()
+        if name in existing.partitions and not (marker and has_loaded(marker, plan.name, tag, name))
+    }
     if not taken:
         return
     tag, name = next(iter(taken.items()))
     raise TargetError(
         f"partition {tag!r} of collection {plan.name!r} would become {name!r} in the target, which exists",
-        expected=f"partitions that were loaded from collection {plan.name!r}, or none",
+        expected="partitions that were loaded from these tags, or none",
         found=f"{len(taken)} that nothing connects with it: {', '.join(list(taken.values())[:20])}",
         cure=f'If it is the right one, say so: rename: {{"{plan.name}/{tag}": "{name}"}}. Otherwise rename to another '
         "name.",

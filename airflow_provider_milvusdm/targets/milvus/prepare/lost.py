@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.sync import Changes
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import counts_without_loading
 from airflow_provider_milvusdm.targets.milvus.server.index import is_loaded, released_partitions
 from airflow_provider_milvusdm.targets.milvus.server.queries import count_all, count_rows
 
@@ -36,10 +38,20 @@ def count_lost(case: Case, action: Action, changes: Changes) -> int | None:
     return None if action is Action.ABANDONED else 0
 
 
+def count_exactly(client: MilvusClient, target: TargetCollection) -> int | None:
+    """The number of rows of a collection; None if it is not loaded, and the target can't count it then."""
+    if is_loaded(client, target) and not released_partitions(client, target):
+        return count_all(client, target)
+    return _count_by_statistics(client, target) if counts_without_loading(client) else None
+
+
+def _count_by_statistics(client: MilvusClient, target: TargetCollection) -> int:
+    return int(client.get_collection_stats(target.name)["row_count"])
+
+
 def _count_collection(client: MilvusClient, case: Case) -> int:
-    if is_loaded(client, case.target) and not released_partitions(client, case.target):
-        return count_all(client, case.target)
-    return int(client.get_collection_stats(case.target.name)["row_count"])
+    counted = count_exactly(client, case.target)
+    return _count_by_statistics(client, case.target) if counted is None else counted
 
 
 def _count_partitions(client: MilvusClient, case: Case) -> int | None:

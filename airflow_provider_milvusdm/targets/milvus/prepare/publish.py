@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, refuse_changed_collection, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
+from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
 
@@ -26,17 +28,20 @@ READERS_SECONDS = 2
 """Time for queries of the former collection to end: a server answers them with no rows if it is dropped meanwhile."""
 
 
-def publish(client: MilvusClient, marker: Marker) -> None:
+def publish(client: MilvusClient, marker: Marker) -> tuple[str, ...]:
     """Give the collection with this marker its name; with action OVERWRITTEN it replaces the one of that name.
 
-    Raises VerificationError where something else has taken the name, TargetError where another run has begun.
+    Returns notes for the report. Raises VerificationError where something else has taken the name, or where rows would
+    be lost that nobody approved; TargetError where another run has begun.
     """
     name = own_name(marker.target, marker.generation)
+    notes: tuple[str, ...] = ()
     if client.has_collection(name):
         there = aliased(client, marker.target)
         if there:
             if there != marker.target or not _is_to_be_replaced(client, marker):
                 raise _taken(marker, name, there)
+            notes = _note_written_meanwhile(client, marker)
             note_former(client, marker.target, marker.run)
         deadline = seconds_since_boot() + REQUEST_SECONDS
         set_marker(client, name, marker.verified())  # fails where another attempt has renamed it since
@@ -45,6 +50,7 @@ def publish(client: MilvusClient, marker: Marker) -> None:
             client.rename_collection(marker.target, former, timeout=seconds_left(deadline))
         client.rename_collection(name, marker.target)
     finish(client, marker)
+    return notes
 
 
 def finish(client: MilvusClient, marker: Marker) -> None:
@@ -72,6 +78,24 @@ def _is_to_be_replaced(client: MilvusClient, marker: Marker) -> bool:
     """Whether the collection of the target's name is the one that was there when this run began."""
     return marker.action is Action.OVERWRITTEN and (
         client.describe_collection(marker.target)["collection_id"] == marker.replaces
+    )
+
+
+def _note_written_meanwhile(client: MilvusClient, marker: Marker) -> tuple[str, ...]:
+    """A note on rows of the collection to be replaced that were written, or deleted, since the new one was created."""
+    rows = count_exactly(client, TargetCollection(marker.target))
+    if rows is None or marker.replaced_rows in (None, rows):
+        return ()
+    if marker.is_approved:
+        raise VerificationError(
+            f"collection {marker.target!r} of the target was changed after its replacement was approved",
+            expected=f"{marker.replaced_rows} rows, whose loss was approved",
+            found=f"{rows}; the verified new rows are in {own_name(marker.target, marker.generation)!r}",
+            cure="It was not replaced. Stop the application that writes to it, and start a new run, which asks again.",
+        )
+    return (
+        f"the old collection had {marker.replaced_rows} rows when the new one was created, and {rows} when it was "
+        "replaced; what was written to it meanwhile is lost",
     )
 
 

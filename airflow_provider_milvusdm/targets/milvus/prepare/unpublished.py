@@ -16,12 +16,14 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
     new_marker,
     pack_counts,
+    pack_mapped,
     refuse_changed_collection,
     set_marker,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import list_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover
+from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import make_partitions
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
@@ -44,7 +46,10 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         settings=case.new.digest,
         aliases=_aliases(case, in_place=in_place),
         replaces=case.existing.collection_id if case.existing and not in_place else 0,
+        replaced_rows=count_exactly(case.client, case.target) if case.existing and not in_place else None,
+        is_approved=case.options.is_approved,
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
+        mapped=pack_mapped(case.plan.name, case.plan.partition_names),
     )
     name = _create(case, marker)
     try:

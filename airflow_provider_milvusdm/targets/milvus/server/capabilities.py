@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -19,21 +20,30 @@ MAX_PARTITIONS = 1024
 MAX_PARTITIONS_BEFORE_2_4 = 4096
 LITE_INDEX_TYPES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW"})
 
+_VERSIONS: WeakKeyDictionary[MilvusClient, str] = WeakKeyDictionary()
+
+
+def _version(client: MilvusClient) -> str:
+    """The version that the target reports, asked for once a client."""
+    if client not in _VERSIONS:
+        _VERSIONS[client] = str(client.get_server_version())
+    return _VERSIONS[client]
+
 
 def is_lite(client: MilvusClient) -> bool:
     """Whether this is Milvus Lite (a local file); other modules ask for a capability instead."""
-    return str(client.get_server_version()).startswith("milvus_lite")
+    return _version(client).startswith("milvus_lite")
 
 
 def _server_version(client: MilvusClient) -> tuple[int, ...] | None:
     """``(2, 6, 3)``, for example; None for Milvus Lite and for a build without a version number."""
-    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", str(client.get_server_version()))
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", _version(client))
     return tuple(map(int, found.groups())) if found else None
 
 
 def product_name(client: MilvusClient) -> str:
     """The target's product and version, for messages."""
-    return f"{'Milvus Lite' if is_lite(client) else 'Milvus'} ({client.get_server_version()})"
+    return f"{'Milvus Lite' if is_lite(client) else 'Milvus'} ({_version(client)})"
 
 
 def has_binary_vectors(client: MilvusClient) -> bool:

@@ -146,9 +146,9 @@ class _Verification:
         if faults:
             end = self._where_it_is()
         else:
-            self._complete(marker, create_index)
+            replaced = self._complete(marker, create_index)
             published = replace(self.plan, target=replace(self.target, name=self.name))
-            end = switch_alias(self.client, published, store, step_input)
+            end = (*replaced, *switch_alias(self.client, published, store, step_input))
         notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, for_next_sync), *end)
         status = FAILED if faults else VERIFIED
         return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)
@@ -302,15 +302,16 @@ class _Verification:
             )
         return marker
 
-    def _complete(self, marker: Marker, create_index: bool) -> None:
-        """Give the collection its name, and mark it as complete."""
-        if self.created.own_name:
-            publish(self.client, marker)
-            if create_index and self.settings.load is not False and not stays_loaded_when_renamed(self.client):
-                self.client.load_collection(self.name)
-        else:
+    def _complete(self, marker: Marker, create_index: bool) -> tuple[str, ...]:
+        """Give the collection its name, and mark it as complete; returns notes for the report."""
+        if not self.created.own_name:
             self._read_marker()  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed())
+            return ()
+        notes = publish(self.client, marker)
+        if create_index and self.settings.load is not False and not stays_loaded_when_renamed(self.client):
+            self.client.load_collection(self.name)
+        return notes
 
     def _where_it_is(self) -> tuple[str, ...]:
         if self.target.name == self.name:

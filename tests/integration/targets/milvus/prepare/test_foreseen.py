@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.manifests import CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.operators.milvus import foresee
+from airflow_provider_milvusdm.targets.milvus.runs import Run, SingleRun
 from tests.support.chain import Chain
 from tests.support.collections_2x import make_collection, stored
 from tests.support.directories import random_rows, write_directory
@@ -20,6 +23,12 @@ from tests.support.killed import Fuse, FusedClient, KilledError
 IDS = {"_default": range(20), "a": range(100, 110)}
 OLD = {"_default": random_rows(range(50, 60), 7), "a": random_rows(range(200, 204), 7)}
 MODES = ("overwrite", "skip")
+
+
+class OwnRun(SingleRun):
+    """One run of Airflow, whose attempts know each other."""
+
+    own = Run("move", "manual")
 
 
 def create(chain: Chain, mode: str, selection: Any = "*", **options: Any) -> CreatedCollection:
@@ -95,3 +104,33 @@ def test_a_resumed_sync_says_what_is_deleted(lite_client: MilvusClient, tmp_path
     rows = sum(map(len, stored(lite_client, "news").values()))
     foreseen = create(chain, "append", plan_only=True, max_deletions=1)
     assert (foreseen.action, foreseen.lost) == (Action.RESUMED, rows)
+
+
+@pytest.mark.parametrize(
+    ("mode", "selection"), [("overwrite", {"news": ["a", "b"]}), ("sync", "*")], ids=["overwrite", "sync"]
+)
+def test_what_an_interrupted_attempt_left_is_covered_by_its_approval(
+    lite_client: MilvusClient, tmp_path: Path, mode: str, selection: Any
+) -> None:
+    directory = write_directory(tmp_path / "milvus", {"news": {"a": range(100, 110), "b": range(4)}})
+    rows_left = set()
+    for moment in range(1, 40):
+        make_collection(lite_client, "news", {"a": random_rows(range(200, 204), 7), "b": OLD["_default"]}, loaded=True)
+        chain = Chain(directory.path, lite_client)
+        [plan], options = chain.plan(selection), {"runs": OwnRun(), "max_deletions": 1}
+        approved, killed = foresee(plan, create(chain, mode, selection, plan_only=True, **options)), False
+        assert approved.lost == 14
+        chain.client = FusedClient(lite_client, Fuse(moment))  # type: ignore[assignment]
+        try:
+            create(chain, mode, selection, **options)
+        except KilledError:
+            killed = True
+        chain.client = lite_client
+        rest = foresee(plan, create(chain, mode, selection, plan_only=True, **options))
+        assert approved.covers(rest), (moment, rest)
+        assert not approved.covers(replace(rest, has_begun=False)) or rest.lost in (0, 14)
+        drop_all(lite_client)
+        if not killed:
+            break
+        rows_left.add(rest.lost)
+    assert rows_left > {0, 14}

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
@@ -17,6 +18,7 @@ from airflow_provider_milvusdm.exceptions import LateError, TargetError, Verific
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.marker import MAPPED_LENGTH
 from airflow_provider_milvusdm.targets.milvus.prepare import publish
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import READERS_SECONDS
@@ -26,7 +28,7 @@ from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_sin
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
-from tests.support.collections_2x import is_lite, make_collection, marker, own_names, stored, stored_in_all
+from tests.support.collections_2x import insert, is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
 from tests.support.milvus_servers import milvus_server, running_milvus_server
@@ -102,6 +104,30 @@ def test_an_overwritten_collection_is_there_until_the_new_one_is_verified(overwr
     assert (report.status, report.action) == (VERIFIED, "overwritten")
     assert overwriting.client.list_collections() == ["news"]
     assert stored(overwriting.client, "news") == overwriting.expected
+    assert aliases(overwriting.client) == dict.fromkeys(ALIASES, "news")
+
+
+def write_to_the_old_one(client: MilvusClient) -> None:
+    """What an application does that still uses the collection while the new one is loaded."""
+    insert(client, "news", "_default", random_rows(range(9000, 9001), 7))
+
+
+def test_what_is_written_to_the_old_collection_meanwhile_is_lost_and_reported(overwriting: Migration) -> None:
+    created, loaded = overwriting.load()
+    write_to_the_old_one(overwriting.client)
+    report = overwriting.verify(created, loaded)
+    rows = sum(map(len, OLD.values()))
+    assert report.status == VERIFIED
+    assert f"had {rows} rows when the new one was created, and {rows + 1} when it was replaced" in report.notes[-1]
+
+
+def test_an_approved_overwrite_does_not_replace_what_was_written_to_afterwards(overwriting: Migration) -> None:
+    created, loaded = overwriting.load(is_approved=True)
+    write_to_the_old_one(overwriting.client)
+    rows = sum(map(len, OLD.values()))
+    with pytest.raises(VerificationError, match=rf"Expected {rows} rows, whose loss was approved, found {rows + 1};"):
+        overwriting.verify(created, loaded)
+    assert sum(map(len, stored(overwriting.client, "news").values())) == rows + 1
     assert aliases(overwriting.client) == dict.fromkeys(ALIASES, "news")
 
 
@@ -538,13 +564,60 @@ def test_a_partition_that_skip_left_alone_is_not_taken_for_that_of_a_changed_tag
     assert stored(client, "news")["a_b"] == there["a_b"]
 
 
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["append", "sync", "overwrite"])
+@pytest.mark.parametrize("made_by", ["a user", "a migration"])
+def test_a_tag_that_is_new_in_the_source_meets_no_partition_that_a_user_made(
+    client: MilvusClient, tmp_path: Path, mode: str, made_by: str
+) -> None:
+    of_user = random_rows(range(70, 75), 8)
+    if made_by == "a user":
+        make_collection(client, "news", OLD, metric="L2", loaded=True)
+    first = write_directory(tmp_path / "1", {"news": {"c": range(200)}})
+    assert Chain(first.path, client).run({"news": None}, "sync")["news"].status == VERIFIED
+    client.create_partition("news", "a_b")
+    rows = [{"id": row_id, "embedding": np.frombuffer(vector, np.float32)} for row_id, vector in of_user.items()]
+    client.insert("news", rows, partition_name="a_b")
+    second = write_directory(tmp_path / "2", {"news": {"c": range(200), "a-b": range(300, 310)}})
+    chain = Chain(second.path, client)
+    _, faults = chain.create(chain.plan({"news": None if mode == "sync" else ["a-b"]}), mode)
+    assert "'a-b' of collection 'news' would become 'a_b' in the target, which exists" in faults["news"][0]
+    assert stored(client, "news")["a_b"] == of_user
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_a_sync_follows_tags_that_vanish_and_come_back(client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(client, "news", {"_default": {}}, metric="L2", loaded=True)
+    days = [["a-b"], ["a-b", "c d"], ["c d"], ["e-f"], ["a-b", "c d", "e-f"], ["a-b"]]
+    for number, tags in enumerate(days):
+        ids = {tag: range(ord(tag[0]) * 100 + number, ord(tag[0]) * 100 + 10 + number) for tag in tags}
+        directory = write_directory(tmp_path / str(number), {"news": ids})
+        report = Chain(directory.path, client).run({"news": None}, "sync")["news"]
+        assert report.status == VERIFIED, report.faults
+        found = stored(client, "news")
+        assert all(found[re.sub("[- ]", "_", tag)] == directory.live("news", tag) for tag in tags)
+    client.drop_partition("news", "c_d")
+    assert Chain(directory.path, client).run({"news": ["a-b"]}, "overwrite")["news"].status == VERIFIED
+    assert len(marker(client, "news")["mapped"]) == 2 * MAPPED_LENGTH, "a_b and e_f are left"
+
+
 def test_the_marker_is_small_for_any_number_of_partitions(client: MilvusClient, tmp_path: Path) -> None:
-    tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
+    tags = {f"{'t' * 240}{number:03}": range(number, number + 1) for number in range(40)}
     migration = Migration(client, tmp_path / "milvus", tags)
     created, loaded = migration.load("skip")
     described = client.describe_collection(created.own_name)["properties"]["milvusdm.migration"]
     assert len(described) < 500
     assert migration.verify(created, loaded).status == VERIFIED
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+def test_a_partition_whose_name_was_changed_takes_eight_characters_of_the_marker(
+    client: MilvusClient, tmp_path: Path
+) -> None:
+    tags = {f"{number:03}{'t' * 240}": range(number, number + 1) for number in range(40)}
+    created, _ = Migration(client, tmp_path / "milvus", tags).load("skip")
+    described = client.describe_collection(created.own_name)["properties"]["milvusdm.migration"]
+    assert len(described) < 500 + 40 * MAPPED_LENGTH
 
 
 class OtherRuns:
