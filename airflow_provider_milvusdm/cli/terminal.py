@@ -130,8 +130,12 @@ class Display(logging.Handler):
         self._stop_if_interrupted()
 
     def _interrupt(self, *_: Any) -> None:
-        """Airflow catches the exception if a task runs; the listeners then raise it again outside of the task."""
+        """Airflow catches the exception if a task runs; the listeners then raise it again outside of the task.
+
+        The first one ends the run once the target has answered the requests that were sent to it.
+        """
         self.interrupted = True
+        self.tell("interrupted: waiting for the target's answers; Ctrl-C again ends at once")
         raise KeyboardInterrupt
 
     def _stop_if_interrupted(self) -> None:

@@ -97,7 +97,8 @@ class MilvusHook(BaseHook):
 
         To open a Milvus Lite file that doesn't exist creates it; ``plan_only`` uses an empty temporary one instead.
         Raises DeniedError if the server refuses a request in the block because it is full, NoAnswerError if it does
-        not answer a request within half an hour, and StalledError if another process keeps the Milvus Lite file open.
+        not answer a request within half an hour, UnreachableError if the connection to it is lost, and StalledError if
+        another process keeps the Milvus Lite file open.
         """
         uri = self.client_arguments()["uri"]
         lite = is_file(uri)
@@ -118,7 +119,10 @@ class MilvusHook(BaseHook):
 
     @contextmanager
     def explained_errors(self) -> Iterator[None]:
-        """Raise DeniedError and NoAnswerError as :meth:`client` does, for a part of its block; for any thread."""
+        """Raise DeniedError, NoAnswerError and UnreachableError as :meth:`client` does, for a part of its block.
+
+        For any thread.
+        """
         from airflow_provider_milvusdm.targets.milvus.server.denied import tell_denial
         from airflow_provider_milvusdm.targets.milvus.server.waiting import tell_silence
 

@@ -149,7 +149,7 @@ def is_file(uri: str) -> bool:
 def read_address(connection: Any, secrets: Mapping[str, Any]) -> ConnectionAddress:
     """What an Airflow connection says about its address; ``secrets``: the arguments that a client gets of it."""
     extra = connection.extra_dejson
-    host, port, secure = _host_and_port(connection, _is_true(extra.get("secure")))
+    host, port, secure = _host_and_port(connection, _read_secure(connection.conn_id, extra.get("secure")))
     return ConnectionAddress(
         connection.conn_id,
         host=host,
@@ -204,6 +204,18 @@ def _normal(host: str) -> str:
     return host.lower().removesuffix(".")
 
 
-def _is_true(value: Any) -> bool:
-    """The value of a switch in a connection's extra; it is text if the connection was written as a URI."""
-    return value is True or str(value).strip().lower() in ("true", "1", "yes", "on")
+def _read_secure(conn_id: str, value: Any) -> bool:
+    """The value of the switch; it is text if the connection was written as a URI.
+
+    Raises ConfigurationError: a word that is not known must not mean a connection without TLS.
+    """
+    word = str(value or "").strip().lower()
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("", "false", "0", "no", "off"):
+        return False
+    raise ConfigurationError(
+        f"secure of connection {conn_id} is neither true nor false",
+        expected="true, for TLS, or false",
+        cure="Correct the connection.",
+    )

@@ -41,3 +41,10 @@ def test_a_name_can_not_control_the_terminal_from_a_bar() -> None:
     bars = Bars()
     bars.reach(Meter("part", 10, 4, collection=HOSTILE[:6]))
     assert [task.description for task in bars.lines.tasks] == [ESCAPED[:12]]
+
+
+def test_ctrl_c_says_what_the_run_waits_for_before_it_ends() -> None:
+    display = Display(Console(file=io.StringIO()))
+    with pytest.raises(KeyboardInterrupt):
+        display._interrupt()
+    assert "Ctrl-C again ends at once" in str(display.spinner.text)

@@ -115,6 +115,12 @@ def test_a_key_in_place_of_its_path_is_refused_without_being_told(
     assert "s3cret" not in message
 
 
+@pytest.mark.parametrize("value", ["y", "required", "TLS", 2, ["true"]])
+def test_a_switch_of_tls_that_is_not_understood_is_refused(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="ecure of connection target is neither true nor false"):
+        connect(monkeypatch, HOST | {"extra": {"secure": value}})
+
+
 def test_a_login_among_the_allowed_hosts_is_refused_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = HOST | {"extra": {"allowed_hosts": "http://root:s3cret@milvus, a:b"}}
     monkeypatch.setenv("AIRFLOW_CONN_MILVUS_DEFAULT", json.dumps(connection))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_milvusdm.exceptions import NoAnswerError, StalledError
+from airflow_provider_milvusdm.exceptions import NoAnswerError, StalledError, UnreachableError
 from airflow_provider_milvusdm.progress import Ticker
 
 if TYPE_CHECKING:
@@ -59,11 +59,27 @@ def stalled(what: str, seconds: float, found: str) -> StalledError:
 
 @contextmanager
 def tell_silence(uri: str) -> Iterator[None]:
-    """Raise NoAnswerError where the server at ``uri`` does not answer a request of the block."""
+    """Raise NoAnswerError where the server at ``uri`` does not answer a request of the block.
+
+    Raises UnreachableError where pymilvus has given up to connect to it again: a server that is suspended does not
+    answer gRPC's keepalive.
+    """
     from grpc import RpcError, StatusCode
+    from pymilvus import MilvusException
+    from pymilvus.client.types import Status
 
     try:
         yield
+    except MilvusException as error:
+        if error.code not in (Status.CONNECT_FAILED, StatusCode.UNAVAILABLE):
+            raise
+        raise UnreachableError(
+            "the connection to Milvus is lost",
+            where=uri,
+            found=error.message,
+            cure="Start the server again, or the part of it that hangs. A retry, or a new run with the same params, "
+            "then continues.",
+        ) from None
     except RpcError as error:
         if error.code() != StatusCode.DEADLINE_EXCEEDED:
             raise

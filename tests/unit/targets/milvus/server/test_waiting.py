@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
+from pymilvus import MilvusException
+from pymilvus.client.types import Status
+from pymilvus.exceptions import ErrorCode
 
-from airflow_provider_milvusdm.exceptions import StalledError
+from airflow_provider_milvusdm.exceptions import StalledError, UnreachableError
 from airflow_provider_milvusdm.targets.milvus.server.waiting import pause_after, tell_silence, wait_until_done
 
 
@@ -39,3 +43,15 @@ def test_an_error_other_than_a_timeout_stays_as_it_is() -> None:
 
     with pytest.raises(AwayError), tell_silence("http://milvus"):
         raise AwayError
+
+
+@pytest.mark.parametrize("code", [Status.CONNECT_FAILED, grpc.StatusCode.UNAVAILABLE])
+def test_a_connection_that_is_lost_is_told_with_the_cure(code: Any) -> None:
+    lost = r"onnection to Milvus is lost: http://milvus.*Found no server.*continues"
+    with pytest.raises(UnreachableError, match=lost), tell_silence("http://milvus"):
+        raise MilvusException(code, "no server")
+
+
+def test_other_errors_of_a_server_stay_as_they_are() -> None:
+    with pytest.raises(MilvusException), tell_silence("http://milvus"):
+        raise MilvusException(ErrorCode.COLLECTION_NOT_FOUND, "gone")
