@@ -60,6 +60,10 @@ test-unit: install ## Run the unit tests
 test-fast: install ## Check style, and run the unit tests, in a minute or so
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint test-unit
 
+.PHONY: test-e2e
+test-e2e: test-tools .venv/e2e-installed ## Run a migration on many workers, each a host of its own; as root
+	.venv/bin/pytest tests/e2e
+
 .PHONY: test-long
 test-long: test-tools ## Run the tests that take minutes or more
 	.venv/bin/pytest -m long
@@ -118,6 +122,9 @@ lock: .venv/uv-installed ## Write the locks, here and in dev/; UPGRADE=1 takes t
 	echo setuptools | $(COMPILE) - pyproject.toml --extra mysql --constraint requirements.lock \
 		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \
 		--output-file dev/requirements-mysql.lock
+	$(COMPILE) pyproject.toml --group e2e --constraint requirements.lock \
+		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \
+		--output-file dev/requirements-e2e.lock
 	echo milvus==2.3.5 | $(COMPILE) - --output-file dev/requirements-milvus-server.lock
 
 .env: ## Make up the passwords of docker-compose.yaml, once
@@ -150,6 +157,11 @@ system-packages: .venv/lock-installed
 
 .venv/mysql-installed: dev/requirements-mysql.lock .venv/lock-installed | system-packages
 	$(UV) pip install --quiet --python .venv --require-hashes --no-build-isolation-package mysqlclient -r requirements.lock -r $<
+	@touch $@
+
+.venv/e2e-installed: dev/requirements-e2e.lock .venv/mysql-installed
+	$(UV) pip install --quiet --python .venv --require-hashes --no-build-isolation-package mysqlclient \
+		-r requirements.lock -r dev/requirements-mysql.lock -r $<
 	@touch $@
 
 .venv-milvus/installed: dev/requirements-milvus-server.lock .venv/uv-installed

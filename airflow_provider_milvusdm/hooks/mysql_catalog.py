@@ -23,8 +23,8 @@ MYSQL_TIMEOUTS = {"connect_timeout": 30, "read_timeout": 120}
 def mysql_connection(mysql_conn_id: str) -> Iterator[Any]:
     """A DB-API connection for the block, through Airflow's MySqlHook.
 
-    Raises ConfigurationError if Airflow's MySQL provider is not installed, or if MySQL refuses the login or a query
-    in the block.
+    Raises ConfigurationError if Airflow's MySQL provider is not installed, if the host holds a login, or if MySQL
+    refuses the login or a query in the block.
     """
     try:
         with closing(_connect(mysql_conn_id)) as connection:
@@ -53,7 +53,14 @@ def _connect(mysql_conn_id: str) -> Any:
         def _get_conn_config_mysql_client(self, conn: Any) -> dict[str, Any]:
             return {**super()._get_conn_config_mysql_client(conn), **MYSQL_TIMEOUTS}
 
-    return Hook(connection=_with_safe_extra(Hook.get_connection(mysql_conn_id))).get_conn()
+    connection = Hook.get_connection(mysql_conn_id)
+    if "@" in (connection.host or ""):  # MySQL's error would quote it
+        raise ConfigurationError(
+            f"the host of connection {mysql_conn_id} holds a login",
+            expected="the name of a host, without @",
+            cure="Put user and password into the connection's Login and Password (mysql_parameter in YAML).",
+        )
+    return Hook(connection=_with_safe_extra(connection)).get_conn()
 
 
 def _with_safe_extra(connection: Any) -> Any:
