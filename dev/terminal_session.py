@@ -20,8 +20,9 @@ COMMANDS = (
 HEAD = """\
 # A terminal session
 
-A sample of Milvus 1.x is inspected, the migration is tried, and then done. `M2M.yaml` is the file on the page
-[M2M](m2m.md). `make terminal-session` recorded it; a terminal shows bars besides while a task runs.
+This session inspects a sample of Milvus 1.x, shows what a migration would do, and migrates it. `M2M.yaml` is the file
+on the page [M2M](m2m.md). It was recorded by `make terminal-session`. On a terminal, the commands also show bars while
+a task runs.
 
 """
 
