@@ -46,8 +46,8 @@ docs: install ## Build the documentation's site into build/site; a broken link f
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .PHONY: test
-test: test-tools ## Run the tests, four at a time, for many of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+test: test-tools ## Run the tests, six at a time, for many of them wait; PYTEST_ADDOPTS adds to it
+	.venv/bin/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-unit
 test-unit: install ## Run the unit tests
