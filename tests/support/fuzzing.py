@@ -128,8 +128,9 @@ def _written(files: Files) -> Iterator[Path]:
 
 
 def write(folder: Path, files: Files) -> None:
+    for below in {os.path.dirname(name) for name in files}:
+        os.makedirs(folder / below, exist_ok=True)
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 
