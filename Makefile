@@ -6,7 +6,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-PYTHONS ?= 3.11 3.12 3.13
 UV := .venv/bin/uv
 
 # uv must be able to write its cache: the user's own, or one in this folder where there is no such home.
@@ -45,9 +44,13 @@ lint: install ## Check style, types, which way imports point, and links of the d
 docs: install ## Build the documentation's site into build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
+.PHONY: terminal-session
+terminal-session: install ## Record the terminal session of the documentation
+	.venv/bin/python dev/terminal_session.py
+
 .PHONY: test
-test: test-tools ## Run the tests, four at a time, for many of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+test: test-tools ## Run the tests, six at a time, for many of them wait; PYTEST_ADDOPTS adds to it
+	.venv/bin/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-unit
 test-unit: install ## Run the unit tests
@@ -56,6 +59,10 @@ test-unit: install ## Run the unit tests
 .PHONY: test-fast
 test-fast: install ## Check style, and run the unit tests, in a minute or so
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint test-unit
+
+.PHONY: test-e2e
+test-e2e: test-tools .venv/e2e-installed ## Run a migration on many workers, each a host of its own; as root
+	.venv/bin/pytest tests/e2e
 
 .PHONY: test-long
 test-long: test-tools ## Run the tests that take minutes or more
@@ -70,15 +77,8 @@ bench-short: test-tools ## Measure them with little data, in minutes: does it al
 	.venv/bin/python -m bench --short --json build/bench-short.json
 
 .PHONY: test-matrix
-test-matrix: install ## Run the unit tests on each Python of 3.11, 3.12 and 3.13 that is there
-	@for version in $(PYTHONS); do \
-		python=$$($(UV) python find --system "$$version" 2>/dev/null) || { echo "== Python $$version: not found"; continue; }; \
-		echo "== Python $$version: $$python"; \
-		$(UV) venv --quiet --clear --python "$$python" ".venv-$$version"; \
-		$(UV) pip sync --quiet --python ".venv-$$version" --require-hashes requirements.lock; \
-		$(UV) pip install --quiet --python ".venv-$$version" --no-deps --no-build-isolation --editable .; \
-		".venv-$$version/bin/python" -m pytest tests/unit; \
-	done
+test-matrix: install ## Run unit tests and a migration on each Python, and with the oldest and newest versions it allows
+	@bash dev/test_matrix.sh
 
 .PHONY: test-tools
 test-tools: install .venv/mysql-installed .venv-milvus/installed ## Install what tests need besides: MariaDB, mysqlclient, Chromium, a Milvus 2.3.5 server
@@ -88,9 +88,30 @@ audit: install ## Look the locked packages up among known vulnerabilities
 	.venv/bin/python dev/audit.py
 
 .PHONY: build
-build: install ## Build the sdist, and from it the wheel, into dist
+build: install ## Build the sdist, and from it the wheel, into dist; check what an index would show of them
 	rm -rf dist
 	.venv/bin/python -m build --no-isolation
+	.venv/bin/twine check --strict dist/*
+
+.PHONY: sbom
+sbom: build ## List the wheel and what it requires, in the locked versions, as build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build
+	$(UV) venv --quiet --clear --python .venv build/released
+	for wheel in dist/*.whl; do \
+		$(UV) pip install --quiet --python build/released --constraint requirements.lock "$$wheel[faiss,lite,s3]"; done
+	sed "s/^dynamic = .*/version = \"$$(.venv/bin/hatchling version)\"/" pyproject.toml > build/pyproject.toml
+	.venv/bin/cyclonedx-py environment --pyproject build/pyproject.toml --mc-type library --output-reproducible \
+		--output-file build/sbom.cdx.json build/released
+	rm -r build/released build/pyproject.toml
+
+.PHONY: check-constraints
+check-constraints: AIRFLOW ?= 3.3.0
+check-constraints: CONSTRAINTS ?= https://raw.githubusercontent.com/apache/airflow/constraints-$(AIRFLOW)/constraints-3.11.txt
+check-constraints: install ## Resolve what the package requires beside the constraints of AIRFLOW=3.3.0
+	@mkdir -p build
+	echo apache-airflow==$(AIRFLOW) | $(UV) pip compile --quiet --python-version 3.11 --constraint '$(CONSTRAINTS)' \
+		--extra faiss --extra lite --extra s3 --extra mysql pyproject.toml - --output-file build/constrained.txt > /dev/null
+	@grep -E '^(apache-airflow|pymilvus|h5py|numpy|protobuf|grpcio)==' build/constrained.txt
 
 .PHONY: lock
 lock: COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 \
@@ -101,6 +122,9 @@ lock: .venv/uv-installed ## Write the locks, here and in dev/; UPGRADE=1 takes t
 	echo setuptools | $(COMPILE) - pyproject.toml --extra mysql --constraint requirements.lock \
 		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \
 		--output-file dev/requirements-mysql.lock
+	$(COMPILE) pyproject.toml --group e2e --constraint requirements.lock \
+		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \
+		--output-file dev/requirements-e2e.lock
 	echo milvus==2.3.5 | $(COMPILE) - --output-file dev/requirements-milvus-server.lock
 
 .env: ## Make up the passwords of docker-compose.yaml, once
@@ -133,6 +157,11 @@ system-packages: .venv/lock-installed
 
 .venv/mysql-installed: dev/requirements-mysql.lock .venv/lock-installed | system-packages
 	$(UV) pip install --quiet --python .venv --require-hashes --no-build-isolation-package mysqlclient -r requirements.lock -r $<
+	@touch $@
+
+.venv/e2e-installed: dev/requirements-e2e.lock .venv/mysql-installed
+	$(UV) pip install --quiet --python .venv --require-hashes --no-build-isolation-package mysqlclient \
+		-r requirements.lock -r dev/requirements-mysql.lock -r $<
 	@touch $@
 
 .venv-milvus/installed: dev/requirements-milvus-server.lock .venv/uv-installed

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Writes a small Milvus 1.x directory, migrates it into a Milvus Lite file, and searches that.
 set -euo pipefail
+venv=${VENV:-.venv}
 demo=$PWD/build/demo
 rm -rf "$demo"
 mkdir -p "$demo"
 
-.venv/bin/milvusdm sample "$demo/milvus"
+"$venv/bin/milvusdm" sample "$demo/milvus"
 cat >"$demo/M2M.yaml" <<YAML
 M2M:
   milvus_version: 1.x
@@ -16,5 +17,5 @@ M2M:
   dest_uri: $demo/milvus_lite.db
   mode: skip
 YAML
-.venv/bin/milvusdm --yaml "$demo/M2M.yaml" --log "$demo/airflow.log"
-.venv/bin/python dev/demo_search.py "$demo/milvus_lite.db"
+"$venv/bin/milvusdm" --yaml "$demo/M2M.yaml" --log "$demo/airflow.log"
+"$venv/bin/python" dev/demo_search.py "$demo/milvus_lite.db"

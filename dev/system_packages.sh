@@ -19,6 +19,9 @@ need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h
 need python3-dev test -e "$headers/Python.h"
 need chromium command -v chromium # the browser of the tests below tests/system/browser
+need iproute2 command -v ip # networks of tests/e2e
+need postgresql compgen -G '/usr/lib/postgresql/*/bin/postgres'
+need redis-tools command -v redis-check-rdb # its program is the server's, too; no service is started
 
 if ((${#missing[@]} == 0)); then
     exit 0

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 MEMBERS = 64
-"""Of a group, at most. A mapped task costs about a second, and a small collection waits seconds for a server: with
-more members, a run of some hundred collections would leave workers without a task."""
+"""Of a group, at most, where tasks run in parallel. A mapped task costs about a second, and a small collection waits
+seconds for a server: with more members, a run of some hundred collections would leave workers without a task."""
 SHARE = 4
 """A group has at most this fraction of a load unit's bytes: members are verified side by side, and what is read of them
 is in memory at once."""
@@ -31,6 +31,7 @@ def group_small(
     kind: Callable[[Member], Hashable],
     unit_bytes: int,
     limit: int,
+    most: int = MEMBERS,
 ) -> list[list[Member]]:
     """Groups in the order of their first members; a member with more work than a group may have is alone.
 
@@ -38,9 +39,10 @@ def group_small(
     :param kind: only members of the same kind are grouped.
     :param unit_bytes: size of a load unit.
     :param limit: if there would be more groups, they get larger. Each kind has a group all the same.
+    :param most: members of a group, at most.
     """
     limit = max(limit, len(set(map(kind, members))))
-    capacity, most = max(unit_bytes // SHARE, 1), MEMBERS
+    capacity = max(unit_bytes // SHARE, 1)
     while len(groups := _group(members, work, kind, capacity, most)) > limit:
         capacity, most = 2 * capacity, 2 * most
     return [group.members for group in groups]

@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_provider_milvusdm.exceptions import TransientError
 from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.manifests import CollectionPlan, Fault, PartitionGroup, from_json, to_json
-from airflow_provider_milvusdm.model.groups import group_small
+from airflow_provider_milvusdm.model.groups import MEMBERS, group_small
 from airflow_provider_milvusdm.operators.base import FAULT, FINAL, MigrationOperator, cut_label, describe
 from airflow_provider_milvusdm.operators.done import ONE_REQUEST, DoneMembers, Outcome, SharedStore
 from airflow_provider_milvusdm.operators.notes import ProgressNotes
@@ -309,7 +309,8 @@ def _group(
     unit_bytes: int,
     work: Callable[[Member], int] = attrgetter("work"),
 ) -> list[list[Member]]:
-    return group_small(members, work, kind, unit_bytes, conf.getint("core", "max_map_length"))
+    most = MEMBERS if conf.getint("core", "parallelism") != 1 else len(members)
+    return group_small(members, work, kind, unit_bytes, conf.getint("core", "max_map_length"), most)
 
 
 def join_faults(faults: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.targets.milvus.load.staging import ImportStore
     from airflow_provider_milvusdm.targets.milvus.runs import Runs
 
-FIRST_UNIT = "begun"
-"""Key in the task state of a load unit: the digest of the unit that the first attempt took."""
+FIRST_UNITS = "begun"
+"""Key in the task state of a load task: the digests of the units that the first attempt took."""
 WAITING = 16
 """Collections that are created, or verified, at once: a server flushes, indexes and loads each for seconds."""
 WRITING = 4
@@ -303,13 +303,21 @@ class MilvusLoadOperator(MilvusOperator):
         store, try_number = SharedStore(context["task_state_store"]), context["ti"].try_number
         noted = try_number > 1 and any(store.of(number).get(NOTE) for number in range(len(self.members)))
         import_store = self.import_store() if self.load_method != "insert" or noted else None
-        load = partial(self._load, try_number, import_store)
+        load = partial(self._load, self._first_units(store, try_number), import_store)
         with self.connected(load, 1 if import_store else WRITING) as step:
             yield step
 
+    def _first_units(self, store: SharedStore, try_number: int) -> Sequence[str]:
+        """Digests of the units that the first attempt took; none if its checkpoints are lost."""
+        if try_number > 1:
+            return store.get(FIRST_UNITS) or ()
+        units = [unit.digest for unit in self.members]
+        store.set(FIRST_UNITS, units)
+        return units
+
     def _load(
         self,
-        try_number: int,
+        first_units: Sequence[str],
         import_store: ImportStore | None,
         client: MilvusClient,
         unit: LoadUnit,
@@ -317,7 +325,7 @@ class MilvusLoadOperator(MilvusOperator):
     ) -> Loaded | Pending:
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import Waiting, load_unit_by
 
-        unit = _unit_to_load(unit, try_number, checkpoints)
+        unit = _unit_to_load(unit, first_units)
         loaded = load_unit_by(self.load_method, client, unit, checkpoints, import_store)
         if isinstance(loaded, Waiting):
             return Pending(loaded)
@@ -345,17 +353,13 @@ class MilvusLoadOperator(MilvusOperator):
         self.execute(context)
 
 
-def _unit_to_load(unit: LoadUnit, try_number: int, checkpoints: SharedStore) -> LoadUnit:
+def _unit_to_load(unit: LoadUnit, first_units: Collection[str]) -> LoadUnit:
     """The unit; a retry upserts its rows if the checkpoints of the first attempt are lost or of another unit.
 
     Rows whose ids the target makes can't be upserted, and need not be if no attempt began.
     """
-    first = checkpoints.get(FIRST_UNIT)
-    if try_number == 1:
-        checkpoints.set(FIRST_UNIT, unit.digest)
-    elif first != unit.digest and (first or not (unit.target and unit.target.ids_by_target)):
-        return replace(unit, upsert=True)
-    return unit
+    has_begun = bool(first_units) or not (unit.target and unit.target.ids_by_target)
+    return replace(unit, upsert=True) if has_begun and unit.digest not in first_units else unit
 
 
 class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):

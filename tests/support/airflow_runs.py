@@ -23,6 +23,7 @@ class TaskRun:
     try_number: int
     pid: int | None
     """Of the process that runs it, or did last."""
+    hostname: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ def read_task_state(env: Mapping[str, str], run: DagRun, task_id: str, *, map_in
     return _read_value(env, "task_state_store", run, task_id, map_index, key)
 
 
+def read_events(env: Mapping[str, str], run: DagRun, event: str) -> set[tuple[str, int]]:
+    """The tasks that an event of Airflow's audit log names, by id and map index."""
+    sql = "SELECT task_id, map_index FROM log WHERE dag_id = ? AND run_id = ? AND event = ?"
+    return set(_query(env, sql, run.dag_id, run.run_id, event))
+
+
 def read_task_logs(env: Mapping[str, str], run: DagRun) -> str:
     """The logs of all tasks and tries of a run, each under its file's name."""
     folder = Path(env["AIRFLOW_HOME"]) / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}"
@@ -69,7 +76,7 @@ def read_task_logs(env: Mapping[str, str], run: DagRun) -> str:
 
 def _read_tasks(env: Mapping[str, str], dag_id: str, run_id: str) -> tuple[TaskRun, ...]:
     sql = (
-        "SELECT task_id, map_index, state, rendered_map_index, try_number, pid FROM task_instance"
+        "SELECT task_id, map_index, state, rendered_map_index, try_number, pid, hostname FROM task_instance"
         " WHERE dag_id = ? AND run_id = ? ORDER BY task_id, map_index"
     )
     return tuple(TaskRun(*row) for row in _query(env, sql, dag_id, run_id))
@@ -77,7 +84,7 @@ def _read_tasks(env: Mapping[str, str], dag_id: str, run_id: str) -> tuple[TaskR
 
 def _read_value(env: Mapping[str, str], table: str, run: DagRun, task_id: str, map_index: int, key: str) -> Any:
     place = "dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ? AND key = ?"
-    sql = f"SELECT value FROM {table} WHERE {place}"
+    sql = f"SELECT CAST(value AS TEXT) FROM {table} WHERE {place}"
     rows = _query(env, sql, run.dag_id, run.run_id, task_id, map_index, key)
     if not rows:
         raise KeyError(f"no {key!r} of {task_id}[{map_index}] in {table} of {run.run_id}")
@@ -85,6 +92,17 @@ def _read_value(env: Mapping[str, str], table: str, run: DagRun, task_id: str, m
 
 
 def _query(env: Mapping[str, str], sql: str, *arguments: object) -> list[tuple[Any, ...]]:
+    url = env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    if not url.startswith("sqlite"):
+        return _query_postgresql(url, sql.replace("?", "%s"), arguments)
     database = Path(env["AIRFLOW_HOME"]) / "airflow.db"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         return connection.execute(sql, arguments).fetchall()
+
+
+def _query_postgresql(url: str, sql: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    import psycopg2  # only tests/e2e needs it
+
+    with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection, connection.cursor() as cursor:
+        cursor.execute(sql, arguments)
+        return list(cursor.fetchall())

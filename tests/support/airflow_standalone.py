@@ -81,6 +81,19 @@ class StandaloneAirflow:
         wait_until(lambda: read_run(self.env, dag_id, run_id).state in ENDED, seconds, failure)
         return read_run(self.env, dag_id, run_id)
 
+    def wait_for_question(self, dag_id: str, run_id: str, task_id: str, *, seconds: float = 300) -> None:
+        """Return once the scheduler knows that a task waits for input.
+
+        A task that is answered before that is taken for lost by Airflow 3.3, which repeats it and asks again.
+        """
+        noted = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id}, "
+
+        def is_noted() -> bool:
+            lines = (line for log in self.logs for line in log.read_text(errors="replace").splitlines())
+            return any(noted in line and "state=awaiting_input" in line for line in lines)
+
+        wait_until(is_noted, seconds, lambda: f"{task_id} does not wait\n{self.tails()}")
+
     def clear(self, run: DagRun, *tasks: str | tuple[str, int], downstream: bool = False) -> None:
         """Clear tasks of a run, by id or by id and map index; the scheduler then runs them again."""
         self.call(

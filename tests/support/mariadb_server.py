@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import socket
@@ -15,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.certificates import Certificates
-from tests.support.processes import StartError, as_user, free_ports, log_tail, running, wait_for_start
+from tests.support.processes import (
+    StartError,
+    as_user,
+    free_ports,
+    log_tail,
+    running,
+    unprivileged_user,
+    wait_for_start,
+)
 
 ADMIN = "admin"
 """A user who may do all, with the same password."""
@@ -40,7 +47,7 @@ def mariadb(certificates: Certificates | None = None) -> Iterator[MySqlAddress]:
     It stands in a folder of its own: root may not run it, and another user can't enter pytest's folders.
     """
     with tempfile.TemporaryDirectory(prefix="mariadb-") as name:
-        folder, user, [port] = Path(name), _unprivileged_user(), free_ports(1)
+        folder, user, [port] = Path(name), unprivileged_user("mysql"), free_ports(1)
         password = f"p@ss/{secrets.token_hex(8)}%:"
         address = MySqlAddress("127.0.0.1", port, "milvus", password, "milvus")
         _install(folder, user, address)
@@ -101,13 +108,6 @@ def _program(name: str) -> str:
     if not path:
         raise StartError(f"{name} is missing: install Debian's package mariadb-server")
     return path
-
-
-def _unprivileged_user() -> str | None:
-    """Whom root starts MariaDB as; anybody else starts it as themselves."""
-    if os.geteuid() != 0:
-        return None
-    return "mysql" if "mysql" in {entry.pw_name for entry in pwd.getpwall()} else "nobody"
 
 
 def _greets(address: MySqlAddress) -> bool:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from s3fs import S3FileSystem
 
@@ -15,17 +16,18 @@ from tests.support.seaweedfs import S3Address
 
 def airflow_connection(address: S3Address, *, secret_key: str | None = None, retries: int = 4) -> str:
     """A connection as `AIRFLOW_CONN_…` takes it; `retries` of a request to a server that is away."""
-    return json.dumps(
-        {
-            "conn_type": "aws",
-            "login": address.access_key,
-            "password": secret_key or address.secret_key,
-            "extra": {
-                "endpoint_url": address.endpoint,
-                "config_kwargs": {"retries": {"max_attempts": retries}},
-            },
-        }
-    )
+    return json.dumps(connection_fields(address, secret_key=secret_key, retries=retries))
+
+
+def connection_fields(address: S3Address, *, secret_key: str | None = None, retries: int = 4) -> dict[str, Any]:
+    """The same by its fields."""
+    extra = {"endpoint_url": address.endpoint, "config_kwargs": {"retries": {"max_attempts": retries}}}
+    return {
+        "conn_type": "aws",
+        "login": address.access_key,
+        "password": secret_key or address.secret_key,
+        "extra": extra,
+    }
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import psutil
+
 Process: TypeAlias = subprocess.Popen[bytes]
 
 
@@ -76,6 +78,33 @@ def running(
 def as_user(user: str | None) -> dict[str, Any]:
     """Arguments of subprocess that start a program as another user, with that user's group alone."""
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+
+
+def unprivileged_user(*names: str) -> str | None:
+    """The first of these users that there is, for what root may not run; None: whoever runs the tests starts it."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in (*names, "nobody") if name in known)
+
+
+def kill_session(leader: Process) -> None:
+    """Kill a program that leads its session, and all that it started, also those with process groups of their own."""
+    leader.kill()
+    leader.wait()
+    while members := [number for number in psutil.pids() if _session(number) == leader.pid]:
+        for number in members:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _session(number: int) -> int | None:
+    """None where the process has ended."""
+    try:
+        return None if psutil.Process(number).status() == psutil.STATUS_ZOMBIE else os.getsid(number)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return None
 
 
 def wait_for_start(

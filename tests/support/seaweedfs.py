@@ -40,17 +40,17 @@ class S3Address:
 
 
 @contextmanager
-def running_seaweedfs(folder: Path) -> Iterator[S3Address]:
+def running_seaweedfs(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Address]:
     """An S3 without buckets and with its data below `folder` (in 5 s). The secret has to be quoted in URIs."""
     folder.mkdir(parents=True, exist_ok=True)
     ports = dict(zip(_PORT_OPTIONS, free_ports(len(_PORT_OPTIONS)), strict=True))
-    address = S3Address(f"http://127.0.0.1:{ports['-s3.port']}", "milvusdm", f"s/{secrets.token_hex(16)}+%:@")
+    address = S3Address(f"http://{host}:{ports['-s3.port']}", "milvusdm", f"s/{secrets.token_hex(16)}+%:@")
     command: list[str | Path] = [
         _program(),
         "server",
         f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip={host}",
+        f"-ip.bind={host}",
         "-master.telemetry=false",
         "-volume.max=1000",  # a bucket takes seven
         "-filer",
@@ -60,7 +60,7 @@ def running_seaweedfs(folder: Path) -> Iterator[S3Address]:
         "-s3.port.lance=0",
     ]
     command += [f"{option}={port}" for option, port in ports.items()]
-    checks = [f"{address.endpoint}/healthz", f"http://127.0.0.1:{ports['-master.port']}/dir/assign"]
+    checks = [f"{address.endpoint}/healthz", f"http://{host}:{ports['-master.port']}/dir/assign"]
     log = folder / "weed.log"
     try:
         with running(command, log=log) as process:

@@ -23,15 +23,22 @@ class CuttingProxy:
     """
 
     def __init__(
-        self, target: str, cuts: Sequence[int] = (), *, unheard: bool = False, away: bool = False, delay: float = 0
+        self,
+        target: str,
+        cuts: Sequence[int] = (),
+        *,
+        unheard: bool = False,
+        away: bool = False,
+        delay: float = 0,
+        host: str = "127.0.0.1",
     ) -> None:
         self.target = target
         self._cuts, self._unheard, self._away, self._delay = list(cuts), unheard, away, delay
         self._sent = 0
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.uri = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0))
+        self.uri = f"http://{host}:{self._listener.getsockname()[1]}"
 
     @property
     def cuts_left(self) -> int:

@@ -154,8 +154,9 @@ class Waiting:
         self.path = f"/api/v2/dags/asset_move/dagRuns/{quote(self.run_id)}/taskInstances/approve_plan/-1/hitlDetails"
 
     def body(self) -> str:
-        """What is shown, once it is."""
+        """What is shown, once it can be answered."""
         wait_until(self._waits, 300, lambda: f"{self._run()}\n{read_task_logs(self.airflow.env, self._run())}")
+        self.airflow.wait_for_question("asset_move", self.run_id, "approve_plan")
         return str(self.airflow.call("GET", self.path)["body"])
 
     def answer(self, option: str) -> None:

@@ -206,6 +206,7 @@ def test_one_plan_is_approved_and_another_refused(
 
 def answer_plan(page: Page, airflow: StandaloneAirflow, run_id: str, option: str) -> None:
     """See on the Migration page that the run waits, and press the button on the page of its task."""
+    airflow.wait_for_question("asked", run_id, "approve_plan")
     tab = migration_tab(page, airflow.url, "asked", run_id)
     expect(tab.locator("#work")).to_contain_text("awaiting input")
     screenshot(page, f"waits-for-{option.lower()}")

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.support.airflow_home import dags_test
 from tests.support.airflow_runs import read_run, read_task_logs, read_task_state
@@ -21,6 +22,7 @@ from tests.support.collections_2x import stored
 from tests.support.directories import write_directory
 from tests.support.milvus_servers import MilvusOnS3
 from tests.support.object_storage import airflow_connection
+from tests.support.printed import list_exports, read_blocks
 from tests.support.processes import wait_until
 from tests.support.targets import drop_all_collections, milvus_client
 
@@ -36,6 +38,16 @@ def connection(uri: str, import_url: str) -> dict[str, Any]:
     """The fields of a connection to the server at `uri`."""
     address, extra = urlsplit(uri), json.dumps({"import_url": import_url})
     return {"conn_type": "milvus", "host": address.hostname, "port": address.port, "extra": extra}
+
+
+def printed_connections(server: MilvusOnS3) -> dict[str, str]:
+    """Those of docs/bulk-import.md, with the addresses and the login of this server and its object storage."""
+    connections = {name: json.loads(value) for name, value in list_exports("bulk-import")}
+    milvus, minio = connections["AIRFLOW_CONN_MILVUS_DEFAULT"], connections["AIRFLOW_CONN_MINIO"]
+    url = milvus["extra"]["import_url"].replace("milvus-bucket", server.bucket)
+    minio |= json.loads(airflow_connection(server.s3))
+    milvus |= connection(server.uri, url)
+    return {name: json.dumps(fields) for name, fields in connections.items()}
 
 
 def check_stored(uri: str, expected: Mapping[str, Mapping[int, bytes]]) -> None:
@@ -68,7 +80,9 @@ def test_a_load_task_waits_in_a_triggerer_or_in_its_worker_while_the_server_impo
     airflow.add_dags(dag_id, IMPORTING.format(deferrable=deferrable, dag_id=dag_id))
     fields = connection(empty_milvus_server_uri, folder.as_uri())
     airflow.call("POST", "/api/v2/connections", {"connection_id": dag_id, **fields})
-    conf = {"source_milvus_path": str(directory.path), "load_method": "bulk_import", "verify": "full"}
+    printed = yaml.safe_load(read_blocks("bulk-import")[0].text)["M2M"]
+    assert printed["load_method"] == "bulk_import"
+    conf = printed | {"source_milvus_path": str(directory.path), "verify": "full"}
     run_id = airflow.trigger(dag_id, conf | {"milvus_conn_id": dag_id})
     if not deferrable:
         wait_until(lambda: kill_load(env, dag_id, run_id), 300, airflow.tails)
@@ -89,9 +103,7 @@ def test_an_import_from_s3_ends_without_a_triggerer_and_its_secret_is_not_told(
     drop_all_collections(milvus_on_s3.uri)
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(300)}})
     s3 = milvus_on_s3.s3
-    fields = connection(milvus_on_s3.uri, f"s3://bucket@{milvus_on_s3.bucket}/import")
-    env = templates_env | {"AIRFLOW_CONN_MILVUS_DEFAULT": json.dumps(fields)}
-    env["AIRFLOW_CONN_BUCKET"] = airflow_connection(s3)
+    env = templates_env | printed_connections(milvus_on_s3)
     ended = dags_test(env, DAG_ID, {"source_milvus_path": str(directory.path), "load_method": "auto"})
     assert (ended.returncode, ended.state) == (0, "success"), ended.output
     assert "import job" in ended.output

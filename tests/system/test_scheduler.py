@@ -27,6 +27,7 @@ from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.collections_2x import stored
 from tests.support.directories import write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.printed import read_blocks
 from tests.support.processes import wait_until
 from tests.support.targets import drop_all_collections, milvus_client
 
@@ -108,6 +109,18 @@ def test_a_triggered_run_migrates_with_map_indexes_to_read(migrated: Migrated, d
     assert ("create_collection", "news") in labels
     assert ("verify_counts", "news") in labels
     assert ("load_partitions", "news/_default +1") in labels
+
+
+def test_a_report_is_fetched_as_the_page_says(
+    airflow: StandaloneAirflow, migrated: Migrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [block] = read_blocks("migration-page")
+    [(curl, *header, url)] = block.commands
+    assert (curl, header) == ("curl", ["-H", "Authorization: Bearer $TOKEN"])
+    monkeypatch.setenv("AIRFLOW", "")
+    monkeypatch.setenv("RUN_ID", migrated.run.run_id)
+    report = airflow.call("GET", os.path.expandvars(url))
+    assert report["run"]["run_id"] == migrated.run.run_id
 
 
 def test_the_trigger_form_opens_with_what_everybody_fills_in(airflow: StandaloneAirflow, migrated: Migrated) -> None:

@@ -45,6 +45,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path
     source = shutil.copytree(ROOT, folder / "source", ignore=ignored)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", source, cwd=folder)
     [wheel] = (folder / "dist").glob("*.whl")
+    [sdist] = (folder / "dist").glob("*.tar.gz")
+    run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist, cwd=folder)
     uv = (sys.executable, "-m", "uv", "--quiet")
     run(*uv, "venv", "--python", sys.executable, folder / "venv", cwd=folder)
     install = (*uv, "pip", "install", "--python", folder / "venv", "--constraint", ROOT / "requirements.lock")

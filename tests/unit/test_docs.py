@@ -18,6 +18,7 @@ from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.targets.names import target_names
 from dev.troubleshooting import to_page
 from tests.support.markdown import anchors, links, printed_yaml, tables
+from tests.support.printed import read_blocks
 from tests.support.repository import ROOT
 
 DOCS = ROOT / "docs"
@@ -106,8 +107,8 @@ def test_architecture_prints_the_layers_that_are_guarded() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [package] = [contract for contract in project["tool"]["importlinter"]["contracts"] if contract["id"] == "package"]
     rooms = [sorted(layer.split(" | ")) for layer in package["layers"]]
-    [picture] = re.findall(r"```text\n(.*?)```", ARCHITECTURE.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line[: line.index("  ")] for line in picture.splitlines() if "  " in line]
+    _, picture = read_blocks("architecture")
+    lines = [line[: line.index("  ")] for line in picture.text.splitlines() if "  " in line]
     assert [sorted(line.split(" | ")) for line in lines] == rooms
 
 

@@ -28,7 +28,7 @@ from airflow_provider_milvusdm.targets.milvus.load.staging import (
     StagedUnit,
     stage_unit,
 )
-from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit, marked_target
+from airflow_provider_milvusdm.targets.milvus.load.writer import load_rest, load_unit, marked_target
 from airflow_provider_milvusdm.targets.milvus.marker import Marker
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     accepts_ids_with_auto_id,
@@ -117,7 +117,7 @@ def load_unit_by(
     note = _last_note(checkpoint, noted, store)
     if note is None:
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, marker, checkpoint):
-            return load_unit(client, unit, checkpoints)
+            return load_rest(client, unit, checkpoints, target, marker, checkpoint)
         note = Note(checkpoint.unit, marker.generation, _new_folder(client, store, unit.migration), time.time())
     return _Import(client, unit, target, checkpoints, _checked(store), note, noted).run()
 

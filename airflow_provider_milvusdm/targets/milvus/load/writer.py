@@ -44,13 +44,26 @@ STRIDE_BATCHES = 32
 def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> Loaded:
     """Load ``unit`` into its target, and continue where an earlier attempt ended.
 
-    Rows that an earlier attempt certainly wrote are skipped. Rows that it may have written are upserted, or deleted and
-    inserted where an upsert would change them. The others are inserted. Raises TargetError where the target is not the
-    one that was created for the unit, or where no retry can be exact.
+    Raises TargetError where the target is not the one that was created for the unit, or where no retry can be exact.
+    """
+    target, marker = marked_target(client, unit)
+    return load_rest(client, unit, store, target, marker, last_checkpoint(unit, marker, store))
+
+
+def load_rest(
+    client: MilvusClient,
+    unit: LoadUnit,
+    store: CheckpointStore,
+    target: TargetCollection,
+    marker: Marker,
+    last: Checkpoint,
+) -> Loaded:
+    """Load what an earlier attempt has not loaded, which ended at its ``last`` checkpoint.
+
+    Rows that it certainly wrote are skipped. Rows that it may have written are upserted, or deleted and inserted where
+    an upsert would change them. The others are inserted. Raises TargetError as :func:`load_unit`.
     """
     started = time.monotonic()
-    target, marker = marked_target(client, unit)
-    last = last_checkpoint(unit, marker, store)
     in_doubt = last.intended if marker.is_loading and not unit.upsert else unit.stored_rows
     _refuse_doubt_without_ids(target, last, in_doubt)
     rows = batch_rows(unit)

@@ -7,10 +7,11 @@ rows of a range that differs are compared with the source's, one by one.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 CHECKPOINT = "compared"
+CHECKPOINT_SECONDS = 1
+"""Between two checkpoints, at least; most collections are compared in less, and have none."""
 NAMED_IDS = 20
 MISSING, UNEXPECTED, DIFFERENT, DOUBLED = (
     "are missing in the target",
@@ -73,18 +76,18 @@ def compare_all(
     difference. ``counted``: number of rows by target partition; where it is not the number of rows to load, ids that
     are on several rows are searched for.
     """
-    comparison = _Comparison(client, plan, created, _last(plan, marker, store), store)
+    found = store.get(CHECKPOINT) if store is not None else None
+    comparison = _Comparison(client, plan, created, _last(plan, marker, found), store)
     comparison.compare_ranges()
     comparison.compare_differing()
     comparison.find_doubled(counted or {})
-    if store is not None:
+    if store is not None and (found or comparison.has_checkpoint):
         store.set(CHECKPOINT, {})
     return comparison.rows, comparison.faults()
 
 
-def _last(plan: CollectionPlan, marker: Marker, store: CheckpointStore | None) -> Compared:
-    source = f"{marker.source} {_digest(plan)}"
-    fresh, found = Compared(source, marker.generation), store.get(CHECKPOINT) if store is not None else None
+def _last(plan: CollectionPlan, marker: Marker, found: Any) -> Compared:
+    fresh = Compared(f"{marker.source} {_digest(plan)}", marker.generation)
     if not found:
         return fresh
     last = Compared(**found)
@@ -131,6 +134,7 @@ class _Comparison:
         self.differing: dict[str, ChosenRanges] = {}
         self.counts: dict[tuple[str, str], int] = {}
         self.named: dict[tuple[str, str], list[int]] = {}
+        self.has_checkpoint, self.stored_at = False, time.monotonic()
 
     @property
     def rows(self) -> int:
@@ -212,8 +216,10 @@ class _Comparison:
 
     def _note(self, done: Compared) -> None:
         self.done = done
-        if self.store is not None and not self.counts:
-            self.store.set(CHECKPOINT, asdict(done))
+        if self.store is None or self.counts or time.monotonic() - self.stored_at < CHECKPOINT_SECONDS:
+            return
+        self.store.set(CHECKPOINT, asdict(done))
+        self.has_checkpoint, self.stored_at = True, time.monotonic()
 
 
 def _of_partitions(units: Iterable[LoadUnit], names: Container[str]) -> Iterator[LoadUnit]:

@@ -16,6 +16,7 @@ from airflow_provider_milvusdm.rows import key_ranges
 from airflow_provider_milvusdm.targets.milvus import compare, ranges
 from airflow_provider_milvusdm.targets.milvus.server import queries
 from airflow_provider_milvusdm.targets.milvus.server.row_queries import RowQueries
+from airflow_provider_milvusdm.targets.milvus.verify import full
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, insert, is_lite, make_collection
 from tests.support.directories import random_rows, random_vectors, write_directory
@@ -327,6 +328,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """With a checkpoint after each range of three rows, and of the first of a partition for the rest."""
     use_small_ranges(monkeypatch)
     monkeypatch.setattr(ranges, "STRIDE_RANGES", 1)
+    monkeypatch.setattr(full, "CHECKPOINT_SECONDS", 0)
     return Reads(monkeypatch)
 
 
@@ -341,6 +343,15 @@ def test_it_goes_on_where_it_was_interrupted(
         reads.survive(loaded, done, checkpoints)
         assert reads.of(loaded, checkpoints) == whole - done
         assert reads.of(loaded, checkpoints) == whole
+
+
+def test_what_is_compared_in_a_moment_has_no_checkpoint(
+    lite_client: MilvusClient, directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(full, "CHECKPOINT_SECONDS", 60)
+    checkpoints = Checkpoints()
+    assert Loaded(lite_client, directory.path).verify(verify="full", store=checkpoints).status == VERIFIED
+    assert checkpoints == {}
 
 
 def test_it_starts_anew_for_another_generation_or_where_something_was_wrong(
@@ -359,8 +370,9 @@ def test_it_starts_anew_for_another_generation_or_where_something_was_wrong(
 
 
 def test_a_retry_compares_all_rows_where_others_have_changed_which_partitions_differ(
-    lite_client: MilvusClient, tmp_path: Path
+    lite_client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(full, "CHECKPOINT_SECONDS", 0)
     make_collection(lite_client, "news", {"a": random_rows([1, 3], 3), "b": random_rows([11, 13], 4)})
     directory = write_directory(tmp_path / "milvus", {"news": {"a": [0, 2, 4], "b": [10, 12, 14]}})
     chain = Chain(directory.path, lite_client)

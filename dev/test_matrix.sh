@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs the unit tests and a whole migration with the locked versions on each Python of 3.11, 3.12 and 3.13 that this machine
+# has; then with the oldest versions that pyproject.toml allows, on the oldest Python, and with the newest, on the newest.
+set -euo pipefail
+uv=.venv/bin/uv
+mkdir -p build/matrix
+
+# The commands of pyenv refuse any version but its current one: its folders come first.
+for folder in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do
+    if [[ -d $folder ]]; then PATH=$folder:$PATH; fi
+done
+
+resolve() { # NAME PYTHON OPTION…: writes build/matrix/NAME.txt
+    local requirements=build/matrix/$1.txt python=$2
+    shift 2
+    "$uv" pip compile --quiet --upgrade --python "$python" --extra faiss --extra lite --extra s3 "$@" pyproject.toml \
+        --output-file "$requirements" >/dev/null
+}
+
+make_environment() { # NAME PYTHON REQUIREMENT…: makes .venv-NAME
+    local venv=.venv-$1 python=$2
+    shift 2
+    "$uv" venv --quiet --clear --python "$python" "$venv"
+    "$uv" pip install --quiet --python "$venv" "$@"
+    "$uv" pip install --quiet --python "$venv" --no-deps --no-build-isolation --editable .
+}
+
+check() { # NAME: what runs in .venv-NAME
+    local venv=.venv-$1
+    "$uv" pip freeze --python "$venv" | grep -E '^(apache-airflow|pymilvus|milvus-lite|numpy|pydantic)=='
+    "$venv/bin/python" -m pytest --numprocesses 2 --dist worksteal tests/unit
+    VENV=$venv bash dev/demo.sh
+}
+
+pythons=()
+for version in 3.11 3.12 3.13; do
+    if ! python=$("$uv" python find --system "$version" 2>/dev/null); then
+        echo "== Python $version: not found"
+        continue
+    fi
+    echo "== Python $version, locked versions: $python"
+    pythons+=("$python")
+    make_environment "$version" "$python" --require-hashes --requirement requirements.lock
+    check "$version"
+done
+
+echo "== Oldest versions: ${pythons[0]}"
+resolve oldest "${pythons[0]}" --resolution lowest-direct
+make_environment oldest "${pythons[0]}" --requirement build/matrix/oldest.txt --group dev
+check oldest
+
+echo "== Newest versions: ${pythons[-1]}"
+resolve newest "${pythons[-1]}"
+make_environment newest "${pythons[-1]}" --requirement build/matrix/newest.txt --group dev
+check newest

@@ -1,0 +1,1 @@
+"""Whole deployments: Airflow with many workers, each a host of its own."""
