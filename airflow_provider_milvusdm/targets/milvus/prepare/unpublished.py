@@ -11,6 +11,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.marker import (
     LOADING,
     Marker,
@@ -22,10 +23,12 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import list_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover
 from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import make_partitions
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 
 
@@ -59,12 +62,17 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         raise
     drop_leftovers(case)
     if in_place and case.existing:
-        existing = case.existing
-        refuse_changed_collection(case.client, case.target.name, existing.generation, existing.collection_id)
-        for alias in list_aliases(case.client, case.target.name):
-            case.client.drop_alias(alias)
-        case.client.drop_collection(case.target.name)
+        _drop_existing(case, case.existing)
     return created
+
+
+def _drop_existing(case: Case, existing: Existing) -> None:
+    """Drop the old collection; the deadline stops a suspended process, which would drop a newer one."""
+    deadline = seconds_since_boot() + REQUEST_SECONDS
+    refuse_changed_collection(case.client, case.target.name, existing.generation, existing.collection_id)
+    for alias in list_aliases(case.client, case.target.name):
+        case.client.drop_alias(alias, timeout=seconds_left(deadline))
+    case.client.drop_collection(case.target.name, timeout=seconds_left(deadline))
 
 
 def resume_unpublished(case: Case, leftover: Leftover, marker: Marker) -> CreatedCollection:

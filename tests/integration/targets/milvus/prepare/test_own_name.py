@@ -1083,6 +1083,24 @@ def test_overwriting_in_place_drops_nothing_that_another_attempt_has_made_meanwh
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 
 
+def test_overwriting_in_place_that_slept_before_it_drops_the_old_collection_drops_no_newer_one(
+    overwriting: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = overwriting.client
+    other = Chain(overwriting.directory.path, client)
+
+    def sleep() -> None:
+        assert other.run(mode="overwrite")["news"].status == VERIFIED
+        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
+        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
+
+    slow: Any = Meanwhile(client, "list_aliases", sleep, call=3)
+    with pytest.raises(LateError, match="was not sent"):
+        create_collection(slow, overwriting.plan, "overwrite", in_place=True)
+    assert stored(client, "news") == overwriting.expected
+    assert aliases(client) == dict.fromkeys(ALIASES, "news")
+
+
 def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_published(overwriting: Migration) -> None:
     created, loaded = overwriting.load()
     client = overwriting.client
