@@ -188,5 +188,5 @@ def test_binary_vectors_are_refused_by_milvus_lite_before_anything_is_created(
         assert report.status == FAILED
         assert f"collection {name!r} holds binary vectors" in fault.lower()
         assert "found Milvus Lite (milvus_lite-" in fault
-        assert "which has no BINARY_VECTOR. Set dest_host and dest_port, or milvus_conn_id" in fault
+        assert "which has no BINARY_VECTOR. What to do: Set dest_host and dest_port, or milvus_conn_id" in fault
     assert lite_client.list_collections() == []
