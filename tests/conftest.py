@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,13 +19,21 @@ from tests.support.targets import drop_all_collections
 
 _home = tempfile.TemporaryDirectory(prefix="milvusdm-tests-")
 os.environ["AIRFLOW_HOME"] = _home.name  # before anything imports Airflow, which writes its settings there
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # they spin while they wait for one another, and each core has a worker
 
 _COSTLY = {
     "seaweedfs": ["milvus_on_s3"],
     "mariadb_server": ["mariadb_server"],
     "airflow": ["airflow 1", "airflow 2"],
+    "airflow_home": ["commands 1", "commands 2"],
+    "terminal": ["commands 1", "commands 2"],
 }
-"""Fixtures of the session of which a few workers have enough, and the names of their groups of tests, by file."""
+"""What is shared by tests of a few workers, and the names of their groups.
+
+Commands (`milvusdm`, `airflow`) compute all the time, and a worker that runs them has a process that imported Airflow
+for them (`warm_python`). If all workers ran them at the same time, each of them and each server would be slow.
+"""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,10 +68,10 @@ def _shared(item: pytest.Item) -> str | None:
     if item.get_closest_marker("xdist_group"):
         return None
     definitions, file = item._fixtureinfo.name2fixturedefs, item.location[0]
+    of_file = any(fixtures[-1].scope == "module" for fixtures in definitions.values())
     for name, groups in _COSTLY.items():
         if name in definitions:
-            return groups[crc32(file.encode()) % len(groups)]
-    of_file = any(fixtures[-1].scope == "module" for fixtures in definitions.values())
+            return groups[crc32((file if of_file else item.nodeid).encode()) % len(groups)]
     return file if of_file else None
 
 
@@ -129,8 +138,15 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Address]:
 
 @pytest.fixture(scope="session")
 def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated Airflow database for each test to copy."""
-    return migrate_database(tmp_path_factory.mktemp("airflow-database"))
+    """A migrated Airflow database for each test to copy, made by the first worker that needs it."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    database = shared / "airflow.db"
+    with (shared / "airflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database.exists():
+            migrate_database(tmp_path_factory.mktemp("airflow-database")).rename(database)
+    return database
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError
@@ -34,8 +33,10 @@ def reach(hook: Connects, *, creates: bool = False) -> str:
     Raises ConfigurationError if a field of the connection is wrong, or with ``creates`` if the login may not create
     collections. Raises UnreachableError if the server is away.
     """
+    from airflow_provider_milvusdm.targets.milvus.server.quiet import quiet_refusals
+
     arguments = hook.client_arguments()
-    with _quiet_pymilvus(), hook.client(plan_only=True) as client:
+    with quiet_refusals(), hook.client(plan_only=True) as client:
         version = client.get_server_version(timeout=ANSWER_SECONDS)
         if is_file(arguments["uri"]):
             return f"Milvus {version}"
@@ -45,18 +46,6 @@ def reach(hook: Connects, *, creates: bool = False) -> str:
         if creates:
             _require_right_to_create(client, arguments["uri"], database, user)
     return f"Milvus {version}, database {database}" + (f", user {user}" if user else "")
-
-
-@contextmanager
-def _quiet_pymilvus() -> Iterator[None]:
-    """Keep tracebacks of refused requests out of the log; the error that follows says the same."""
-    logger = logging.getLogger("pymilvus.decorators")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _user(arguments: dict[str, str]) -> str:

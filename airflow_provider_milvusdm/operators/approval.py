@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator, foresee
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.plan_table import to_markdown
+from airflow_provider_milvusdm.operators.plan_table import escape_markdown, to_markdown
 from airflow_provider_milvusdm.operators.report import ReportOperator
 from airflow_provider_milvusdm.operators.runs import runs_in_one_process, skip_tasks, tell_queue
 from airflow_provider_milvusdm.operators.xcom import Reference, input_of, list_values, pull, push_group
@@ -169,7 +169,7 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
 
         arguments = self.hook.client_arguments()
         uri = str(arguments["uri"])
-        return f"`{uri}`" if is_file(uri) else f"`{uri}`, database `{database_of(arguments)}`"
+        return escape_markdown(uri if is_file(uri) else f"{uri}, database {database_of(arguments)}")
 
 
 def _digest(plan: Sequence[Foreseen]) -> str:

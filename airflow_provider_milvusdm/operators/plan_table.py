@@ -49,9 +49,9 @@ def list_rows(plan: Sequence[Foreseen]) -> list[tuple[str, ...]]:
 
 def to_markdown(plan: Sequence[Foreseen]) -> str:
     """The totals and the table."""
-    table = (HEADINGS, ("---",) * len(HEADINGS), *(tuple(map(_escape, row)) for row in list_rows(plan)))
+    table = (HEADINGS, ("---",) * len(HEADINGS), *(tuple(map(escape_markdown, row)) for row in list_rows(plan)))
     more = [f"and {len(plan) - LISTED:,} more"] if len(plan) > LISTED else []
-    lines = [*(f"* {_escape(line)}" for line in sum_up(plan)), ""]
+    lines = [*(f"* {escape_markdown(line)}" for line in sum_up(plan)), ""]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in table), "", *more])
 
 
@@ -76,7 +76,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"
 
 
-def _escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     return MARKDOWN.sub(r"\\\1", " ".join(escaped.split()))

@@ -31,6 +31,8 @@ SHORT, LONG = 500, 10_000
 CASES = [SHORT, pytest.param(LONG, marks=pytest.mark.long)]
 MEMORY = 100 << 20
 """Above what the files of a source hold."""
+MEMORY_DISK = Path("/dev/shm")
+"""A case makes and removes a dozen files and folders, for which a disk takes longer than the reader that is tested."""
 EXTREMES = [b"\xff" * 8, bytes(8), *(struct.pack("<q", number) for number in (2**60, 2**31 - 1, -1 << 63))]
 MODULES = (".py", ".pyc")
 
@@ -102,11 +104,20 @@ def fuzz(cases: int, sources: st.SearchStrategy[Files], whole: Files, read: Call
     def check(files: Files) -> None:
         outcomes[outcome(files, read)] += 1
 
-    with _written(whole) as source:
-        read(source)  # so that a case's memory is that of its bytes, and not of imports
-    check()
+    with _temporary_files_in_memory():
+        with _written(whole) as source:
+            read(source)  # so that a case's memory is that of its bytes, and not of imports
+        check()
     assert outcomes.total() >= cases
     assert len(outcomes) == 2, outcomes
+
+
+@contextmanager
+def _temporary_files_in_memory() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if os.access(MEMORY_DISK, os.W_OK):
+            patch.setattr(tempfile, "tempdir", str(MEMORY_DISK))
+        yield
 
 
 @contextmanager
@@ -117,8 +128,9 @@ def _written(files: Files) -> Iterator[Path]:
 
 
 def write(folder: Path, files: Files) -> None:
+    for below in {os.path.dirname(name) for name in files}:
+        os.makedirs(folder / below, exist_ok=True)
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 

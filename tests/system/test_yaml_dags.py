@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.support.airflow_runs import ENDED, read_runs, read_task_logs
 from tests.support.airflow_standalone import StandaloneAirflow, standalone_airflow
 from tests.support.canary import files_with
 from tests.support.collections_2x import stored
-from tests.support.dag_templates import TEMPLATES
+from tests.support.dag_templates import copy_template
 from tests.support.directories import random_vectors, write_directory
 from tests.support.faiss_inputs import make_index, write_index
 from tests.support.hdf5_inputs import write_hdf5
@@ -83,10 +82,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory, airflow_database: Path) -> It
         (configs / f"{name}.yaml").write_text(yaml.safe_dump({kind: params}))
     (configs / "unknown key.yaml").write_text(UNKNOWN_KEY)
     (configs / "secret.yaml").write_text(PASSWORD)
-    dags = Path(shutil.copytree(TEMPLATES, folder / "dags"))
+    for name in ("milvusdm_broken_yaml", "milvusdm_from_yaml", "milvusdm_m2m"):
+        dags = copy_template(folder / "dags", name)
     env = airflow_env(folder / "airflow", dags, airflow_database) | {
         "MILVUSDM_CONFIG_DIR": str(configs),
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     }
     with standalone_airflow(env) as airflow:

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_milvusdm.archive.forms import FORMS, write_record
 from airflow_provider_milvusdm.archive.record import Record, describe_verification, record_run
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.report import CollectionReport, PartitionReport
 from airflow_provider_milvusdm.ui.gather import gather
 from airflow_provider_milvusdm.ui.read_record import read_record
@@ -76,6 +77,15 @@ def test_each_form_says_who_moved_what_when_and_how_it_was_verified(form: str) -
     for fact in ("ada", "milvusdm_m2m", "manual__1", "2026-11-30T09:00:00", "0.1.0", "/data", "Milvus v2.6.0", "news"):
         assert fact in text
     assert "all 1,234 rows counted, and compared bit for bit" in text
+
+
+def test_a_cure_is_shown_below_its_fault() -> None:
+    fault = str(TargetError("it does not fit", found="<b>", cure="Use another name."))
+    record = record_of(CollectionReport("news", "news", faults=(f"{fault}\nanother fault",)))
+    assert (
+        '<p class="fault">It does not fit. Found &lt;b&gt;.<br><b>What to do: </b>Use another name.</p>\n'
+        '<p class="fault">another fault</p>'
+    ) in written(record, "html")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

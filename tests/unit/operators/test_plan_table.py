@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_milvusdm.manifests import Foreseen
 from airflow_provider_milvusdm.model.actions import Action
-from airflow_provider_milvusdm.operators.plan_table import LISTED, list_rows, sum_up, to_markdown
+from airflow_provider_milvusdm.operators.plan_table import LISTED, escape_markdown, list_rows, sum_up, to_markdown
 
 OVERWRITTEN = Foreseen("news", "news", "f", Action.OVERWRITTEN, rows=10, lost=5, existing=7)
 
@@ -35,6 +35,7 @@ def test_a_hostile_name_is_shown_as_text() -> None:
     row = to_markdown(plan).splitlines()[-1]
     assert row.startswith(r"| &lt;script\>\|\`\*\[x\]\(y\) | ttt")
     assert row.count(" | ") == 5
+    assert escape_markdown("/data/`![x](http://y)`.db") == r"/data/\`\!\[x\]\(http://y\)\`.db"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jo
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
     count_rows,
-    filter_tag,
+    delete_all,
     map_concurrently,
 )
 
@@ -312,9 +312,9 @@ class _Preparation:
                 refuse_emptying_elsewhere(self.case)
                 emptying = self._take_over(Action.EMPTYING, before)
                 await_jobs(self.client, self.target.name)
+                fence = fence_by_marker(self.client, self.target.name, emptying.generation)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
-                    self._refuse_changed(emptying)
-                    self.client.delete(self.target.name, filter=filter_tag(self.target.partition_field, tag))
+                    delete_all(self.client, self.target, tag, fence.check)
         else:
             emptying = self._mark_with_partitions(Action.EMPTYING, before, existing)
             await_jobs(self.client, self.target.name)
@@ -347,9 +347,7 @@ class _Preparation:
             make_partitions(self.client, self.target.name, [name])
             return
         with self._searchable():
-            for ids in (f"{self.target.id_field} >= {1 - 2**63}", f"{self.target.id_field} < {1 - 2**63}"):
-                fence.check()
-                self.client.delete(self.target.name, filter=ids, partition_name=name)
+            delete_all(self.client, self.target, name, fence.check)
 
     def _searchable(self) -> Any:
         case = self.case

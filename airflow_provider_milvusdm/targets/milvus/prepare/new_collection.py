@@ -14,6 +14,7 @@ from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.prepare.auto_id import PROPERTY
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import checks_index_settings
 from airflow_provider_milvusdm.targets.milvus.server.index import create_index, drop_indexes, make_searchable
+from airflow_provider_milvusdm.targets.milvus.server.quiet import quiet_refusals
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -53,10 +54,12 @@ class NewCollection:
         from pymilvus import MilvusException
 
         try:
-            self.client.create_collection(
-                self.target.name, schema=self._schema(), **self._settings(), properties={**marker, **self._properties()}
-            )
-            self._try_index()
+            with quiet_refusals():
+                properties = {**marker, **self._properties()}
+                self.client.create_collection(
+                    self.target.name, schema=self._schema(), **self._settings(), properties=properties
+                )
+                self._try_index()
         except MilvusException as error:
             if not isinstance(error.code, int) or error.code in SERVICE_ERRORS:
                 raise

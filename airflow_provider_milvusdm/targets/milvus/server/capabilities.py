@@ -144,6 +144,11 @@ def counts_without_loading(client: MilvusClient) -> bool:
     return is_lite(client)
 
 
+def has_timestamps(client: MilvusClient) -> bool:
+    """Whether the target tells its time; Milvus Lite does not, and logs a traceback each time it is asked."""
+    return not is_lite(client)
+
+
 def orders_limited_queries(client: MilvusClient) -> bool:
     """Whether a query with a limit returns the lowest ids; Milvus Lite does so only with the option ``iterator``."""
     return not is_lite(client)

@@ -15,6 +15,7 @@ from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpe
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     has_bulk_imports,
+    has_timestamps,
     loads_single_partitions,
     product_name,
     scalar_index_type,
@@ -98,11 +99,18 @@ def create_index(client: MilvusClient, target: TargetCollection, index: IndexSpe
     )
     if target.own_keys:
         params.add_index(SOURCE_ID, index_type=scalar_index_type(client))
-    began = client._get_connection().alloc_timestamp(context=client._generate_call_context())
+    began = _read_timestamp(client)
     with ONE_INDEX:
         client.create_index(target.name, params, sync=False)
     for index_name in [name for field in params for name in client.list_indexes(target.name, field.field_name)]:
         _wait_for_index(client, target, index_name, began)
+
+
+def _read_timestamp(client: MilvusClient) -> int:
+    """The present time of the target, as its own timestamp; 0 if it has none."""
+    if not has_timestamps(client):
+        return 0
+    return int(client._get_connection().alloc_timestamp(context=client._generate_call_context()))
 
 
 def _wait_for_index(client: MilvusClient, target: TargetCollection, name: str, began: int) -> None:

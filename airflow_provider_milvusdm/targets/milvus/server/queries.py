@@ -279,6 +279,21 @@ def delete_ids(
         client.flush(target.name)
 
 
+def delete_all(client: MilvusClient, target: TargetCollection, partition: str, fence: Callable[[], float]) -> None:
+    """Delete all rows of a partition, or under a partition key.
+
+    Each request deletes some thousand rows, because it must end before the deadline that ``fence`` returns.
+    """
+    name, first = None if target.partition_field else partition, LOWEST_ID
+    for ids in stream_ids(client, target, partition):
+        last = int(ids[-1]) if len(ids) else HIGHEST_ID
+        matching, timeout = filter_range(target.id_field, first, last), seconds_left(fence())
+        client.delete(
+            target.name, filter=within(target, partition, matching)["filter"], partition_name=name, timeout=timeout
+        )
+        first = last + 1
+
+
 def vector_bytes(value: object) -> bytes:
     """A vector as a query returns it (floats, or a list of one bytes object for a binary one) as bytes."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], bytes):

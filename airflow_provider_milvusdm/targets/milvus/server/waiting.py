@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REQUEST_SECONDS = 1800
-"""Timeout of a request. A server answers within seconds; deleting all rows of a partition takes it minutes."""
+"""Timeout of a request. A server answers within seconds, or minutes if it is busy."""
 LONGEST_PAUSE = 60
 STALLED_SECONDS = 6 * 3600
 """The index of a large segment takes an hour to build, and the progress changes only when it is complete."""

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.exceptions import LateError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from tests.support.chain import Chain
 from tests.support.collections_2x import make_collection, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
@@ -203,6 +206,30 @@ def test_overwrite_of_the_default_partition_alone_empties_it_on_a_server(
         "_default": directory.live("news"),
         "a": random_rows([lowest, 1, 2], 6),
     }
+
+
+@pytest.mark.parametrize("partitions", ["keep", "partition_key"])
+def test_an_overwrite_that_slept_empties_nothing_that_another_run_loaded(
+    server_client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitions: str
+) -> None:
+    first = write_directory(tmp_path / "first", {"news": {"_default": range(50), "a": range(100, 110)}})
+    assert Chain(first.path, server_client, partitions=partitions).run()["news"].status == VERIFIED
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20, 40)}}, seed=9)
+    chain, selection, asleep = Chain(directory.path, server_client, partitions=partitions), {"news": ["_default"]}, [1]
+
+    def sleep(fence: Fence) -> float:
+        fence.look()
+        if asleep:
+            asleep.clear()
+            assert chain.run(selection, "overwrite")["news"].status == VERIFIED
+            return seconds_since_boot() - 1
+        return seconds_since_boot() + REQUEST_SECONDS
+
+    monkeypatch.setattr(Fence, "check", sleep)
+    with pytest.raises(LateError):
+        chain.create(chain.plan(selection), "overwrite")
+    found = server_client.query("news", "id < 100", output_fields=["id"], consistency_level="Strong")
+    assert sorted(row["id"] for row in found) == list(range(20, 40))
 
 
 def test_overwrite_of_the_default_partition_alone_is_refused_by_milvus_lite(

@@ -97,6 +97,13 @@ def test_until_it_is_verified_nobody_finds_it_by_its_name(client: MilvusClient, 
     assert stored(client, "news") == migration.expected
 
 
+def test_nothing_is_asked_that_the_target_answers_with_a_traceback_in_the_log(
+    lite_client: MilvusClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Migration(lite_client, tmp_path / "milvus").run("skip").status == VERIFIED
+    assert "Traceback" not in caplog.text
+
+
 def test_an_overwritten_collection_is_there_until_the_new_one_is_verified(overwriting: Migration) -> None:
     created, loaded = overwriting.load()
     assert stored(overwriting.client, "news") == OLD

@@ -49,13 +49,18 @@ def check_exact(client: MilvusClient, directory: Milvus1xDirectory) -> None:
     ids=str,
 )
 def test_what_a_server_refuses_ends_before_a_row_is_written(
-    server_client: MilvusClient, directory: Milvus1xDirectory, settings: dict[str, Any], reason: str
+    server_client: MilvusClient,
+    directory: Milvus1xDirectory,
+    settings: dict[str, Any],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     report = migrate(server_client, directory, settings)
     assert (report.status, report.partitions) == (FAILED, ())
     [fault] = report.faults
     assert "he target refuses the collection for the rows of 'news'" in fault
     assert reason in fault
+    assert "Traceback" not in caplog.text
     assert server_client.list_collections() == []
 
 
