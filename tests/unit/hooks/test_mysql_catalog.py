@@ -9,8 +9,6 @@ import pytest
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.hooks.mysql_catalog import mysql_connection
 
-pytest.importorskip("airflow.providers.mysql", reason="the extra mysql is not installed")
-
 
 @pytest.mark.parametrize("host", ["root:s3cret@127.0.0.1", "mysql://root:s3cret@mysql"])
 def test_a_login_in_the_host_is_refused_without_being_told(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
