@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from airflow.sdk import BaseHook
+
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 
 REFUSALS = (1044, 1045, 1046, 1049, 1142, 1143)
@@ -41,6 +43,13 @@ def mysql_connection(mysql_conn_id: str) -> Iterator[Any]:
 
 
 def _connect(mysql_conn_id: str) -> Any:
+    connection = BaseHook.get_connection(mysql_conn_id)
+    if "@" in (connection.host or ""):  # MySQL's error would quote it
+        raise ConfigurationError(
+            f"the host of connection {mysql_conn_id} holds a login",
+            expected="the name of a host, without @",
+            cure="Put user and password into the connection's Login and Password (mysql_parameter in YAML).",
+        )
     try:
         from airflow.providers.mysql.hooks.mysql import MySqlHook
     except ImportError:
@@ -53,13 +62,6 @@ def _connect(mysql_conn_id: str) -> Any:
         def _get_conn_config_mysql_client(self, conn: Any) -> dict[str, Any]:
             return {**super()._get_conn_config_mysql_client(conn), **MYSQL_TIMEOUTS}
 
-    connection = Hook.get_connection(mysql_conn_id)
-    if "@" in (connection.host or ""):  # MySQL's error would quote it
-        raise ConfigurationError(
-            f"the host of connection {mysql_conn_id} holds a login",
-            expected="the name of a host, without @",
-            cure="Put user and password into the connection's Login and Password (mysql_parameter in YAML).",
-        )
     return Hook(connection=_with_safe_extra(connection)).get_conn()
 
 

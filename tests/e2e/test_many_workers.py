@@ -63,8 +63,13 @@ dag = migration_dag("many_workers", default_args={{"retries": 10, "retry_delay":
 DAG_ID = "many_workers"
 REQUEUED = "stuck in queued reschedule"
 """Airflow's event of a task that no worker took in time."""
-GIVEN_UP = ("Another attempt to load these rows has begun", "Server indicated the task shouldn't be running anymore")
-"""What ends an attempt that wakes after another has begun: its own check, or Airflow's; whichever is first."""
+GIVEN_UP = (
+    "Another attempt to load these rows has begun",
+    "Server indicated the task shouldn't be running anymore",
+    "DEADLINE_EXCEEDED",
+)
+"""What ends an attempt that wakes after another has begun: its own check, Airflow's, or the deadline of a request that
+was on its way when the network was lost; whichever is first."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,15 @@ class Run:
     def wait_at_gate(self, *hosts: Host) -> dict[str, TaskRun]:
         """Return once each of the hosts has a load that has written rows and waits at the gate."""
         addresses = {host.address for host in hosts}
-        self.wait(lambda: addresses <= self.waiting().keys())
-        return self.waiting()
+        waiting: dict[str, TaskRun] = {}
+
+        def wait_all() -> bool:
+            nonlocal waiting
+            waiting = self.waiting()
+            return addresses <= waiting.keys()
+
+        self.wait(wait_all)
+        return waiting
 
     def wait_for_other(self, load: TaskRun) -> TaskRun:
         """Another attempt of a load, once it has written rows on another host and waits at the gate.
@@ -210,16 +222,14 @@ def test_units_of_a_lost_worker_of_one_without_network_and_of_an_emptied_broker_
     cut_off.reconnect()
     deployment.gate.release(asleep.pid)
     wait_until(lambda: not is_running(asleep), 300, airflow.tails)
-    assert any(text in run.log_on(cut_off) for text in GIVEN_UP)
+    wait_until(lambda: any(text in run.log_on(cut_off) for text in GIVEN_UP), 60, lambda: run.log_on(cut_off))
 
     assert run.end().state == "success", airflow.tails()
     deployment.assert_exact()
-    started = {load.map_index for load in loads.values()}
-    emptied = {("load_partitions", number) for number in range(len(TAGS)) if number not in started}
-    assert read_events(airflow.env, run.now, REQUEUED) >= emptied
-    tries = {load.map_index: load.try_number for load in run.loads}
-    assert tries[loads[lost.address].map_index] > 1
-    assert tries[asleep.map_index] > 1
+    retried = {load.map_index for load in run.loads if load.try_number > 1}
+    assert retried >= {loads[lost.address].map_index, asleep.map_index}
+    requeued = {number for task_id, number in read_events(airflow.env, run.now, REQUEUED) if task_id == asleep.task_id}
+    assert requeued | retried | {load.map_index for load in loads.values()} == set(range(len(TAGS)))
     for load in run.loads:
         assert f"http://{load.hostname}:" in run.served_log(load)
 

@@ -31,7 +31,7 @@ def estimate_target(client: MilvusClient, collection: CollectionSpec, index: Ind
     data = rows * (collection.vector_bytes + ID_BYTES)
     memory = rows * (index_bytes(collection, index) + ID_BYTES)
     seconds = rows * max(collection.vector_bytes, RATED_BYTES) / RATED_BYTES / ROWS_A_SECOND
-    minutes = count_of(max(round(seconds / 60), 1), "minute")
+    minutes = count_of(round(seconds / 60), "minute") if seconds >= 60 else "less than a minute"
     notes = [
         f"{rows} rows, {size(data)} of ids and vectors; about {size(data + memory)} on the target's disk with the "
         f"index, {size(memory)} of its memory to be loaded, and {minutes} to write from one task, where the "
