@@ -109,6 +109,20 @@ class FusedClient:
         return call
 
 
+class Sleeping:
+    """A client that sleeps before a call of `method` (the first); meanwhile something else happens."""
+
+    def __init__(self, client: MilvusClient, method: str, meanwhile: Callable[[], object], call: int = 1) -> None:
+        self.client, self.method, self.meanwhile, self.left = client, method, meanwhile, call
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.method:
+            self.left -= 1
+            if self.left == 0:
+                self.meanwhile()
+        return getattr(self.client, name)
+
+
 class Checkpoints(dict[str, Any]):
     """A checkpoint store of JSON values, as Airflow's is: `get` is a dictionary's own."""
 

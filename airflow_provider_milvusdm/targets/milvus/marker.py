@@ -20,6 +20,7 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_properties_at_once
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -132,14 +133,22 @@ def unreadable(collection: str, name: str, text: str) -> TargetError:
     )
 
 
-def set_marker(client: MilvusClient, collection: str, marker: Marker) -> None:
-    _set_properties(client, collection, marker.properties())
+def set_marker(client: MilvusClient, collection: str, marker: Marker, deadline: float | None = None) -> None:
+    """Set the marker. ``deadline``: needed where the name may belong to another run once this process has slept.
+
+    Raises LateError where ``deadline`` is over.
+    """
+    _set_properties(client, collection, marker.properties(), deadline)
 
 
-def _set_properties(client: MilvusClient, collection: str, properties: Mapping[str, str]) -> None:
+def _set_properties(
+    client: MilvusClient, collection: str, properties: Mapping[str, str], deadline: float | None = None
+) -> None:
     """Set properties so that they survive a restart of the server."""
     for _ in range(1 if stores_properties_at_once(client) else 2):
-        client.alter_collection_properties(collection, dict(properties))
+        client.alter_collection_properties(
+            collection, dict(properties), timeout=None if deadline is None else seconds_left(deadline)
+        )
 
 
 def refuse_changed_collection(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import caches_aliases
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -85,11 +88,12 @@ def switch_alias(
     """
     if not plan.alias:
         return ()
+    deadline = seconds_since_boot() + REQUEST_SECONDS  # stops a suspended process, which would undo a newer switch
     before, name = aliased(client, plan.alias), plan.target.name
     if store is not None and store.get(SWITCHED) == step_input and before not in ("", name):
         again = f"client.alter_alias({name!r}, {plan.alias!r}) switches to {name}"
         return (f"alias {plan.alias} stands for {before}: it was switched after this run had switched it; {again}",)
-    switch_to(client, name, plan.alias)
+    switch_to(client, name, [plan.alias], deadline)
     if store is not None:
         store.set(SWITCHED, step_input)
     if before == name:
@@ -101,18 +105,21 @@ def switch_alias(
     return (f"alias {plan.alias} stands for {name} now; {back}",)
 
 
-def switch_to(client: MilvusClient, name: str, *aliases: str) -> None:
-    """Switch aliases to collection ``name``, each in one step, and create those that do not exist."""
+def switch_to(client: MilvusClient, name: str, aliases: Collection[str], deadline: float) -> None:
+    """Switch aliases to collection ``name``, each in one step, and create those that do not exist.
+
+    Raises LateError where ``deadline`` is over.
+    """
     moved = [alias for alias in aliases if aliased(client, alias) not in ("", name)]
     for alias in aliases:
         if aliased(client, alias):
-            client.alter_alias(name, alias)
+            client.alter_alias(name, alias, timeout=seconds_left(deadline))
         else:
-            _make_alias(client, name, alias)
+            _make_alias(client, name, alias, deadline)
     if moved and caches_aliases(client):
         time.sleep(SETTLED_SECONDS)
         for alias in moved:
-            client.alter_alias(name, alias)
+            client.alter_alias(name, alias, timeout=seconds_left(deadline))
 
 
 def list_aliases(client: MilvusClient, name: str) -> list[str]:
@@ -121,11 +128,11 @@ def list_aliases(client: MilvusClient, name: str) -> list[str]:
     return list(client.list_aliases(name, db_name=database)["aliases"])
 
 
-def _make_alias(client: MilvusClient, name: str, alias: str) -> None:
+def _make_alias(client: MilvusClient, name: str, alias: str, deadline: float) -> None:
     """Create an alias. The alias of a collection that was dropped still exists, and can only be altered."""
     from pymilvus import MilvusException
 
     try:
-        client.create_alias(name, alias)
+        client.create_alias(name, alias, timeout=seconds_left(deadline))
     except MilvusException:
-        client.alter_alias(name, alias)
+        client.alter_alias(name, alias, timeout=seconds_left(deadline))

@@ -59,19 +59,22 @@ def finish(client: MilvusClient, marker: Marker) -> None:
     Raises TargetError where another run has begun.
     """
     former = former_name(marker.target, marker.generation)
+    deadline = seconds_since_boot() + REQUEST_SECONDS
     refuse_changed_collection(client, marker.target, marker.generation)
     if client.has_collection(former):
-        switch_to(client, marker.target, *list_aliases(client, former))
+        switch_to(client, marker.target, list_aliases(client, former), deadline)
         time.sleep(READERS_SECONDS)
         client.drop_collection(former)
+        deadline = seconds_since_boot() + REQUEST_SECONDS
         refuse_changed_collection(client, marker.target, marker.generation)  # another run may have begun meanwhile
     make_aliases(client, marker.target, marker.aliases)
-    set_marker(client, marker.target, marker.completed())
+    set_marker(client, marker.target, marker.completed(), deadline)
 
 
 def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> None:
     """Create those of ``aliases`` that do not exist, for ``target``."""
-    switch_to(client, target, *[alias for alias in aliases if not aliased(client, alias)])
+    deadline = seconds_since_boot() + REQUEST_SECONDS
+    switch_to(client, target, [alias for alias in aliases if not aliased(client, alias)], deadline)
 
 
 def _is_to_be_replaced(client: MilvusClient, marker: Marker) -> bool:

@@ -30,7 +30,7 @@ from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_co
 from tests.support.chain import Chain
 from tests.support.collections_2x import insert, is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
-from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError
+from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError, Sleeping
 from tests.support.milvus_servers import milvus_server, running_milvus_server
 from tests.support.processes import wait_until
 from tests.support.targets import drop_all_collections, milvus_client
@@ -780,19 +780,6 @@ def test_a_sync_that_is_repeated_alone_leaves_no_marker_of_a_load(client: Milvus
     assert stored(client, "news") == migration.expected
 
 
-class Sleeping:
-    """A client that sleeps before the first call of `method`; meanwhile something else happens."""
-
-    def __init__(self, client: MilvusClient, method: str, meanwhile: Callable[[], object]) -> None:
-        self.client, self.method, self.meanwhile = client, method, meanwhile
-
-    def __getattr__(self, name: str) -> Any:
-        if name == self.method:
-            self.method = ""
-            self.meanwhile()
-        return getattr(self.client, name)
-
-
 @pytest.mark.parametrize(
     ("method", "tags", "in_place"),
     [("rename_collection", None, True), ("list_aliases", None, True), ("list_indexes", ["a"], False)],
@@ -1129,6 +1116,50 @@ def test_publishing_that_slept_before_it_takes_the_name_takes_it_from_no_other(
     assert client.list_collections() == ["news"]
     assert stored(client, "news") == overwriting.expected
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
+
+
+def begin_and_wake(other: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin an append while another process sleeps, which then finds that its deadlines are over."""
+    assert other.create(other.plan(), "append")[1] == {}
+    clock = seconds_since_boot() + 2 * REQUEST_SECONDS
+    monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
+
+
+@pytest.mark.parametrize("mode", ["overwrite", "append"])
+def test_a_verification_that_slept_before_it_sets_its_marker_marks_nothing_that_another_run_loads(
+    lite_client: MilvusClient, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_collection(lite_client, "news", OLD | {"a": {}}, metric="L2", loaded=True)
+    migration = Migration(lite_client, tmp_path / "milvus")
+    created, loaded = migration.load(mode)
+    other = Chain(write_directory(tmp_path / "other", {"news": {"_default": [1000]}}).path, lite_client)
+
+    def sleep() -> None:
+        assert migration.verify(created, loaded).status == VERIFIED
+        begin_and_wake(other, monkeypatch)
+
+    calls = {"overwrite": 3, "append": 1}  # that of the former collection, and of the new one with its first name
+    slow: Any = Sleeping(lite_client, "alter_collection_properties", sleep, calls[mode])
+    with pytest.raises(LateError, match="was not sent"):
+        migration.verify(created, loaded, slow)
+    assert marker(lite_client, "news")["state"] == "loading"
+
+
+def test_a_creation_that_slept_before_it_sets_its_marker_marks_nothing_that_another_run_has_loaded(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_collection(client, "news", OLD | {"a": {}}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+
+    def sleep() -> None:
+        assert migration.run("append").status == VERIFIED
+        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
+        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
+
+    slow: Any = Sleeping(client, "alter_collection_properties", sleep)
+    with pytest.raises(LateError, match="was not sent"):
+        create_collection(slow, migration.plan, "append")
+    assert marker(client, "news")["state"] == "complete"
 
 
 def test_publishing_that_slept_before_it_drops_the_former_rows_marks_nothing_that_another_run_loads(
