@@ -49,8 +49,8 @@ terminal-session: install ## Record the terminal session of the documentation
 	.venv/bin/python dev/terminal_session.py
 
 .PHONY: test
-test: test-tools ## Run the tests, six at a time, for many of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder
+test: test-tools ## Run the tests, four at a time, for many of them wait; PYTEST_ADDOPTS adds to it
+	.venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-unit
 test-unit: install ## Run the unit tests
