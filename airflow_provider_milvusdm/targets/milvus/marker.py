@@ -179,22 +179,27 @@ def fence_by_marker(client: MilvusClient, collection: str, generation: str) -> F
     return Fence(partial(refuse_changed_collection, client, collection, generation))
 
 
-def restore_marker(client: MilvusClient, collection: str, marker: Marker | None) -> None:
-    """Set the marker that the collection had before, or remove it where there was none."""
+def restore_marker(client: MilvusClient, collection: str, marker: Marker | None, deadline: float) -> None:
+    """Set the marker that the collection had before, or remove it where there was none.
+
+    Raises LateError where ``deadline`` is over.
+    """
     if marker:
-        set_marker(client, collection, marker)
+        set_marker(client, collection, marker, deadline)
     else:
-        remove_property(client, collection, PROPERTY)
+        remove_property(client, collection, PROPERTY, deadline)
 
 
-def remove_property(client: MilvusClient, collection: str, name: str) -> None:
-    """Remove a property; a server before 2.5 can only empty it."""
+def remove_property(client: MilvusClient, collection: str, name: str, deadline: float | None = None) -> None:
+    """Remove a property; a server before 2.5 can only empty it. Raises LateError where ``deadline`` is over."""
     from pymilvus import MilvusException
 
     try:
-        client.drop_collection_properties(collection, [name])
+        client.drop_collection_properties(
+            collection, [name], timeout=None if deadline is None else seconds_left(deadline)
+        )
     except MilvusException:
-        _set_properties(client, collection, {name: ""})
+        _set_properties(client, collection, {name: ""}, deadline)
 
 
 def pack_counts(partitions: Collection[str], before: Mapping[str, int], new: Collection[str] = ()) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
     fence_by_marker,
     new_partitions,
-    refuse_changed_collection,
     restore_marker,
     set_marker,
     unpack_counts,
@@ -67,8 +66,7 @@ def abandon(case: Case) -> CreatedCollection:
         with searchable(case.client, case.target, case.index, case.settings, keep=False):
             notes.append(f"{undoing.undo()} rows of {case.target.name} were removed")
         undoing.drop_partitions()
-        undoing.refuse_others()
-        restore_marker(case.client, case.target.name, undoing.marker.before_it())
+        restore_marker(case.client, case.target.name, undoing.marker.before_it(), undoing.fence.check())
     drop_leftovers(case)
     return CreatedCollection(
         case.plan.name, Action.ABANDONED, notes=tuple(notes or ["no run had left anything half done"])
@@ -100,10 +98,6 @@ class _Undoing:
         self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in existing}
         if marker.keys and case.plan.fingerprint != marker.source and not self._has_keys_of_run():
             raise _other_copy(case, marker)
-
-    def refuse_others(self) -> None:
-        """Raises TargetError where another run has begun since."""
-        refuse_changed_collection(self.client, self.target.name, self.marker.generation)
 
     def drop_partitions(self) -> None:
         """Drop the partitions that the run created: a later ``skip`` would take them for finished."""

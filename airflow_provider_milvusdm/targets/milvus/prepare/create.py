@@ -333,7 +333,8 @@ class _Preparation:
         try:
             self._create_partitions(existing.partitions)
         except TargetError:
-            restore_marker(self.client, self.target.name, existing.marker)
+            fence = fence_by_marker(self.client, self.target.name, marker.generation)
+            restore_marker(self.client, self.target.name, existing.marker, fence.check())
             raise
         return marker
 

@@ -1121,6 +1121,11 @@ def test_publishing_that_slept_before_it_takes_the_name_takes_it_from_no_other(
 def begin_and_wake(other: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin an append while another process sleeps, which then finds that its deadlines are over."""
     assert other.create(other.plan(), "append")[1] == {}
+    wake(monkeypatch)
+
+
+def wake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process that slept find that its deadlines are over."""
     clock = seconds_since_boot() + 2 * REQUEST_SECONDS
     monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
 
@@ -1153,12 +1158,29 @@ def test_a_creation_that_slept_before_it_sets_its_marker_marks_nothing_that_anot
 
     def sleep() -> None:
         assert migration.run("append").status == VERIFIED
-        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
-        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
+        wake(monkeypatch)
 
     slow: Any = Sleeping(client, "alter_collection_properties", sleep)
     with pytest.raises(LateError, match="was not sent"):
         create_collection(slow, migration.plan, "append")
+    assert marker(client, "news")["state"] == "complete"
+
+
+def test_an_abandon_that_slept_before_it_restores_the_marker_leaves_that_of_a_newer_run(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_collection(client, "news", OLD | {"a": {}}, metric="L2", loaded=True)
+    migration = Migration(client, tmp_path / "milvus")
+    create_collection(client, migration.plan, "append")
+
+    def sleep() -> None:
+        assert abandoned(migration).faults == ()
+        assert migration.run("append").status == VERIFIED
+        wake(monkeypatch)
+
+    slow: Any = Sleeping(client, "drop_collection_properties", sleep)
+    with pytest.raises(LateError, match="was not sent"):
+        create_collection(slow, migration.plan, "abandon")
     assert marker(client, "news")["state"] == "complete"
 
 
