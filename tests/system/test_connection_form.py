@@ -13,7 +13,7 @@ from tests.support.processes import free_ports
 
 def press(airflow: StandaloneAirflow, **fields: Any) -> tuple[bool, str]:
     """What the form shows of a connection that is filled in and not saved yet."""
-    body = {"connection_id": "milvus_default", "conn_type": "milvus"} | fields
+    body = {"connection_id": "not_saved", "conn_type": "milvus"} | fields
     answer = airflow.call("POST", "/api/v2/connections/test", body)
     return answer["status"], answer["message"]
 

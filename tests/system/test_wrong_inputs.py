@@ -96,14 +96,14 @@ def confs(
     to_server = {"source_milvus_path": str(source), "dest_host": server.hostname}
     with holding_proxy(milvus_server_uri) as proxy:
         proxy.refused["Connect"] = grpc.StatusCode.UNAUTHENTICATED  # as a server does that has authorization enabled
-        connect(airflow, "wrong_database", milvus_server_uri, schema="nowhere")
-        connect(airflow, "wrong_password", proxy.uri, login="root", password="wrong")
+        connect(airflow, "mistaken_database", milvus_server_uri, schema="nowhere")
+        connect(airflow, "mistaken_password", proxy.uri, login="root", password="wrong")
         yield {
             "path": good | {"source_milvus_path": f"{source}s"},
             "host": to_server | {"dest_host": "nowhere.invalid"},
             "port": to_server | {"dest_port": port},
-            "database": {"source_milvus_path": str(source), "milvus_conn_id": "wrong_database"},
-            "password": {"source_milvus_path": str(source), "milvus_conn_id": "wrong_password"},
+            "database": {"source_milvus_path": str(source), "milvus_conn_id": "mistaken_database"},
+            "password": {"source_milvus_path": str(source), "milvus_conn_id": "mistaken_password"},
             "collection": good | {"source_collection": "newss"},
             "partition": good | {"source_collection": "news/2021"},
             "mode": good | {"dest_uri": str(folder / "full.db"), "mode": "append"},
