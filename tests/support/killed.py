@@ -8,12 +8,16 @@ from threading import Lock
 from typing import Any
 
 import grpc
+import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Loaded
 from airflow_provider_milvusdm.model.units import LoadUnit
+from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.server import deadline
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 
 WRITES = {
     "delete",
@@ -121,6 +125,12 @@ class Sleeping:
             if self.left == 0:
                 self.meanwhile()
         return getattr(self.client, name)
+
+
+def wake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process that slept find that its deadlines are over."""
+    clock = seconds_since_boot() + 2 * REQUEST_SECONDS
+    monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
 
 
 class Checkpoints(dict[str, Any]):

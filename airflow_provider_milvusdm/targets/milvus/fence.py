@@ -14,6 +14,14 @@ REQUEST_SECONDS = 120
 """Timeout of a request: a server that has not received all of it by then drops it, even if the rest arrives later."""
 
 
+def new_deadline() -> float:
+    """The deadline of requests that are decided on now, for :func:`seconds_left`.
+
+    Take it before looking at what they depend on: a process that is suspended afterwards sends none of them.
+    """
+    return seconds_since_boot() + REQUEST_SECONDS
+
+
 class Fence:
     """Checks before a request is sent that the target is still ours, as the process may have been suspended.
 

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import caches_aliases
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -88,7 +88,7 @@ def switch_alias(
     """
     if not plan.alias:
         return ()
-    deadline = seconds_since_boot() + REQUEST_SECONDS  # stops a suspended process, which would undo a newer switch
+    deadline = new_deadline()  # stops a suspended process, which would undo a newer switch
     before, name = aliased(client, plan.alias), plan.target.name
     if store is not None and store.get(SWITCHED) == step_input and before not in ("", name):
         again = f"client.alter_alias({name!r}, {plan.alias!r}) switches to {name}"

@@ -13,7 +13,7 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollectio
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence, await_requests
+from airflow_provider_milvusdm.targets.milvus.fence import Fence, await_requests, new_deadline
 from airflow_provider_milvusdm.targets.milvus.marker import (
     VERIFIED,
     Marker,
@@ -56,7 +56,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     resume_unpublished,
 )
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -211,7 +211,7 @@ class _Preparation:
         with).
         """
         last = last or (self.existing.marker if self.existing else None)
-        deadline = seconds_since_boot() + REQUEST_SECONDS  # stops a suspended process, which would mark a newer load
+        deadline = new_deadline()  # stops a suspended process, which would mark a newer load
         self._refuse_changed(last)
         marker = new_marker(
             self.plan.fingerprint,

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.exceptions import VerificationError
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import TargetCollection
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, refuse_changed_collection, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list_aliases, switch_to
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -43,7 +43,7 @@ def publish(client: MilvusClient, marker: Marker) -> tuple[str, ...]:
                 raise _taken(marker, name, there)
             notes = _note_written_meanwhile(client, marker)
             note_former(client, marker.target, marker.run)
-        deadline = seconds_since_boot() + REQUEST_SECONDS
+        deadline = new_deadline()
         set_marker(client, name, marker.verified())  # fails where another attempt has renamed it since
         if there:  # the deadline stops a suspended process, which would take the name from a newer collection
             former = former_name(marker.target, marker.generation)
@@ -59,13 +59,13 @@ def finish(client: MilvusClient, marker: Marker) -> None:
     Raises TargetError where another run has begun.
     """
     former = former_name(marker.target, marker.generation)
-    deadline = seconds_since_boot() + REQUEST_SECONDS
+    deadline = new_deadline()
     refuse_changed_collection(client, marker.target, marker.generation)
     if client.has_collection(former):
         switch_to(client, marker.target, list_aliases(client, former), deadline)
         time.sleep(READERS_SECONDS)
         client.drop_collection(former)
-        deadline = seconds_since_boot() + REQUEST_SECONDS
+        deadline = new_deadline()
         refuse_changed_collection(client, marker.target, marker.generation)  # another run may have begun meanwhile
     make_aliases(client, marker.target, marker.aliases)
     set_marker(client, marker.target, marker.completed(), deadline)
@@ -73,7 +73,7 @@ def finish(client: MilvusClient, marker: Marker) -> None:
 
 def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> None:
     """Create those of ``aliases`` that do not exist, for ``target``."""
-    deadline = seconds_since_boot() + REQUEST_SECONDS
+    deadline = new_deadline()
     switch_to(client, target, [alias for alias in aliases if not aliased(client, alias)], deadline)
 
 

@@ -11,7 +11,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.marker import (
     LOADING,
     Marker,
@@ -28,7 +28,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover
 from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import make_partitions
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left, seconds_since_boot
+from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 
 
@@ -68,7 +68,7 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
 
 def _drop_existing(case: Case, existing: Existing) -> None:
     """Drop the old collection; the deadline stops a suspended process, which would drop a newer one."""
-    deadline = seconds_since_boot() + REQUEST_SECONDS
+    deadline = new_deadline()
     refuse_changed_collection(case.client, case.target.name, existing.generation, existing.collection_id)
     for alias in list_aliases(case.client, case.target.name):
         case.client.drop_alias(alias, timeout=seconds_left(deadline))

@@ -23,7 +23,7 @@ from airflow_provider_milvusdm.report import (
     SearchReport,
 )
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec
 from airflow_provider_milvusdm.targets.milvus.marker import Marker, set_marker
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import switch_alias
@@ -33,7 +33,6 @@ from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     counts_without_loading,
     stays_loaded_when_renamed,
 )
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.server.index import index_for, is_loaded, refresh, searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import count_rows, map_concurrently
 from airflow_provider_milvusdm.targets.milvus.units import collection_units, loaded_into
@@ -307,7 +306,7 @@ class _Verification:
     def _complete(self, marker: Marker, create_index: bool) -> tuple[str, ...]:
         """Give the collection its name, and mark it as complete; returns notes for the report."""
         if not self.created.own_name:
-            deadline = seconds_since_boot() + REQUEST_SECONDS
+            deadline = new_deadline()
             self._read_marker()  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed(), deadline)
             return ()

@@ -14,14 +14,11 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import LateError
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased
-from airflow_provider_milvusdm.targets.milvus.server import deadline
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from tests.support.chain import Chain
 from tests.support.collections_2x import called, make_collection, stored
 from tests.support.directories import random_rows, write_directory
-from tests.support.killed import Checkpoints, Sleeping, create
+from tests.support.killed import Checkpoints, Sleeping, create, wake
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.processes import wait_until
 from tests.support.targets import milvus_client
@@ -202,8 +199,7 @@ def test_a_verification_that_slept_before_it_switches_the_alias_does_not_undo_a_
     def sleep() -> None:
         assert older.verify(plans, created, loaded, **options)["news"].status == VERIFIED
         assert migrate(client, source(tmp_path / "new")).status == VERIFIED
-        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
-        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
+        wake(monkeypatch)
 
     slow = Chain(older.directory, Sleeping(client, method, sleep))  # type: ignore[arg-type]
     with pytest.raises(LateError, match="was not sent"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,19 @@ from pymilvus import MilvusClient, MilvusException
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import LateError, TargetError, VerificationError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
-from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS
+from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.marker import MAPPED_LENGTH
 from airflow_provider_milvusdm.targets.milvus.prepare import publish
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import READERS_SECONDS
 from airflow_provider_milvusdm.targets.milvus.runs import Run
-from airflow_provider_milvusdm.targets.milvus.server import deadline
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
 from tests.support.collections_2x import insert, is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
-from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError, Sleeping
+from tests.support.killed import Checkpoints, Fuse, FusedClient, KilledError, Sleeping, wake
 from tests.support.milvus_servers import milvus_server, running_milvus_server
 from tests.support.processes import wait_until
 from tests.support.targets import drop_all_collections, milvus_client
@@ -299,7 +297,7 @@ def test_what_a_suspended_run_writes_is_refused_by_the_target_itself(
     def sleep(self: Any) -> float:
         if next(slept, False):
             assert migration.chain.run()["news"].action == "resumed"
-        return seconds_since_boot() + REQUEST_SECONDS
+        return new_deadline()
 
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.fence.Fence.check", sleep)
     with pytest.raises(MilvusException) as refused:
@@ -997,26 +995,6 @@ def test_overwriting_leaves_no_partition_that_a_later_run_would_skip(client: Mil
     assert killed >= 6
 
 
-class Meanwhile:
-    """A client that has something else happen before one of its calls of a method."""
-
-    def __init__(self, client: MilvusClient, method: str, then: Callable[[], object], call: int = 1) -> None:
-        self.client, self.method, self.then, self.left = client, method, then, call
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.client, name)
-        if name != self.method:
-            return found
-
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            self.left -= 1
-            if self.left == 0:
-                self.then()
-            return found(*arguments, **keywords)
-
-        return call
-
-
 def test_abandon_removes_nothing_that_another_run_has_finished_meanwhile(client: MilvusClient, tmp_path: Path) -> None:
     make_collection(client, "news", OLD | {"a": {}}, metric="L2", loaded=True)
     migration = Migration(client, tmp_path / "milvus")
@@ -1026,7 +1004,7 @@ def test_abandon_removes_nothing_that_another_run_has_finished_meanwhile(client:
     def finish() -> None:
         assert other.run(mode="append")["news"].status == VERIFIED
 
-    slow: Any = Meanwhile(client, "query", finish)
+    slow: Any = Sleeping(client, "query", finish)
     _, faults = Chain(migration.directory.path, slow).create([migration.plan], "abandon")
     assert "nother run or program has changed collection 'news'" in faults["news"][0]
     assert stored(client, "news") == OLD | {
@@ -1063,7 +1041,7 @@ def test_overwriting_in_place_drops_nothing_that_another_attempt_has_made_meanwh
     def finish() -> None:
         assert other.run(mode="overwrite")["news"].status == VERIFIED
 
-    slow: Any = Meanwhile(client, "create_collection", finish)
+    slow: Any = Sleeping(client, "create_collection", finish)
     _, faults = Chain(overwriting.directory.path, slow).create([overwriting.plan], "overwrite", in_place=True)
     assert "has changed collection 'news' of the target" in faults["news"][0]
     assert stored(client, "news") == overwriting.expected
@@ -1078,10 +1056,9 @@ def test_overwriting_in_place_that_slept_before_it_drops_the_old_collection_drop
 
     def sleep() -> None:
         assert other.run(mode="overwrite")["news"].status == VERIFIED
-        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
-        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
+        wake(monkeypatch)
 
-    slow: Any = Meanwhile(client, "list_aliases", sleep, call=3)
+    slow: Any = Sleeping(client, "list_aliases", sleep, call=3)
     with pytest.raises(LateError, match="was not sent"):
         create_collection(slow, overwriting.plan, "overwrite", in_place=True)
     assert stored(client, "news") == overwriting.expected
@@ -1091,7 +1068,7 @@ def test_overwriting_in_place_that_slept_before_it_drops_the_old_collection_drop
 def test_publishing_that_slept_takes_no_name_from_what_another_attempt_has_published(overwriting: Migration) -> None:
     created, loaded = overwriting.load()
     client = overwriting.client
-    slow: Any = Meanwhile(client, "alter_collection_properties", lambda: overwriting.verify(created, loaded), call=2)
+    slow: Any = Sleeping(client, "alter_collection_properties", lambda: overwriting.verify(created, loaded), call=2)
     with pytest.raises(MilvusException):
         overwriting.verify(created, loaded, slow)
     assert client.list_collections() == ["news"]
@@ -1107,8 +1084,7 @@ def test_publishing_that_slept_before_it_takes_the_name_takes_it_from_no_other(
 
     def sleep() -> None:
         assert overwriting.verify(created, loaded).status == VERIFIED
-        clock = seconds_since_boot() + 2 * REQUEST_SECONDS
-        monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
+        wake(monkeypatch)
 
     slow: Any = Sleeping(client, "rename_collection", sleep)
     with pytest.raises(LateError, match="was not sent"):
@@ -1122,12 +1098,6 @@ def begin_and_wake(other: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin an append while another process sleeps, which then finds that its deadlines are over."""
     assert other.create(other.plan(), "append")[1] == {}
     wake(monkeypatch)
-
-
-def wake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a process that slept find that its deadlines are over."""
-    clock = seconds_since_boot() + 2 * REQUEST_SECONDS
-    monkeypatch.setattr(deadline, "seconds_since_boot", lambda: clock)
 
 
 @pytest.mark.parametrize("mode", ["overwrite", "append"])
@@ -1224,7 +1194,7 @@ def test_what_was_left_verified_and_renamed_by_hand_marks_no_other(client: Milvu
     def kill() -> None:
         raise KilledError
 
-    killed: Any = Meanwhile(client, "rename_collection", kill)
+    killed: Any = Sleeping(client, "rename_collection", kill)
     with pytest.raises(KilledError):
         migration.verify(created, loaded, killed)
     assert marker(client, "news")["state"] == "verified"
