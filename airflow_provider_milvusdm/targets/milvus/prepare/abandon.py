@@ -29,7 +29,6 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition
 from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, product_name
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -102,7 +101,7 @@ class _Undoing:
     def drop_partitions(self) -> None:
         """Drop the partitions that the run created: a later ``skip`` would take them for finished."""
         for name in new_partitions(self.case.wanted, self.marker).intersection(self.before):
-            drop_partition(self.client, self.target.name, name, seconds_left(self.fence.check()))
+            drop_partition(self.client, self.target.name, name, self.fence.check())
 
     def undo(self) -> int:
         """Remove the rows and return their number; what the former run still sends is refused from here on."""
