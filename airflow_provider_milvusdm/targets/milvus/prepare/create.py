@@ -56,7 +56,6 @@ from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     resume_unpublished,
 )
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -345,7 +344,7 @@ class _Preparation:
     def _empty_partition(self, name: str, fence: Fence) -> None:
         """Drop a partition and create it again; ``_default`` can't be dropped, so its rows are deleted."""
         if name != DEFAULT_PARTITION:
-            drop_partition(self.client, self.target.name, name, seconds_left(fence.check()))
+            drop_partition(self.client, self.target.name, name, fence.check())
             make_partitions(self.client, self.target.name, [name])
             return
         with self._searchable():
