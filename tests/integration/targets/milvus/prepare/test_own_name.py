@@ -591,6 +591,32 @@ def test_a_tag_that_is_new_in_the_source_meets_no_partition_that_a_user_made(
 
 
 @pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["append", "sync", "overwrite"])
+@pytest.mark.parametrize("rename", [{}, {"news/a-b": "a_b"}])
+def test_a_tag_whose_load_was_abandoned_meets_no_partition_that_a_user_made(
+    client: MilvusClient, tmp_path: Path, mode: str, rename: dict[str, str]
+) -> None:
+    """The run that is abandoned created the partition, or was told to load into that of the user."""
+    of_user = random_rows(range(700, 705), 8)
+    first = write_directory(tmp_path / "1", {"news": {"c": range(200)}})
+    assert Chain(first.path, client).run()["news"].status == VERIFIED
+    second = write_directory(tmp_path / "2", {"news": {"c": range(200), "a-b": range(300, 310)}})
+    chain, selection = Chain(second.path, client), {"news": ["a-b"]}
+    if rename:
+        client.create_partition("news", "a_b")
+        insert(client, "news", "a_b", of_user)
+    _, faults = chain.create(chain.plan(selection, rename), "append")
+    assert faults == {}
+    assert chain.run(selection, "abandon", rename)["news"].faults == ()
+    if not rename:
+        client.create_partition("news", "a_b")
+        insert(client, "news", "a_b", of_user)
+    _, faults = chain.create(chain.plan(selection), mode)
+    assert "'a-b' of collection 'news' would become 'a_b' in the target, which exists" in faults["news"][0]
+    assert stored(client, "news")["a_b"] == of_user
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
 def test_a_sync_follows_tags_that_vanish_and_come_back(client: MilvusClient, tmp_path: Path) -> None:
     make_collection(client, "news", {"_default": {}}, metric="L2", loaded=True)
     days = [["a-b"], ["a-b", "c d"], ["c d"], ["e-f"], ["a-b", "c d", "e-f"], ["a-b"]]
