@@ -127,7 +127,7 @@ class _Verification:
         store: CheckpointStore | None,
         step_input: str,
     ) -> CollectionReport:
-        marker = self._read_marker()
+        marker = self._read_marker("" if self.created.action is Action.KEPT else self.created.generation)
         self._flush()
         refresh(self.client, self.target)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
@@ -286,18 +286,20 @@ class _Verification:
             return ()
         return ("rows were counted and not compared: their ids are made by the target",)
 
-    def _read_marker(self) -> Marker:
-        """The marker of the load; a collection that is kept has the marker of the run that loaded it.
+    def _read_marker(self, generation: str) -> Marker:
+        """The marker of the load.
+
+        :param generation: of the marker; empty for a collection that is kept, whichever run loaded it.
 
         Raises TargetError where the collection has another marker.
         """
         existing = find_existing(self.client, self.target.name)
         marker = existing.marker if existing else None
-        own = marker and (self.created.action is Action.KEPT or marker.generation == self.created.generation)
+        own = marker and generation in ("", marker.generation)
         if marker is None or not own or marker.source != self.fingerprint:
             raise TargetError(
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
-                expected=f"a marker with source {self.fingerprint}, generation {self.created.generation}",
+                expected=f"a marker with source {self.fingerprint}, generation {generation or 'of any load'}",
                 found="another marker, or none" if existing else "no such collection",
                 cure="Something else dropped it or made it again, or another run continues with it: start a new run.",
             )
@@ -307,7 +309,7 @@ class _Verification:
         """Give the collection its name, and mark it as complete; returns notes for the report."""
         if not self.created.own_name:
             deadline = new_deadline()
-            self._read_marker()  # raises where another run has taken the collection over meanwhile
+            self._read_marker(marker.generation)  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed(), deadline)
             return ()
         notes = publish(self.client, marker)

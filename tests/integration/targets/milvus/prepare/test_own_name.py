@@ -24,7 +24,9 @@ from airflow_provider_milvusdm.targets.milvus.prepare.create import create_colle
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import READERS_SECONDS
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify import collection
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
+from airflow_provider_milvusdm.targets.milvus.verify.full import compare_all
 from tests.support.chain import Chain
 from tests.support.collections_2x import insert, is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
@@ -1144,6 +1146,28 @@ def test_a_verification_that_slept_before_it_sets_its_marker_marks_nothing_that_
     with pytest.raises(LateError, match="was not sent"):
         migration.verify(created, loaded, slow)
     assert marker(lite_client, "news")["state"] == "loading"
+
+
+def test_rows_that_are_kept_are_not_marked_as_complete_while_another_run_replaces_them(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run begins after the rows were compared, and before the end of the verification."""
+    make_collection(client, "news", OLD, metric="L2", loaded=True)
+    chain, selection = Migration(client, tmp_path / "milvus").chain, {"news": ["a"]}
+    assert chain.run(selection, "append")["news"].status == VERIFIED
+    plans = chain.plan(selection)
+    [created], _ = chain.create(plans, "append")
+    assert created.action == "kept"
+
+    def compare(*arguments: Any) -> Any:
+        compared = compare_all(*arguments)
+        assert chain.create(plans, "overwrite")[1] == {}
+        return compared
+
+    monkeypatch.setattr(collection, "compare_all", compare)
+    with pytest.raises(TargetError, match="is not the one that was loaded"):
+        chain.verify(plans, [created], [], verify="full")
+    assert marker(client, "news")["state"] == "loading"
 
 
 def test_a_creation_that_slept_before_it_sets_its_marker_marks_nothing_that_another_run_has_loaded(
