@@ -63,6 +63,7 @@ def verify_collection(
     create_index: bool = True,
     search: SearchCheck | None = None,
     store: CheckpointStore | None = None,
+    compared: CheckpointStore | None = None,
     step_input: str = "",
 ) -> CollectionReport:
     """Index and load the collection, count and compare; one without faults gets its name and is marked complete.
@@ -71,8 +72,9 @@ def verify_collection(
     :param loads: what the load step wrote; loads of units that are no longer asked for are ignored.
     :param faults: why earlier steps failed.
     :param changes: how the source has changed since it was inspected; each is a fault.
-    :param verify: ``none``, ``counts``, ``sample`` or ``full``, which stores in ``store`` how far it got.
+    :param verify: ``none``, ``counts``, ``sample`` or ``full``, which stores in ``compared`` how far it got.
     :param store: outlives this attempt; with it, a repeated step does not switch the alias a second time.
+    :param compared: outlives this attempt, but not a step that is cleared.
     :param step_input: what the step was given; attempts with another input are not compared.
 
     The plan's alias is switched last. Faults are reported, not raised.
@@ -93,7 +95,7 @@ def verify_collection(
         return verification.planned()
     if created.action is Action.SKIPPED:
         return verification.skipped()
-    return verification.run(verify, create_index, search or SearchCheck(), changes, store, step_input)
+    return verification.run(verify, create_index, search or SearchCheck(), changes, store, compared, step_input)
 
 
 class _Verification:
@@ -125,6 +127,7 @@ class _Verification:
         check: SearchCheck,
         changes: Sequence[str],
         store: CheckpointStore | None,
+        compared_in: CheckpointStore | None,
         step_input: str,
     ) -> CollectionReport:
         marker = self._read_marker("" if self.created.action is Action.KEPT else self.created.generation)
@@ -133,7 +136,7 @@ class _Verification:
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = self._partitions(counted=verify != "none")
             faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
-            compared, different = self._compare(verify, partitions, marker, store)
+            compared, different = self._compare(verify, partitions, marker, compared_in)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
         for_next_sync = changes if self.created.action is Action.SYNCED else ()
