@@ -221,12 +221,12 @@ class _Preparation:
             **pack_counts(self.wanted, before, self._new_partitions(action, last)),
             keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
-            mapped=self._pack_mapped(before, last),
+            **self._pack_mapped(before, last),
         )
         set_marker(self.client, self.target.name, marker, deadline)
         return marker
 
-    def _pack_mapped(self, before: Mapping[str, int], last: Marker | None) -> str:
+    def _pack_mapped(self, before: Mapping[str, int], last: Marker | None) -> dict[str, str]:
         """The tags that migrations have loaded into partitions of other names, with those of this run."""
         names = {tag: name for tag, name in self.plan.partition_names.items() if name in before}
         return pack_mapped(self.plan.name, names, last, self.existing.partitions if self.existing else ())

@@ -52,7 +52,7 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         replaced_rows=count_exactly(case.client, case.target) if case.existing and not in_place else None,
         is_approved=case.options.is_approved,
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
-        mapped=pack_mapped(case.plan.name, case.plan.partition_names),
+        **pack_mapped(case.plan.name, case.plan.partition_names),
     )
     name = _create(case, marker)
     try:

@@ -99,5 +99,5 @@ class _Call:
     def __call__(self, request: Any, **options: Any) -> Any:
         return self.future(request, **options).result()
 
-    def future(self, request: Any, *, metadata: Sequence[Any], **_: Any) -> Any:
+    def future(self, request: Any, *, metadata: Sequence[Any] = (), **_: Any) -> Any:
         return start_before(self.deadline, self.handler, self.method, request.SerializeToString(), metadata)
