@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +36,13 @@ def start_before(deadline: float, handler: Any, method: str, message: bytes, met
 
     service = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"]
     answer_class = GetMessageClass(service.methods_by_name[method].output_type)
-    call = handler._final_channel.stream_unary(
-        f"/{service.full_name}/{method}", response_deserializer=answer_class.FromString
-    )
+    channel = handler._final_channel  # another thread may replace it
+    call = channel.stream_unary(f"/{service.full_name}/{method}", response_deserializer=answer_class.FromString)
+    get_version = channel.unary_unary(f"/{service.full_name}/GetVersion")
     seconds, parts = seconds_left(deadline) / 2, SimpleQueue[bytes | None]()
     answer = call.future(iter(parts.get, None), timeout=seconds, metadata=metadata)
     try:
-        handler._stub.GetVersion(milvus_pb2.GetVersionRequest(), timeout=seconds, metadata=metadata)
+        get_version(b"", timeout=seconds, metadata=metadata)
         seconds_left(deadline - seconds)
         parts.put(message)
     except BaseException:
@@ -64,8 +65,7 @@ def sent_before(client: MilvusClient, deadline: float | None) -> Iterator[float 
     from pymilvus import MilvusException
 
     handler = client._get_connection()
-    if not isinstance(handler._stub, _Stub):
-        handler._stub = _Stub(handler, handler._stub)
+    handler.__class__ = _handler_class()
     token = DEADLINE.set(deadline)
     try:
         yield seconds_left(deadline)
@@ -75,6 +75,20 @@ def sent_before(client: MilvusClient, deadline: float | None) -> Iterator[float 
         raise
     finally:
         DEADLINE.reset(token)
+
+
+@cache
+def _handler_class() -> type:
+    """The class of pymilvus's handlers with another stub, also after it has connected again within a block."""
+    from pymilvus.client.grpc_handler import GrpcHandler
+
+    def stub(handler: Any) -> _Stub:
+        return _Stub(handler, vars(handler)["_stub"])
+
+    def set_stub(handler: Any, stub: Any) -> None:
+        vars(handler)["_stub"] = stub
+
+    return type("Handler", (GrpcHandler,), {"_stub": property(stub, set_stub)})
 
 
 class _Stub:

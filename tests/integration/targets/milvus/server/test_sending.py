@@ -53,6 +53,22 @@ class Suspended:
             self.channel.asleep = False
 
 
+class ReplacedChannel:
+    """A connection that is replaced by another while its first request is sent; notes the methods of its requests."""
+
+    def __init__(self, handler: Any) -> None:
+        self.handler, self.channel, self.methods = handler, handler._final_channel, list[str]()
+
+    def __getattr__(self, kind: str) -> Any:
+        def make_call(method: str, **kwargs: Any) -> Any:
+            self.methods.append(method.rpartition("/")[2])
+            if len(self.methods) == 1:
+                self.handler.reconnect()
+            return getattr(self.channel, kind)(method, **kwargs)
+
+        return make_call
+
+
 def deadline() -> float:
     return seconds_since_boot() + SECONDS
 
@@ -98,3 +114,13 @@ def test_a_request_in_time_has_its_effect(client: MilvusClient, write: Callable[
     make_collection(client, "news", {"_default": ROWS}, loaded=True)
     write(client)
     assert not client.has_collection("news") or stored(client, "news") != {"_default": ROWS}
+
+
+def test_a_message_follows_its_headers_on_their_connection_even_if_pymilvus_replaces_it_in_between(
+    client: MilvusClient,
+) -> None:
+    make_collection(client, "news", {"_default": ROWS}, loaded=True)
+    handler = client._get_connection()
+    handler._final_channel = channel = ReplacedChannel(handler)
+    insert(client)
+    assert channel.methods == ["Insert", "GetVersion"]
