@@ -27,7 +27,8 @@ RETURNED = "return_value"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 RETRYING = "up_for_retry"
 NOT_RUN = ("", "scheduled", "queued", "skipped", "upstream_failed")
-"""States of a task that has not run since it was cleared; Airflow keeps what it pushed before until it starts."""
+"""States of a task that has not run since it was cleared; Airflow keeps what it pushed before until it starts, and its
+task state after that."""
 
 
 @dataclass(frozen=True)
@@ -112,28 +113,28 @@ class _Gathering:
         return self._pushed((task_id,), key).get((task_id, -1))
 
     def _pushed(self, task_ids: Iterable[str], key: str) -> dict[tuple[str, int], Any]:
-        """What the tasks of this migration pushed, by ids without the prefix."""
+        """What the tasks of this migration pushed, by ids without the prefix; not what was cleared since."""
         pushed = self.stored.xcoms([self.prefix + task_id for task_id in task_ids], key)
         places = {(task_id.removeprefix(self.prefix), index): value for (task_id, index), value in pushed.items()}
-        return {place: value for place, value in places.items() if place in self.tasks}
+        has_run = {place for place, task in self.tasks.items() if task.state not in NOT_RUN}
+        return {place: value for place, value in places.items() if place in has_run}
 
     def _results(self, task_ids: Iterable[str]) -> Iterable[tuple[Task, list[Any]]]:
-        """The results of mapped tasks, without those of cleared tasks or of inputs that the plan no longer has."""
+        """The results of mapped tasks, without those of inputs that the plan no longer has."""
         references = [found for found in self._pushed(task_ids, RESULT).values() if input_of(found) in self.inputs]
         for reference, group in self.stored.groups(references):
-            task = self.tasks[reference["task"].removeprefix(self.prefix), reference.get("map_index", -1)]
-            if task.state not in NOT_RUN:
-                yield task, group
+            yield self.tasks[reference["task"].removeprefix(self.prefix), reference.get("map_index", -1)], group
 
     def _read_notes(self) -> None:
         """How far running tasks are; of those that ended only the spans are of interest."""
         stored = self.stored.task_state([self.prefix + task_id for task_id in (*LOADS, VERIFY)], PROGRESS)
         for (task_id, index), note in stored.items():
             place = task_id.removeprefix(self.prefix), index
-            if place not in self.tasks or not isinstance(note, dict):
+            task = self.tasks.get(place)
+            if task is None or not isinstance(note, dict) or note.get("max_tries", 0) != task.max_tries:
                 continue
             self.noted[place] = [Span(*span) for span in note["spans"]]
-            if self.tasks[place].state in ENDED:
+            if task.state in ENDED:
                 continue
             for collection, step, done, total in note["work"]:
                 self.found.work.setdefault(collection, []).append(Work(step, done, total))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,40 @@ def test_a_cleared_task_that_has_not_run_again_has_verified_nothing(state: str) 
     run.state = "failed"
     [report] = read_record(run, gather(run, run.tasks())).collections  # type: ignore[arg-type]
     assert report.status == FAILED
+
+
+@pytest.mark.parametrize("state", ["", "scheduled", "queued", "skipped", "upstream_failed"])
+def test_faults_of_cleared_tasks_are_not_those_of_the_run(state: str) -> None:
+    run = planned_run({"news": 10, "more": 10})
+    add_fault(run, "load_partitions", "news", "the server is away", state=state)
+    add_fault(run, "report", "", "1 of 2 collections failed", state=state)
+    assert statuses(run) == {"news": "waiting", "more": "waiting"}
+    assert shown(run)["faults"] == {"count": 0, "listed": []}
+    assert read_record(run, gather(run, run.tasks())).faults == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", ["", "queued"])
+def test_what_a_cleared_plan_refused_is_not_refused_any_more(state: str) -> None:
+    run = planned_run({"news": 10})
+    run.pushed["plan", -1, OVERVIEW][0] |= {"faults": ["a file is too short"]}
+    assert statuses(run) == {"news": "failed"}
+    run.instances[:] = [replace(task, state=state) if task.task_id == "plan" else task for task in run.instances]
+    run.push("inspect_source", OVERVIEW, [to_json(CollectionReport("news", status=UNFINISHED))])
+    assert statuses(run) == {"news": "waiting"}
+
+
+@pytest.mark.parametrize("state", ["", "queued", "running"])
+def test_what_a_task_noted_before_it_was_cleared_is_not_its_progress(state: str) -> None:
+    """Airflow keeps its task state; the number of tries that it may take shows that it was cleared."""
+    run = planned_run({"news": 100})
+    for task_id, step in (("load_partitions", "load"), ("verify_counts", "verify")):
+        run.add_task(task_id, state, map_index=0, max_tries=4)
+        run.states[task_id, 0] = {"work": [["news", step, 90, 100]], "spans": [[0.0, 10.0, 90]], "max_tries": 3}
+    page = shown(run)
+    assert statuses(run) == {"news": "waiting"}
+    assert (page["totals"]["loaded"], page["totals"]["verified"], page["speed"]) == (0, 0, None)
+    run.states["load_partitions", 0] |= {"max_tries": 4}
+    assert shown(run)["totals"]["loaded"] == 90
 
 
 def test_what_a_task_noted_before_it_ended_is_not_counted_twice() -> None:
