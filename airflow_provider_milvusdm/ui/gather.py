@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.ui.stored_run import StoredRun, Task
 
 INSPECT, PLAN, VERIFY, REPORT = "inspect_source", "plan", "verify_counts", "report"
 PREPARE = ("approve_plan", "create_collection", "units")
-LOADS = ("load_partitions", "export_partitions")
+LOAD, EXPORT = LOADS = ("load_partitions", "export_partitions")
 STEPS = (INSPECT, "resolve_ids", PLAN, *PREPARE, *LOADS, "check_source", VERIFY, "publish_assets", REPORT)
 """Task ids of the chain, in its order."""
 RETURNED = "return_value"
@@ -84,8 +84,8 @@ class _Gathering:
         self.stored, self.prefix = stored, prefix
         self.tasks = {(task.task_id, task.map_index): task for task in tasks if task.state != "removed"}
         self.found = Gathered(list(self.tasks.values()))
-        self.loaded: Counter[tuple[str, str]] = Counter()
-        """Rows by collection and target partition, or partition if they are exported."""
+        self.loaded: Counter[tuple[str, str, str]] = Counter()
+        """Rows by task id, collection, and target partition, or partition if they are exported."""
         self.noted: dict[tuple[str, int], list[Span]] = {}
 
     def run(self) -> Gathered:
@@ -143,7 +143,7 @@ class _Gathering:
         rows: Counter[tuple[str, int]] = Counter()
         for task, group in self._results(LOADS):
             for collection, partition, count in _list_loaded(group):
-                self.loaded[collection, partition] += count
+                self.loaded[task.task_id, collection, partition] += count
                 rows[task.task_id, task.map_index] += count
         self.found.loading = self._spans(LOADS, rows)
 
@@ -191,8 +191,7 @@ class _Gathering:
         return replace(report, partitions=parts)
 
     def _loaded(self, collection: str, part: PartitionReport) -> int:
-        names = {part.target, part.partition}
-        return sum(self.loaded[collection, name] for name in names)
+        return self.loaded[LOAD, collection, part.target] + self.loaded[EXPORT, collection, part.partition]
 
 
 def _join_groups(overviews: Iterable[CollectionReport]) -> list[CollectionReport]:

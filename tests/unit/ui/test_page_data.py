@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.manifests import Loaded, to_json
+from airflow_provider_milvusdm.operators.group import RESULT
 from airflow_provider_milvusdm.operators.overview import OVERVIEW
 from airflow_provider_milvusdm.report import FAILED, UNFINISHED, CollectionReport, PartitionReport
 from airflow_provider_milvusdm.ui.gather import gather, list_migrations
@@ -47,6 +48,16 @@ def test_a_running_task_is_shown_by_what_it_noted() -> None:
     rows = {row["name"]: row for row in shown(run)["collections"]["rows"]}
     assert (rows["news"]["status"], rows["news"]["loaded"]) == ("loading", 60)
     assert (rows["more"]["status"], rows["more"]["verified"]) == ("verifying", 20)
+
+
+def test_partitions_that_exchange_their_names_have_their_own_rows() -> None:
+    run = planned_run({"news": 0})
+    parts = [PartitionReport("a", "b", 5, 0, 0), PartitionReport("b", "a", 7, 0, 0)]
+    run.push("plan", OVERVIEW, [to_json(CollectionReport("news", "news", UNFINISHED, partitions=tuple(parts)))])
+    run.add_task("load_partitions", "success", map_index=0)
+    run.push_group("load_partitions", RESULT, [Loaded("news", {"b": 5, "a": 7}, 1.0, "unit")])
+    [row] = shown(run, opened=(0,))["collections"]["rows"]
+    assert [(part["partition"], part["loaded"]) for part in row["details"]["partitions"]] == [("a", 5), ("b", 7)]
 
 
 @pytest.mark.parametrize("state", ["", "queued", "skipped", "upstream_failed"])
@@ -197,6 +208,8 @@ def test_thousands_of_collections_are_answered_in_pages() -> None:
     assert len(json.dumps(page)) < 100_000
     last = shown(run, offset=2999)["collections"]["rows"]
     assert [row["name"] for row in last] == ["c2899"]
+    beyond = shown(run, status="failed", offset=2950)["collections"]
+    assert (beyond["offset"], beyond["matching"], len(beyond["rows"])) == (50, 100, 50)
     assert [row["name"] for row in shown(run, search="C0042")["collections"]["rows"]] == ["c0042"]
     assert shown(run, status="failed")["collections"]["matching"] == 100
 
