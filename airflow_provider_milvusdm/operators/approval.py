@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 SHOWN = "shown"
 """Key in the task state: the digest of the plan that was shown."""
+ANSWERED = "answered"
+"""Key in the task state: ``max_tries`` of the attempts for which the plan that was shown is approved. It is another
+number once the task was cleared: then somebody is asked again."""
 NOT_CHANGED = "Nothing in the target was changed."
 Responder = Callable[[Sequence[Foreseen]], bool]
 
@@ -86,6 +89,9 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
             return self._ask_here(context, plan)
         store = context["task_state_store"]
         self._refuse_changed(context, plan, store.get(SHOWN))
+        if store.get(ANSWERED) == context["ti"].max_tries:
+            self.log.info("the plan was approved before the attempt that failed")
+            return self._approved(context, plan)
         store.set(SHOWN, _digest(plan))
         self.subject = f"Approve the migration of {count_of(len(plan), 'collection')}"
         self.body = f"Target: {escape_markdown(self.address)}\n\n{to_markdown(plan)}"
@@ -104,6 +110,7 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
         user = event["responded_by_user"]
         if event["chosen_options"] != [self.APPROVE]:
             self._refuse(context, f"{user['name'] if user else 'somebody'} refused the plan. {NOT_CHANGED}")
+        context["task_state_store"].set(ANSWERED, context["ti"].max_tries)
         plan = self._foresee(context)
         self._refuse_changed(context, plan, context["task_state_store"].get(SHOWN))
         return self._approved(context, plan)
