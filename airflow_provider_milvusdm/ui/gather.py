@@ -72,9 +72,12 @@ def list_migrations(tasks: Iterable[Task]) -> list[str]:
 
 
 def gather(stored: StoredRun, tasks: Sequence[Task], prefix: str = "") -> Gathered:
-    """Gather what is known of the migration whose task ids have this prefix."""
+    """Gather what is known of the migration whose task ids have this prefix, and not the prefix of another one."""
+    others = tuple(other for other in list_migrations(tasks) if other.startswith(prefix) and other != prefix)
     own = [
-        replace(task, task_id=task.task_id.removeprefix(prefix)) for task in tasks if task.task_id.startswith(prefix)
+        replace(task, task_id=task.task_id.removeprefix(prefix))
+        for task in tasks
+        if task.task_id.startswith(prefix) and not task.task_id.startswith(others)
     ]
     return _Gathering(stored, prefix, own).run()
 

@@ -234,6 +234,18 @@ def test_task_groups_are_migrations_of_their_own() -> None:
     assert [row["name"] for row in shown(run, "second.")["collections"]["rows"]] == ["more"]
 
 
+def test_a_migration_beside_a_task_group_has_no_faults_of_the_group() -> None:
+    run, group = planned_run({"news": 10}), planned_run({"news": 10}, prefix="second.")
+    add_report(run, verified("news", 10))
+    add_fault(group, "verify_counts", "news", "3 rows are missing")
+    run.instances += group.instances
+    run.pushed |= group.pushed
+    assert list_migrations(run.tasks()) == ["", "second."]
+    assert shown(run)["totals"]["statuses"] == {"verified": 1}
+    assert shown(run)["faults"]["count"] == 0
+    assert shown(run, "second.")["totals"]["statuses"] == {"failed": 1}
+
+
 def test_a_run_of_another_dag_has_no_migration() -> None:
     run = FakeStoredRun()
     run.add_task("inspect_source", "success", operator="PythonOperator")
