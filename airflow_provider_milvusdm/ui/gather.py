@@ -183,13 +183,16 @@ class _Gathering:
         return [fault for fault in faults if fault.task_id != REPORT] or faults
 
     def _merge(self, known: CollectionReport, report: CollectionReport | None) -> CollectionReport:
-        """What is known of a collection: of one that was verified its report, with the fingerprints of the overview."""
+        """What is known of a collection: of one that was verified its report, with the fingerprints of the overview.
+
+        A report without partitions is of a collection that was not created, or not loaded as a whole.
+        """
+        loaded = tuple(replace(part, loaded=self._loaded(known.collection, part)) for part in known.partitions)
         if report is None:
-            parts = tuple(replace(part, loaded=self._loaded(known.collection, part)) for part in known.partitions)
-            return replace(known, partitions=parts)
-        fingerprints = {part.partition: part.fingerprint for part in known.partitions}
+            return replace(known, partitions=loaded)
         if not report.partitions:
-            return replace(report, partitions=known.partitions, metric=known.metric, index=known.index)
+            return replace(report, partitions=loaded, metric=known.metric, index=known.index)
+        fingerprints = {part.partition: part.fingerprint for part in known.partitions}
         parts = tuple(replace(part, fingerprint=fingerprints.get(part.partition, "")) for part in report.partitions)
         return replace(report, partitions=parts)
 

@@ -152,6 +152,17 @@ def test_a_collection_that_could_not_be_resolved_has_the_partitions_of_the_catal
     assert [part["partition"] for part in rows["damaged"]["details"]["partitions"]] == ["a", "b"]
 
 
+def test_what_was_loaded_of_a_collection_that_failed_is_counted() -> None:
+    run = planned_run({"news": 100})
+    add_load(run, "news", 60)
+    report = verified("news", 100, status=FAILED, partitions=(), faults=("1 of 2 load units were not loaded",))
+    add_report(run, report, state="failed")
+    run.state = "failed"
+    assert shown(run)["totals"]["loaded"] == 60
+    [found] = read_record(run, gather(run, run.tasks())).collections  # type: ignore[arg-type]
+    assert [part.loaded for part in found.partitions] == [60]
+
+
 def test_a_fault_that_is_retried_is_no_failure() -> None:
     run = planned_run({"news": 10})
     add_fault(run, "load_partitions", "news", "the server is away", state="up_for_retry")
