@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import caches_aliases
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -119,13 +119,13 @@ def switch_to(client: MilvusClient, name: str, aliases: Collection[str], deadlin
     moved = [alias for alias in aliases if aliased(client, alias) not in ("", name)]
     for alias in aliases:
         if aliased(client, alias):
-            client.alter_alias(name, alias, timeout=seconds_left(deadline))
+            _alter_alias(client, name, alias, deadline)
         else:
             _make_alias(client, name, alias, deadline)
     if moved and caches_aliases(client):
         time.sleep(SETTLED_SECONDS)
         for alias in moved:
-            client.alter_alias(name, alias, timeout=seconds_left(deadline))
+            _alter_alias(client, name, alias, deadline)
 
 
 def list_aliases(client: MilvusClient, name: str) -> list[str]:
@@ -139,6 +139,12 @@ def _make_alias(client: MilvusClient, name: str, alias: str, deadline: float) ->
     from pymilvus import MilvusException
 
     try:
-        client.create_alias(name, alias, timeout=seconds_left(deadline))
+        with sent_before(client, deadline) as timeout:
+            client.create_alias(name, alias, timeout=timeout)
     except MilvusException:
-        client.alter_alias(name, alias, timeout=seconds_left(deadline))
+        _alter_alias(client, name, alias, deadline)
+
+
+def _alter_alias(client: MilvusClient, name: str, alias: str, deadline: float) -> None:
+    with sent_before(client, deadline) as timeout:
+        client.alter_alias(name, alias, timeout=timeout)

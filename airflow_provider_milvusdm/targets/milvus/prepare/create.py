@@ -58,7 +58,6 @@ from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import (
     resume_unpublished,
 )
 from airflow_provider_milvusdm.targets.milvus.runs import Runs, SingleRun
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -238,12 +237,12 @@ class _Preparation:
             **pack_counts(self.wanted, before, self._new_partitions(action, last)),
             keys=keys_of_added(self.case, before),
             previous=last.finished_source if last else "",
-            mapped=self._pack_mapped(before, last),
+            **self._pack_mapped(before, last),
         )
         set_marker(self.client, self.target.name, marker, deadline)
         return marker
 
-    def _pack_mapped(self, before: Mapping[str, int], last: Marker | None) -> str:
+    def _pack_mapped(self, before: Mapping[str, int], last: Marker | None) -> dict[str, str]:
         """The tags that migrations have loaded into partitions of other names, with those of this run."""
         names = {tag: name for tag, name in self.plan.partition_names.items() if name in before}
         return pack_mapped(self.plan.name, names, last, self.existing.partitions if self.existing else ())
@@ -361,7 +360,7 @@ class _Preparation:
     def _empty_partition(self, name: str, fence: Fence) -> None:
         """Drop a partition and create it again; ``_default`` can't be dropped, so its rows are deleted."""
         if name != DEFAULT_PARTITION:
-            drop_partition(self.client, self.target.name, name, seconds_left(fence.check()))
+            drop_partition(self.client, self.target.name, name, fence.check())
             make_partitions(self.client, self.target.name, [name])
             return
         with self._searchable():
