@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_properties_at_once
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -148,9 +148,8 @@ def _set_properties(
 ) -> None:
     """Set properties so that they survive a restart of the server."""
     for _ in range(1 if stores_properties_at_once(client) else 2):
-        client.alter_collection_properties(
-            collection, dict(properties), timeout=None if deadline is None else seconds_left(deadline)
-        )
+        with sent_before(client, deadline) as timeout:
+            client.alter_collection_properties(collection, dict(properties), timeout=timeout)
 
 
 def refuse_changed_collection(
@@ -197,9 +196,8 @@ def remove_property(client: MilvusClient, collection: str, name: str, deadline: 
     from pymilvus import MilvusException
 
     try:
-        client.drop_collection_properties(
-            collection, [name], timeout=None if deadline is None else seconds_left(deadline)
-        )
+        with sent_before(client, deadline) as timeout:
+            client.drop_collection_properties(collection, [name], timeout=timeout)
     except MilvusException:
         _set_properties(client, collection, {name: ""}, deadline)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import has_bulk_imports
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def start_job(
 
     request = {"collection_name": collection, "partition_name": partition, "files": files}
     try:
-        return int(_call(client, "Import", "ImportRequest", request, seconds_left(deadline)).tasks[0])
+        with sent_before(client, deadline):
+            return int(_call(client, "Import", "ImportRequest", request).tasks[0])
     except MilvusException as error:
         if any(text in error.message for text in QUEUE_FULL):
             return None
@@ -115,9 +116,7 @@ def await_jobs(client: MilvusClient, collection: str) -> None:
         wait_until_done(running, what, shortest=POLL_SECONDS, seconds=STALLED_SECONDS)
 
 
-def _call(
-    client: MilvusClient, method: str, message: str, fields: Mapping[str, Any], timeout: float = REQUEST_SECONDS
-) -> Any:
+def _call(client: MilvusClient, method: str, message: str, fields: Mapping[str, Any]) -> Any:
     """Send one request. Raises grpc.RpcError where the server can't be reached, MilvusException where it refuses."""
     from pymilvus.client.utils import check_status
     from pymilvus.grpc_gen import milvus_pb2
@@ -125,7 +124,7 @@ def _call(
     request = getattr(milvus_pb2, message)(**fields)
     if "db_name" in request.DESCRIPTOR.fields_by_name:
         request.db_name = client._config.db_name
-    response = getattr(client._get_connection()._stub, method)(request, timeout=timeout)
+    response = getattr(client._get_connection()._stub, method)(request, timeout=REQUEST_SECONDS)
     check_status(response.status)
     return response
 

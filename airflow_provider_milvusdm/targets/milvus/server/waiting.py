@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_milvusdm.exceptions import LateError, NoAnswerError, StalledError, UnreachableError
+from airflow_provider_milvusdm.exceptions import NoAnswerError, StalledError, UnreachableError
 from airflow_provider_milvusdm.progress import Ticker
 
 if TYPE_CHECKING:
@@ -71,8 +71,6 @@ def tell_silence(uri: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        if isinstance(error.__cause__, LateError):  # raised by gRPC, and wrapped by pymilvus
-            raise error.__cause__ from None
         if error.code not in (Status.CONNECT_FAILED, StatusCode.UNAVAILABLE):
             raise
         raise UnreachableError(
