@@ -65,7 +65,7 @@ def sent_before(client: MilvusClient, deadline: float | None) -> Iterator[float 
 
     handler = client._get_connection()
     if not isinstance(handler._stub, _Stub):
-        handler._stub = _Stub(handler, handler._stub)
+        _wrap_stub(handler)
     token = DEADLINE.set(deadline)
     try:
         yield seconds_left(deadline)
@@ -75,6 +75,17 @@ def sent_before(client: MilvusClient, deadline: float | None) -> Iterator[float 
         raise
     finally:
         DEADLINE.reset(token)
+
+
+def _wrap_stub(handler: Any) -> None:
+    """Wrap the stub of a connection, and the one that it gets when pymilvus connects again to repeat a request."""
+    reconnect = handler.reconnect
+
+    def reconnect_and_wrap(*arguments: Any, **options: Any) -> None:
+        reconnect(*arguments, **options)
+        handler._stub = _Stub(handler, handler._stub)
+
+    handler._stub, handler.reconnect = _Stub(handler, handler._stub), reconnect_and_wrap
 
 
 class _Stub:
