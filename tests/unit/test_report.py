@@ -41,6 +41,7 @@ NEWS = CollectionReport(
     notes=("index ANNOY became HNSW",),
 )
 BROKEN = CollectionReport("broken", "broken", faults=("segment 7 is gone", "another fault"))
+ABANDONED = CollectionReport("old", "old", SKIPPED, notes=("no run had left anything half loaded",))
 
 
 def cells(text: str) -> list[list[str]]:
@@ -57,12 +58,13 @@ def test_the_table_shows_each_partition_with_its_numbers() -> None:
 
 
 def test_mappings_notes_and_faults_are_below_the_table() -> None:
-    lines = render(Report((NEWS, BROKEN))).splitlines()
-    assert lines[-4:] == [
+    lines = render(Report((NEWS, BROKEN, ABANDONED))).splitlines()
+    assert lines[-5:] == [
         "news -> articles: created; metric TANIMOTO -> JACCARD; index ANNOY(n_trees=8) -> HNSW; 1024 rows read back",
         "  note: index ANNOY became HNSW",
         "broken FAILED: segment 7 is gone",
         "broken FAILED: another fault",
+        "old: note: no run had left anything half loaded",
     ]
 
 
