@@ -35,9 +35,9 @@ class SharedStore:
     def __init__(self, store: Any, prefix: str = "") -> None:
         self.store, self.prefix = store, prefix
 
-    def of(self, number: int) -> SharedStore:
-        """The part of a member."""
-        return SharedStore(self.store, f"{number} ")
+    def of(self, part: int | str) -> SharedStore:
+        """A part with keys of its own, such as that of a member."""
+        return SharedStore(self.store, f"{self.prefix}{part} ")
 
     def get(self, key: str) -> Any:
         with ONE_REQUEST:

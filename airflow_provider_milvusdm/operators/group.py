@@ -157,7 +157,7 @@ class GroupOperator(MappedMigrationOperator):
     def step(self, context: Context) -> None:
         """Run the step of each member, push the results and faults, and fail if there is a fault."""
         instance, store = context["ti"], SharedStore(context["task_state_store"])
-        done = DoneMembers(store, self._list_tries(instance), self.source, len(self.members))
+        done = DoneMembers(store, self.list_tries(instance), self.source, len(self.members))
         if len(self.members) > 1:
             done.read()
         try:
@@ -174,7 +174,7 @@ class GroupOperator(MappedMigrationOperator):
         self._push(instance, outcomes)
         self._raise_faults(outcomes)
 
-    def _list_tries(self, instance: Any) -> range:
+    def list_tries(self, instance: Any) -> range:
         """The tries since the task was scheduled, or cleared; only the present one if the DAG has fewer retries now."""
         first = max(instance.max_tries - (self.retries or 0), 0) + 1
         return range(min(first, instance.try_number), instance.try_number + 1)
@@ -183,7 +183,7 @@ class GroupOperator(MappedMigrationOperator):
         left = done.left(self.members)
         if not left:
             return
-        with self.prepared(context) as step, watch_progress(ProgressNotes(store)):
+        with self.prepared(context) as step, watch_progress(ProgressNotes(store, context["ti"].max_tries)):
             while left:
                 pending = {}
                 with closing(self._run_each(step, left, store)) as ends:

@@ -133,7 +133,8 @@ def _stored(
             assert row[id_field] not in rows, f"{collection}/{partition} serves {row[id_field]} twice"
             rows[row[id_field]] = _bytes(row[vector_field])
     pages.close()
-    assert _count(client, collection, partition) == len(rows), f"{collection}/{partition} hides rows"
+    count = _count(client, collection, partition)
+    assert count == len(rows), f"{collection}/{partition} serves {len(rows)} rows and counts {count}"
     return rows
 
 

@@ -60,20 +60,32 @@ class Fuse:
                 raise KilledError
 
 
-class FusedChannel(grpc.UnaryUnaryClientInterceptor):
+class FusedChannel(grpc.StreamUnaryClientInterceptor):
     """Kills before or after requests that write rows."""
 
     def __init__(self, fuse: Fuse) -> None:
         self._fuse = fuse
 
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+    def intercept_stream_unary(self, continuation: Any, details: Any, parts: Any) -> Any:
         if details.method.rpartition("/")[2] not in ROWS:
-            return continuation(details, request)
+            return continuation(details, parts)
         self._fuse.burn()
-        call = continuation(details, request)
-        call.result()
+        return FusedAnswer(continuation(details, parts), self._fuse)
+
+
+class FusedAnswer:
+    """Kills once the answer is there."""
+
+    def __init__(self, answer: Any, fuse: Fuse) -> None:
+        self._answer, self._fuse = answer, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._answer, name)
+
+    def result(self) -> Any:
+        result = self._answer.result()
         self._fuse.burn()
-        return call
+        return result
 
 
 class FusedHandler:

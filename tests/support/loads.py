@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +53,10 @@ class Sleeper:
     unit: LoadUnit
     store: TryStore
 
-    def stop(self, rows: int) -> None:
-        """Suspend it as soon as that many rows are in the target."""
+    def stop(self, rows: int, then: Callable[[], object] = bool) -> None:
+        """Suspend it as soon as that many rows are in the target and `then` was called."""
         wait_until(lambda: self._rows() >= rows, MAX_SECONDS, lambda: f"{self._rows()} of {rows} rows", pause=0.005)
+        then()
         os.kill(self.process.pid, signal.SIGSTOP)
         assert self._rows() < self.unit.stored_rows
 

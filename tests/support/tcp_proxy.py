@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections, and delays their data."""
+"""A TCP proxy that cuts connections, and delays their data or holds them back."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ class CuttingProxy:
         self._sent = 0
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
+        self._passes = threading.Event()
+        self._passes.set()
         self._listener = socket.create_server((host, 0))
         self.uri = f"http://{host}:{self._listener.getsockname()[1]}"
 
@@ -64,6 +66,7 @@ class CuttingProxy:
         return socket.create_connection((address.hostname, address.port))
 
     def close(self) -> None:
+        self.release()
         self._stop_listening()
         self._listener.close()
         self._cut(self._take_open())
@@ -72,10 +75,19 @@ class CuttingProxy:
         """Cut the connections that are open now."""
         threading.Timer(UNHEARD_SECONDS if unheard else 0, self._cut, [self._take_open()]).start()
 
+    def hold(self) -> None:
+        """Keep what is sent to the target, and send it on when it is released."""
+        self._passes.clear()
+
+    def release(self) -> None:
+        self._passes.set()
+
     def _forward(self, source: socket.socket, sink: socket.socket, to_target: bool) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
                 time.sleep(self._delay)
+                if to_target:
+                    self._passes.wait()
                 if to_target or source in self._open:
                     sink.sendall(data)
                 if to_target:

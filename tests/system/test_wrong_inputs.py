@@ -107,7 +107,7 @@ def confs(
             "collection": good | {"source_collection": "newss"},
             "partition": good | {"source_collection": "news/2021"},
             "mode": good | {"dest_uri": str(folder / "full.db"), "mode": "append"},
-            "memory": to_server | {"dest_port": server.port, "target": {"replicas": 2}},
+            "memory": to_server | {"dest_port": server.port, "target": {"replicas": 64}},
             "disk": {"source_milvus_path": str(source), "data_dir": str(folder / "out")},
         }
 

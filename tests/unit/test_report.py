@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.report import (
     LOG_WIDTH,
     SKIPPED,
     VERIFIED,
+    WIDE,
     CollectionReport,
     PartitionReport,
     Report,
@@ -55,6 +56,13 @@ def test_the_table_shows_each_partition_with_its_numbers() -> None:
         ["", "2021-03 news", "articles/_2021_03_news", "399", "0", "0", "399", "0", "?", "", ""],
         ["broken", "", "broken", "", "", "", "", "", "", "", FAILED],
     ]
+
+
+@pytest.mark.parametrize("width", [LOG_WIDTH, WIDE])
+def test_a_partition_that_was_left_alone_is_shown_as_skipped(width: int) -> None:
+    left_alone, loaded = NEWS.partitions
+    report = replace(NEWS, partitions=(replace(left_alone, left_alone=True), loaded))
+    assert [row[-1] for row in cells(render(Report((report,)), width))] == [SKIPPED, VERIFIED]
 
 
 def test_mappings_notes_and_faults_are_below_the_table() -> None:

@@ -11,11 +11,12 @@ from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_sin
 
 FENCE_SECONDS = 1
 REQUEST_SECONDS = 120
-"""Timeout of a request: a server that has not received all of it by then drops it, even if the rest arrives later."""
+"""Seconds after the last look at the target in which a server may accept a request. What arrives later it drops: see
+:mod:`airflow_provider_milvusdm.targets.milvus.server.sending`."""
 
 
 def new_deadline() -> float:
-    """The deadline of requests that are decided on now, for :func:`seconds_left`.
+    """The deadline of requests that are decided on now, for :func:`sent_before`.
 
     Take it before looking at what they depend on: a process that is suspended afterwards sends none of them.
     """
@@ -35,7 +36,7 @@ class Fence:
         self.look, self.looked = look, 0.0
 
     def check(self) -> float:
-        """The deadline of the request, for :func:`seconds_left`; raises what ``look`` raises.
+        """The deadline of the request, for :func:`start_before`; raises what ``look`` raises.
 
         Calls ``look`` at most once every :data:`FENCE_SECONDS`. The deadline counts from before the call, because the
         process may be suspended before it has the answer.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 from base64 import b64encode
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import stores_properties_at_once
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -71,6 +71,8 @@ class Marker:
     """``source`` of the marker that this one replaced."""
     mapped: str = ""
     """Which tags were loaded into partitions of other names, see :func:`pack_mapped`."""
+    mapping: str = ""
+    """The same, for the tags that are being loaded; they are among ``mapped`` once the load is complete."""
 
     @property
     def is_loading(self) -> bool:
@@ -97,7 +99,7 @@ class Marker:
         return replace(self, state=VERIFIED)
 
     def completed(self) -> Marker:
-        return replace(self, state=COMPLETE)
+        return replace(self, state=COMPLETE, mapped=_join(_split(self.mapped) | _split(self.mapping)), mapping="")
 
 
 def new_marker(source: str, **others: Any) -> Marker:
@@ -146,9 +148,8 @@ def _set_properties(
 ) -> None:
     """Set properties so that they survive a restart of the server."""
     for _ in range(1 if stores_properties_at_once(client) else 2):
-        client.alter_collection_properties(
-            collection, dict(properties), timeout=None if deadline is None else seconds_left(deadline)
-        )
+        with sent_before(client, deadline) as timeout:
+            client.alter_collection_properties(collection, dict(properties), timeout=timeout)
 
 
 def refuse_changed_collection(
@@ -195,9 +196,8 @@ def remove_property(client: MilvusClient, collection: str, name: str, deadline: 
     from pymilvus import MilvusException
 
     try:
-        client.drop_collection_properties(
-            collection, [name], timeout=None if deadline is None else seconds_left(deadline)
-        )
+        with sent_before(client, deadline) as timeout:
+            client.drop_collection_properties(collection, [name], timeout=timeout)
     except MilvusException:
         _set_properties(client, collection, {name: ""}, deadline)
 
@@ -244,26 +244,31 @@ def is_of(partitions: Collection[str], marker: Marker) -> bool:
 
 def pack_mapped(
     collection: str, names: Mapping[str, str], last: Marker | None = None, there: Collection[str] = ()
-) -> str:
-    """Digests, as text, of the ``names`` of partitions by tag, where they differ; 8 characters each.
+) -> dict[str, str]:
+    """Digests of the ``names`` of partitions by tag, where they differ, as fields of a marker; 8 characters each.
 
     Those of the ``last`` marker are kept, without those of partitions that are not ``there`` any more.
 
     :param collection: the source's name of the collection.
     """
-    kept = _list_mapped(last) if last else set()
+    mapped, mapping = (_split(last.mapped), _split(last.mapping)) if last else (set(), set())
     held = {_digest_place(name) for name in there}
     new = {_digest_mapped(collection, tag, name) for tag, name in names.items() if tag != name}
-    return "".join(sorted(new | {text for text in kept if text[:PLACE_LENGTH] in held}))
+    mapped, mapping = ({text for text in texts if text[:PLACE_LENGTH] in held} for texts in (mapped, mapping))
+    return {"mapped": _join(mapped), "mapping": _join(mapping | new)}
 
 
 def has_loaded(marker: Marker, collection: str, tag: str, name: str) -> bool:
     """Whether a migration has loaded the tag into the partition of this name, which differs from it."""
-    return _digest_mapped(collection, tag, name) in _list_mapped(marker)
+    return _digest_mapped(collection, tag, name) in _split(marker.mapped) | _split(marker.mapping)
 
 
-def _list_mapped(marker: Marker) -> set[str]:
-    return {marker.mapped[start : start + MAPPED_LENGTH] for start in range(0, len(marker.mapped), MAPPED_LENGTH)}
+def _split(mapped: str) -> set[str]:
+    return {mapped[start : start + MAPPED_LENGTH] for start in range(0, len(mapped), MAPPED_LENGTH)}
+
+
+def _join(texts: Iterable[str]) -> str:
+    return "".join(sorted(texts))
 
 
 def _digest_mapped(collection: str, tag: str, name: str) -> str:

@@ -370,3 +370,25 @@ def test_a_retry_of_verify_repeats_what_was_verified_before_earlier_steps_were_c
     [plan] = json.loads(chain.xcoms.values["plan", -1, RETURNED])
     chain.xcoms.run(chain.verify(plan), try_number=2, map_index=0)
     assert sorted(verified) == ["news_0", "news_0", "news_1", "news_1"]
+
+
+@pytest.mark.usefixtures("no_target")
+def test_what_a_verification_had_compared_is_used_by_its_retries_until_it_is_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = Chain(write_catalog(tmp_path / "milvus", tags=2, segments=2), {}, XComs())
+    found: list[Any] = []
+
+    def verify(_: Any, plan: CollectionPlan, *__: Any, compared: Any, **___: Any) -> CollectionReport:
+        found.append(compared.get("compared"))
+        compared.set("compared", len(found))
+        return CollectionReport(plan.name, status="verified")
+
+    monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.verify.collection.verify_collection", verify)
+    chain.to_milvus()
+    [plan] = json.loads(chain.xcoms.values["plan", -1, RETURNED])
+    for attempt, max_tries in ((2, 3), (3, 5), (4, 5)):  # Airflow counts on, and adds the retries to the limit
+        operator = chain.verify(plan)
+        operator.retries = 3
+        chain.xcoms.run(operator, attempt, map_index=0, max_tries=max_tries)
+    assert found == [None, 1, None, 3]

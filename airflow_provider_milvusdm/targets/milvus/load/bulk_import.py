@@ -22,6 +22,7 @@ from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.progress import Meter
 from airflow_provider_milvusdm.targets.milvus.checkpoint import Checkpoint, CheckpointStore, last_checkpoint
+from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.load.staging import (
     ImportStore,
     StagedPartition,
@@ -253,16 +254,18 @@ class _Import:
     def _start(self, place: int, part: StagedPartition) -> int | None:
         """Request a new job; None where the server's queue is full, or everything is loaded without it.
 
-        The marker is read just before: this attempt may have been suspended while it wrote the files.
+        The marker is read just before: this attempt may have been suspended while it wrote the files. The deadline
+        stops an attempt that is suspended after that.
         """
         from pymilvus import MilvusException
 
         self._note_part(place, replace(part, asked=True))
+        deadline = new_deadline()
         if not marked_target(self.client, self.unit)[1].is_loading:
             self._doubt("the collection is complete already")
             return None
         try:
-            job = start_job(self.client, self.target.name, part.partition, part.files)
+            job = start_job(self.client, self.target.name, part.partition, part.files, deadline)
         except MilvusException as error:
             if is_denial(error):
                 self._note_part(place, part)

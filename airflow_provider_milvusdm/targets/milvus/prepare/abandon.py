@@ -16,20 +16,21 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.rows import rows_within
 from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
 from airflow_provider_milvusdm.rows.reader import read_keys, read_slices
-from airflow_provider_milvusdm.targets.milvus.fence import await_requests
+from airflow_provider_milvusdm.targets.milvus.fence import await_requests, new_deadline
 from airflow_provider_milvusdm.targets.milvus.marker import (
     Marker,
     fence_by_marker,
     new_partitions,
+    refuse_changed_collection,
     restore_marker,
     set_marker,
     unpack_counts,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
+from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition
 from airflow_provider_milvusdm.targets.milvus.prepare.unpublished import drop_leftovers
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import deletes_within_partition, product_name
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
 from airflow_provider_milvusdm.targets.milvus.server.index import searchable
 from airflow_provider_milvusdm.targets.milvus.server.queries import (
@@ -61,8 +62,8 @@ def abandon(case: Case) -> CreatedCollection:
     """
     notes = [f"{leftover.name} was dropped" for leftover in case.leftovers]
     marker = case.existing.marker if case.existing else None
-    if marker and marker.is_loading:
-        undoing = _Undoing(case, marker)
+    if case.existing and marker and marker.is_loading:
+        undoing = _Undoing(case, case.existing, marker)
         with searchable(case.client, case.target, case.index, case.settings, keep=False):
             notes.append(f"{undoing.undo()} rows of {case.target.name} were removed")
         undoing.drop_partitions()
@@ -87,27 +88,29 @@ def keys_of_added(case: Case, before: Mapping[str, int]) -> tuple[int, ...]:
 class _Undoing:
     """Removes the rows that were added to a collection."""
 
-    def __init__(self, case: Case, marker: Marker) -> None:
+    def __init__(self, case: Case, existing: Existing, marker: Marker) -> None:
         if not (marker.action and marker.action.effect.can_be_undone):
             raise _cannot(case, marker)
         self.case, self.client, self.target = case, case.client, case.target
-        self.former = marker.run
+        self.former, self.existing = marker, existing
         self.marker = replace(marker, generation=secrets.token_hex(8), run=case.options.runs.own)
         self.fence = fence_by_marker(self.client, self.target.name, self.marker.generation)
-        existing = set(case.wanted) if case.keyed or not case.existing else case.existing.partitions
-        self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in existing}
+        there = set(case.wanted) if case.keyed else existing.partitions
+        self.before = {name: rows for name, rows in unpack_counts(case.wanted, marker).items() if name in there}
         if marker.keys and case.plan.fingerprint != marker.source and not self._has_keys_of_run():
             raise _other_copy(case, marker)
 
     def drop_partitions(self) -> None:
         """Drop the partitions that the run created: a later ``skip`` would take them for finished."""
         for name in new_partitions(self.case.wanted, self.marker).intersection(self.before):
-            drop_partition(self.client, self.target.name, name, seconds_left(self.fence.check()))
+            drop_partition(self.client, self.target.name, name, self.fence.check())
 
     def undo(self) -> int:
         """Remove the rows and return their number; what the former run still sends is refused from here on."""
-        set_marker(self.client, self.target.name, self.marker)
-        await_requests(self.case.options.runs, self.former, self.target.name)
+        deadline = new_deadline()  # stops a suspended process, which would undo a newer load
+        refuse_changed_collection(self.client, self.target.name, self.former.generation, self.existing.collection_id)
+        set_marker(self.client, self.target.name, self.marker, deadline)
+        await_requests(self.case.options.runs, self.former.run, self.target.name)
         await_jobs(self.client, self.target.name)
         found = Counter[str]()
         for partition, ids in self._added():
@@ -160,9 +163,9 @@ class _Undoing:
 
     def _refuse_rows_elsewhere(self, partition: str, ids: list[int]) -> None:
         """Refuse to delete ids that another partition holds too, where a delete would remove them there as well."""
-        if deletes_within_partition(self.client) or self.target.partition_field or not self.case.existing:
+        if deletes_within_partition(self.client) or self.target.partition_field:
             return
-        for other in self.case.existing.partitions - {partition}:
+        for other in self.existing.partitions - {partition}:
             if found := existing_ids(self.client, self.target, other, ids):
                 raise TargetError(
                     f"rows can't be removed from partition {partition!r} of collection {self.target.name!r} alone",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import caches_aliases
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -29,6 +29,12 @@ keeps using the former collection until the next switch."""
 def aliased(client: MilvusClient, alias: str) -> str:
     """The collection that an alias, or a name, stands for; empty where there is neither."""
     return str(client.describe_collection(alias)["collection_name"]) if client.has_collection(alias) else ""
+
+
+def alias_to_switch(client: MilvusClient, alias: str, target: str) -> str | None:
+    """The collection that an alias stands for before it is switched to ``target``; None: there is nothing to switch."""
+    found = aliased(client, alias) if alias else target
+    return None if found == target else found
 
 
 def check_alias(
@@ -113,13 +119,13 @@ def switch_to(client: MilvusClient, name: str, aliases: Collection[str], deadlin
     moved = [alias for alias in aliases if aliased(client, alias) not in ("", name)]
     for alias in aliases:
         if aliased(client, alias):
-            client.alter_alias(name, alias, timeout=seconds_left(deadline))
+            _alter_alias(client, name, alias, deadline)
         else:
             _make_alias(client, name, alias, deadline)
     if moved and caches_aliases(client):
         time.sleep(SETTLED_SECONDS)
         for alias in moved:
-            client.alter_alias(name, alias, timeout=seconds_left(deadline))
+            _alter_alias(client, name, alias, deadline)
 
 
 def list_aliases(client: MilvusClient, name: str) -> list[str]:
@@ -133,6 +139,12 @@ def _make_alias(client: MilvusClient, name: str, alias: str, deadline: float) ->
     from pymilvus import MilvusException
 
     try:
-        client.create_alias(name, alias, timeout=seconds_left(deadline))
+        with sent_before(client, deadline) as timeout:
+            client.create_alias(name, alias, timeout=timeout)
     except MilvusException:
-        client.alter_alias(name, alias, timeout=seconds_left(deadline))
+        _alter_alias(client, name, alias, deadline)
+
+
+def _alter_alias(client: MilvusClient, name: str, alias: str, deadline: float) -> None:
+    with sent_before(client, deadline) as timeout:
+        client.alter_alias(name, alias, timeout=timeout)

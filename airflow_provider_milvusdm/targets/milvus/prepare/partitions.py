@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import drops_loaded_partitions, max_partitions
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -47,11 +48,13 @@ def make_partitions(client: MilvusClient, collection: str, names: Iterable[str])
         made.append(name)
 
 
-def drop_partition(client: MilvusClient, collection: str, name: str, timeout: float | None = None) -> None:
-    """Drop a partition with its rows; ``timeout``: of the request, in seconds."""
+def drop_partition(client: MilvusClient, collection: str, name: str, deadline: float | None = None) -> None:
+    """Drop a partition with its rows. Raises LateError where ``deadline`` is over before it is dropped."""
     if not drops_loaded_partitions(client):
-        client.release_partitions(collection, [name])
-    client.drop_partition(collection, name, timeout=timeout)
+        with sent_before(client, deadline) as timeout:
+            client.release_partitions(collection, [name], timeout=timeout)
+    with sent_before(client, deadline) as timeout:
+        client.drop_partition(collection, name, timeout=timeout)
 
 
 def _origin(settings: CollectionSettings) -> str:

@@ -19,7 +19,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased, list
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import note_former
 from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -47,7 +47,8 @@ def publish(client: MilvusClient, marker: Marker) -> tuple[str, ...]:
         set_marker(client, name, marker.verified())  # fails where another attempt has renamed it since
         if there:  # the deadline stops a suspended process, which would take the name from a newer collection
             former = former_name(marker.target, marker.generation)
-            client.rename_collection(marker.target, former, timeout=seconds_left(deadline))
+            with sent_before(client, deadline) as timeout:
+                client.rename_collection(marker.target, former, timeout=timeout)
         client.rename_collection(name, marker.target)
     finish(client, marker)
     return notes

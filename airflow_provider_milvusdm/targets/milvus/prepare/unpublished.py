@@ -28,8 +28,8 @@ from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover
 from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import make_partitions
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 
 def create_unpublished(case: Case, action: Action) -> CreatedCollection:
@@ -52,7 +52,7 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
         replaced_rows=count_exactly(case.client, case.target) if case.existing and not in_place else None,
         is_approved=case.options.is_approved,
         **pack_counts(case.wanted, dict.fromkeys(case.wanted, 0)),
-        mapped=pack_mapped(case.plan.name, case.plan.partition_names),
+        **pack_mapped(case.plan.name, case.plan.partition_names),
     )
     name = _create(case, marker)
     try:
@@ -71,8 +71,10 @@ def _drop_existing(case: Case, existing: Existing) -> None:
     deadline = new_deadline()
     refuse_changed_collection(case.client, case.target.name, existing.generation, existing.collection_id)
     for alias in list_aliases(case.client, case.target.name):
-        case.client.drop_alias(alias, timeout=seconds_left(deadline))
-    case.client.drop_collection(case.target.name, timeout=seconds_left(deadline))
+        with sent_before(case.client, deadline) as timeout:
+            case.client.drop_alias(alias, timeout=timeout)
+    with sent_before(case.client, deadline) as timeout:
+        case.client.drop_collection(case.target.name, timeout=timeout)
 
 
 def resume_unpublished(case: Case, leftover: Leftover, marker: Marker) -> CreatedCollection:

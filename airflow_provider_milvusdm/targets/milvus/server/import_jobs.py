@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import has_bulk_imports
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 from airflow_provider_milvusdm.targets.milvus.server.waiting import wait_until_done
 
 if TYPE_CHECKING:
@@ -55,13 +56,19 @@ class ImportJob:
         return not (self.completed or self.failed)
 
 
-def start_job(client: MilvusClient, collection: str, partition: str, files: Sequence[str]) -> int | None:
-    """Ask the server to import column files; returns the job's number, or None where the server's queue is full."""
+def start_job(
+    client: MilvusClient, collection: str, partition: str, files: Sequence[str], deadline: float
+) -> int | None:
+    """Ask the server to import column files; returns the job's number, or None where the server's queue is full.
+
+    Raises LateError where ``deadline`` is over.
+    """
     from pymilvus.exceptions import MilvusException
 
     request = {"collection_name": collection, "partition_name": partition, "files": files}
     try:
-        return int(_call(client, "Import", "ImportRequest", request).tasks[0])
+        with sent_before(client, deadline):
+            return int(_call(client, "Import", "ImportRequest", request).tasks[0])
     except MilvusException as error:
         if any(text in error.message for text in QUEUE_FULL):
             return None

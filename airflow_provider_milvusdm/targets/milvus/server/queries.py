@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     orders_limited_queries,
     serves_requests_concurrently,
 )
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
+from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -273,8 +273,9 @@ def delete_ids(
     """
     name = None if target.partition_field else partition
     for chunk in _chunks(ids, IDS_A_QUERY):
-        matching, timeout = filter_ids(target.id_field, chunk), seconds_left(fence())
-        client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
+        matching = filter_ids(target.id_field, chunk)
+        with sent_before(client, fence()) as timeout:
+            client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
     if len(ids) and not keeps_unflushed_rows_by_partition(client):
         client.flush(target.name)
 
@@ -287,10 +288,9 @@ def delete_all(client: MilvusClient, target: TargetCollection, partition: str, f
     name, first = None if target.partition_field else partition, LOWEST_ID
     for ids in stream_ids(client, target, partition):
         last = int(ids[-1]) if len(ids) else HIGHEST_ID
-        matching, timeout = filter_range(target.id_field, first, last), seconds_left(fence())
-        client.delete(
-            target.name, filter=within(target, partition, matching)["filter"], partition_name=name, timeout=timeout
-        )
+        matching = within(target, partition, filter_range(target.id_field, first, last))["filter"]
+        with sent_before(client, fence()) as timeout:
+            client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
         first = last + 1
 
 

@@ -21,9 +21,9 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from airflow_provider_milvusdm.exceptions import LateError, TargetError
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import upserts_in_place
-from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_left
 from airflow_provider_milvusdm.targets.milvus.server.encoding import encode_write
 from airflow_provider_milvusdm.targets.milvus.server.queries import delete_ids
+from airflow_provider_milvusdm.targets.milvus.server.sending import start_before
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_milvusdm.model.collections import TargetCollection
     from airflow_provider_milvusdm.model.rows import VectorBatch
 
-SERVICE = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"]
 REQUESTS = {"Insert": milvus_pb2.InsertRequest, "Upsert": milvus_pb2.UpsertRequest}
 REFUSED_CALLS = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
 ILLEGAL_ARGUMENT = 1100
@@ -148,10 +147,7 @@ def send_upsert(handler: Any, request: bytes, collection: str, context: Any, fen
 
 def _call(handler: Any, method: str, request: bytes, collection: str, context: Any, deadline: float) -> Any:
     """Send a serialised request."""
-    call = handler._final_channel.unary_unary(
-        f"/{SERVICE.full_name}/{method}", response_deserializer=milvus_pb2.MutationResult.FromString
-    )
-    response = call(request, metadata=context.to_grpc_metadata(), timeout=seconds_left(deadline))
+    response = start_before(deadline, handler, method, request, context.to_grpc_metadata()).result()
     check_status(response.status)
     update_collection_ts(collection, response.timestamp, handler.server_address, context.get_db_name())
     return response

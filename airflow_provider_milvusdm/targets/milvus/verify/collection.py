@@ -63,6 +63,7 @@ def verify_collection(
     create_index: bool = True,
     search: SearchCheck | None = None,
     store: CheckpointStore | None = None,
+    compared: CheckpointStore | None = None,
     step_input: str = "",
 ) -> CollectionReport:
     """Index and load the collection, count and compare; one without faults gets its name and is marked complete.
@@ -71,8 +72,9 @@ def verify_collection(
     :param loads: what the load step wrote; loads of units that are no longer asked for are ignored.
     :param faults: why earlier steps failed.
     :param changes: how the source has changed since it was inspected; each is a fault.
-    :param verify: ``none``, ``counts``, ``sample`` or ``full``, which stores in ``store`` how far it got.
+    :param verify: ``none``, ``counts``, ``sample`` or ``full``, which stores in ``compared`` how far it got.
     :param store: outlives this attempt; with it, a repeated step does not switch the alias a second time.
+    :param compared: outlives this attempt, but not a step that is cleared.
     :param step_input: what the step was given; attempts with another input are not compared.
 
     The plan's alias is switched last. Faults are reported, not raised.
@@ -93,7 +95,7 @@ def verify_collection(
         return verification.planned()
     if created.action is Action.SKIPPED:
         return verification.skipped()
-    return verification.run(verify, create_index, search or SearchCheck(), changes, store, step_input)
+    return verification.run(verify, create_index, search or SearchCheck(), changes, store, compared, step_input)
 
 
 class _Verification:
@@ -125,15 +127,16 @@ class _Verification:
         check: SearchCheck,
         changes: Sequence[str],
         store: CheckpointStore | None,
+        compared_in: CheckpointStore | None,
         step_input: str,
     ) -> CollectionReport:
-        marker = self._read_marker()
+        marker = self._read_marker("" if self.created.action is Action.KEPT else self.created.generation)
         self._flush()
         refresh(self.client, self.target)
         with searchable(self.client, self.target, self.index, self.settings, keep=create_index):
             partitions = self._partitions(counted=verify != "none")
             faults = [fault for part in partitions for fault in self._count_faults(part, counted=verify != "none")]
-            compared, different = self._compare(verify, partitions, marker, store)
+            compared, different = self._compare(verify, partitions, marker, compared_in)
             search = self._search(check) if check.queries and create_index else None
         unsearched = ("no search could be compared: see verify_search",) if check.queries and not search else ()
         for_next_sync = changes if self.created.action is Action.SYNCED else ()
@@ -218,10 +221,13 @@ class _Verification:
 
     def _left_alone(self) -> tuple[str, ...]:
         """A note on partitions that were skipped because they exist, while others were loaded."""
-        names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
-        if not names or self.created.plan_only or self.created.action is Action.SKIPPED:
+        names = [tag for tag, name in self.plan.partition_names.items() if self._is_left_alone(name)]
+        if not names or self.created.plan_only:
             return ()
         return (f"partitions that exist already were skipped: {', '.join(names)}",)
+
+    def _is_left_alone(self, name: str) -> bool:
+        return name not in self.created.before and self.created.action is not Action.SKIPPED
 
     def _target_index(self) -> str:
         if self.created.plan_only:
@@ -243,6 +249,7 @@ class _Verification:
             loaded=self.loaded[name],
             before=self.created.before.get(name, 0),
             counted=self._count(name) if counted else None,
+            left_alone=self._is_left_alone(name),
         )
 
     def _count(self, partition: str) -> int | None:
@@ -286,18 +293,20 @@ class _Verification:
             return ()
         return ("rows were counted and not compared: their ids are made by the target",)
 
-    def _read_marker(self) -> Marker:
-        """The marker of the load; a collection that is kept has the marker of the run that loaded it.
+    def _read_marker(self, generation: str) -> Marker:
+        """The marker of the load.
+
+        :param generation: of the marker; empty for a collection that is kept, whichever run loaded it.
 
         Raises TargetError where the collection has another marker.
         """
         existing = find_existing(self.client, self.target.name)
         marker = existing.marker if existing else None
-        own = marker and (self.created.action is Action.KEPT or marker.generation == self.created.generation)
+        own = marker and generation in ("", marker.generation)
         if marker is None or not own or marker.source != self.fingerprint:
             raise TargetError(
                 f"collection {self.target.name!r} of the target is not the one that was loaded",
-                expected=f"a marker with source {self.fingerprint}, generation {self.created.generation}",
+                expected=f"a marker with source {self.fingerprint}, generation {generation or 'of any load'}",
                 found="another marker, or none" if existing else "no such collection",
                 cure="Something else dropped it or made it again, or another run continues with it: start a new run.",
             )
@@ -307,7 +316,7 @@ class _Verification:
         """Give the collection its name, and mark it as complete; returns notes for the report."""
         if not self.created.own_name:
             deadline = new_deadline()
-            self._read_marker()  # raises where another run has taken the collection over meanwhile
+            self._read_marker(marker.generation)  # raises where another run has taken the collection over meanwhile
             set_marker(self.client, self.target.name, marker.completed(), deadline)
             return ()
         notes = publish(self.client, marker)

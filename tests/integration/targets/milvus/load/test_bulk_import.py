@@ -18,7 +18,13 @@ import s3fs
 from airflow.sdk.exceptions import AirflowFailException
 from pymilvus import MilvusClient
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, ImportFailedError, StalledError, TargetError
+from airflow_provider_milvusdm.exceptions import (
+    ConfigurationError,
+    ImportFailedError,
+    LateError,
+    StalledError,
+    TargetError,
+)
 from airflow_provider_milvusdm.manifests import to_json
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
@@ -27,6 +33,8 @@ from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
+from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
+from airflow_provider_milvusdm.targets.milvus.load import bulk_import
 from airflow_provider_milvusdm.targets.milvus.load.bulk_import import (
     NOTE,
     Waiting,
@@ -51,7 +59,7 @@ from tests.support.collections_2x import called, make_collection, stored, stored
 from tests.support.directories import random_rows, random_vectors, write_directory
 from tests.support.hdf5_inputs import inspect as inspect_hdf5
 from tests.support.hdf5_inputs import write_hdf5
-from tests.support.killed import Checkpoints, WatchedCheckpoints
+from tests.support.killed import Checkpoints, WatchedCheckpoints, wake
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus_servers import MilvusOnS3
 from tests.support.object_storage import Bucket
@@ -356,6 +364,7 @@ def test_a_job_that_ran_twice_stores_no_row_twice(imported: Imported) -> None:
         called(imported.place.client, "news"),
         "_default",
         values[NOTE]["staged"]["partitions"][0]["files"],
+        new_deadline(),
     )
     await_jobs(imported.place.client, called(imported.place.client, "news"))
     assert imported.load(values) == {"_default": 200}
@@ -413,6 +422,26 @@ def test_an_attempt_that_slept_imports_nothing_once_another_run_has_continued(im
     with pytest.raises(TargetError, match="another run continues with it"):
         imported.load_with(checkpoints)
     assert list_jobs(imported.place.client, called(imported.place.client, "news")) == []
+
+
+def test_an_attempt_that_slept_before_its_request_imports_nothing_into_what_another_run_finished(
+    on_disk: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run inserts, so the files are still there."""
+    make_collection(on_disk.client, "news", {"_default": random_rows(range(1000, 1010), 7)}, metric="L2", loaded=True)
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(200)}})
+    chain = Chain(directory.path, on_disk.client)
+    [unit] = created_units(chain, "append")
+
+    def sleep(*arguments: Any) -> Any:
+        assert chain.run(mode="append")["news"].status == VERIFIED
+        wake(monkeypatch)
+        return start_job(*arguments)
+
+    monkeypatch.setattr(bulk_import, "start_job", sleep)
+    with pytest.raises(LateError, match="was not sent"):
+        import_unit(on_disk.client, unit, {}, on_disk.store)
+    assert list_jobs(on_disk.client, "news") == []
 
 
 def test_nothing_is_imported_into_a_verified_collection(imported: Imported) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ from tests.support.collections_2x import make_collection, stored
 from tests.support.directories import random_vectors, write_directory
 from tests.support.loads import REQUEST_SECONDS, Sleeper, TryStore, loading
 from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.tcp_proxy import cutting_proxy
 
 DIMENSION = 512
+SETTLED_SECONDS = 1
+"""In which all that is sent arrives."""
 ROWS = 6_000
 OLD = {"_default": dict(enumerate(map(bytes, random_vectors(50, 7, DIMENSION)), 10**6))}
 """What the target of an append holds at first."""
@@ -54,13 +57,15 @@ class Slept:
         self.made: Any = None
 
     @contextmanager
-    def asleep(self, mode: str, number: int) -> Iterator[Sleeper]:
+    def asleep(self, mode: str, number: int, uri: str = "", then: Callable[[], object] = bool) -> Iterator[Sleeper]:
+        """`uri`: where the process reaches the target; `then` is called just before it is suspended."""
         if mode == "append":
             make_collection(self.client, "news", OLD, dimension=DIMENSION, loaded=True)
         [self.made] = self.create(mode)
         [unit] = address_units([self.plan], [self.made])
-        with loading(self.uri, unit, self.noted, batch_bytes=BATCHES[number % len(BATCHES)]) as sleeper:
-            sleeper.stop(int(np.random.default_rng(number).integers(1, ROWS * 2 // 3)))
+        batch_bytes = BATCHES[number % len(BATCHES)]
+        with loading(uri or self.uri, unit, self.noted, batch_bytes) as sleeper:
+            sleeper.stop(int(np.random.default_rng(number).integers(1, ROWS * 2 // 3)), then)
             yield sleeper
 
     def create(self, mode: str, **options: Any) -> Any:
@@ -133,3 +138,21 @@ def test_an_attempt_that_slept_writes_nothing_once_its_retry_has_begun(
     if woken == "loaded":
         assert slept.verify(loaded).status == VERIFIED
     slept.assert_exact(mode)
+
+
+@pytest.mark.parametrize("number", TRIES)
+def test_requests_that_a_network_held_back_write_nothing_once_a_retry_has_begun(slept: Slept, number: int) -> None:
+    """They arrive whole, and a server counts the seconds of a request from its arrival."""
+
+    def hold_back() -> None:
+        proxy.hold()
+        time.sleep(SETTLED_SECONDS)
+
+    with cutting_proxy(slept.uri) as proxy, slept.asleep("append", number, proxy.uri, hold_back) as sleeper:
+        time.sleep(REQUEST_SECONDS)
+        assert slept.verify(slept.retry()).status == VERIFIED
+        proxy.release()
+        time.sleep(SETTLED_SECONDS)
+        sleeper.wake()
+    assert sleeper.process.returncode == 1
+    slept.assert_exact("append")

@@ -98,16 +98,16 @@ def test_a_field_with_a_default_is_filled(client):
     assert stored(client, "news") == {"_default": rows(IDS, vectors)}
 
 
-class Unknown(grpc.UnaryUnaryClientInterceptor):
+class Unknown(grpc.StreamUnaryClientInterceptor):
     """Calls a method that no server has, once."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+    def intercept_stream_unary(self, continuation: Any, details: Any, parts: Any) -> Any:
         self.calls.append(details.method)
         method = details.method if len(self.calls) > 1 else "/milvus.proto.milvus.MilvusService/InsertColumns"
-        return continuation(details._replace(method=method), request)
+        return continuation(details._replace(method=method), parts)
 
 
 def test_where_columns_are_refused_rows_are_sent(client):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +26,9 @@ from airflow_provider_milvusdm.targets.milvus.prepare.create import create_colle
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import READERS_SECONDS
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 from airflow_provider_milvusdm.targets.milvus.units import address_units
+from airflow_provider_milvusdm.targets.milvus.verify import collection
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
+from airflow_provider_milvusdm.targets.milvus.verify.full import compare_all
 from tests.support.chain import Chain
 from tests.support.collections_2x import insert, is_lite, make_collection, marker, own_names, stored, stored_in_all
 from tests.support.directories import random_rows, write_directory
@@ -390,6 +394,26 @@ def test_overwriting_in_place_drops_the_old_collection_once_the_new_one_can_be_m
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
 
 
+@pytest.mark.parametrize(("selection", "in_place"), [("*", True), ({"news": ["a"]}, False)], ids=["whole", "partition"])
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_source_that_changed_since_it_was_read_costs_no_row(
+    lite_client: MilvusClient, tmp_path: Path, selection: Any, in_place: bool, is_gone: bool
+) -> None:
+    """It may have waited for approval, or for a free worker, for hours."""
+    make_old(lite_client)
+    migration = Migration(lite_client, tmp_path / "milvus")
+    plans = migration.chain.plan(selection)
+    if is_gone:
+        shutil.rmtree(migration.directory.tables_folder)
+    else:
+        for file in migration.directory.tables_folder.rglob("*.rv"):
+            os.utime(file, (1, 1))
+    _, faults = migration.chain.create(plans, "overwrite", in_place=in_place)
+    assert ("A segment's folder is gone" if is_gone else "changed since its ids were resolved") in faults["news"][0]
+    assert lite_client.list_collections() == ["news"]
+    assert stored(lite_client, "news") == OLD
+
+
 def test_overwriting_in_place_that_is_killed_at_any_moment_is_continued(client: MilvusClient, tmp_path: Path) -> None:
     for moment in moments(client):
         make_old(client)
@@ -586,6 +610,32 @@ def test_a_tag_that_is_new_in_the_source_meets_no_partition_that_a_user_made(
     second = write_directory(tmp_path / "2", {"news": {"c": range(200), "a-b": range(300, 310)}})
     chain = Chain(second.path, client)
     _, faults = chain.create(chain.plan({"news": None if mode == "sync" else ["a-b"]}), mode)
+    assert "'a-b' of collection 'news' would become 'a_b' in the target, which exists" in faults["news"][0]
+    assert stored(client, "news")["a_b"] == of_user
+
+
+@pytest.mark.parametrize("target_uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("mode", ["append", "sync", "overwrite"])
+@pytest.mark.parametrize("rename", [{}, {"news/a-b": "a_b"}])
+def test_a_tag_whose_load_was_abandoned_meets_no_partition_that_a_user_made(
+    client: MilvusClient, tmp_path: Path, mode: str, rename: dict[str, str]
+) -> None:
+    """The run that is abandoned created the partition, or was told to load into that of the user."""
+    of_user = random_rows(range(700, 705), 8)
+    first = write_directory(tmp_path / "1", {"news": {"c": range(200)}})
+    assert Chain(first.path, client).run()["news"].status == VERIFIED
+    second = write_directory(tmp_path / "2", {"news": {"c": range(200), "a-b": range(300, 310)}})
+    chain, selection = Chain(second.path, client), {"news": ["a-b"]}
+    if rename:
+        client.create_partition("news", "a_b")
+        insert(client, "news", "a_b", of_user)
+    _, faults = chain.create(chain.plan(selection, rename), "append")
+    assert faults == {}
+    assert chain.run(selection, "abandon", rename)["news"].faults == ()
+    if not rename:
+        client.create_partition("news", "a_b")
+        insert(client, "news", "a_b", of_user)
+    _, faults = chain.create(chain.plan(selection), mode)
     assert "'a-b' of collection 'news' would become 'a_b' in the target, which exists" in faults["news"][0]
     assert stored(client, "news")["a_b"] == of_user
 
@@ -1118,6 +1168,28 @@ def test_a_verification_that_slept_before_it_sets_its_marker_marks_nothing_that_
     with pytest.raises(LateError, match="was not sent"):
         migration.verify(created, loaded, slow)
     assert marker(lite_client, "news")["state"] == "loading"
+
+
+def test_rows_that_are_kept_are_not_marked_as_complete_while_another_run_replaces_them(
+    client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run begins after the rows were compared, and before the end of the verification."""
+    make_collection(client, "news", OLD, metric="L2", loaded=True)
+    chain, selection = Migration(client, tmp_path / "milvus").chain, {"news": ["a"]}
+    assert chain.run(selection, "append")["news"].status == VERIFIED
+    plans = chain.plan(selection)
+    [created], _ = chain.create(plans, "append")
+    assert created.action == "kept"
+
+    def compare(*arguments: Any) -> Any:
+        compared = compare_all(*arguments)
+        assert chain.create(plans, "overwrite")[1] == {}
+        return compared
+
+    monkeypatch.setattr(collection, "compare_all", compare)
+    with pytest.raises(TargetError, match="is not the one that was loaded"):
+        chain.verify(plans, [created], [], verify="full")
+    assert marker(client, "news")["state"] == "loading"
 
 
 def test_a_creation_that_slept_before_it_sets_its_marker_marks_nothing_that_another_run_has_loaded(

@@ -313,14 +313,14 @@ class Reads:
     def of(self, loaded: Loaded, checkpoints: Checkpoints) -> int:
         """How many it takes to verify from these checkpoints on."""
         self.left = 1000
-        report = loaded.verify(verify="full", store=checkpoints)
+        report = loaded.verify(verify="full", compared=checkpoints)
         assert (report.status, report.sampled) == (VERIFIED, ROWS)
         return 1000 - self.left
 
     def survive(self, loaded: Loaded, reads: int, checkpoints: Checkpoints) -> None:
         self.left = reads
         with pytest.raises(KilledError):
-            loaded.verify(verify="full", store=checkpoints)
+            loaded.verify(verify="full", compared=checkpoints)
 
 
 @pytest.fixture
@@ -350,7 +350,7 @@ def test_what_is_compared_in_a_moment_has_no_checkpoint(
 ) -> None:
     monkeypatch.setattr(full, "CHECKPOINT_SECONDS", 60)
     checkpoints = Checkpoints()
-    assert Loaded(lite_client, directory.path).verify(verify="full", store=checkpoints).status == VERIFIED
+    assert Loaded(lite_client, directory.path).verify(verify="full", compared=checkpoints).status == VERIFIED
     assert checkpoints == {}
 
 
@@ -386,10 +386,10 @@ def test_a_retry_compares_all_rows_where_others_have_changed_which_partitions_di
 
     checkpoints = WatchedCheckpoints(1, die)  # once the rows of a were compared
     with pytest.raises(KilledError):
-        chain.verify(plans, created, loaded, verify="full", store=checkpoints)
+        chain.verify(plans, created, loaded, verify="full", compared=checkpoints)
     remove(lite_client, "a", [1, 3])
     insert(lite_client, "news", "a", random_rows([5, 6], 5))
-    report = chain.verify(plans, created, loaded, verify="full", store=checkpoints)["news"]
+    report = chain.verify(plans, created, loaded, verify="full", compared=checkpoints)["news"]
     assert report.faults == ("partition 'b': 1 rows differ in the target: ids 10",)
 
 
