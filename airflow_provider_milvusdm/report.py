@@ -281,10 +281,11 @@ def _remarks(collection: CollectionReport) -> list[str]:
         f"{collection.target_metric}; index {collection.index} -> {collection.target_index}; "
         f"{collection.sampled} rows read back"
     )
+    note_of = "  note" if collection.target_metric else f"{collection.collection}: note"
     return [
         *([mapping] if collection.target_metric else []),
         *([f"  search: {collection.search}"] if collection.search else []),
-        *(f"  note: {note}" for note in collection.notes),
+        *(f"{note_of}: {note}" for note in collection.notes),
         *(f"{collection.collection} FAILED: {fault}" for fault in collection.faults),
     ]
 

@@ -898,7 +898,7 @@ def test_abandon_drops_what_was_loaded_under_a_name_of_its_own(overwriting: Migr
     assert report.notes == (f"{created.own_name} was dropped",)
     assert overwriting.client.list_collections() == ["news"]
     assert stored(overwriting.client, "news") == OLD
-    assert abandoned(overwriting).notes == ("no run had left anything half done",)
+    assert abandoned(overwriting).notes == ("no run had left anything half loaded",)
 
 
 def test_abandon_removes_what_an_append_added_from_another_state_of_its_source(
