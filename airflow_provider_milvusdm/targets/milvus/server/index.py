@@ -191,23 +191,26 @@ def searchable(
     if released:  # loaded beside others, partitions are said to be there seconds before their rows are served
         refresh(client, target)
     own = set(client.list_indexes(target.name)) - indexes
-    is_changed = False
+
+    def leave(*, keep: bool) -> None:
+        if not keep:
+            _restore(client, target, own, indexed=indexed, loaded=loaded)
+        elif settings.load is False and not loaded:
+            client.release_collection(target.name)
+        if released and not (keep and settings.load is not False):
+            client.release_partitions(target.name, released)
+
     try:
         yield
     except ChangedTargetError:
-        is_changed = True
         raise
     except TargetError:
-        keep = False
+        leave(keep=False)
         raise
-    finally:
-        if not is_changed:
-            if not keep:
-                _restore(client, target, own, indexed=indexed, loaded=loaded)
-            elif settings.load is False and not loaded:
-                client.release_collection(target.name)
-            if released and not (keep and settings.load is not False):
-                client.release_partitions(target.name, released)
+    except BaseException:
+        leave(keep=keep)
+        raise
+    leave(keep=keep)
 
 
 def _restore(
