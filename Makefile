@@ -76,8 +76,12 @@ bench: test-tools ## Measure speed and memory (docs/performance.md), in build/be
 bench-short: test-tools ## Measure them with little data, in minutes: does it all still run?
 	.venv/bin/python -m bench --short --json build/bench-short.json
 
+.PHONY: bench-workers
+bench-workers: test-tools .venv/e2e-installed ## Measure how more workers make loading faster (docs/scaling.md); as root
+	.venv/bin/python -m bench --only workers
+
 .PHONY: test-matrix
-test-matrix: install ## Run unit tests and a migration on each Python, and with the oldest and newest versions it allows
+test-matrix: install ## Run unit tests and a migration on each Python, and with the oldest and newest versions; or in ENVIRONMENTS="3.12 oldest"
 	@bash dev/test_matrix.sh
 
 .PHONY: test-tools

@@ -75,6 +75,10 @@ class TargetError(MilvusdmError):
     """The target is not what this migration needs, and can't be made so; nothing was written."""
 
 
+class ChangedTargetError(TargetError):
+    """Another run or program has changed the collection while this run was preparing it."""
+
+
 class VerificationError(MilvusdmError):
     """The target does not hold what was read from the source."""
 

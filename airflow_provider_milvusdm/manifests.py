@@ -276,6 +276,10 @@ class CreatedCollection:
     """If ``plan_only``: the target's own id of the collection that exists; 0: none."""
     has_begun: bool = False
     """If ``plan_only``: an earlier attempt of this run was interrupted while it changed the collection that exists."""
+    alias: str = ""
+    """If ``plan_only``: the plan's alias, if it would be switched to the collection, or created for it."""
+    aliased: str = ""
+    """If ``plan_only``: the collection that this alias stands for; empty: it does not exist."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +302,18 @@ class Foreseen:
     """An earlier attempt of the same run has already deleted some of the rows."""
     mapped: Mapping[str, str] = field(default_factory=dict)
     """Names of partitions in the target by tag, where they differ."""
+    alias: str = ""
+    """Alias that is switched to the collection once it is verified, or created for it."""
+    aliased: str = ""
+    """The collection that this alias stands for; empty: it does not exist."""
+    address: str = ""
+    """The server and the database, or the file, that has the collection."""
     fault: str = ""
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether the target stays as it is."""
+        return self.action in (Action.SKIPPED, Action.KEPT, None) and not self.alias
 
     @property
     def is_destructive(self) -> bool:
@@ -308,7 +323,9 @@ class Foreseen:
         """Whether whoever approved this has approved the other, too: it does the same, or leaves the rows there are."""
         if other.action is None:
             return True
-        if (self.target, self.fingerprint) != (other.target, other.fingerprint):
+        if (self.address, self.target, self.fingerprint) != (other.address, other.target, other.fingerprint):
+            return False
+        if other.alias and (self.alias, self.aliased) != (other.alias, other.aliased):
             return False
         if other.action in (Action.SKIPPED, Action.KEPT):
             return True

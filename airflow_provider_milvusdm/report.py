@@ -46,6 +46,8 @@ class PartitionReport:
     counted: int | None = None
     fingerprint: str = ""
     """Digest of its rows in the source; only an overview has it."""
+    left_alone: bool = False
+    """It existed, and stays as it was, while other partitions were loaded: nothing of it was verified."""
 
     @property
     def rows(self) -> int:
@@ -246,7 +248,7 @@ def _narrow_table(report: Report) -> Table:
             table.add_row(Text(collection.collection), *[""] * len(shown), collection.status)
         for part in collection.partitions:
             name, numbers = f"{collection.collection}/{part.partition}", (_number(part, heading) for heading in shown)
-            table.add_row(Text(name), *numbers, collection.status)
+            table.add_row(Text(name), *numbers, SKIPPED if part.left_alone else collection.status)
     return table
 
 
@@ -259,6 +261,7 @@ def _rows(collection: CollectionReport) -> list[Sequence[str]]:
     speed = "" if collection.rows_per_second is None else str(collection.rows_per_second)
     if not collection.partitions:
         return [(collection.collection, "", collection.target, *[""] * 7, collection.status)]
+    first = next((number for number, part in enumerate(collection.partitions) if not part.left_alone), 0)
     return [
         (
             "" if number else collection.collection,
@@ -266,7 +269,7 @@ def _rows(collection: CollectionReport) -> list[Sequence[str]]:
             f"{collection.target}/{partition.target}",
             *(_number(partition, heading) for heading in NUMBERS),
             "" if number else speed,
-            "" if number else collection.status,
+            SKIPPED if partition.left_alone else collection.status if number == first else "",
         )
         for number, partition in enumerate(collection.partitions)
     ]
@@ -278,10 +281,11 @@ def _remarks(collection: CollectionReport) -> list[str]:
         f"{collection.target_metric}; index {collection.index} -> {collection.target_index}; "
         f"{collection.sampled} rows read back"
     )
+    note_of = "  note" if collection.target_metric else f"{collection.collection}: note"
     return [
         *([mapping] if collection.target_metric else []),
         *([f"  search: {collection.search}"] if collection.search else []),
-        *(f"  note: {note}" for note in collection.notes),
+        *(f"{note_of}: {note}" for note in collection.notes),
         *(f"{collection.collection} FAILED: {fault}" for fault in collection.faults),
     ]
 

@@ -1,4 +1,4 @@
-"""Measure everything: `python -m bench`, or parts of it: `python -m bench --only reader writer`."""
+"""Measure all parts but those in `BY_NAME`: `python -m bench`; or some: `python -m bench --only reader writer`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import bulk_import, command, many, memory, reader, segments, verify, whole_run, writer
+from bench import bulk_import, command, many, memory, reader, segments, verify, whole_run, workers, writer
 from bench.figures import Figure
 from bench.scales import FULL, SHORT
 from bench.stage import Stage
@@ -28,18 +28,21 @@ PARTS: Mapping[str, Part] = {
     "command": command.measure,
     "many": many.measure,
 }
+BY_NAME: Mapping[str, Part] = {"workers": workers.measure}
+"""Only measured if they are named, because they need more than the others."""
 
 
 def main() -> int:
     """Print each figure as it comes; 1 where one is not what it must be."""
     parser = argparse.ArgumentParser("python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="little data, generous limits: does it all still run?")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parts = {**PARTS, **BY_NAME}
+    parser.add_argument("--only", nargs="+", choices=parts, default=list(PARTS), metavar="PART", help=", ".join(parts))
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     asked = parser.parse_args()
     figures = []
     for part in asked.only:
-        for figure in PARTS[part](Stage(SHORT if asked.short else FULL)):
+        for figure in parts[part](Stage(SHORT if asked.short else FULL)):
             print(figure, flush=True)
             figures.append(figure)
     if asked.json:

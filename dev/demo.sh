@@ -19,3 +19,6 @@ M2M:
 YAML
 "$venv/bin/milvusdm" --yaml "$demo/M2M.yaml" --log "$demo/airflow.log"
 "$venv/bin/python" dev/demo_search.py "$demo/milvus_lite.db"
+echo
+echo "To migrate your own directory: copy ${demo#"$PWD/"}/M2M.yaml, change its source, its collections and its target, and run"
+echo "$venv/bin/milvusdm --yaml M2M.yaml"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the unit tests and a whole migration with the locked versions on each Python of 3.11, 3.12 and 3.13 that this machine
 # has; then with the oldest versions that pyproject.toml allows, on the oldest Python, and with the newest, on the newest.
+# ENVIRONMENTS="3.12 oldest" runs only these. The first failure ends it.
 set -euo pipefail
 uv=.venv/bin/uv
 mkdir -p build/matrix
@@ -9,6 +10,11 @@ mkdir -p build/matrix
 for folder in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do
     if [[ -d $folder ]]; then PATH=$folder:$PATH; fi
 done
+
+passed=()
+is_wanted() { # NAME
+    [[ " ${ENVIRONMENTS:-$1} " == *" $1 "* ]]
+}
 
 resolve() { # NAME PYTHON OPTION…: writes build/matrix/NAME.txt
     local requirements=build/matrix/$1.txt python=$2
@@ -30,6 +36,7 @@ check() { # NAME: what runs in .venv-NAME
     "$uv" pip freeze --python "$venv" | grep -E '^(apache-airflow|pymilvus|milvus-lite|numpy|pydantic)=='
     "$venv/bin/python" -m pytest --numprocesses 2 --dist worksteal tests/unit
     VENV=$venv bash dev/demo.sh
+    passed+=("$1")
 }
 
 pythons=()
@@ -38,18 +45,27 @@ for version in 3.11 3.12 3.13; do
         echo "== Python $version: not found"
         continue
     fi
-    echo "== Python $version, locked versions: $python"
     pythons+=("$python")
-    make_environment "$version" "$python" --require-hashes --requirement requirements.lock
-    check "$version"
+    if is_wanted "$version"; then
+        echo "== Python $version, locked versions: $python"
+        make_environment "$version" "$python" --require-hashes --requirement requirements.lock
+        check "$version"
+    fi
 done
 
-echo "== Oldest versions: ${pythons[0]}"
-resolve oldest "${pythons[0]}" --resolution lowest-direct
-make_environment oldest "${pythons[0]}" --requirement build/matrix/oldest.txt --group dev
-check oldest
+if is_wanted oldest; then
+    echo "== Oldest versions: ${pythons[0]}"
+    resolve oldest "${pythons[0]}" --resolution lowest-direct
+    make_environment oldest "${pythons[0]}" --requirement build/matrix/oldest.txt --group dev
+    check oldest
+fi
 
-echo "== Newest versions: ${pythons[-1]}"
-resolve newest "${pythons[-1]}"
-make_environment newest "${pythons[-1]}" --requirement build/matrix/newest.txt --group dev
-check newest
+if is_wanted newest; then
+    echo "== Newest versions: ${pythons[-1]}"
+    resolve newest "${pythons[-1]}"
+    make_environment newest "${pythons[-1]}" --requirement build/matrix/newest.txt --group dev
+    check newest
+fi
+
+echo "== Passed: ${passed[*]:-none}"
+((${#passed[@]}))

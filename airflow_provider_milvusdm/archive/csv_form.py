@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from airflow_provider_milvusdm.archive.record import Record, RunRecord, describe_verification, verified_rows
-from airflow_provider_milvusdm.report import CollectionReport, PartitionReport
+from airflow_provider_milvusdm.report import SKIPPED, CollectionReport, PartitionReport
 
 RUN = ("dag_id", "run_id", "state", "started_by", "started", "ended", "version", "job", "source", "target")
 COLLECTION = ("status", "action", "metric", "target_metric", "index", "target_index")
@@ -40,6 +41,8 @@ def to_csv(record: Record) -> Iterator[str]:
 
 
 def _cells(run: RunRecord, report: CollectionReport, part: PartitionReport) -> list[object]:
+    if part.left_alone:
+        report = replace(report, status=SKIPPED)
     return [
         *(getattr(run, name) for name in RUN),
         report.collection,

@@ -123,18 +123,20 @@ def verified_rows(report: CollectionReport, partition: PartitionReport | None = 
     if report.status != VERIFIED:
         return 0
     parts = report.partitions if partition is None else (partition,)
-    return sum(min(part.counted, part.rows) for part in parts if part.counted is not None)
+    return sum(min(part.counted, part.rows) for part in parts if part.counted is not None and not part.left_alone)
 
 
 def describe_verification(report: CollectionReport) -> str:
     """How a collection was verified."""
     if report.status != VERIFIED:
         return ""
-    rows = sum(part.rows for part in report.partitions)
-    if any(part.counted is None for part in report.partitions):
+    loaded = [part for part in report.partitions if not part.left_alone]
+    if any(part.counted is None for part in loaded):
         return "not verified: what the target acknowledged counts as loaded"
+    rows = sum(part.rows for part in loaded)
+    which = "" if len(loaded) == len(report.partitions) else " of the partitions that were loaded"
     if report.sampled and report.sampled >= rows:
-        return f"all {rows:,} rows counted, and compared bit for bit"
+        return f"all {rows:,} rows{which} counted, and compared bit for bit"
     if report.sampled:
-        return f"all {rows:,} rows counted, and {report.sampled:,} of them compared bit for bit"
-    return f"all {rows:,} rows counted"
+        return f"all {rows:,} rows{which} counted, and {report.sampled:,} of them compared bit for bit"
+    return f"all {rows:,} rows{which} counted"

@@ -58,18 +58,24 @@ def read_contents(text: str, embeddings: str = "embeddings") -> list[CollectionC
     path = source_path(text)
     if not path.is_dir():
         return [_read_only_file(path, embeddings)]
-    files = [] if (path / "db").is_dir() else _list_hdf5(path)
-    return [_read_file(file, embeddings) for file in files] if files else _read_milvus1x(path)
+    if (path / "db").is_dir():
+        return _read_milvus1x(path)
+    return [_read_file(file, embeddings) for file in _list_hdf5(path)]
 
 
 def _list_hdf5(folder: AnyPath) -> list[AnyPath]:
-    """The HDF5 files of the folder; none if it has none."""
+    """The HDF5 files of the folder. Raises SourceNotFoundError if it has none."""
     from airflow_provider_milvusdm.sources.hdf5.inspect import list_hdf5
 
     try:
         return list_hdf5(folder)
     except SourceNotFoundError:
-        return []
+        raise SourceNotFoundError(
+            "no source in this folder",
+            where=folder,
+            expected="db/ and wal/ of a Milvus 1.x server, or HDF5 files",
+            cure="Name the directory that has db/ and wal/, or the folder of the files. Subfolders are not searched.",
+        ) from None
 
 
 def _read_milvus1x(directory: AnyPath) -> list[CollectionContents]:

@@ -79,6 +79,8 @@ class Display(logging.Handler):
 
         if self.live:
             self.live.stop()
+        for address in dict.fromkeys(foreseen.address for foreseen in plan):
+            self.console.print(to_text(f"Target: {address}"), soft_wrap=True)
         table = Table(*HEADINGS, title="What this run would do", width=None if self.console.is_terminal else WIDE)
         for row in list_rows(plan):
             table.add_row(*map(to_text, row))  # as text, because a tag may look like Rich's markup

@@ -172,9 +172,18 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
     if not parameter:
         return {}
     if not isinstance(parameter, dict):
-        bad = [type(parameter).__name__]
+        unknown = [type(parameter).__name__]
     else:
-        bad = [str(name) for name, value in parameter.items() if not _is_mysql(name, value)]
+        unknown = [str(name) for name in parameter if name not in MYSQL_PARAMETER]
+    if unknown:
+        raise ConfigurationError(
+            "mysql_parameter has unknown names",
+            where=path,
+            expected=", ".join(MYSQL_PARAMETER),
+            found=", ".join(unknown),
+            cure="Correct or remove them.",
+        )
+    bad = [name for name, value in parameter.items() if not _is_mysql(name, value)]
     if bad:
         raise ConfigurationError(
             "mysql_parameter has values that can't be used",
@@ -186,7 +195,7 @@ def _mysql(path: Path, parameter: Any) -> dict[str, Any]:
     return {name: value for name, value in parameter.items() if value not in (None, "")}
 
 
-def _is_mysql(name: Any, value: Any) -> bool:
+def _is_mysql(name: str, value: Any) -> bool:
     if name == "port" and type(value) in (int, str) and value != "":
         return str(value).isdecimal() and 1 <= int(value) <= 65535
-    return name in MYSQL_PARAMETER and isinstance(value, str | None)
+    return isinstance(value, str | None)

@@ -150,12 +150,21 @@ class MilvusHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Reach the target, for the connection form's Test button; the message says what is wrong."""
         try:
+            if self._is_in_use():  # a load may take hours, and the form waits for the answer
+                return True, f"Milvus Lite file {self._uri}, which another process has open"
             return True, reach(self)
         except (MilvusdmError, TransientError) as error:
             # The form tests a copy of the connection, which has a random id.
             return False, str(error).replace(f"connection {self.milvus_conn_id}", "this connection")
         except Exception as error:  # noqa: BLE001 - the form shows any error
             return False, f"{type(error).__name__}: {error}"
+
+    def _is_in_use(self) -> bool:
+        """Whether the target is a Milvus Lite file that another process has open."""
+        if not is_file(self._uri):
+            return False
+        check_file(self._uri)
+        return Path(self._uri).exists() and not _is_free(self._uri)
 
     def _wait_for_file(self, uri: str) -> MilvusClient:
         """A client, once the file is free. Raises StalledError if it isn't free in time."""

@@ -15,7 +15,6 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
 from airflow_provider_milvusdm.manifests import CollectionPlan, Foreseen, from_json, to_json
-from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator, foresee
 from airflow_provider_milvusdm.operators.params import parse_argument
@@ -30,8 +29,9 @@ if TYPE_CHECKING:
 
 SHOWN = "shown"
 """Key in the task state: the digest of the plan that was shown."""
-HARMLESS = (Action.SKIPPED, Action.KEPT, None)
-"""What needs no approval: the target stays as it is."""
+ANSWERED = "answered"
+"""Key in the task state: ``max_tries`` of the attempts for which the plan that was shown is approved. It is another
+number once the task was cleared: then somebody is asked again."""
 NOT_CHANGED = "Nothing in the target was changed."
 Responder = Callable[[Sequence[Foreseen]], bool]
 
@@ -82,16 +82,19 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
             self.log.info("no approval is asked for")
             return None
         plan = self._foresee(context)
-        if all(foreseen.action in HARMLESS for foreseen in plan):
+        if all(foreseen.is_harmless for foreseen in plan):
             self.log.info("nothing would be changed, so no approval is asked for")
             return self._approved(context, plan)
         if runs_in_one_process():
             return self._ask_here(context, plan)
         store = context["task_state_store"]
         self._refuse_changed(context, plan, store.get(SHOWN))
+        if store.get(ANSWERED) == context["ti"].max_tries:
+            self.log.info("the plan was approved before the attempt that failed")
+            return self._approved(context, plan)
         store.set(SHOWN, _digest(plan))
         self.subject = f"Approve the migration of {count_of(len(plan), 'collection')}"
-        self.body = f"Target: {self._target}\n\n{to_markdown(plan)}"
+        self.body = f"Target: {escape_markdown(self.address)}\n\n{to_markdown(plan)}"
         tell_queue(context)
         self.response_timeout = timedelta(hours=float(self.approval_hours))
         return ApprovalOperator.execute(self, context)  # type: ignore[no-any-return]
@@ -107,6 +110,7 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
         user = event["responded_by_user"]
         if event["chosen_options"] != [self.APPROVE]:
             self._refuse(context, f"{user['name'] if user else 'somebody'} refused the plan. {NOT_CHANGED}")
+        context["task_state_store"].set(ANSWERED, context["ti"].max_tries)
         plan = self._foresee(context)
         self._refuse_changed(context, plan, context["task_state_store"].get(SHOWN))
         return self._approved(context, plan)
@@ -124,6 +128,7 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
     def _foresee(self, context: Context) -> list[Foreseen]:
         """What would be done to the target for each collection."""
         self.plan_only = True
+        self.log.info("target: %s", self.address)
         self.plans = [
             [from_json(CollectionPlan, plan) for plan in pull(context["ti"], group)]
             for group in list_values(self.collections)
@@ -133,11 +138,11 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
 
     def _foresee_one(self, step: Any, plan: CollectionPlan) -> Foreseen:
         if plan.error:
-            return Foreseen(plan.name, plan.target.name, fault=plan.error)
+            return Foreseen(plan.name, plan.target.name, address=self.address, fault=plan.error)
         try:
-            return foresee(plan, step.run(plan, None))
+            return foresee(plan, step.run(plan, None), self.address)
         except MilvusdmError as error:
-            return Foreseen(plan.name, plan.target.name, fault=str(error))
+            return Foreseen(plan.name, plan.target.name, address=self.address, fault=str(error))
 
     def _approved(self, context: Context, plan: Sequence[Foreseen]) -> list[Reference]:
         by_name = {foreseen.name: to_json(foreseen) for foreseen in plan}
@@ -162,14 +167,6 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
         except DownstreamTasksSkipped as skipped:
             skip_tasks(skipped.tasks)
         raise MilvusdmError(f"{why[0].upper()}{why[1:]}")
-
-    @property
-    def _target(self) -> str:
-        from airflow_provider_milvusdm.hooks.milvus_address import database_of, is_file
-
-        arguments = self.hook.client_arguments()
-        uri = str(arguments["uri"])
-        return escape_markdown(uri if is_file(uri) else f"{uri}, database {database_of(arguments)}")
 
 
 def _digest(plan: Sequence[Foreseen]) -> str:

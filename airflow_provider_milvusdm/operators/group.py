@@ -183,7 +183,7 @@ class GroupOperator(MappedMigrationOperator):
         left = done.left(self.members)
         if not left:
             return
-        with self.prepared(context) as step, watch_progress(ProgressNotes(store)):
+        with self.prepared(context) as step, watch_progress(ProgressNotes(store, context["ti"].max_tries)):
             while left:
                 pending = {}
                 with closing(self._run_each(step, left, store)) as ends:

@@ -145,6 +145,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         import_store = self.import_store() if self.load_method != "insert" else None
         at_once = 1 if import_store else WAITING
         approved = self._pull_approved(context)
+        if approved is not None:
+            self.log.info("the plan was approved for %s", self.address)
         with self.connected(
             partial(self._create, runs, import_store, approved), at_once, plan_only=parse_argument(self.plan_only)
         ) as step:
@@ -200,14 +202,14 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             return None
         check_import(client, self.load_method, import_store, plan)
         if approved is not None:
-            _refuse_unapproved(approved.get(plan.name), foresee(plan, prepare(plan_only=True)))
+            _refuse_unapproved(approved.get(plan.name), foresee(plan, prepare(plan_only=True), self.address))
         created = prepare(plan_only=parse_argument(self.plan_only))
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         return created
 
 
-def foresee(plan: CollectionPlan, created: CreatedCollection) -> Foreseen:
-    """What would be done to the target, by what the create step says with ``plan_only``."""
+def foresee(plan: CollectionPlan, created: CreatedCollection, address: str = "") -> Foreseen:
+    """What would be done to the target at this address, by what the create step says with ``plan_only``."""
     return Foreseen(
         plan.name,
         plan.target.name,
@@ -218,6 +220,9 @@ def foresee(plan: CollectionPlan, created: CreatedCollection) -> Foreseen:
         created.existing,
         created.has_begun,
         {tag: name for tag, name in plan.partition_names.items() if tag != name},
+        created.alias,
+        created.aliased,
+        address,
     )
 
 
@@ -233,7 +238,8 @@ def _refuse_unapproved(approved: Foreseen | None, foreseen: Foreseen) -> None:
 
 def _describe(foreseen: Foreseen) -> str:
     lost = "an unknown number of rows" if foreseen.lost is None else count_of(foreseen.lost, "row")
-    return f"{foreseen.action or foreseen.fault}, {lost} lost"
+    alias = f", alias {foreseen.alias} of {foreseen.aliased or 'no collection'}" if foreseen.alias else ""
+    return f"{foreseen.action or foreseen.fault}, {lost} lost{alias}, in {foreseen.address}"
 
 
 class MilvusUnitsOperator(MigrationOperator):

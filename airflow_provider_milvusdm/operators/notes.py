@@ -27,12 +27,15 @@ Span = list[float]
 class ProgressNotes:
     """Notes the meters of a task, a :class:`Watcher <airflow_provider_milvusdm.progress.Watcher>`.
 
-    A note is ``{"work": [[collection, step, rows done, all rows], …], "spans": [[start, stop, rows], …]}``. Several
-    threads may use it.
+    A note is ``{"work": [[collection, step, rows done, all rows], …], "spans": [[start, stop, rows], …], "max_tries":
+    …}``. Several threads may use it.
+
+    :param max_tries: of the task instance. It is the same for an attempt and its retries, and another one once the task
+        was cleared: then it begins again, and earlier notes don't count.
     """
 
-    def __init__(self, store: SharedStore) -> None:
-        self.store, self.lock = store, Lock()
+    def __init__(self, store: SharedStore, max_tries: int = 0) -> None:
+        self.store, self.max_tries, self.lock = store, max_tries, Lock()
         self.meters: dict[Meter, None] = {}
         self.spans: list[Span] | None = None
         self.noted_at, self.noted_rows = time.time(), 0
@@ -55,12 +58,13 @@ class ProgressNotes:
 
     def _note(self) -> None:
         if self.spans is None:
-            self.spans = list((self.store.get(PROGRESS) or {}).get("spans", ()))
+            noted = self.store.get(PROGRESS) or {}
+            self.spans = list(noted["spans"]) if noted.get("max_tries") == self.max_tries else []
         now, meters = time.time(), list(self.meters)
         rows = sum(meter.done - meter.began_at for meter in meters)
         self.spans = shorten_spans([*self.spans, [self.noted_at, now, rows - self.noted_rows]])
         self.noted_at, self.noted_rows = now, rows
-        self.store.set(PROGRESS, {"work": _work(meters), "spans": self.spans})
+        self.store.set(PROGRESS, {"work": _work(meters), "spans": self.spans, "max_tries": self.max_tries})
 
 
 def _work(meters: list[Meter]) -> list[list[Any]]:

@@ -69,7 +69,15 @@ def _remarks(foreseen: Foreseen) -> str:
         return _cut(foreseen.fault.splitlines()[0])
     mapped = [f"{_cut(tag)} → {_cut(name)}" for tag, name in list(foreseen.mapped.items())[:NAMED]]
     more = [f"{len(foreseen.mapped) - NAMED} more"] if len(foreseen.mapped) > NAMED else []
-    return f"partitions {', '.join([*mapped, *more])}" if mapped else ""
+    partitions = [f"partitions {', '.join([*mapped, *more])}"] if mapped else []
+    return "; ".join([*partitions, *_alias(foreseen)])
+
+
+def _alias(foreseen: Foreseen) -> list[str]:
+    if not foreseen.alias:
+        return []
+    alias = _cut(foreseen.alias)
+    return [f"alias {alias} switched from {_cut(foreseen.aliased)}" if foreseen.aliased else f"alias {alias} created"]
 
 
 def _cut(text: str) -> str:

@@ -64,6 +64,16 @@ def segment_keys(segment: Segment, row_slice: Slice) -> Iterator[tuple[Ids, Ids]
         yield offsets, ids if row_slice.first_key is None else offsets + row_slice.first_key
 
 
+def refuse_changed_segments(ref: SourceRef, collection: CollectionSpec, slices: Iterable[Slice]) -> None:
+    """Check that the segments of the slices are as they were when the slices were made; no row is read.
+
+    Raises ChangedSourceError, or another SourceError if a segment is gone or damaged.
+    """
+    source = open_source(ref)
+    for name, row_slice in {row_slice.segment: row_slice for row_slice in slices}.items():
+        refuse_changed(source.segment(collection, name).files, row_slice)
+
+
 def empty_batch(collection: CollectionSpec, row_slice: Slice) -> VectorBatch:
     """A batch without rows, with the columns and types that the batches of the slice have."""
     dtype = np.dtype(np.uint8 if collection.metric.is_binary else np.float32)

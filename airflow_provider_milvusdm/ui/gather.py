@@ -20,14 +20,15 @@ from airflow_provider_milvusdm.ui.stored_run import StoredRun, Task
 
 INSPECT, PLAN, VERIFY, REPORT = "inspect_source", "plan", "verify_counts", "report"
 PREPARE = ("approve_plan", "create_collection", "units")
-LOADS = ("load_partitions", "export_partitions")
+LOAD, EXPORT = LOADS = ("load_partitions", "export_partitions")
 STEPS = (INSPECT, "resolve_ids", PLAN, *PREPARE, *LOADS, "check_source", VERIFY, "publish_assets", REPORT)
 """Task ids of the chain, in its order."""
 RETURNED = "return_value"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 RETRYING = "up_for_retry"
 NOT_RUN = ("", "scheduled", "queued", "skipped", "upstream_failed")
-"""States of a task that has not run since it was cleared; Airflow keeps what it pushed before until it starts."""
+"""States of a task that has not run since it was cleared; Airflow keeps what it pushed before until it starts, and its
+task state after that."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,12 @@ def list_migrations(tasks: Iterable[Task]) -> list[str]:
 
 
 def gather(stored: StoredRun, tasks: Sequence[Task], prefix: str = "") -> Gathered:
-    """Gather what is known of the migration whose task ids have this prefix."""
+    """Gather what is known of the migration whose task ids have this prefix, and not the prefix of another one."""
+    others = tuple(other for other in list_migrations(tasks) if other.startswith(prefix) and other != prefix)
     own = [
-        replace(task, task_id=task.task_id.removeprefix(prefix)) for task in tasks if task.task_id.startswith(prefix)
+        replace(task, task_id=task.task_id.removeprefix(prefix))
+        for task in tasks
+        if task.task_id.startswith(prefix) and not task.task_id.startswith(others)
     ]
     return _Gathering(stored, prefix, own).run()
 
@@ -83,8 +87,8 @@ class _Gathering:
         self.stored, self.prefix = stored, prefix
         self.tasks = {(task.task_id, task.map_index): task for task in tasks if task.state != "removed"}
         self.found = Gathered(list(self.tasks.values()))
-        self.loaded: Counter[tuple[str, str]] = Counter()
-        """Rows by collection and target partition, or partition if they are exported."""
+        self.loaded: Counter[tuple[str, str, str]] = Counter()
+        """Rows by task id, collection, and target partition, or partition if they are exported."""
         self.noted: dict[tuple[str, int], list[Span]] = {}
 
     def run(self) -> Gathered:
@@ -112,28 +116,28 @@ class _Gathering:
         return self._pushed((task_id,), key).get((task_id, -1))
 
     def _pushed(self, task_ids: Iterable[str], key: str) -> dict[tuple[str, int], Any]:
-        """What the tasks of this migration pushed, by ids without the prefix."""
+        """What the tasks of this migration pushed, by ids without the prefix; not what was cleared since."""
         pushed = self.stored.xcoms([self.prefix + task_id for task_id in task_ids], key)
         places = {(task_id.removeprefix(self.prefix), index): value for (task_id, index), value in pushed.items()}
-        return {place: value for place, value in places.items() if place in self.tasks}
+        has_run = {place for place, task in self.tasks.items() if task.state not in NOT_RUN}
+        return {place: value for place, value in places.items() if place in has_run}
 
     def _results(self, task_ids: Iterable[str]) -> Iterable[tuple[Task, list[Any]]]:
-        """The results of mapped tasks, without those of cleared tasks or of inputs that the plan no longer has."""
+        """The results of mapped tasks, without those of inputs that the plan no longer has."""
         references = [found for found in self._pushed(task_ids, RESULT).values() if input_of(found) in self.inputs]
         for reference, group in self.stored.groups(references):
-            task = self.tasks[reference["task"].removeprefix(self.prefix), reference.get("map_index", -1)]
-            if task.state not in NOT_RUN:
-                yield task, group
+            yield self.tasks[reference["task"].removeprefix(self.prefix), reference.get("map_index", -1)], group
 
     def _read_notes(self) -> None:
         """How far running tasks are; of those that ended only the spans are of interest."""
         stored = self.stored.task_state([self.prefix + task_id for task_id in (*LOADS, VERIFY)], PROGRESS)
         for (task_id, index), note in stored.items():
             place = task_id.removeprefix(self.prefix), index
-            if place not in self.tasks or not isinstance(note, dict):
+            task = self.tasks.get(place)
+            if task is None or not isinstance(note, dict) or note.get("max_tries", 0) != task.max_tries:
                 continue
             self.noted[place] = [Span(*span) for span in note["spans"]]
-            if self.tasks[place].state in ENDED:
+            if task.state in ENDED:
                 continue
             for collection, step, done, total in note["work"]:
                 self.found.work.setdefault(collection, []).append(Work(step, done, total))
@@ -142,7 +146,7 @@ class _Gathering:
         rows: Counter[tuple[str, int]] = Counter()
         for task, group in self._results(LOADS):
             for collection, partition, count in _list_loaded(group):
-                self.loaded[collection, partition] += count
+                self.loaded[task.task_id, collection, partition] += count
                 rows[task.task_id, task.map_index] += count
         self.found.loading = self._spans(LOADS, rows)
 
@@ -179,19 +183,21 @@ class _Gathering:
         return [fault for fault in faults if fault.task_id != REPORT] or faults
 
     def _merge(self, known: CollectionReport, report: CollectionReport | None) -> CollectionReport:
-        """What is known of a collection: of one that was verified its report, with the fingerprints of the overview."""
+        """What is known of a collection: of one that was verified its report, with the fingerprints of the overview.
+
+        A report without partitions is of a collection that was not created, or not loaded as a whole.
+        """
+        loaded = tuple(replace(part, loaded=self._loaded(known.collection, part)) for part in known.partitions)
         if report is None:
-            parts = tuple(replace(part, loaded=self._loaded(known.collection, part)) for part in known.partitions)
-            return replace(known, partitions=parts)
-        fingerprints = {part.partition: part.fingerprint for part in known.partitions}
+            return replace(known, partitions=loaded)
         if not report.partitions:
-            return replace(report, partitions=known.partitions, metric=known.metric, index=known.index)
+            return replace(report, partitions=loaded, metric=known.metric, index=known.index)
+        fingerprints = {part.partition: part.fingerprint for part in known.partitions}
         parts = tuple(replace(part, fingerprint=fingerprints.get(part.partition, "")) for part in report.partitions)
         return replace(report, partitions=parts)
 
     def _loaded(self, collection: str, part: PartitionReport) -> int:
-        names = {part.target, part.partition}
-        return sum(self.loaded[collection, name] for name in names)
+        return self.loaded[LOAD, collection, part.target] + self.loaded[EXPORT, collection, part.partition]
 
 
 def _join_groups(overviews: Iterable[CollectionReport]) -> list[CollectionReport]:

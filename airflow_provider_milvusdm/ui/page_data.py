@@ -175,11 +175,13 @@ class PageData:
             and (search in row.report.collection.casefold() or search in row.report.target.casefold())
         ]
         limit = min(wanted.limit, LARGEST_PAGE)
-        shown = matching[wanted.offset : wanted.offset + limit]
+        last_page = max(len(matching) - 1, 0) // limit * limit
+        offset = wanted.offset if wanted.offset < len(matching) else last_page  # some may not match any more
+        shown = matching[offset : offset + limit]
         opened = set(wanted.opened[:OPENED])
         return {
             "matching": len(matching),
-            "offset": wanted.offset,
+            "offset": offset,
             "rows": [_summary(row) | (_details(row) if row.number in opened else {}) for row in shown],
         }
 

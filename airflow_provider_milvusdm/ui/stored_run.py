@@ -41,6 +41,8 @@ class Task:
     try_number: int
     started: datetime | None
     ended: datetime | None
+    max_tries: int = 0
+    """The same for an attempt and its retries; another one once the task was cleared."""
 
 
 class StoredRun:
@@ -87,11 +89,12 @@ class StoredRun:
             TaskInstance.try_number,
             TaskInstance.start_date,
             TaskInstance.end_date,
+            TaskInstance.max_tries,
         )
         query = select(*columns).where(TaskInstance.dag_id == self.run.dag_id, TaskInstance.run_id == self.run.run_id)
         return [
-            Task(task_id, index, str(state or ""), label or "", operator or "", tries or 0, started, ended)
-            for task_id, index, state, label, operator, tries, started, ended in self.session.execute(query)
+            Task(task_id, index, str(state or ""), label or "", operator or "", tries or 0, *others)
+            for task_id, index, state, label, operator, tries, *others in self.session.execute(query)
         ]
 
     def xcoms(self, task_ids: Iterable[str], key: str) -> dict[tuple[str, int], Any]:

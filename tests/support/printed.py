@@ -42,7 +42,11 @@ RUN_BY = {
     "h2m": ["system/test_docs.py::test_hdf5_to_a_target"],
     "how-it-runs": ["unit/test_printed.py::test_the_picture_names_the_tasks_of_the_dag", EXECUTED, EXECUTED],
     "m2h": ["system/test_docs.py::test_milvus_1x_to_a_target_and_to_hdf5"],
-    "m2m": ["system/test_docs.py::test_milvus_1x_to_a_target_and_to_hdf5"],
+    "m2m": [
+        "system/test_docs.py::test_milvus_1x_to_a_target_and_to_hdf5",
+        "system/test_mysql_catalog.py::test_airflow_reads_it_by_a_connection",
+        "system/test_mysql_catalog.py::test_the_command_line_reads_it_by_mysql_parameter",
+    ],
     "mappings": [VALIDATED],
     "migration-page": ["system/test_scheduler.py::test_a_report_is_fetched_as_the_page_says"],
     "object-storage": [VALIDATED],

@@ -34,12 +34,22 @@ class FakeStoredRun:
     states: dict[tuple[str, int], Any] = field(default_factory=dict)
     instances: list[Task] = field(default_factory=list)
 
-    def add_task(self, task_id: str, state: str, *, map_index: int = -1, minutes: int = 0, operator: str = "") -> None:
+    def add_task(
+        self,
+        task_id: str,
+        state: str,
+        *,
+        map_index: int = -1,
+        minutes: int = 0,
+        operator: str = "",
+        max_tries: int = 0,
+    ) -> None:
         """A task instance that took ten seconds, so many minutes after the start; one that runs has no end."""
         started = STARTED + timedelta(minutes=minutes)
         ended = None if state == "running" else started + timedelta(seconds=10)
         name = self.prefix + task_id
-        self.instances.append(Task(name, map_index, state, f"label {map_index}", operator, 1, started, ended))
+        label = f"label {map_index}"
+        self.instances.append(Task(name, map_index, state, label, operator, 1, started, ended, max_tries))
 
     def push(self, task_id: str, key: str, value: Any, map_index: int = -1) -> None:
         self.pushed[self.prefix + task_id, map_index, key] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from airflow_provider_milvusdm.operators.plan_table import escape_markdown
 from tests.support.airflow_runs import ENDED, DagRun, read_run, read_runs, read_task_logs
 from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.collections_2x import stored
@@ -227,6 +229,27 @@ def test_an_approved_plan_is_done_and_a_refused_late_or_changed_one_is_not(
     assert again.state == "failed"  # nobody approved that these rows are lost
     assert "is not as it was when the plan was approved" in read_task_logs(airflow.env, again)
     assert read_rows(targets["approved"]) == other
+
+
+def test_a_plan_is_approved_for_the_target_that_was_shown_and_for_no_other(
+    airflow: StandaloneAirflow, tmp_path: Path
+) -> None:
+    """The connection gets another address while the run waits; there, too, is a collection of as many rows."""
+    new = write_directory(tmp_path / "new", {"news": {"_default": range(80)}})
+    shown, other = str(tmp_path / "shown.db"), str(tmp_path / "other.db")
+    write_rows(shown, 50)
+    rows = write_rows(other, 50)
+    connection = {"connection_id": "asset_moved", "conn_type": "milvus", "extra": json.dumps({"uri": shown})}
+    airflow.call("POST", "/api/v2/connections", connection)
+    run = Waiting(airflow, source_milvus_path=str(new.path), milvus_conn_id="asset_moved", mode="overwrite")
+    assert f"Target: {escape_markdown(shown)}" in run.body()
+    airflow.call("PATCH", "/api/v2/connections/asset_moved", connection | {"extra": json.dumps({"uri": other})})
+    run.answer("Approve")
+    ended = run.end()
+    assert ended.state == "failed"
+    assert "The plan has changed since it was shown for approval" in read_task_logs(airflow.env, ended)
+    assert read_rows(other) == rows
+    assert len(read_rows(shown)) == 50
 
 
 def test_a_dry_run_and_a_run_that_changes_nothing_ask_nobody(airflow: StandaloneAirflow, tmp_path: Path) -> None:

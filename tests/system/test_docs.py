@@ -19,8 +19,8 @@ PROGRESS = re.compile(r"\d+ %")
 
 
 def printed(page: str) -> str:
-    [block] = [block for block in read_blocks(page) if block.language == "yaml"]
-    return block.text
+    """Its first YAML."""
+    return next(block.text for block in read_blocks(page) if block.language == "yaml")
 
 
 def run(terminal: Terminal, page: str, *replacements: tuple[str, str]) -> dict[str, str]:

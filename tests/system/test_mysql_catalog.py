@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import MySQLdb
 import pytest
+import yaml
 
 from tests.support.airflow_home import dags_test
 from tests.support.airflow_runs import read_task_logs
 from tests.support.canary import files_with
 from tests.support.mariadb_server import MySqlAddress
 from tests.support.milvus1x_catalog import copy_catalog_to_mysql
+from tests.support.printed import list_exports, read_blocks
 from tests.support.real_directory import SOURCE, expected_collections, found_collections
 from tests.support.terminal import Terminal, connection
 
@@ -34,15 +37,19 @@ def source(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(real_data / SOURCE, copy, ignore=shutil.ignore_patterns("meta.sqlite*"))
 
 
-def airflow_connection(address: MySqlAddress) -> str:
-    return connection(
-        conn_type="mysql",
-        host=address.host,
-        port=address.port,
-        login=address.user,
-        password=address.password,
-        schema=address.database,
-    )
+def airflow_connection(address: MySqlAddress) -> dict[str, str]:
+    """The variable with the connection that the page M2M prints, with another address."""
+    [(variable, printed)] = list_exports("m2m")
+    fields = {
+        "conn_type": "mysql",
+        "host": address.host,
+        "port": address.port,
+        "login": address.user,
+        "password": address.password,
+        "schema": address.database,
+    }
+    assert list(json.loads(printed)) == list(fields)
+    return {variable: connection(**fields)}
 
 
 def secret(address: MySqlAddress) -> str:
@@ -53,7 +60,7 @@ def secret(address: MySqlAddress) -> str:
 def test_airflow_reads_it_by_a_connection(
     source: Path, mysql: MySqlAddress, real_data: Path, milvus_lite_uri: str, templates_env: dict[str, str]
 ) -> None:
-    env = templates_env | {"AIRFLOW_CONN_CATALOG": airflow_connection(mysql)}
+    env = templates_env | airflow_connection(mysql)
     conf = {"source_milvus_path": str(source), "mysql_conn_id": "catalog", "dest_uri": milvus_lite_uri}
     ended = dags_test(env, "milvusdm_m2m", conf)
 
@@ -66,12 +73,11 @@ def test_airflow_reads_it_by_a_connection(
 def test_the_command_line_reads_it_by_mysql_parameter(
     source: Path, mysql: MySqlAddress, real_data: Path, milvus_lite_uri: str, terminal: Terminal
 ) -> None:
-    ended = terminal.migrate(
-        source_milvus_path=str(source),
-        mysql_parameter=asdict(mysql),
-        source_collection="*",
-        dest_uri=milvus_lite_uri,
-    )
+    _, printed = (yaml.safe_load(block.text)["M2M"] for block in read_blocks("m2m") if block.language == "yaml")
+    assert set(printed.pop("mysql_parameter")) == set(asdict(mysql))
+    assert printed.pop("dest_host")
+    changed = {"source_milvus_path": str(source), "mysql_parameter": asdict(mysql), "dest_uri": milvus_lite_uri}
+    ended = terminal.migrate(**printed | changed)
 
     assert ended.returncode == 0, ended
     assert found_collections(milvus_lite_uri, source) == expected_collections(real_data)
@@ -83,7 +89,7 @@ def test_a_wrong_password_is_told_and_not_tried_again(
     source: Path, mysql: MySqlAddress, milvus_lite_uri: str, templates_env: dict[str, str]
 ) -> None:
     wrong = replace(mysql, password="wr/ong-password%:")
-    env = templates_env | {"AIRFLOW_CONN_CATALOG": airflow_connection(wrong)}
+    env = templates_env | airflow_connection(wrong)
     conf = {"source_milvus_path": str(source), "mysql_conn_id": "catalog", "dest_uri": milvus_lite_uri}
     ended = dags_test(env, "milvusdm_m2m", conf)
 

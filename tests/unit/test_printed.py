@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import configparser
 import json
-import os
 import re
 import subprocess
 import sys
@@ -98,14 +97,22 @@ def test_each_command_in_a_sentence_is_one_that_milvusdm_has(page: Path) -> None
 def test_the_commands_after_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wheel itself is installed by tests/system/test_wheel.py."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    block = read_blocks("README")[1]
-    install, dags = block.commands
+    install, dags = read_blocks("README")[1].commands
     assert install == ["pip", "install", project["name"]]
-    assert set(re.findall(r"\[(\w+)\]", block.text)) == set(project["optional-dependencies"])
+    extras = re.findall(r"`\[(\w+)\]`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(extras) == set(project["optional-dependencies"])
+    assert dags[:2] == ["milvusdm", "dags"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("AIRFLOW_HOME")
+    assert expanded(dags[2]) == f"{tmp_path}/airflow/dags"
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    assert dags[0] == "milvusdm"
-    assert command.main([os.path.expandvars(word) for word in dags[1:]]) == 0
+    assert command.main([*dags[1:2], expanded(dags[2])]) == 0
     assert (tmp_path / "dags" / "milvusdm_m2m.py").exists()
+
+
+def expanded(word: str) -> str:
+    """As a shell reads it."""
+    return subprocess.run(["bash", "-c", f'echo "{word}"'], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.report import (
     LOG_WIDTH,
     SKIPPED,
     VERIFIED,
+    WIDE,
     CollectionReport,
     PartitionReport,
     Report,
@@ -41,6 +42,7 @@ NEWS = CollectionReport(
     notes=("index ANNOY became HNSW",),
 )
 BROKEN = CollectionReport("broken", "broken", faults=("segment 7 is gone", "another fault"))
+ABANDONED = CollectionReport("old", "old", SKIPPED, notes=("no run had left anything half loaded",))
 
 
 def cells(text: str) -> list[list[str]]:
@@ -56,13 +58,21 @@ def test_the_table_shows_each_partition_with_its_numbers() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [LOG_WIDTH, WIDE])
+def test_a_partition_that_was_left_alone_is_shown_as_skipped(width: int) -> None:
+    left_alone, loaded = NEWS.partitions
+    report = replace(NEWS, partitions=(replace(left_alone, left_alone=True), loaded))
+    assert [row[-1] for row in cells(render(Report((report,)), width))] == [SKIPPED, VERIFIED]
+
+
 def test_mappings_notes_and_faults_are_below_the_table() -> None:
-    lines = render(Report((NEWS, BROKEN))).splitlines()
-    assert lines[-4:] == [
+    lines = render(Report((NEWS, BROKEN, ABANDONED))).splitlines()
+    assert lines[-5:] == [
         "news -> articles: created; metric TANIMOTO -> JACCARD; index ANNOY(n_trees=8) -> HNSW; 1024 rows read back",
         "  note: index ANNOY became HNSW",
         "broken FAILED: segment 7 is gone",
         "broken FAILED: another fault",
+        "old: note: no run had left anything half loaded",
     ]
 
 

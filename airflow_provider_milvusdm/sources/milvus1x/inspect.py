@@ -305,4 +305,7 @@ def _list_notes(
         )
     if unflushed_log == "replay" and log.unknown:
         listed = ", ".join(f"{name} ({rows})" for name, rows in sorted(log.unknown.items()))
-        yield f"rows in the 1.x server's log for collections or partitions that its catalog lacks are ignored: {listed}"
+        yield (
+            "the 1.x server's log has rows of collections or partitions that the catalog does not have; they are not "
+            f"migrated: {listed}"
+        )

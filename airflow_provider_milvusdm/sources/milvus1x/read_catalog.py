@@ -69,7 +69,8 @@ def read_sqlite_catalog(path: AnyPath) -> Catalog:
             "no Milvus 1.x catalog",
             where=path,
             cure="Set source_milvus_path to the directory that has db/ and wal/. If the catalog is in MySQL, set "
-            "mysql_conn_id (mysql_parameter in YAML); if it is in another place, set catalog_path.",
+            "mysql_conn_id, or mysql_parameter in a YAML file; if it is in another place, set catalog_path. (milvusdm "
+            "inspect only reads db/meta.sqlite; milvusdm validate reads the others.)",
         )
     with _copy(path) as copy, closing(sqlite3.connect(copy)) as connection:
         connection.text_factory = bytes  # SQLite's own decoding is not strict

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.exceptions import ChangedTargetError, TargetError
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.targets.milvus.fence import Fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run
@@ -155,7 +155,7 @@ def _set_properties(
 def refuse_changed_collection(
     client: MilvusClient, collection: str, generation: str, collection_id: int | None = None
 ) -> None:
-    """Raises TargetError where another run has marked the collection since, or something has dropped it.
+    """Raises ChangedTargetError where another run has marked the collection since, or something has dropped it.
 
     ``generation``: of the marker that it carried; empty: it carried none. ``collection_id``: by which the target knew
     it; a collection that was created anew under the same name has another one.
@@ -167,7 +167,7 @@ def refuse_changed_collection(
     if same and found == generation:
         return
     carried = f"a marker with generation {found}" if found else "no marker"
-    raise TargetError(
+    raise ChangedTargetError(
         f"another run or program has changed collection {collection!r} of the target",
         expected=f"the collection with a marker of generation {generation}" if generation else "one with no marker",
         found="no such collection" if described is None else f"{'it' if same else 'a new one'} with {carried}",

@@ -96,6 +96,17 @@ def test_a_second_process_waits_for_the_file_and_then_finds_what_the_first_wrote
     assert caplog.text.count("Failed to start") == 1, "Milvus Lite's complaint is not repeated while it waits"
 
 
+def test_the_test_button_does_not_wait_for_a_file_that_a_load_has_open(milvus_lite_uri: str) -> None:
+    command = [sys.executable, "-c", HOLD, milvus_lite_uri]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "open\n"
+        answer = MilvusHook(uri=milvus_lite_uri).test_connection()
+        assert other.poll() is None
+        other.communicate("\n", timeout=20)
+    assert answer == (True, f"Milvus Lite file {milvus_lite_uri}, which another process has open")
+
+
 @pytest.mark.parametrize("plan_only", [False, True])
 @pytest.mark.parametrize("place", ["lite", "lite.sqlite", "no/folder/lite.db", "old.db", "data"])
 def test_an_invalid_path_for_milvus_lite_is_an_error(tmp_path: Path, place: str, plan_only: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvusdm.archive.forms import FORMS, write_record
-from airflow_provider_milvusdm.archive.record import Record, describe_verification, record_run
+from airflow_provider_milvusdm.archive.record import Record, describe_verification, record_run, verified_rows
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.report import CollectionReport, PartitionReport
 from airflow_provider_milvusdm.ui.gather import gather
@@ -133,6 +133,21 @@ def test_a_record_has_every_collection_with_the_fingerprints_of_its_rows() -> No
     assert record.collections[1].faults == ("not verified: the run ended before",)
 
 
+LOADED = PartitionReport("a", "a", 6, 0, 0, loaded=6, counted=6)
+LEFT_ALONE = PartitionReport("b", "b", 20, 0, 0, counted=5, left_alone=True)
+
+
+def test_rows_of_a_partition_that_was_left_alone_are_not_verified() -> None:
+    report = verified("news", 0, partitions=(LOADED, LEFT_ALONE))
+    assert [verified_rows(report, part) for part in report.partitions] == [6, 0]
+    assert verified_rows(report) == 6
+    lines = read_csv(record_of(report))
+    assert [(line["status"], line["verified"], line["verification"]) for line in lines] == [
+        ("verified", "6", "all 6 rows of the partitions that were loaded counted"),
+        ("skipped", "0", ""),
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "how"),
     [
@@ -142,6 +157,11 @@ def test_a_record_has_every_collection_with_the_fingerprints_of_its_rows() -> No
         (
             {"partitions": (PartitionReport("tag", "partition", 10, 0, 0, 10),)},
             "not verified: what the target acknowledged counts as loaded",
+        ),
+        ({"partitions": (LOADED, LEFT_ALONE), "sampled": 0}, "all 6 rows of the partitions that were loaded counted"),
+        (
+            {"partitions": (LOADED, LEFT_ALONE), "sampled": 6},
+            "all 6 rows of the partitions that were loaded counted, and compared bit for bit",
         ),
         ({"status": "skipped"}, ""),
     ],

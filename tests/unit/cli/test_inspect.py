@@ -146,7 +146,10 @@ def test_what_is_no_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["inspect", str(tmp_path / "missing")]) == 2
     assert "No such source" in capsys.readouterr().err
     assert main(["inspect", str(tmp_path)]) == 2
-    assert "No Milvus 1.x catalog" in capsys.readouterr().err
+    assert "No source in this folder" in capsys.readouterr().err
+    (tmp_path / "db").mkdir()
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "milvusdm validate" in capsys.readouterr().err
 
 
 def test_it_imports_no_airflow_and_no_pymilvus(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ def test_lines_of_meters_are_printed_where_there_are_no_bars(is_terminal: bool, 
 def test_a_name_can_not_control_the_terminal_on_which_a_plan_is_approved() -> None:
     screen = io.StringIO()
     display = Display(Console(file=screen, force_terminal=True, color_system=None, width=200), is_approved=True)
-    display.ask([Foreseen(HOSTILE, "news", "f", Action.OVERWRITTEN, rows=1, lost=9)])
+    display.ask([Foreseen(HOSTILE, "news", "f", Action.OVERWRITTEN, rows=1, lost=9, address="/data/target.db")])
     display.emit(logging.makeLogRecord({"msg": HOSTILE}))
+    assert screen.getvalue().startswith("Target: /data/target.db\n")
     assert screen.getvalue().count(ESCAPED) == 2
     assert not {"\x1b", "\x07", "\u202e", "\udcff", "\r"} & set(screen.getvalue())
 

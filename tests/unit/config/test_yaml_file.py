@@ -140,9 +140,9 @@ def test_mysql_parameter_without_its_empty_values(write: Write, text: str, expec
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        ("mysql://root:s3cret@db/milvus", "found str"),
-        ("[root, s3cret]", "found list"),
-        ("{hosts: db, password: s3cret}", "found hosts"),
+        ("mysql://root:s3cret@db/milvus", "found str. What to do: Correct or remove"),
+        ("[root, s3cret]", "found list. What to do: Correct or remove"),
+        ("{hosts: db, username: root, password: s3cret}", "found hosts, username. What to do: Correct or remove"),
         ("{host: db, password: [s3cret]}", "found password"),
         ("{host: {s3cret: 1}}", "found host"),
         ("{1: s3cret, ~: s3cret}", "found 1, None"),

@@ -44,10 +44,19 @@ def test_rows_are_noted_by_collection_and_step() -> None:
 
 @pytest.mark.usefixtures("always")
 def test_a_retry_keeps_what_the_attempt_before_it_noted() -> None:
-    store = Store({PROGRESS: {"work": [], "spans": [[1.0, 2.0, 30]]}})
+    store = Store({PROGRESS: {"work": [], "spans": [[1.0, 2.0, 30]], "max_tries": 0}})
     with watch_progress(ProgressNotes(SharedStore(store))):
         Meter("news/a", 100, 8, 30, collection="news").reach(100)
     assert [rows for _, _, rows in store[PROGRESS]["spans"]] == [30, 70]
+
+
+@pytest.mark.usefixtures("always")
+def test_a_task_that_was_cleared_begins_again() -> None:
+    store = Store({PROGRESS: {"work": [], "spans": [[1.0, 2.0, 30]], "max_tries": 3}})
+    with watch_progress(ProgressNotes(SharedStore(store), max_tries=4)):
+        Meter("news/a", 100, 8, collection="news").reach(100)
+    assert [rows for _, _, rows in store[PROGRESS]["spans"]] == [100]
+    assert store[PROGRESS]["max_tries"] == 4
 
 
 @pytest.mark.usefixtures("always")

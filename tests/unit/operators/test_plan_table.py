@@ -55,6 +55,10 @@ def test_a_hostile_name_is_shown_as_text() -> None:
         ({"action": None}, True),
         ({"fingerprint": "g"}, False),
         ({"target": "other"}, False),
+        ({"address": "other"}, False),
+        ({"address": "other", "action": Action.KEPT}, False),
+        ({"alias": "articles"}, False),
+        ({"alias": "articles", "action": Action.KEPT}, False),
         ({"lost": 4, "has_begun": True}, True),
         ({"lost": 6, "has_begun": True}, False),
         ({"lost": None, "has_begun": True}, False),
@@ -64,6 +68,16 @@ def test_a_hostile_name_is_shown_as_text() -> None:
 )
 def test_what_is_done_must_be_what_was_approved_or_loses_no_row(changed: dict[str, object], is_covered: bool) -> None:
     assert OVERWRITTEN.covers(replace(OVERWRITTEN, **changed)) is is_covered  # type: ignore[arg-type]
+
+
+def test_an_alias_is_switched_from_the_collection_that_was_shown() -> None:
+    approved = replace(OVERWRITTEN, alias="articles", aliased="news_1")
+    assert approved.covers(approved)
+    assert approved.covers(replace(approved, alias="", aliased=""))
+    assert not approved.covers(replace(approved, aliased="news_2"))
+    assert not replace(approved, action=Action.KEPT).is_harmless
+    assert list_rows([approved])[0][-1] == "alias articles switched from news_1"
+    assert list_rows([replace(approved, aliased="")])[0][-1] == "alias articles created"
 
 
 @pytest.mark.parametrize("action", [Action.SKIPPED, Action.KEPT])

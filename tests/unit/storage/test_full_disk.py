@@ -15,9 +15,10 @@ from tests.support.repository import ROOT
 
 ROWS, DIMENSION = 4000, 64
 """1 MB of vectors."""
-# For HDF5, a limit on the size of files is the same as a full disk.
+# For HDF5, a limit on the size of files is the same as a full disk. Python would store bytecode that is cut off at it.
 LIMITED = """
 import resource, sys
+sys.dont_write_bytecode = True
 from pathlib import Path
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.rows.resolve import resolve_group

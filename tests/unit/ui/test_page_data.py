@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.manifests import Loaded, to_json
+from airflow_provider_milvusdm.operators.group import RESULT
 from airflow_provider_milvusdm.operators.overview import OVERVIEW
 from airflow_provider_milvusdm.report import FAILED, UNFINISHED, CollectionReport, PartitionReport
 from airflow_provider_milvusdm.ui.gather import gather, list_migrations
@@ -48,6 +50,16 @@ def test_a_running_task_is_shown_by_what_it_noted() -> None:
     assert (rows["more"]["status"], rows["more"]["verified"]) == ("verifying", 20)
 
 
+def test_partitions_that_exchange_their_names_have_their_own_rows() -> None:
+    run = planned_run({"news": 0})
+    parts = [PartitionReport("a", "b", 5, 0, 0), PartitionReport("b", "a", 7, 0, 0)]
+    run.push("plan", OVERVIEW, [to_json(CollectionReport("news", "news", UNFINISHED, partitions=tuple(parts)))])
+    run.add_task("load_partitions", "success", map_index=0)
+    run.push_group("load_partitions", RESULT, [Loaded("news", {"b": 5, "a": 7}, 1.0, "unit")])
+    [row] = shown(run, opened=(0,))["collections"]["rows"]
+    assert [(part["partition"], part["loaded"]) for part in row["details"]["partitions"]] == [("a", 5), ("b", 7)]
+
+
 @pytest.mark.parametrize("state", ["", "queued", "skipped", "upstream_failed"])
 def test_a_cleared_task_that_has_not_run_again_has_verified_nothing(state: str) -> None:
     """Airflow deletes its XComs only once it starts."""
@@ -57,6 +69,40 @@ def test_a_cleared_task_that_has_not_run_again_has_verified_nothing(state: str) 
     run.state = "failed"
     [report] = read_record(run, gather(run, run.tasks())).collections  # type: ignore[arg-type]
     assert report.status == FAILED
+
+
+@pytest.mark.parametrize("state", ["", "scheduled", "queued", "skipped", "upstream_failed"])
+def test_faults_of_cleared_tasks_are_not_those_of_the_run(state: str) -> None:
+    run = planned_run({"news": 10, "more": 10})
+    add_fault(run, "load_partitions", "news", "the server is away", state=state)
+    add_fault(run, "report", "", "1 of 2 collections failed", state=state)
+    assert statuses(run) == {"news": "waiting", "more": "waiting"}
+    assert shown(run)["faults"] == {"count": 0, "listed": []}
+    assert read_record(run, gather(run, run.tasks())).faults == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", ["", "queued"])
+def test_what_a_cleared_plan_refused_is_not_refused_any_more(state: str) -> None:
+    run = planned_run({"news": 10})
+    run.pushed["plan", -1, OVERVIEW][0] |= {"faults": ["a file is too short"]}
+    assert statuses(run) == {"news": "failed"}
+    run.instances[:] = [replace(task, state=state) if task.task_id == "plan" else task for task in run.instances]
+    run.push("inspect_source", OVERVIEW, [to_json(CollectionReport("news", status=UNFINISHED))])
+    assert statuses(run) == {"news": "waiting"}
+
+
+@pytest.mark.parametrize("state", ["", "queued", "running"])
+def test_what_a_task_noted_before_it_was_cleared_is_not_its_progress(state: str) -> None:
+    """Airflow keeps its task state; the number of tries that it may take shows that it was cleared."""
+    run = planned_run({"news": 100})
+    for task_id, step in (("load_partitions", "load"), ("verify_counts", "verify")):
+        run.add_task(task_id, state, map_index=0, max_tries=4)
+        run.states[task_id, 0] = {"work": [["news", step, 90, 100]], "spans": [[0.0, 10.0, 90]], "max_tries": 3}
+    page = shown(run)
+    assert statuses(run) == {"news": "waiting"}
+    assert (page["totals"]["loaded"], page["totals"]["verified"], page["speed"]) == (0, 0, None)
+    run.states["load_partitions", 0] |= {"max_tries": 4}
+    assert shown(run)["totals"]["loaded"] == 90
 
 
 def test_what_a_task_noted_before_it_ended_is_not_counted_twice() -> None:
@@ -104,6 +150,17 @@ def test_a_collection_that_could_not_be_resolved_has_the_partitions_of_the_catal
     rows = {row["name"]: row for row in shown(run, opened=(1,))["collections"]["rows"]}
     assert (rows["damaged"]["status"], rows["damaged"]["live"]) == ("failed", 7)
     assert [part["partition"] for part in rows["damaged"]["details"]["partitions"]] == ["a", "b"]
+
+
+def test_what_was_loaded_of_a_collection_that_failed_is_counted() -> None:
+    run = planned_run({"news": 100})
+    add_load(run, "news", 60)
+    report = verified("news", 100, status=FAILED, partitions=(), faults=("1 of 2 load units were not loaded",))
+    add_report(run, report, state="failed")
+    run.state = "failed"
+    assert shown(run)["totals"]["loaded"] == 60
+    [found] = read_record(run, gather(run, run.tasks())).collections  # type: ignore[arg-type]
+    assert [part.loaded for part in found.partitions] == [60]
 
 
 def test_a_fault_that_is_retried_is_no_failure() -> None:
@@ -162,6 +219,8 @@ def test_thousands_of_collections_are_answered_in_pages() -> None:
     assert len(json.dumps(page)) < 100_000
     last = shown(run, offset=2999)["collections"]["rows"]
     assert [row["name"] for row in last] == ["c2899"]
+    beyond = shown(run, status="failed", offset=2950)["collections"]
+    assert (beyond["offset"], beyond["matching"], len(beyond["rows"])) == (50, 100, 50)
     assert [row["name"] for row in shown(run, search="C0042")["collections"]["rows"]] == ["c0042"]
     assert shown(run, status="failed")["collections"]["matching"] == 100
 
@@ -184,6 +243,18 @@ def test_task_groups_are_migrations_of_their_own() -> None:
     assert list_migrations(run.tasks()) == ["first.", "second."]
     assert [row["name"] for row in shown(run, "first.")["collections"]["rows"]] == ["news"]
     assert [row["name"] for row in shown(run, "second.")["collections"]["rows"]] == ["more"]
+
+
+def test_a_migration_beside_a_task_group_has_no_faults_of_the_group() -> None:
+    run, group = planned_run({"news": 10}), planned_run({"news": 10}, prefix="second.")
+    add_report(run, verified("news", 10))
+    add_fault(group, "verify_counts", "news", "3 rows are missing")
+    run.instances += group.instances
+    run.pushed |= group.pushed
+    assert list_migrations(run.tasks()) == ["", "second."]
+    assert shown(run)["totals"]["statuses"] == {"verified": 1}
+    assert shown(run)["faults"]["count"] == 0
+    assert shown(run, "second.")["totals"]["statuses"] == {"failed": 1}
 
 
 def test_a_run_of_another_dag_has_no_migration() -> None:

@@ -70,7 +70,7 @@ def abandon(case: Case) -> CreatedCollection:
         restore_marker(case.client, case.target.name, undoing.marker.before_it(), undoing.fence.check())
     drop_leftovers(case)
     return CreatedCollection(
-        case.plan.name, Action.ABANDONED, notes=tuple(notes or ["no run had left anything half done"])
+        case.plan.name, Action.ABANDONED, notes=tuple(notes or ["no run had left anything half loaded"])
     )
 
 

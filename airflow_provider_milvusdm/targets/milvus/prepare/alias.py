@@ -31,6 +31,12 @@ def aliased(client: MilvusClient, alias: str) -> str:
     return str(client.describe_collection(alias)["collection_name"]) if client.has_collection(alias) else ""
 
 
+def alias_to_switch(client: MilvusClient, alias: str, target: str) -> str | None:
+    """The collection that an alias stands for before it is switched to ``target``; None: there is nothing to switch."""
+    found = aliased(client, alias) if alias else target
+    return None if found == target else found
+
+
 def check_alias(
     client: MilvusClient, plan: CollectionPlan, settings: CollectionSettings, *, create_index: bool
 ) -> None:

@@ -12,6 +12,7 @@ from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
+from airflow_provider_milvusdm.rows.reader import refuse_changed_segments
 from airflow_provider_milvusdm.targets.milvus.checkpoint import CheckpointStore
 from airflow_provider_milvusdm.targets.milvus.fence import Fence, await_requests, new_deadline
 from airflow_provider_milvusdm.targets.milvus.marker import (
@@ -28,6 +29,7 @@ from airflow_provider_milvusdm.targets.milvus.marker import (
     unpack_counts,
 )
 from airflow_provider_milvusdm.targets.milvus.prepare.abandon import abandon, keys_of_added
+from airflow_provider_milvusdm.targets.milvus.prepare.alias import alias_to_switch
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import (
     Case,
     Options,
@@ -101,7 +103,8 @@ def create_collection(
     :param store: outlives this attempt; with it, a repeated step undoes nothing that another run has loaded since.
     :param step_input: what the step was given; attempts with another input are not compared.
 
-    Raises TargetError, ConfigurationError or RefusedRowsError.
+    Raises TargetError, ConfigurationError or RefusedRowsError; SourceError where rows would be dropped or deleted
+    before the new ones are loaded, and the source is not as it was when it was read.
     """
     options = Options(
         mode, create_index=create_index, in_place=in_place, is_approved=is_approved, runs=runs or SingleRun()
@@ -116,10 +119,14 @@ def create_collection(
     if store is not None and not plan_only:
         refuse_repeated(case, action, store, step_input)
     on_ids = refuse_ids_across(case, action, id_scope, plan_only=plan_only)
+    if _loses_rows_first(case, action):
+        for unit in plan.units:
+            refuse_changed_segments(unit.source, unit.collection, unit.slices)
     changes = Changes(case, max_deletions)
     if plan_only:
         continued = continued_action(case, action)
         foreseen = changes.foresee() if continued is Action.SYNCED else ()
+        alias = alias_to_switch(client, plan.alias, case.target.name) if action is not Action.ABANDONED else None
         created = CreatedCollection(
             plan.name,
             action,
@@ -128,6 +135,8 @@ def create_collection(
             lost=count_lost(case, continued, changes),
             existing=case.existing.collection_id if case.existing else 0,
             has_begun=is_begun_by_own_run(case),
+            alias=plan.alias if alias is not None else "",
+            aliased=alias or "",
         )
     else:
         created = _Preparation(case, changes).run(action)
@@ -147,6 +156,13 @@ def finish_or_undo(case: Case) -> bool:
         aliases = [alias for leftover in case.leftovers if leftover.marker for alias in leftover.marker.aliases]
         make_aliases(case.client, case.target.name, aliases)
     return False
+
+
+def _loses_rows_first(case: Case, action: Action) -> bool:
+    """Whether rows of the target are dropped or deleted before the new ones are loaded."""
+    if action is Action.OVERWRITTEN:
+        return case.options.in_place
+    return continued_action(case, action) in (Action.REPLACED, Action.EMPTYING)
 
 
 def foresee_undone(case: Case) -> Case:

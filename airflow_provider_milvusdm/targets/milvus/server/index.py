@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from airflow_provider_milvusdm.config.target_settings import CollectionSettings
-from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.exceptions import ChangedTargetError, ConfigurationError, TargetError
 from airflow_provider_milvusdm.model.collections import SOURCE_ID, CollectionSpec, Metric, TargetCollection
 from airflow_provider_milvusdm.targets.milvus.index_mapping import IndexSpec, target_index
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
@@ -177,7 +177,8 @@ def searchable(
     """Index and load the collection: for good (``keep``), or only inside the block.
 
     A server can't count or read a collection without an index. Where the user wants none, a FLAT index is built inside
-    the block, which costs nothing. After a TargetError the collection is left as it was.
+    the block, which costs nothing. After a TargetError the collection is left as it was, unless another run has changed
+    it: that run may need the index, and have loaded the collection.
     """
     indexes, loaded = set(client.list_indexes(target.name)), is_loaded(client, target)
     indexed, released = has_index(client, target), released_partitions(client, target) if loaded else []
@@ -190,18 +191,26 @@ def searchable(
     if released:  # loaded beside others, partitions are said to be there seconds before their rows are served
         refresh(client, target)
     own = set(client.list_indexes(target.name)) - indexes
-    try:
-        yield
-    except TargetError:
-        keep = False
-        raise
-    finally:
+
+    def leave(*, keep: bool) -> None:
         if not keep:
             _restore(client, target, own, indexed=indexed, loaded=loaded)
         elif settings.load is False and not loaded:
             client.release_collection(target.name)
         if released and not (keep and settings.load is not False):
             client.release_partitions(target.name, released)
+
+    try:
+        yield
+    except ChangedTargetError:
+        raise
+    except TargetError:
+        leave(keep=False)
+        raise
+    except BaseException:
+        leave(keep=keep)
+        raise
+    leave(keep=keep)
 
 
 def _restore(

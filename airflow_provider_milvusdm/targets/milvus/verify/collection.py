@@ -221,10 +221,13 @@ class _Verification:
 
     def _left_alone(self) -> tuple[str, ...]:
         """A note on partitions that were skipped because they exist, while others were loaded."""
-        names = [tag for tag, name in self.plan.partition_names.items() if name not in self.created.before]
-        if not names or self.created.plan_only or self.created.action is Action.SKIPPED:
+        names = [tag for tag, name in self.plan.partition_names.items() if self._is_left_alone(name)]
+        if not names or self.created.plan_only:
             return ()
         return (f"partitions that exist already were skipped: {', '.join(names)}",)
+
+    def _is_left_alone(self, name: str) -> bool:
+        return name not in self.created.before and self.created.action is not Action.SKIPPED
 
     def _target_index(self) -> str:
         if self.created.plan_only:
@@ -246,6 +249,7 @@ class _Verification:
             loaded=self.loaded[name],
             before=self.created.before.get(name, 0),
             counted=self._count(name) if counted else None,
+            left_alone=self._is_left_alone(name),
         )
 
     def _count(self, partition: str) -> int | None:

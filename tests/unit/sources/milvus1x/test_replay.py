@@ -200,7 +200,7 @@ def test_rows_of_unknown_collections_are_noted_and_ignored(directory: Milvus1xDi
     log.write()
     path = directory.write()
     [news_group, *_], [other] = ([g for g in inspect(path) if g.name == name] for name in ("news", "other"))
-    assert_in_order(news_group.notes[0], ["lacks are ignored: ", "never (3), news/gone (1), old (2)"])
+    assert_in_order(news_group.notes[0], ["they are not migrated: ", "never (3), news/gone (1), old (2)"])
     assert other.notes == ()
     assert replayed(path) == {}
 

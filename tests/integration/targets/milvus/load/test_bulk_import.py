@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -320,13 +321,18 @@ def test_files_that_cannot_be_written_are_removed_and_a_retry_writes_them(import
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """This process can't write a larger file: the effect of a full disk or a quota."""
+    """This process can't write a larger file: the effect of a full disk or a quota.
+
+    Nor does it write bytecode, which Python would store although it is cut off.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = writes_no_bytecode
 
 
 def test_writing_files_to_s3_takes_memory_bounded_by_the_batch(seaweedfs: S3Address, tmp_path: Path) -> None:

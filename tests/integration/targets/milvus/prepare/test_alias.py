@@ -13,6 +13,8 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.exceptions import LateError
+from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.operators.milvus import foresee
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus.prepare.alias import aliased
 from tests.support.chain import Chain
@@ -110,6 +112,24 @@ def test_a_second_run_leaves_what_readers_use_and_verifies_it(
     assert (second.status, second.action, second.target) == (VERIFIED, "kept", first.target)
     assert second.notes[-1] == f"alias articles stands for {first.target} already"
     assert stored(lite_client, first.target) == {"_default": directory.live("news")}
+
+
+def test_switching_an_alias_to_a_collection_that_is_there_needs_approval(
+    lite_client: MilvusClient, tmp_path: Path
+) -> None:
+    """Nothing is loaded, but readers get other rows."""
+    new = source(tmp_path / "new")
+    first = migrate(lite_client, new).target
+    second = migrate(lite_client, source(tmp_path / "old", OLD)).target
+    chain = Chain(new.path, lite_client)
+    [plan] = chain.plan(alias="articles")
+    [created], _ = chain.create([plan], plan_only=True)
+    foreseen = foresee(plan, created)
+    assert (foreseen.action, foreseen.target, foreseen.aliased) == (Action.KEPT, first, second)
+    assert not foreseen.is_harmless
+    lite_client.alter_alias(first, "articles")
+    [created], _ = chain.create([plan], plan_only=True)
+    assert foresee(plan, created).is_harmless
 
 
 def test_a_killed_run_is_continued_under_the_same_name(lite_client: MilvusClient, tmp_path: Path) -> None:

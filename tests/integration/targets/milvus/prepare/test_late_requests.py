@@ -14,9 +14,10 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.exceptions import LateError, TargetError
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.prepare.sync import Changes
 from tests.support.chain import Chain
-from tests.support.collections_2x import load_all, marker, stored
-from tests.support.directories import write_directory
+from tests.support.collections_2x import load_all, make_collection, marker, stored
+from tests.support.directories import random_rows, write_directory
 from tests.support.grpc_proxy import HoldingProxy, holding_proxy
 from tests.support.killed import Sleeping, wake
 from tests.support.targets import milvus_client
@@ -100,7 +101,6 @@ def append_left_half_done(existing: Loaded, path: Path) -> tuple[Chain, dict[int
 
 
 def assert_appended(existing: Loaded, rows: dict[int, bytes]) -> None:
-    load_all(existing.client, ["news"])
     assert rows.items() <= stored(existing.client, "news")["_default"].items()
     assert marker(existing.client, "news")["state"] == "complete"
 
@@ -133,3 +133,23 @@ def test_an_abandon_that_slept_before_it_sets_its_marker_sets_none_over_that_of_
     with pytest.raises(LateError, match="was not sent"):
         create_collection(slow, chain.plan()[0], "abandon")
     assert_appended(existing, rows)
+
+
+def test_a_sync_that_slept_leaves_the_index_that_another_run_verified_and_loaded(
+    server_client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find the collection without an index, and the first one creates it."""
+    make_collection(server_client, "news", {"_default": random_rows(range(5), 7)})
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100, 120)}})
+    chain, find = Chain(directory.path, server_client), Changes.find
+    [plan] = chain.plan()
+
+    def sleep(changes: Changes) -> None:
+        find(changes)
+        monkeypatch.undo()
+        assert chain.run(mode="sync")["news"].status == VERIFIED
+
+    monkeypatch.setattr(Changes, "find", sleep)
+    with pytest.raises(TargetError, match="Another run or program has changed collection 'news'"):
+        create_collection(server_client, plan, "sync", max_deletions=1)
+    assert stored(server_client, "news") == {"_default": directory.live("news")}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
+from airflow_provider_milvusdm.archive.record import verified_rows
 from airflow_provider_milvusdm.exceptions import LateError
 from airflow_provider_milvusdm.report import FAILED, SKIPPED, VERIFIED, CollectionReport
 from airflow_provider_milvusdm.targets.milvus.fence import REQUEST_SECONDS, Fence
@@ -110,6 +111,8 @@ def test_skip_adds_the_named_partitions_that_are_missing_alone(existing: Existin
     assert (report.status, report.action) == (VERIFIED, "added")
     assert numbers(report) == {"a": (1, 0, 0, 30), "c": (5, 5, 0, 5)}
     assert "partitions that exist already were skipped: a" in report.notes
+    assert [part.partition for part in report.partitions if part.left_alone] == ["a"]
+    assert verified_rows(report) == 5
     assert existing.stored() == THERE | {"c": directory.live("news", "c")}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -390,6 +392,26 @@ def test_overwriting_in_place_drops_the_old_collection_once_the_new_one_can_be_m
     assert overwriting.verify(created, loaded).status == VERIFIED
     assert stored(client, "news") == overwriting.expected
     assert aliases(client) == dict.fromkeys(ALIASES, "news")
+
+
+@pytest.mark.parametrize(("selection", "in_place"), [("*", True), ({"news": ["a"]}, False)], ids=["whole", "partition"])
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_source_that_changed_since_it_was_read_costs_no_row(
+    lite_client: MilvusClient, tmp_path: Path, selection: Any, in_place: bool, is_gone: bool
+) -> None:
+    """It may have waited for approval, or for a free worker, for hours."""
+    make_old(lite_client)
+    migration = Migration(lite_client, tmp_path / "milvus")
+    plans = migration.chain.plan(selection)
+    if is_gone:
+        shutil.rmtree(migration.directory.tables_folder)
+    else:
+        for file in migration.directory.tables_folder.rglob("*.rv"):
+            os.utime(file, (1, 1))
+    _, faults = migration.chain.create(plans, "overwrite", in_place=in_place)
+    assert ("A segment's folder is gone" if is_gone else "changed since its ids were resolved") in faults["news"][0]
+    assert lite_client.list_collections() == ["news"]
+    assert stored(lite_client, "news") == OLD
 
 
 def test_overwriting_in_place_that_is_killed_at_any_moment_is_continued(client: MilvusClient, tmp_path: Path) -> None:
@@ -876,7 +898,7 @@ def test_abandon_drops_what_was_loaded_under_a_name_of_its_own(overwriting: Migr
     assert report.notes == (f"{created.own_name} was dropped",)
     assert overwriting.client.list_collections() == ["news"]
     assert stored(overwriting.client, "news") == OLD
-    assert abandoned(overwriting).notes == ("no run had left anything half done",)
+    assert abandoned(overwriting).notes == ("no run had left anything half loaded",)
 
 
 def test_abandon_removes_what_an_append_added_from_another_state_of_its_source(
