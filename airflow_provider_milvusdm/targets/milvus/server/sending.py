@@ -39,6 +39,8 @@ def start_before(deadline: float, handler: Any, method: str, message: bytes, met
     channel = handler._final_channel  # another thread may replace it
     call = channel.stream_unary(f"/{service.full_name}/{method}", response_deserializer=answer_class.FromString)
     get_version = channel.unary_unary(f"/{service.full_name}/GetVersion")
+    if not is_connected(handler):  # gRPC sends the requests that wait for a connection in any order
+        get_version(b"", timeout=seconds_left(deadline) / 2, metadata=metadata)
     seconds, parts = seconds_left(deadline) / 2, SimpleQueue[bytes | None]()
     answer = call.future(iter(parts.get, None), timeout=seconds, metadata=metadata)
     try:
@@ -51,6 +53,13 @@ def start_before(deadline: float, handler: Any, method: str, message: bytes, met
     finally:
         parts.put(None)
     return answer
+
+
+def is_connected(handler: Any) -> bool:
+    """Whether a request that is sent now needs no new connection; pymilvus finds it out in the same way."""
+    import grpc
+
+    return bool(handler._channel._channel.check_connectivity_state(False) == grpc.ChannelConnectivity.READY.value[0])
 
 
 @contextmanager

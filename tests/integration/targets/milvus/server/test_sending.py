@@ -16,8 +16,12 @@ from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.targets.milvus.server.deadline import seconds_since_boot
 from airflow_provider_milvusdm.targets.milvus.server.queries import delete_all, delete_ids
 from airflow_provider_milvusdm.targets.milvus.server.requests import WriteRequests
-from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
+from airflow_provider_milvusdm.targets.milvus.server.sending import is_connected, sent_before
 from tests.support.collections_2x import make_collection, stored
+from tests.support.grpc_proxy import holding_proxy
+from tests.support.processes import wait_until
+from tests.support.targets import milvus_client
+from tests.support.tcp_proxy import cutting_proxy
 
 SECONDS = 2.0
 ROWS = {1: np.full(8, 0.5, "<f4").tobytes()}
@@ -73,6 +77,10 @@ def deadline() -> float:
     return seconds_since_boot() + SECONDS
 
 
+def in_a_minute() -> float:
+    return seconds_since_boot() + 60
+
+
 def insert(client: MilvusClient) -> None:
     WriteRequests(client, TARGET, deadline).insert("_default", BATCH)
 
@@ -121,6 +129,26 @@ def test_a_message_follows_its_headers_on_their_connection_even_if_pymilvus_repl
 ) -> None:
     make_collection(client, "news", {"_default": ROWS}, loaded=True)
     handler = client._get_connection()
+    requests = WriteRequests(client, TARGET, in_a_minute)
     handler._final_channel = channel = ReplacedChannel(handler)
-    insert(client)
+    requests.insert("_default", BATCH)
     assert channel.methods == ["Insert", "GetVersion"]
+
+
+def test_headers_are_sent_once_a_broken_connection_is_replaced(
+    server_client: MilvusClient, empty_milvus_server_uri: str
+) -> None:
+    """What waits for a connection is sent in any order."""
+    make_collection(server_client, "news", {"_default": ROWS})
+    with (
+        holding_proxy(empty_milvus_server_uri) as target,
+        cutting_proxy(target.uri) as proxy,
+        milvus_client(proxy.uri) as client,
+    ):
+        requests, handler = WriteRequests(client, TARGET, in_a_minute), client._get_connection()
+        assert is_connected(handler)
+        proxy.cut(unheard=False)
+        wait_until(lambda: not is_connected(handler), 10, lambda: "connected")
+        target.asked.clear()
+        requests.insert("_default", BATCH)
+    assert target.asked == ["GetVersion", "GetVersion", "Insert"]
