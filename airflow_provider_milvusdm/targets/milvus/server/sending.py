@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +73,8 @@ def sent_before(client: MilvusClient, deadline: float | None) -> Iterator[float 
     from pymilvus import MilvusException
 
     handler = client._get_connection()
-    handler.__class__ = _handler_class()
+    if not isinstance(handler._stub, _Stub):
+        _wrap_stub(handler)
     token = DEADLINE.set(deadline)
     try:
         yield seconds_left(deadline)
@@ -86,18 +86,15 @@ def sent_before(client: MilvusClient, deadline: float | None) -> Iterator[float 
         DEADLINE.reset(token)
 
 
-@cache
-def _handler_class() -> type:
-    """The class of pymilvus's handlers with another stub, also after it has connected again within a block."""
-    from pymilvus.client.grpc_handler import GrpcHandler
+def _wrap_stub(handler: Any) -> None:
+    """Wrap the stub of a connection, and the one that it gets when pymilvus connects again to repeat a request."""
+    reconnect = handler.reconnect
 
-    def stub(handler: Any) -> _Stub:
-        return _Stub(handler, vars(handler)["_stub"])
+    def reconnect_and_wrap(*arguments: Any, **options: Any) -> None:
+        reconnect(*arguments, **options)
+        handler._stub = _Stub(handler, handler._stub)
 
-    def set_stub(handler: Any, stub: Any) -> None:
-        vars(handler)["_stub"] = stub
-
-    return type("Handler", (GrpcHandler,), {"_stub": property(stub, set_stub)})
+    handler._stub, handler.reconnect = _Stub(handler, handler._stub), reconnect_and_wrap
 
 
 class _Stub:
