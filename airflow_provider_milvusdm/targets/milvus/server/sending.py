@@ -105,9 +105,7 @@ class _Stub:
 
     def __getattr__(self, method: str) -> Any:
         deadline = DEADLINE.get()
-        if deadline is None or method == "GetVersion":
-            return getattr(self.stub, method)
-        return _Call(self.handler, method, deadline)
+        return getattr(self.stub, method) if deadline is None else _Call(self.handler, method, deadline)
 
 
 class _Call:
