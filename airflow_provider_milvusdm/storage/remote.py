@@ -31,8 +31,8 @@ class FileStat(NamedTuple):
 class RemotePath:
     """A file or folder behind a URL, with the part of :class:`pathlib.Path` that sources use.
 
-    If a file is missing or refused, or a connection breaks, an OSError with ``errno`` and ``filename`` is raised, as
-    for a local path. Other errors are raised as the filesystem raises them.
+    If a file is missing or refused, or the storage can't be reached, an OSError with ``errno`` and ``filename`` is
+    raised, as for a local path.
     """
 
     url: str
@@ -150,11 +150,13 @@ class RemotePath:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Add ``errno`` and ``filename`` to an OSError: filesystems raise them without."""
+        """Raise each error as an OSError with ``errno`` and ``filename``; filesystems raise others, too."""
         try:
             yield
         except OSError as error:
             raise OSError(_errno(error), error.strerror or str(error), self.url) from error
+        except Exception as error:  # such as those of botocore
+            raise OSError(errno.EIO, f"{type(error).__name__}: {error}", self.url) from error
 
 
 class _Ranges(io.RawIOBase):
