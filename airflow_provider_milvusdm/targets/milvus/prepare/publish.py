@@ -37,13 +37,11 @@ def publish(client: MilvusClient, marker: Marker) -> tuple[str, ...]:
     name = own_name(marker.target, marker.generation)
     notes: tuple[str, ...] = ()
     if client.has_collection(name):
-        there = aliased(client, marker.target)
-        if there:
-            if there != marker.target or not _is_to_be_replaced(client, marker):
-                raise _taken(marker, name, there)
+        if _find_replaced(client, marker):
             notes = _note_written_meanwhile(client, marker)
             note_former(client, marker.target, marker.run)
         deadline = new_deadline()
+        there = _find_replaced(client, marker)  # again, because it takes time to count its rows
         set_marker(client, name, marker.verified())  # fails where another attempt has renamed it since
         if there:  # the deadline stops a suspended process, which would take the name from a newer collection
             former = former_name(marker.target, marker.generation)
@@ -76,6 +74,14 @@ def make_aliases(client: MilvusClient, target: str, aliases: Iterable[str]) -> N
     """Create those of ``aliases`` that do not exist, for ``target``."""
     deadline = new_deadline()
     switch_to(client, target, [alias for alias in aliases if not aliased(client, alias)], deadline)
+
+
+def _find_replaced(client: MilvusClient, marker: Marker) -> bool:
+    """Whether there is a collection to be replaced. Raises VerificationError where something else has the name."""
+    there = aliased(client, marker.target)
+    if there and (there != marker.target or not _is_to_be_replaced(client, marker)):
+        raise _taken(marker, own_name(marker.target, marker.generation), there)
+    return bool(there)
 
 
 def _is_to_be_replaced(client: MilvusClient, marker: Marker) -> bool:

@@ -23,6 +23,7 @@ from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
 from airflow_provider_milvusdm.targets.milvus.marker import MAPPED_LENGTH
 from airflow_provider_milvusdm.targets.milvus.prepare import publish
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import READERS_SECONDS
 from airflow_provider_milvusdm.targets.milvus.runs import Run
 from airflow_provider_milvusdm.targets.milvus.units import address_units
@@ -476,6 +477,26 @@ def test_a_collection_that_others_made_meanwhile_is_not_replaced(server_client: 
     assert stored_in_all(server_client, ["news", "kept"]) == {"news": others, "kept": OLD}
     assert migration.run("overwrite").status == VERIFIED
     assert stored_in_all(server_client, ["news", "kept"]) == {"news": migration.expected, "kept": OLD}
+
+
+def test_a_collection_that_others_made_while_the_old_one_was_counted_is_not_replaced(
+    server_client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_collection(server_client, "news", OLD, loaded=True)
+    migration = Migration(server_client, tmp_path / "milvus")
+    created, loaded = migration.load("overwrite")
+    others = {"_default": random_rows(range(900, 910), 9)}
+
+    def count(*arguments: Any) -> int | None:
+        counted = count_exactly(*arguments)
+        server_client.rename_collection("news", "kept")
+        make_collection(server_client, "news", others, loaded=True)
+        return counted
+
+    monkeypatch.setattr(publish, "count_exactly", count)
+    with pytest.raises(VerificationError, match="was made by something else while its rows were loaded"):
+        migration.verify(created, loaded)
+    assert stored_in_all(server_client, ["news", "kept"]) == {"news": others, "kept": OLD}
 
 
 @pytest.mark.parametrize(
