@@ -55,6 +55,13 @@ class Asking:
         operator, context = self._operator(max_tries)
         return operator.execute(context)
 
+    def approve_while_away(self) -> None:
+        """Approve the plan while the target can't be reached."""
+        self.execute()
+        self.plan = UnreachableError("the server can't be reached")
+        with pytest.raises(UnreachableError):
+            self.answer(APPROVED)
+
     def answer(self, event: dict[str, Any], max_tries: int = 3) -> Any:
         operator, context = self._operator(max_tries)
         return operator.execute_complete(context, event)
@@ -63,10 +70,7 @@ class Asking:
 def test_a_retry_does_not_ask_again_what_was_approved(monkeypatch: pytest.MonkeyPatch) -> None:
     """The target was away when the answer came."""
     asking = Asking(monkeypatch)
-    asking.execute()
-    asking.plan = UnreachableError("the server can't be reached")
-    with pytest.raises(UnreachableError):
-        asking.answer(APPROVED)
+    asking.approve_while_away()
     asking.plan = PLAN
     assert asking.execute() == []
     assert asking.questions == 1
@@ -76,10 +80,7 @@ def test_a_retry_does_not_ask_again_what_was_approved(monkeypatch: pytest.Monkey
 
 def test_a_retry_refuses_another_plan_than_the_approved_one(monkeypatch: pytest.MonkeyPatch) -> None:
     asking = Asking(monkeypatch)
-    asking.execute()
-    asking.plan = UnreachableError("the server can't be reached")
-    with pytest.raises(UnreachableError):
-        asking.answer(APPROVED)
+    asking.approve_while_away()
     asking.plan = Foreseen("news", "news", "f", Action.OVERWRITTEN, rows=10, lost=9, address="/data/target.db")
     monkeypatch.setattr(ApprovePlanOperator, "skip", lambda *_: None)
     with pytest.raises(AirflowFailException, match="plan has changed"):

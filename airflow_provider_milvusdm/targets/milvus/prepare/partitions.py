@@ -50,10 +50,9 @@ def make_partitions(client: MilvusClient, collection: str, names: Iterable[str])
 
 def drop_partition(client: MilvusClient, collection: str, name: str, deadline: float | None = None) -> None:
     """Drop a partition with its rows. Raises LateError where ``deadline`` is over before it is dropped."""
-    if not drops_loaded_partitions(client):
-        with sent_before(client, deadline) as timeout:
-            client.release_partitions(collection, [name], timeout=timeout)
     with sent_before(client, deadline) as timeout:
+        if not drops_loaded_partitions(client):
+            client.release_partitions(collection, [name], timeout=timeout)
         client.drop_partition(collection, name, timeout=timeout)
 
 

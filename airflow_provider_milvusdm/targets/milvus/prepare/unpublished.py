@@ -70,10 +70,10 @@ def _drop_existing(case: Case, existing: Existing) -> None:
     """Drop the old collection; the deadline stops a suspended process, which would drop a newer one."""
     deadline = new_deadline()
     refuse_changed_collection(case.client, case.target.name, existing.generation, existing.collection_id)
-    for alias in list_aliases(case.client, case.target.name):
-        with sent_before(case.client, deadline) as timeout:
-            case.client.drop_alias(alias, timeout=timeout)
+    aliases = list_aliases(case.client, case.target.name)
     with sent_before(case.client, deadline) as timeout:
+        for alias in aliases:
+            case.client.drop_alias(alias, timeout=timeout)
         case.client.drop_collection(case.target.name, timeout=timeout)
 
 

@@ -271,11 +271,8 @@ def delete_ids(
 
     ``fence`` returns the deadline of each request.
     """
-    name = None if target.partition_field else partition
     for chunk in _chunks(ids, IDS_A_QUERY):
-        matching = filter_ids(target.id_field, chunk)
-        with sent_before(client, fence()) as timeout:
-            client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
+        _delete(client, target, partition, filter_ids(target.id_field, chunk), fence())
     if len(ids) and not keeps_unflushed_rows_by_partition(client):
         client.flush(target.name)
 
@@ -285,13 +282,18 @@ def delete_all(client: MilvusClient, target: TargetCollection, partition: str, f
 
     Each request deletes some thousand rows, because it must end before the deadline that ``fence`` returns.
     """
-    name, first = None if target.partition_field else partition, LOWEST_ID
+    first = LOWEST_ID
     for ids in stream_ids(client, target, partition):
         last = int(ids[-1]) if len(ids) else HIGHEST_ID
         matching = within(target, partition, filter_range(target.id_field, first, last))["filter"]
-        with sent_before(client, fence()) as timeout:
-            client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
+        _delete(client, target, partition, matching, fence())
         first = last + 1
+
+
+def _delete(client: MilvusClient, target: TargetCollection, partition: str, matching: str, deadline: float) -> None:
+    name = None if target.partition_field else partition
+    with sent_before(client, deadline) as timeout:
+        client.delete(target.name, filter=matching, partition_name=name, timeout=timeout)
 
 
 def vector_bytes(value: object) -> bytes:
