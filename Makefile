@@ -100,13 +100,15 @@ build: install ## Build the sdist, and from it the wheel, into dist; check what 
 .PHONY: sbom
 sbom: build ## List the wheel and what it requires, in the locked versions, as build/sbom.cdx.json (CycloneDX)
 	@mkdir -p build
+	$(UV) venv --quiet --clear --python .venv build/cyclonedx
+	$(UV) pip install --quiet --python build/cyclonedx --require-hashes -r dev/requirements-sbom.lock
 	$(UV) venv --quiet --clear --python .venv build/released
 	for wheel in dist/*.whl; do \
 		$(UV) pip install --quiet --python build/released --constraint requirements.lock "$$wheel[faiss,lite,s3]"; done
 	sed "s/^dynamic = .*/version = \"$$(.venv/bin/hatchling version)\"/" pyproject.toml > build/pyproject.toml
-	.venv/bin/cyclonedx-py environment --pyproject build/pyproject.toml --mc-type library --output-reproducible \
+	build/cyclonedx/bin/cyclonedx-py environment --pyproject build/pyproject.toml --mc-type library --output-reproducible \
 		--output-file build/sbom.cdx.json build/released
-	rm -r build/released build/pyproject.toml
+	rm -r build/cyclonedx build/released build/pyproject.toml
 
 .PHONY: check-constraints
 check-constraints: AIRFLOW ?= 3.3.0
@@ -129,6 +131,7 @@ lock: .venv/uv-installed ## Write the locks, here and in dev/; UPGRADE=1 takes t
 	$(COMPILE) pyproject.toml --group e2e --constraint requirements.lock \
 		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements.lock) \
 		--output-file dev/requirements-e2e.lock
+	$(COMPILE) --group sbom --output-file dev/requirements-sbom.lock
 	echo milvus==2.3.5 | $(COMPILE) - --output-file dev/requirements-milvus-server.lock
 
 .env: ## Make up the passwords of docker-compose.yaml, once

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_milvusdm.cli.api_version import serve_newest_version_only
 from airflow_provider_milvusdm.cli.garbage import StartEnd, no_collection_during_start
 from airflow_provider_milvusdm.config.yaml_file import Job
 from airflow_provider_milvusdm.manifests import from_json
@@ -52,6 +53,7 @@ def private_airflow(jobs: Iterable[Job]) -> Iterator[None]:
         from airflow.sdk.listener import get_listener_manager
         from airflow.utils.db import initdb
 
+        serve_newest_version_only()
         get_listener_manager().add_listener(StartEnd())  # type: ignore[no-untyped-call]
         initdb()
         yield
