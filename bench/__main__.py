@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import bulk_import, command, many, memory, reader, segments, verify, whole_run, workers, writer
+from bench import bulk_import, command, many, memory, reader, scheduler, segments, verify, whole_run, workers, writer
 from bench.figures import Figure
 from bench.scales import FULL, SHORT
 from bench.stage import Stage
@@ -27,6 +27,7 @@ PARTS: Mapping[str, Part] = {
     "run": whole_run.measure,
     "command": command.measure,
     "many": many.measure,
+    "scheduler": scheduler.measure,
 }
 BY_NAME: Mapping[str, Part] = {"workers": workers.measure}
 """Only measured if they are named, because they need more than the others."""

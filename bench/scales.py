@@ -40,6 +40,8 @@ class Limits:
     many_on_lite: Limit | None
     planned: Limit | None
     """Seconds of `milvusdm validate` of thousands of collections."""
+    scheduled: Limit | None
+    """Seconds of a run of many small collections under a scheduler with four slots."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ FULL = Scale(
         many_on_server=at_most(0.5),
         many_on_lite=at_most(0.25),
         planned=at_most(300),
+        scheduled=at_most(180),
     ),
 )
 SHORT = Scale(
@@ -146,5 +149,6 @@ SHORT = Scale(
         many_on_server=None,
         many_on_lite=None,
         planned=None,
+        scheduled=None,
     ),
 )
