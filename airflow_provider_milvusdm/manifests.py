@@ -271,7 +271,7 @@ class CreatedCollection:
     own_name: str = ""
     """The collection's name until it is verified; empty if it is loaded under the target's name."""
     lost: int | None = 0
-    """If ``plan_only``: rows of the target that would be dropped or deleted; None: unknown."""
+    """If ``plan_only``: rows of the target that would be dropped, deleted or given another vector; None: unknown."""
     existing: int = 0
     """If ``plan_only``: the target's own id of the collection that exists; 0: none."""
     has_begun: bool = False
@@ -295,7 +295,7 @@ class Foreseen:
     rows: int = 0
     """Rows to load."""
     lost: int | None = 0
-    """Rows that the target holds and that are dropped or deleted; None: unknown."""
+    """Rows that the target holds and that are dropped, deleted or given another vector; None: unknown."""
     existing: int = 0
     """The target's own id of the collection that exists; on a server, another one of the same name has another."""
     has_begun: bool = False

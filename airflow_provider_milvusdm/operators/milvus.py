@@ -201,9 +201,12 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         if plan.error:  # a task before the plan failed for it
             return None
         check_import(client, self.load_method, import_store, plan)
+        approved_loss = None
         if approved is not None:
-            _refuse_unapproved(approved.get(plan.name), foresee(plan, prepare(plan_only=True), self.address))
-        created = prepare(plan_only=parse_argument(self.plan_only))
+            foreseen = foresee(plan, prepare(plan_only=True), self.address)
+            _refuse_unapproved(approved.get(plan.name), foreseen)
+            approved_loss = foreseen.lost  # the target may change until it is looked at again
+        created = prepare(plan_only=parse_argument(self.plan_only), approved_loss=approved_loss)
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         return created
 

@@ -82,6 +82,7 @@ def create_collection(
     plan_only: bool = False,
     id_scope: str = "collection",
     is_approved: bool = False,
+    approved_loss: int | None = None,
     runs: Runs | None = None,
     store: CheckpointStore | None = None,
     step_input: str = "",
@@ -99,6 +100,7 @@ def create_collection(
     :param id_scope: whether an id must be unique in the ``collection``, or in each ``partition``.
     :param is_approved: somebody approved the number of rows that are lost: a collection that has another number of rows
         once the new one is verified is not replaced.
+    :param approved_loss: that number, if it is known: ``sync`` deletes and replaces no more.
     :param runs: knows whether other runs have ended.
     :param store: outlives this attempt; with it, a repeated step undoes nothing that another run has loaded since.
     :param step_input: what the step was given; attempts with another input are not compared.
@@ -122,7 +124,7 @@ def create_collection(
     if _loses_rows_first(case, action):
         for unit in plan.units:
             refuse_changed_segments(unit.source, unit.collection, unit.slices)
-    changes = Changes(case, max_deletions)
+    changes = Changes(case, max_deletions, approved_loss)
     if plan_only:
         continued = continued_action(case, action)
         foreseen = changes.foresee() if continued is Action.SYNCED else ()

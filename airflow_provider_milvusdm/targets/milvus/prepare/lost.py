@@ -1,4 +1,4 @@
-"""How many rows of the target an action would drop or delete, counted without changing anything."""
+"""How many rows of the target an action would drop, delete or replace, counted without changing anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def count_lost(case: Case, action: Action, changes: Changes) -> int | None:
     if action in (Action.REPLACED, Action.EMPTYING):
         return _count_partitions(case.client, case)
     if action is Action.SYNCED:
-        return changes.deletions
+        return changes.lost
     return None if action is Action.ABANDONED else 0
 
 

@@ -40,11 +40,13 @@ class Changes:
     """What has to change in an existing collection; finding it touches nothing.
 
     The whole target is read by ranges of ids. The rows of a range that differs from the source's are compared one by
-    one. ``max_deletions``: the share of the rows in the selected partitions that may be deleted.
+    one. ``max_deletions``: the share of the rows in the selected partitions that may be deleted. ``approved_loss``: the
+    number of rows of the target whose loss was approved; None if nobody was asked, or if it was unknown.
     """
 
-    def __init__(self, case: Case, max_deletions: float) -> None:
-        self.client, self.plan, self.max_deletions = case.client, case.plan, max_deletions
+    def __init__(self, case: Case, max_deletions: float, approved_loss: int | None = None) -> None:
+        self.client, self.plan = case.client, case.plan
+        self.max_deletions, self.approved_loss = max_deletions, approved_loss
         self.keyed = case.keyed
         partitions = case.existing.partitions if case.existing else frozenset()
         self.existing = frozenset(case.wanted) if self.keyed else partitions
@@ -78,12 +80,12 @@ class Changes:
         return tuple(self._notes())
 
     @property
-    def deletions(self) -> int | None:
-        """Number of rows that are deleted; None as long as they are not found."""
-        return sum(map(len, self.extra.values())) if self.is_found else None
+    def lost(self) -> int | None:
+        """Number of rows that are deleted, or get another vector; None as long as they are not found."""
+        return self._deleted + self.repaired if self.is_found else None
 
     def find(self) -> None:
-        """Raises TargetError where more would be deleted than may be."""
+        """Raises TargetError where more would be deleted than may be, or more would be lost than was approved."""
         slices: dict[str, list[tuple[int, Slice]]] = defaultdict(list)
         for number, unit in enumerate(self.plan.units):
             for row_slice in unit.slices:
@@ -95,6 +97,7 @@ class Changes:
             else:
                 self._add_whole(slices[tag])
         self._refuse_many_deletions()
+        self._refuse_unapproved_loss()
         if self.keyed or not deletes_within_partition(self.client):
             self._refuse_deleting_elsewhere()
         if self.keyed:
@@ -195,6 +198,17 @@ class Changes:
             found=", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else ""),
             cure="A source that lacks so many rows is often a bad copy: last week's, or a catalog without its "
             "meta.sqlite-wal. Where these rows are to go, raise max_deletions: a share, up to 1. Nothing was changed.",
+        )
+
+    def _refuse_unapproved_loss(self) -> None:
+        lost = self._deleted + self.repaired
+        if self.approved_loss is None or lost <= self.approved_loss:
+            return
+        raise TargetError(
+            f"collection {self.plan.target.name!r} of the target was changed after its sync was approved",
+            expected=f"{self.approved_loss} rows to delete or repair",
+            found=f"{self._deleted} to delete and {self.repaired} to repair",
+            cure="Nothing was changed. Start a new run, which asks again.",
         )
 
     def _refuse_deleting_elsewhere(self) -> None:

@@ -16,7 +16,7 @@ from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.operators.milvus import foresee
 from airflow_provider_milvusdm.targets.milvus.runs import Run, SingleRun
 from tests.support.chain import Chain
-from tests.support.collections_2x import make_collection, stored
+from tests.support.collections_2x import insert, make_collection, stored
 from tests.support.directories import random_rows, write_directory
 from tests.support.killed import Fuse, FusedClient, KilledError
 
@@ -104,6 +104,28 @@ def test_a_resumed_sync_says_what_is_deleted(lite_client: MilvusClient, tmp_path
     rows = sum(map(len, stored(lite_client, "news").values()))
     foreseen = create(chain, "append", plan_only=True, max_deletions=1)
     assert (foreseen.action, foreseen.lost) == (Action.RESUMED, rows)
+
+
+def test_vectors_that_a_sync_replaces_are_lost(lite_client: MilvusClient, tmp_path: Path) -> None:
+    make_collection(lite_client, "news", {"_default": random_rows(range(20), 7)}, loaded=True)
+    chain = Chain(write_directory(tmp_path / "milvus", {"news": {"_default": range(15)}}).path, lite_client)
+    assert create(chain, "sync", plan_only=True, max_deletions=1).lost == 20
+
+
+def test_a_sync_replaces_and_deletes_no_more_than_was_approved(lite_client: MilvusClient, tmp_path: Path) -> None:
+    """An application writes to the collection while it is looked at for the second time."""
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(20)}})
+    rows = {"_default": directory.live("news")}
+    make_collection(lite_client, "news", rows, loaded=True)
+    chain = Chain(directory.path, lite_client)
+    approved = create(chain, "sync", plan_only=True).lost
+    added = random_rows(range(50, 52), 7)
+    insert(lite_client, "news", "_default", added)
+    _, faults = chain.create(chain.plan(), "sync", approved_loss=approved, max_deletions=1)
+    assert "was changed after its sync was approved. Expected 0 rows" in faults["news"][0]
+    assert stored(lite_client, "news")["_default"] == rows["_default"] | added
+    assert create(chain, "sync", approved_loss=len(added), max_deletions=1).action is Action.SYNCED
+    assert stored(lite_client, "news") == rows
 
 
 @pytest.mark.parametrize(
