@@ -114,6 +114,8 @@ class CollectionReport:
     search: SearchReport | None = None
     rows_per_second: int | None = None
     """Live rows, divided by the sum of the times of the load tasks."""
+    address: str = ""
+    """The server and the database, or the file, that verification asked."""
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 

@@ -17,7 +17,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError, StalledError, TransientError
 from airflow_provider_milvusdm.hooks.diagnosis import diagnose
-from airflow_provider_milvusdm.hooks.milvus_address import ConnectionAddress, is_file, read_address
+from airflow_provider_milvusdm.hooks.milvus_address import ConnectionAddress, database_of, is_file, read_address
 from airflow_provider_milvusdm.hooks.reach import reach
 from airflow_provider_milvusdm.progress import progress
 
@@ -140,6 +140,13 @@ class MilvusHook(BaseHook):
         own = read_address(connection, secrets) if connection else ConnectionAddress(self.milvus_conn_id)
         address = own.address(host=self.host, port=self.port, uri=self.uri)
         return {"uri": address.uri, **(secrets if address.host else {})}
+
+    @property
+    def address(self) -> str:
+        """The target for people: its server and database, or its file."""
+        arguments = self.client_arguments()
+        uri = str(arguments["uri"])
+        return uri if is_file(uri) else f"{uri}, database {database_of(arguments)}"
 
     @property
     def import_url(self) -> str:

@@ -10,6 +10,7 @@ from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_milvusdm.assets import ALIAS, create_asset, create_lite_asset
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.hooks.milvus_address import UNIX, database_of, is_file
 from airflow_provider_milvusdm.manifests import CollectionPlan, from_json
 from airflow_provider_milvusdm.operators.target import TargetOperator
@@ -53,6 +54,7 @@ class PublishAssetsOperator(TargetOperator):
         arguments = self.hook.client_arguments()
         if not verified or str(arguments["uri"]).startswith(UNIX):
             raise AirflowSkipException("no collection was loaded and verified, or the target has no address")
+        self._refuse_elsewhere(verified)
         self.sources = sorted({plan.source.folder for plan in self.members if plan.source})
         for report in verified:
             try:
@@ -65,6 +67,17 @@ class PublishAssetsOperator(TargetOperator):
             self.log.info("arrived: %s", asset.uri)
         if not self.assets:
             raise AirflowSkipException("Airflow can't store the URI of any collection")
+
+    def _refuse_elsewhere(self, verified: Sequence[CollectionReport]) -> None:
+        """Raises TargetError if the connection has another address than when the collections were verified."""
+        for report in verified:
+            if report.address not in ("", self.address):
+                raise TargetError(
+                    f"collection {report.target!r} was verified in another target",
+                    expected=report.address,
+                    found=self.address,
+                    cure="No event was added. Correct the connection, and clear this task.",
+                )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Source and collections as inputs and outputs of OpenLineage, whose provider calls this."""

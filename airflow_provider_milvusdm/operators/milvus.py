@@ -435,10 +435,11 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         first_try = self.list_tries(context["ti"])[0]
         verify = partial(self._verify, *found, import_store, first_try)
         if not created:  # there is nothing to ask for
-            yield MemberStep(partial(verify, None))
+            yield MemberStep(partial(verify, "", None))
             return
         plan_only = any(made.plan_only for of_name in created.values() for made in of_name)
-        with self.connected(verify, 1 if import_store else WAITING, plan_only=plan_only) as step:
+        at_once = 1 if import_store else WAITING
+        with self.connected(partial(verify, self.address), at_once, plan_only=plan_only) as step:
             yield step
 
     def _verify(
@@ -449,6 +450,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         changes: Mapping[str, Sequence[str]],
         import_store: ImportStore | None,
         first_try: int,
+        address: str,
         client: MilvusClient,
         plan: CollectionPlan,
         checkpoints: SharedStore,
@@ -479,7 +481,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         )
         if report.status == VERIFIED and import_store:
             remove_leftovers(client, import_store, plan)
-        return report
+        return replace(report, address=address)
 
 
 def _settings(target: Mapping[str, Any] | str | None, collection: str) -> CollectionSettings:

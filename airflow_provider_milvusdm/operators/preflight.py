@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
@@ -41,8 +41,9 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
             facts = run_facts(job, context["params"])
             context["ti"].xcom_push(key=RUN_FACTS, value=facts)
             if issubclass(job, MilvusParams):
-                target = _reach_target(context["params"])
-                context["ti"].xcom_push(key=RUN_FACTS, value=facts | {"target": target})
+                hook = MilvusHook(**hook_arguments(*(context["params"][name] for name in ADDRESS)))
+                target = _reach_target(hook, context["params"]["mode"])
+                context["ti"].xcom_push(key=RUN_FACTS, value=facts | {"target": target, "address": hook.address})
                 log.info("target: %s", target)
         except AirflowNotFoundException as error:
             fault = f"{error} {CURE}Create the connection in Airflow, or correct milvus_conn_id."
@@ -61,10 +62,9 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
     return check
 
 
-def _reach_target(params: Mapping[str, Any]) -> str:
-    hook = MilvusHook(**hook_arguments(*(params[name] for name in ADDRESS)))
+def _reach_target(hook: MilvusHook, mode: str) -> str:
     uri = str(hook.client_arguments()["uri"])
     if is_file(uri):
         check_file(uri)  # it is not opened, because another task may use it
         return f"Milvus Lite file {uri}"
-    return f"{reach(hook, creates=params['mode'] in CREATING_MODES)}, at {uri}"
+    return f"{reach(hook, creates=mode in CREATING_MODES)}, at {uri}"

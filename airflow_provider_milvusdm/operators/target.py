@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from airflow_provider_milvusdm.hooks.milvus import MilvusHook
-from airflow_provider_milvusdm.hooks.milvus_address import database_of, is_file
 from airflow_provider_milvusdm.operators.group import MappedMigrationOperator
 from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments
 
@@ -42,10 +41,8 @@ class TargetOperator(MappedMigrationOperator):
 
     @cached_property
     def address(self) -> str:
-        """The target for people: its server and database, or its file. Only the main thread may read it first."""
-        arguments = self.hook.client_arguments()
-        uri = str(arguments["uri"])
-        return uri if is_file(uri) else f"{uri}, database {database_of(arguments)}"
+        """That of the hook. Only the main thread may read it first."""
+        return self.hook.address
 
     @property
     def hook_arguments(self) -> dict[str, Any]:

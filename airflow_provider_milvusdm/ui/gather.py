@@ -92,12 +92,13 @@ class _Gathering:
         self.noted: dict[tuple[str, int], list[Span]] = {}
 
     def run(self) -> Gathered:
-        self.found.facts = self._one(INSPECT, RUN_FACTS) or {}
+        facts = self._one(INSPECT, RUN_FACTS) or {}
         overviews = self._read_overviews()
         self.inputs = {input_of(reference) for reference in self._one(PLAN, RETURNED) or []}
         self._read_notes()
         self._read_loads()
         reports = self._read_reports()
+        self.found.facts = facts | _target(facts, reports.values())
         self.found.faults = self._read_faults()
         self.found.collections = [self._merge(known, reports.get(known.collection)) for known in overviews]
         return self.found
@@ -198,6 +199,12 @@ class _Gathering:
 
     def _loaded(self, collection: str, part: PartitionReport) -> int:
         return self.loaded[LOAD, collection, part.target] + self.loaded[EXPORT, collection, part.partition]
+
+
+def _target(facts: Mapping[str, Any], reports: Iterable[CollectionReport]) -> Mapping[str, str]:
+    """Where collections were verified, if the connection was edited after the first task had reached the target."""
+    addresses = {report.address for report in reports} - {"", facts.get("address", "")}
+    return {"target": ", ".join(sorted(addresses))} if addresses else {}
 
 
 def _join_groups(overviews: Iterable[CollectionReport]) -> list[CollectionReport]:

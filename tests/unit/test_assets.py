@@ -11,6 +11,7 @@ from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_milvusdm.assets import create_asset, create_lite_asset
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, to_json
 from airflow_provider_milvusdm.model.collections import SourceRef, TargetCollection
 from airflow_provider_milvusdm.operators.assets import PublishAssetsOperator
@@ -68,8 +69,9 @@ def publish(*reports: CollectionReport, uri: str) -> tuple[PublishAssetsOperator
     return operator, events[AssetAlias("milvusdm")].added
 
 
-def report(name: str, status: str, target: str = "") -> CollectionReport:
-    return CollectionReport(name, target or name, status, partitions=(PartitionReport("p", "p", 5, 0, 0, loaded=5),))
+def report(name: str, status: str, target: str = "", **others: Any) -> CollectionReport:
+    parts = (PartitionReport("p", "p", 5, 0, 0, loaded=5),)
+    return CollectionReport(name, target or name, status, partitions=parts, **others)
 
 
 def test_only_what_was_loaded_and_verified_has_arrived() -> None:
@@ -81,6 +83,14 @@ def test_only_what_was_loaded_and_verified_has_arrived() -> None:
     assert operator.outlets == [AssetAlias("milvusdm")]
     with pytest.raises(AirflowSkipException):
         publish(report("c", SKIPPED), uri="http://milvus:19531")
+
+
+def test_a_collection_has_not_arrived_where_it_was_not_verified() -> None:
+    """Its connection was edited since."""
+    verified = report("a", VERIFIED, address="http://milvus:19531, database default")
+    assert len(publish(verified, uri="http://milvus:19531")[1]) == 1
+    with pytest.raises(TargetError, match="Expected http://milvus:19531, database default, found http://other:19531"):
+        publish(verified, uri="http://other:19531")
 
 
 def test_a_uri_that_is_too_long_for_airflow_adds_no_event_and_stops_no_other() -> None:

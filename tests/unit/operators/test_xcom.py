@@ -95,6 +95,7 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MilvusHook, "client", lambda *_, **__: nullcontext(Client()))
     monkeypatch.setattr(MilvusHook, "explained_errors", lambda _: nullcontext())
     monkeypatch.setattr(MilvusHook, "import_url", "")
+    monkeypatch.setattr(MilvusHook, "address", "/data/target.db")
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.prepare.create.create_collection", create)
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.load.bulk_import.uses_import", lambda *_: False)
     monkeypatch.setattr("airflow_provider_milvusdm.targets.milvus.load.bulk_import.load_unit_by", load)

@@ -121,6 +121,17 @@ def test_what_a_task_noted_before_it_ended_is_not_counted_twice() -> None:
     assert sum(page["speed"]["loaded"]) * page["speed"]["seconds"] == pytest.approx(100, rel=0.1)
 
 
+def test_the_target_is_the_one_in_which_the_collections_were_verified() -> None:
+    """Somebody edited the connection, and cleared the run from a later task than the first."""
+    run = planned_run({"news": 40}, address="http://a:19530, database default")
+    assert shown(run)["target"] == "Milvus v2.6.0"
+    add_report(run, verified("news", 40, address="http://a:19530, database default"))
+    assert shown(run)["target"] == "Milvus v2.6.0"
+    add_report(run, verified("news", 40, address="http://b:19530, database default"))
+    assert shown(run)["target"] == "http://b:19530, database default"
+    assert read_record(run, gather(run, run.tasks())).run.target == "http://b:19530, database default"  # type: ignore[arg-type]
+
+
 def test_results_for_an_earlier_plan_are_ignored() -> None:
     run = planned_run({"news": 100})
     add_load(run, "news", 100)
