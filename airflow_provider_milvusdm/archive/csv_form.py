@@ -27,7 +27,7 @@ HEADINGS = (
     "faults",
     "notes",
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """A spreadsheet takes a cell that begins with one of these for a formula."""
 NO_PARTITION = PartitionReport("", "", 0, 0, 0)
 

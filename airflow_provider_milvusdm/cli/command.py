@@ -137,7 +137,8 @@ def _new_log() -> Path:
 def _refuse_unanswered(jobs: Sequence[Job], is_approved: bool) -> None:
     """Refuse to start a job that asks for approval where nobody can answer."""
     asks = any(job.params.get("approval") and not job.params.get("dry_run") for job in jobs)
-    if asks and not is_approved and not sys.stdin.isatty():
+    can_answer = sys.stdin is not None and sys.stdin.isatty()  # None if it was closed before the start
+    if asks and not is_approved and not can_answer:
         raise ConfigurationError(
             "approval: true asks for approval, and there is no terminal to ask on",
             cure="Run the command in a terminal, or approve the plan with --yes. milvusdm validate shows it.",

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,9 @@ class Display(logging.Handler):
             self.live.stop()
         for address in dict.fromkeys(foreseen.address for foreseen in plan):
             self.console.print(to_text(f"Target: {address}"), soft_wrap=True)
-        table = Table(*HEADINGS, title="What this run would do", width=None if self.console.is_terminal else WIDE)
+        table = Table(title="What this run would do", width=None if self.console.is_terminal else WIDE)
+        for heading in HEADINGS:
+            table.add_column(heading, overflow="fold")  # names that differ at their ends must not look the same
         for row in list_rows(plan):
             table.add_row(*map(to_text, row))  # as text, because a tag may look like Rich's markup
         self.console.print(table, soft_wrap=not self.console.is_terminal)
@@ -94,6 +97,7 @@ class Display(logging.Handler):
         return is_approved
 
     def _is_answered_yes(self) -> bool:
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before the plan was shown is no answer to it
         self.console.print("Approve it? yes or no: ", end="")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -81,7 +81,8 @@ def _alias(foreseen: Foreseen) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"
+    """Names may differ at their ends alone."""
+    return text if len(text) <= LENGTH else f"{text[: LENGTH // 2 - 1]}…{text[-LENGTH // 2 :]}"
 
 
 def escape_markdown(text: str) -> str:

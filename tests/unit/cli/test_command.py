@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def test_dags_copies_the_templates_and_keeps_a_changed_file(tmp_path: Path, caps
     assert main(["dags", str(folder)]) == 2
     assert "different DAG file of this name exists" in capsys.readouterr().err
     assert (folder / "milvusdm_m2m.py").read_text() == "# mine"
+
+
+def test_without_a_terminal_nobody_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "M2M.yaml"
+    path.write_text("M2M: {source_milvus_path: /data/milvus, dest_host: milvus, approval: true}")
+    for stdin in (io.StringIO("yes"), None):  # None: it was closed, as by `<&-` in a shell
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert main(["--yaml", str(path)]) == 2
+        assert "there is no terminal to ask on" in capsys.readouterr().err
 
 
 def test_a_bad_yaml_file_is_refused_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import pty
 
 import pytest
 from rich.console import Console
@@ -36,6 +38,38 @@ def test_a_name_can_not_control_the_terminal_on_which_a_plan_is_approved() -> No
     assert screen.getvalue().startswith("Target: /data/target.db\n")
     assert screen.getvalue().count(ESCAPED) == 2
     assert not {"\x1b", "\x07", "\u202e", "\udcff", "\r"} & set(screen.getvalue())
+
+
+def test_names_that_differ_at_their_ends_are_shown_to_the_end() -> None:
+    screen = io.StringIO()
+    names = [f"{'a' * 60}{end}" for end in ("Old", "New")]
+    plan = [Foreseen(name, name, "f", Action.OVERWRITTEN, rows=1, lost=9) for name in names]
+    Display(Console(file=screen, force_terminal=True, color_system=None, width=80), is_approved=True).ask(plan)
+    assert [screen.getvalue().count(end) for end in ("…", "Old", "New")] == [0, 2, 2]
+
+
+class Screen(io.StringIO):
+    """Somebody answers no as soon as there is a question."""
+
+    def __init__(self, keyboard: int) -> None:
+        super().__init__()
+        self.keyboard = keyboard
+
+    def write(self, text: str) -> int:
+        if "yes or no" in text:
+            os.write(self.keyboard, b"no\n")
+        return super().write(text)
+
+
+def test_what_was_typed_before_the_plan_was_shown_approves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyboard, typed = pty.openpty()
+    try:
+        with os.fdopen(typed) as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            os.write(keyboard, b"yes\n")
+            assert not Display(Console(file=Screen(keyboard))).ask([])
+    finally:
+        os.close(keyboard)
 
 
 def test_a_name_can_not_control_the_terminal_from_a_bar() -> None:

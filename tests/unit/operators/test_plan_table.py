@@ -8,7 +8,14 @@ import pytest
 
 from airflow_provider_milvusdm.manifests import Foreseen
 from airflow_provider_milvusdm.model.actions import Action
-from airflow_provider_milvusdm.operators.plan_table import LISTED, escape_markdown, list_rows, sum_up, to_markdown
+from airflow_provider_milvusdm.operators.plan_table import (
+    LENGTH,
+    LISTED,
+    escape_markdown,
+    list_rows,
+    sum_up,
+    to_markdown,
+)
 
 OVERWRITTEN = Foreseen("news", "news", "f", Action.OVERWRITTEN, rows=10, lost=5, existing=7)
 
@@ -28,6 +35,13 @@ def test_of_thousands_of_collections_the_destructive_ones_are_first() -> None:
     markdown = to_markdown(plan)
     assert len(markdown) < 30_000
     assert markdown.endswith(f"and {3003 - LISTED:,} more")
+
+
+def test_long_names_that_differ_at_their_ends_are_told_apart() -> None:
+    plan = [Foreseen(f"{'a' * 200}{end}", "news", "f", Action.OVERWRITTEN, lost=1) for end in ("_old", "_new")]
+    first, second = (row[0] for row in list_rows(plan))
+    assert first != second
+    assert len(first) == len(second) == LENGTH
 
 
 def test_a_hostile_name_is_shown_as_text() -> None:
