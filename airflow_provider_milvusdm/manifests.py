@@ -308,6 +308,8 @@ class Foreseen:
     """The collection that this alias stands for; empty: it does not exist."""
     address: str = ""
     """The server and the database, or the file, that has the collection."""
+    in_place: bool = False
+    """The old collection is dropped before the rows are loaded."""
     fault: str = ""
 
     @property
@@ -324,6 +326,8 @@ class Foreseen:
         if other.action is None:
             return True
         if (self.address, self.target, self.fingerprint) != (other.address, other.target, other.fingerprint):
+            return False
+        if other.in_place and not self.in_place:
             return False
         if other.alias and (self.alias, self.aliased) != (other.alias, other.aliased):
             return False

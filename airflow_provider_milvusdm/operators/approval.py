@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow_provider_milvusdm.exceptions import ConfigurationError, MilvusdmError
 from airflow_provider_milvusdm.manifests import CollectionPlan, Foreseen, from_json, to_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
-from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator, foresee
+from airflow_provider_milvusdm.operators.milvus import MilvusCreateCollectionOperator
 from airflow_provider_milvusdm.operators.params import parse_argument
 from airflow_provider_milvusdm.operators.plan_table import escape_markdown, to_markdown
 from airflow_provider_milvusdm.operators.report import ReportOperator
@@ -140,7 +140,7 @@ class ApprovePlanOperator(MilvusCreateCollectionOperator, ApprovalOperator):
         if plan.error:
             return Foreseen(plan.name, plan.target.name, address=self.address, fault=plan.error)
         try:
-            return foresee(plan, step.run(plan, None), self.address)
+            return self.foresee(plan, step.run(plan, None))
         except MilvusdmError as error:
             return Foreseen(plan.name, plan.target.name, address=self.address, fault=str(error))
 

@@ -17,6 +17,7 @@ from airflow_provider_milvusdm.config.validation import read_params
 from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
 from airflow_provider_milvusdm.hooks.object_storage import open_import_store
 from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, Fault, Foreseen, Loaded, from_json
+from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.done import SharedStore
@@ -203,15 +204,19 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         check_import(client, self.load_method, import_store, plan)
         approved_loss = None
         if approved is not None:
-            foreseen = foresee(plan, prepare(plan_only=True), self.address)
+            foreseen = self.foresee(plan, prepare(plan_only=True))
             _refuse_unapproved(approved.get(plan.name), foreseen)
             approved_loss = foreseen.lost  # the target may change until it is looked at again
         created = prepare(plan_only=parse_argument(self.plan_only), approved_loss=approved_loss)
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         return created
 
+    def foresee(self, plan: CollectionPlan, created: CreatedCollection) -> Foreseen:
+        """What would be done to the target, by what was created with ``plan_only``."""
+        return foresee(plan, created, self.address, in_place=self.overwrite == "in_place")
 
-def foresee(plan: CollectionPlan, created: CreatedCollection, address: str = "") -> Foreseen:
+
+def foresee(plan: CollectionPlan, created: CreatedCollection, address: str = "", *, in_place: bool = False) -> Foreseen:
     """What would be done to the target at this address, by what the create step says with ``plan_only``."""
     return Foreseen(
         plan.name,
@@ -226,6 +231,7 @@ def foresee(plan: CollectionPlan, created: CreatedCollection, address: str = "")
         created.alias,
         created.aliased,
         address,
+        in_place and created.action is Action.OVERWRITTEN,
     )
 
 

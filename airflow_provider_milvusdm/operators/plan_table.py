@@ -70,7 +70,8 @@ def _remarks(foreseen: Foreseen) -> str:
     mapped = [f"{_cut(tag)} → {_cut(name)}" for tag, name in list(foreseen.mapped.items())[:NAMED]]
     more = [f"{len(foreseen.mapped) - NAMED} more"] if len(foreseen.mapped) > NAMED else []
     partitions = [f"partitions {', '.join([*mapped, *more])}"] if mapped else []
-    return "; ".join([*partitions, *_alias(foreseen)])
+    in_place = ["dropped before the new rows are loaded"] if foreseen.in_place else []
+    return "; ".join([*in_place, *partitions, *_alias(foreseen)])
 
 
 def _alias(foreseen: Foreseen) -> list[str]:

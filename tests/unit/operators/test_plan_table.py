@@ -66,6 +66,7 @@ def test_a_hostile_name_is_shown_as_text() -> None:
         ({"action": Action.RESUMED, "lost": 6}, False),
         ({"action": Action.CREATED, "lost": 0, "existing": 0}, True),
         ({"action": Action.REPLACED}, False),
+        ({"in_place": True}, False),
         ({"action": None}, True),
         ({"fingerprint": "g"}, False),
         ({"target": "other"}, False),
@@ -82,6 +83,11 @@ def test_a_hostile_name_is_shown_as_text() -> None:
 )
 def test_what_is_done_must_be_what_was_approved_or_loses_no_row(changed: dict[str, object], is_covered: bool) -> None:
     assert OVERWRITTEN.covers(replace(OVERWRITTEN, **changed)) is is_covered  # type: ignore[arg-type]
+
+
+def test_a_collection_that_is_dropped_before_the_load_is_marked() -> None:
+    [row] = list_rows([replace(OVERWRITTEN, in_place=True, mapped={"a": "b"})])
+    assert row[-1] == "dropped before the new rows are loaded; partitions a → b"
 
 
 def test_an_alias_is_switched_from_the_collection_that_was_shown() -> None:
