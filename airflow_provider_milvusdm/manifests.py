@@ -280,6 +280,8 @@ class CreatedCollection:
     """If ``plan_only``: the plan's alias, if it would be switched to the collection, or created for it."""
     aliased: str = ""
     """If ``plan_only``: the collection that this alias stands for; empty: it does not exist."""
+    approved_aliased: str | None = None
+    """The collection that the plan's alias stood for when somebody approved that it is switched; None: nobody did."""
 
 
 @dataclass(frozen=True)

@@ -202,12 +202,14 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         if plan.error:  # a task before the plan failed for it
             return None
         check_import(client, self.load_method, import_store, plan)
-        approved_loss = None
-        if approved is not None:
+        if approved is None:
+            created = prepare(plan_only=parse_argument(self.plan_only))
+        else:
             foreseen = self.foresee(plan, prepare(plan_only=True))
             _refuse_unapproved(approved.get(plan.name), foreseen)
-            approved_loss = foreseen.lost  # the target may change until it is looked at again
-        created = prepare(plan_only=parse_argument(self.plan_only), approved_loss=approved_loss)
+            created = prepare(approved_loss=foreseen.lost)  # the target may have changed since it was foreseen
+            aliased = foreseen.aliased if foreseen.alias else foreseen.target
+            created = replace(created, approved_aliased=aliased)
         self.log.info("%s -> %s: %s", plan.name, plan.target.name, created.action)
         return created
 

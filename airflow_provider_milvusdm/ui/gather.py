@@ -92,7 +92,7 @@ class _Gathering:
         self.noted: dict[tuple[str, int], list[Span]] = {}
 
     def run(self) -> Gathered:
-        facts = self._one(INSPECT, RUN_FACTS) or {}
+        facts: dict[str, Any] = self._one(INSPECT, RUN_FACTS) or {}
         overviews = self._read_overviews()
         self.inputs = {input_of(reference) for reference in self._one(PLAN, RETURNED) or []}
         self._read_notes()
@@ -201,7 +201,7 @@ class _Gathering:
         return self.loaded[LOAD, collection, part.target] + self.loaded[EXPORT, collection, part.partition]
 
 
-def _target(facts: Mapping[str, Any], reports: Iterable[CollectionReport]) -> Mapping[str, str]:
+def _target(facts: Mapping[str, Any], reports: Iterable[CollectionReport]) -> dict[str, Any]:
     """Where collections were verified, if the connection was edited after the first task had reached the target."""
     addresses = {report.address for report in reports} - {"", facts.get("address", "")}
     return {"target": ", ".join(sorted(addresses))} if addresses else {}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TargetError, VerificationError
 from airflow_provider_milvusdm.targets.milvus.fence import new_deadline
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import caches_aliases
 from airflow_provider_milvusdm.targets.milvus.server.sending import sent_before
@@ -85,12 +85,17 @@ def refuse_alias(client: MilvusClient, target: str) -> None:
 
 
 def switch_alias(
-    client: MilvusClient, plan: CollectionPlan, store: CheckpointStore | None = None, step_input: str = ""
+    client: MilvusClient,
+    plan: CollectionPlan,
+    store: CheckpointStore | None = None,
+    step_input: str = "",
+    approved: str | None = None,
 ) -> tuple[str, ...]:
     """Switch the plan's alias to its target in one step; returns notes that say how to switch back.
 
     An earlier attempt of the step that had the same input notes in ``store`` that it has switched the alias: what has
-    switched it since, such as a newer run, has priority.
+    switched it since, such as a newer run, has priority. ``approved``: the collection that it stood for when somebody
+    approved that it is switched. Raises VerificationError where it stands for another one by now.
     """
     if not plan.alias:
         return ()
@@ -99,6 +104,13 @@ def switch_alias(
     if store is not None and store.get(SWITCHED) == step_input and before not in ("", name):
         again = f"client.alter_alias({name!r}, {plan.alias!r}) switches to {name}"
         return (f"alias {plan.alias} stands for {before}: it was switched after this run had switched it; {again}",)
+    if approved is not None and before not in (approved, name):
+        raise VerificationError(
+            f"alias {plan.alias!r} of the target was switched after the plan was approved",
+            expected=f"{approved or 'no collection'}, as in the plan",
+            found=f"{before or 'no collection'}; the verified rows are in {name!r}",
+            cure=f"It was not switched again. client.alter_alias({name!r}, {plan.alias!r}) does that.",
+        )
     switch_to(client, name, [plan.alias], deadline)
     if store is not None:
         store.set(SWITCHED, step_input)

@@ -152,7 +152,8 @@ class _Verification:
         else:
             replaced = self._complete(marker, create_index)
             published = replace(self.plan, target=replace(self.target, name=self.name))
-            end = (*replaced, *switch_alias(self.client, published, store, step_input))
+            approved = self.created.approved_aliased
+            end = (*replaced, *switch_alias(self.client, published, store, step_input, approved))
         notes = (*report.notes, *self._not_compared(verify), *unsearched, *map(_next_sync, for_next_sync), *end)
         status = FAILED if faults else VERIFIED
         return replace(report, status=status, sampled=compared, search=search, faults=tuple(faults), notes=notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
-from airflow_provider_milvusdm.exceptions import LateError
+from airflow_provider_milvusdm.exceptions import LateError, VerificationError
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.operators.milvus import foresee
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport
@@ -130,6 +131,24 @@ def test_switching_an_alias_to_a_collection_that_is_there_needs_approval(
     lite_client.alter_alias(first, "articles")
     [created], _ = chain.create([plan], plan_only=True)
     assert foresee(plan, created).is_harmless
+
+
+def test_an_approved_alias_is_switched_from_the_collection_that_was_shown_and_from_no_other(
+    lite_client: MilvusClient, tmp_path: Path
+) -> None:
+    """Somebody switches it while the rows are loaded."""
+    shown = migrate(lite_client, source(tmp_path / "old", OLD)).target
+    chain = Chain(source(tmp_path / "new").path, lite_client)
+    plans = chain.plan(alias="articles")
+    [created], _ = chain.create(plans)
+    loaded = chain.load(plans, [created])
+    make_collection(lite_client, "newer", {}, loaded=True)
+    lite_client.alter_alias("newer", "articles")
+    with pytest.raises(VerificationError, match=f"switched after the plan was approved. Expected {shown}.*found newer"):
+        chain.verify(plans, [replace(created, approved_aliased=shown)], loaded)
+    assert aliased(lite_client, "articles") == "newer"
+    [report] = chain.verify(plans, [replace(created, approved_aliased="newer")], loaded).values()
+    assert (report.status, aliased(lite_client, "articles")) == (VERIFIED, plans[0].target.name)
 
 
 def test_a_killed_run_is_continued_under_the_same_name(lite_client: MilvusClient, tmp_path: Path) -> None:
