@@ -1,8 +1,8 @@
 """How the speed of loading grows with the number of workers, if the target is not the limit.
 
-Each worker runs one task at a time. An insert is acknowledged after a fixed time and stored nowhere, so a worker waits
-most of the time, as it does for a slow network. All other requests go to a real server. Each worker is a host of its
-own, as in tests/e2e, so this needs root, and what `make test-e2e` installs.
+Each worker runs one task at a time, and reads its part of the source from S3. An insert is acknowledged after a fixed
+time and stored nowhere, so a worker waits most of the time, as it does for a slow network. All other requests go to a
+real server. Each worker is a host of its own, as in tests/e2e, so this needs root, and what `make test-e2e` installs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,6 +22,8 @@ from bench.figures import Figure
 from bench.inputs import Shape, write_directory
 from bench.stage import Stage
 from tests.support.grpc_proxy import UNLIMITED, HoldingProxy
+from tests.support.object_storage import publish
+from tests.support.seaweedfs import running_seaweedfs
 
 if TYPE_CHECKING:
     from tests.support.celery_airflow import CeleryAirflow
@@ -81,9 +82,11 @@ def measure(stage: Stage) -> Iterator[Figure]:
 
     with ExitStack() as started:
         folder = started.enter_context(stage.folder())
-        source = write_directory(folder, Shape(UNITS * UNIT_ROWS, DIMENSION))
+        directory = write_directory(folder, Shape(UNITS * UNIT_ROWS, DIMENSION))
         server = started.enter_context(stage.server())
         airflow = started.enter_context(celery_airflow(folder.with_name("airflow"), WORKERS, SETTINGS))
+        s3 = started.enter_context(running_seaweedfs(folder.with_name("s3"), airflow.address))
+        source = publish(airflow, s3, directory)
         target = started.enter_context(slow_target(server.address.uri, airflow.address))
         airflow.add_dags(DAG_ID, DAG)
         seconds = dict(_load_with_fewer_and_fewer(airflow, source, target))
@@ -94,11 +97,11 @@ def measure(stage: Stage) -> Iterator[Figure]:
         yield Figure("workers", f"speed of {workers} workers against one", seconds[1] / seconds[workers], "times")
 
 
-def _load_with_fewer_and_fewer(airflow: CeleryAirflow, source: Path, target: str) -> Iterator[tuple[int, float]]:
+def _load_with_fewer_and_fewer(airflow: CeleryAirflow, source: str, target: str) -> Iterator[tuple[int, float]]:
     """Number of workers, and seconds of all load tasks of a run that they share; after each run a worker is killed."""
     for number, worker in reversed(list(enumerate(airflow.hosts, 1))):
         conf = {
-            "source_milvus_path": str(source),
+            "source_milvus_path": source,
             "dest_uri": target,
             "mode": "overwrite",
             "unit_mib": UNIT_ROWS * DIMENSION * 4 >> 20,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tests.support.gate import Gate, running_gate
 from tests.support.hosts import Host
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus_servers import MilvusServer, running_milvus_server
-from tests.support.object_storage import Bucket, connection_fields
+from tests.support.object_storage import publish
 from tests.support.processes import wait_until
 from tests.support.seaweedfs import running_seaweedfs
 from tests.support.targets import milvus_client
@@ -78,14 +77,14 @@ class Deployment:
     milvus: MilvusServer
     proxy: CuttingProxy
     """At the address of the target, wherever the server is."""
-    bucket: Bucket
+    source: str
     gate: Gate
     directory: Milvus1xDirectory
 
     def start_run(self, **params: Any) -> Run:
         self.gate.close()
         conf = {
-            "source_milvus_path": f"s3://buckets@{self.bucket.name}/milvus",
+            "source_milvus_path": self.source,
             "dest_uri": self.proxy.uri,
             "unit_mib": 1,
             "verify": "full",
@@ -192,15 +191,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         milvus = started.enter_context(running_milvus_server(folder / "server"))
         airflow = started.enter_context(celery_airflow(folder / "airflow", WORKERS, SETTINGS))
         s3 = started.enter_context(running_seaweedfs(folder / "s3", airflow.address))
-        bucket = Bucket.make(s3)
-        bucket.upload(directory.path, "milvus")
-        fields = connection_fields(s3)
-        connection = fields | {"connection_id": "buckets", "extra": json.dumps(fields["extra"])}
-        airflow.call("POST", "/api/v2/connections", connection)
+        source = publish(airflow, s3, directory.path)
         proxy = started.enter_context(cutting_proxy(milvus.address.uri, host=airflow.address))
         gate = started.enter_context(running_gate(airflow.address, free=FREE))
         airflow.add_dags(DAG_ID, DAG.format(gate=gate.url))
-        yield Deployment(airflow, milvus, proxy, bucket, gate, directory)
+        yield Deployment(airflow, milvus, proxy, source, gate, directory)
 
 
 def test_units_of_a_lost_worker_of_one_without_network_and_of_an_emptied_broker_are_loaded_by_others(

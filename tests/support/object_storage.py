@@ -11,6 +11,7 @@ from typing import Any
 
 from s3fs import S3FileSystem
 
+from tests.support.airflow_standalone import StandaloneAirflow
 from tests.support.seaweedfs import S3Address
 
 
@@ -28,6 +29,16 @@ def connection_fields(address: S3Address, *, secret_key: str | None = None, retr
         "password": secret_key or address.secret_key,
         "extra": extra,
     }
+
+
+def publish(airflow: StandaloneAirflow, address: S3Address, folder: Path) -> str:
+    """Upload a folder to a bucket of its own, and give Airflow the connection; returns the URL that tasks read."""
+    bucket = Bucket.make(address)
+    bucket.upload(folder, folder.name)
+    fields = connection_fields(address)
+    connection = fields | {"connection_id": "buckets", "extra": json.dumps(fields["extra"])}
+    airflow.call("POST", "/api/v2/connections", connection)
+    return f"s3://buckets@{bucket.name}/{folder.name}"
 
 
 @dataclass(frozen=True)
