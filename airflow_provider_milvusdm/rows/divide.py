@@ -86,7 +86,7 @@ class _KeySpaceIds:
         self.new_key_ranges: dict[str, str] = {}
         self.slices = [rows.row_slice for partition in partitions for rows in partition.rows]
         self._sampled: list[Ids] = []
-        self._random = np.random.default_rng(SEED)
+        self._random, self._sampled_share = np.random.default_rng(SEED), SAMPLED_IDS / max(self.live_rows, 1)
         for partition in partitions:
             self._read(partition)
 
@@ -107,7 +107,7 @@ class _KeySpaceIds:
                 for sample, keys in zip(samples, (ids, offsets + first_key), strict=True):
                     if sample.is_needed:
                         sample.add(keys)
-                self._sampled.append(ids[self._random.random(len(ids)) < SAMPLED_IDS / self.live_rows])
+                self._sampled.append(ids[self._random.random(len(ids)) < self._sampled_share])
             self.id_ranges[rows.name] = found
         if samples[0].is_needed:
             tag = partition.spec.tag

@@ -24,6 +24,7 @@ from airflow_provider_milvusdm.rows.divide import divide_groups
 from airflow_provider_milvusdm.rows.join_shares import join_shares
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.milvus1x_log import DELETE, Log
 from tests.support.reading import assert_in_order, inspect, read_rows
 from tests.support.rich_ids import write_random
 
@@ -212,6 +213,18 @@ def test_a_partition_of_which_a_share_is_missing_was_not_resolved(directory: Mil
     resolved, _ = resolve_each(parts, RowPolicies())
     for number in range(3):
         assert join_shares(parts, [*resolved[:number], *resolved[number + 1 :]]) == ([group], [])
+
+
+@pytest.mark.usefixtures("small_shares")
+def test_a_large_partition_of_which_the_log_deletes_all_rows_is_empty(directory: Milvus1xDirectory) -> None:
+    log = Log(directory.log_folder)
+    log.add(DELETE, "news", "", tuple(range(60)))
+    log.write()
+    group = one_partition(directory, [range(40), range(40, 60)])
+    resolved, faults = resolve_each(parts := divided(group), RowPolicies())
+    assert not faults
+    assert join_shares(parts, resolved)[1] == [resolve_group(group)]
+    assert resolve_group(group).partitions[0].rows == 0
 
 
 @pytest.mark.usefixtures("small_shares")
