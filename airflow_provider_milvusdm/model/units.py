@@ -33,6 +33,8 @@ class LoadUnit:
     """Fingerprint of the collection's plan; the target's marker must have the same."""
     generation: str = ""
     """The marker's generation; if the marker has another one, another run created or resumed the target."""
+    published: str = ""
+    """The name that the target gets once it is verified, if it has another one until then."""
     upsert: bool = False
     """An earlier run may already have written some of these rows."""
     number: int = 0

@@ -22,7 +22,7 @@ from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
 from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
 from airflow_provider_milvusdm.targets.hdf5.verify import verify_export
-from airflow_provider_milvusdm.targets.milvus.load.writer import load_unit
+from airflow_provider_milvusdm.targets.milvus.load.bulk_import import load_unit_by
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
 from airflow_provider_milvusdm.targets.milvus.units import address_units
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
@@ -66,7 +66,9 @@ class Steps:
 
     def load(self, plans: Sequence[Any], created: Sequence[Any]) -> list[Any]:
         units = [_through_json(unit) for unit in address_units(plans, created)]
-        return [load_unit(self.client, unit, self._store(number)) for number, unit in enumerate(units)]
+        return [
+            load_unit_by("insert", self.client, unit, self._store(number), None) for number, unit in enumerate(units)
+        ]
 
     def run(
         self,

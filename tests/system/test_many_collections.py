@@ -30,6 +30,26 @@ dag = migration_dag("one_at_a_time", default_args={"retries": 3, "retry_delay": 
 """
 """A server takes a second or more to verify a collection: there is time to be killed between two of them."""
 
+REFUSING = """
+from pathlib import Path
+
+from airflow_provider_milvusdm.migration import migration_dag
+from airflow_provider_milvusdm.operators.milvus import MilvusLoadOperator
+
+load = MilvusLoadOperator._load
+
+
+def load_unless_refused(operator, first_units, import_store, client, unit, checkpoints):
+    if unit.name == "c01" and Path({refused!r}).exists():
+        raise OSError("made up")
+    return load(operator, first_units, import_store, client, unit, checkpoints)
+
+
+MilvusLoadOperator._load = load_unless_refused
+dag = migration_dag("refusing", default_args={{"retries": 0}})
+"""
+"""Collection `c01` can't be loaded as long as there is a file."""
+
 
 def write_collections(path: Path, number: int) -> Milvus1xDirectory:
     """Collections `c00`, `c01`, ... of two partitions."""
@@ -119,3 +139,30 @@ def test_a_task_killed_in_the_middle_of_its_group_repeats_only_what_was_not_done
     report = read_xcom(env, run, "report", key="report")["collections"]
     assert [entry["status"] for entry in report] == ["verified"] * 12
     check_stored(empty_milvus_server_uri, directory, [f"c{number:02}" for number in range(12)])
+
+
+def test_after_a_collection_failed_to_load_its_task_is_cleared_and_finds_the_others_loaded(
+    tmp_path: Path, milvus_lite_uri: str, airflow: StandaloneAirflow
+) -> None:
+    """The others have got their names meanwhile."""
+    directory, refused = write_collections(tmp_path / "milvus", 3), tmp_path / "refused"
+    refused.touch()
+    airflow.add_dags("refusing", REFUSING.format(refused=str(refused)))
+    conf = {"source_milvus_path": str(directory.path), "dest_uri": milvus_lite_uri}
+    run = airflow.wait_for_run("refusing", airflow.trigger("refusing", conf))
+    assert run.state == "failed"
+    assert states(run, "load_partitions") == ["failed"]
+    report = read_xcom(airflow.env, run, "report", key="report")["collections"]
+    assert {entry["collection"]: entry["status"] for entry in report} == {
+        "c00": "verified",
+        "c01": "failed",
+        "c02": "verified",
+    }
+
+    refused.unlink()
+    airflow.clear(run, "load_partitions", downstream=True)
+    run = airflow.wait_for_run("refusing", run.run_id)
+    assert run.state == "success", read_task_logs(airflow.env, run)
+    report = read_xcom(airflow.env, run, "report", key="report")["collections"]
+    assert [sum(part["loaded"] for part in entry["partitions"]) for entry in report] == [30] * 3
+    check_stored(milvus_lite_uri, directory, ["c00", "c01", "c02"])

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.units import LoadUnit
-from airflow_provider_milvusdm.targets.milvus.marker import Marker
 
 CHECKPOINT = "checkpoint"
 
@@ -40,9 +39,9 @@ class Checkpoint:
     """Which attempt wrote it; where another attempt has written one, this attempt was given up."""
 
 
-def last_checkpoint(unit: LoadUnit, marker: Marker, store: CheckpointStore) -> Checkpoint:
+def last_checkpoint(unit: LoadUnit, store: CheckpointStore) -> Checkpoint:
     """The checkpoint of an earlier attempt if it is valid, else one at the start of the unit."""
-    fresh = Checkpoint(unit.digest, marker.generation)
+    fresh = Checkpoint(unit.digest, unit.generation)
     found = store.get(CHECKPOINT)
     if not found:
         return fresh

@@ -48,5 +48,6 @@ def _address(plan: CollectionPlan, created: CreatedCollection, units: Iterable[L
                 target=loaded_into(plan, created),
                 migration=migration,
                 generation=created.generation,
+                published=plan.target.name if created.own_name else "",
                 upsert=created.upsert,
             )

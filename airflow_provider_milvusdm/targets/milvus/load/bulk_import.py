@@ -29,7 +29,7 @@ from airflow_provider_milvusdm.targets.milvus.load.staging import (
     StagedUnit,
     stage_unit,
 )
-from airflow_provider_milvusdm.targets.milvus.load.writer import load_rest, load_unit, marked_target
+from airflow_provider_milvusdm.targets.milvus.load.writer import is_published, load_rest, load_unit, marked_target
 from airflow_provider_milvusdm.targets.milvus.marker import Marker
 from airflow_provider_milvusdm.targets.milvus.server.capabilities import (
     accepts_ids_with_auto_id,
@@ -84,6 +84,10 @@ class Note:
     since: float = 0
     """When ``found`` was first seen, in seconds since 1970."""
 
+    def loaded(self, unit: LoadUnit) -> Loaded:
+        """What was imported of the unit, once it is done."""
+        return Loaded(unit.collection.name, dict(self.staged.rows), self.seconds, unit.digest)
+
 
 def uses_import(client: MilvusClient, load_method: str, store: ImportStore | None) -> bool:
     """Whether units are loaded by bulk import. Raises ConfigurationError where that is required and impossible."""
@@ -109,18 +113,29 @@ def load_unit_by(
 ) -> Loaded | Waiting:
     """Load ``unit`` by ``load_method``, or continue what an earlier attempt began, by the method it used.
 
+    Nothing is done if an earlier attempt loaded everything, and the collection was published since.
+
     Where it returns :class:`Waiting`, call it again later. Raises TargetError, ConfigurationError, ImportFailedError or
     StalledError.
     """
-    target, marker = marked_target(client, unit)
-    checkpoint = last_checkpoint(unit, marker, checkpoints)
+    checkpoint = last_checkpoint(unit, checkpoints)
     noted = checkpoints.get(NOTE)
     note = _last_note(checkpoint, noted, store)
+    if (loaded := _loaded_before(unit, checkpoint, note)) and is_published(client, unit):
+        return loaded
+    target, marker = marked_target(client, unit)
     if note is None:
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, marker, checkpoint):
             return load_rest(client, unit, checkpoints, target, marker, checkpoint)
         note = Note(checkpoint.unit, marker.generation, _new_folder(client, store, unit.migration), time.time())
     return _Import(client, unit, target, checkpoints, _checked(store), note, noted).run()
+
+
+def _loaded_before(unit: LoadUnit, checkpoint: Checkpoint, note: Note | None) -> Loaded | None:
+    """What an earlier attempt loaded, if it loaded everything."""
+    if checkpoint.done == unit.stored_rows:
+        return Loaded(unit.collection.name, checkpoint.rows, 0, unit.digest)
+    return note.loaded(unit) if note and note.state == DONE else None
 
 
 def _needs_requests(
@@ -203,7 +218,7 @@ class _Import:
         if self.note.state == DOUBT:
             return self._upsert()
         self.store.remove(self.note.folder)
-        return Loaded(self.unit.collection.name, dict(self.note.staged.rows), self.note.seconds, self.unit.digest)
+        return self.note.loaded(self.unit)
 
     def _stage(self) -> None:
         """Write the files, always into a new folder: an earlier attempt may be suspended and continue later."""

@@ -47,7 +47,7 @@ def load_unit(client: MilvusClient, unit: LoadUnit, store: CheckpointStore) -> L
     Raises TargetError where the target is not the one that was created for the unit, or where no retry can be exact.
     """
     target, marker = marked_target(client, unit)
-    return load_rest(client, unit, store, target, marker, last_checkpoint(unit, marker, store))
+    return load_rest(client, unit, store, target, marker, last_checkpoint(unit, store))
 
 
 def load_rest(
@@ -103,6 +103,13 @@ def marked_target(client: MilvusClient, unit: LoadUnit) -> tuple[TargetCollectio
             "step and the steps after it, or start a new run.",
         )
     return target, marker
+
+
+def is_published(client: MilvusClient, unit: LoadUnit) -> bool:
+    """Whether the collection that was made for the unit was verified, and has got its name."""
+    existing = find_existing(client, unit.published) if unit.published else None
+    marker = existing.marker if existing else None
+    return marker is not None and (marker.source, marker.generation) == (unit.migration, unit.generation)
 
 
 def _described(marker: Marker | None) -> str:

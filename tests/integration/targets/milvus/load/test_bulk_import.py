@@ -455,6 +455,20 @@ def test_nothing_is_imported_into_a_verified_collection(imported: Imported) -> N
     imported.check_exact()
 
 
+def test_an_import_that_is_cleared_after_its_collection_was_verified_changes_nothing(
+    on_disk: Place, tmp_path: Path
+) -> None:
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(200)}})
+    importing = Importing(Chain(directory.path, on_disk.client), on_disk)
+    plans = importing.chain.plan()
+    created, _ = importing.chain.create(plans)
+    loads = importing.load(plans, created)
+    assert importing.chain.verify(plans, created, loads)["news"].status == VERIFIED
+    assert importing.load(plans, created) == loads
+    assert stored(on_disk.client, "news") == {"_default": directory.live("news")}
+    assert len(list_jobs(on_disk.client, "news")) == 1
+
+
 def test_what_a_killed_import_left_is_removed_from_a_folder_of_any_name(imported: Imported, tmp_path: Path) -> None:
     store = disk(tmp_path / "import [1]")
     assert import_unit(imported.place.client, imported.unit, {}, store, moment=2 * STAGED) is None

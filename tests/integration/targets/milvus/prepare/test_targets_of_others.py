@@ -159,17 +159,30 @@ def test_a_load_into_a_target_that_something_else_made_again_is_refused(
 
 
 def test_a_finished_unit_that_is_cleared_changes_nothing(client: MilvusClient, migration: Migration) -> None:
-    """The collection has its final name by now; nothing has the name that the task knows."""
+    """The collection has its final name by now; with its checkpoint the task knows that there is nothing to do."""
     created, _ = migration.chain.create(migration.plans)
     loads = migration.chain.load(migration.plans, created)
     report = verify_collection(client, migration.plans[0], created[0], loads)
     assert (report.status, marker(client, "news")["state"]) == (VERIFIED, "complete")
+    assert migration.chain.load(migration.plans, created) == [replace(load, seconds=0) for load in loads]
+    again = verify_collection(client, migration.plans[0], created[0], loads)
+    assert (again.status, marker(client, "news")["state"]) == (VERIFIED, "complete")
+    assert stored(client, "news") == migration.expected()
+    client.drop_collection("news")
     for stores in (migration.chain.stores, {}):
         migration.chain.stores = stores
         with pytest.raises(TargetError, match="found no such collection"):
             migration.chain.load(migration.plans, created)
-    again = verify_collection(client, migration.plans[0], created[0], loads)
-    assert (again.status, marker(client, "news")["state"]) == (VERIFIED, "complete")
+
+
+def test_a_finished_unit_without_its_checkpoint_is_refused_once_the_collection_has_its_name(
+    client: MilvusClient, migration: Migration
+) -> None:
+    created, _ = migration.chain.create(migration.plans)
+    verify_collection(client, migration.plans[0], created[0], migration.chain.load(migration.plans, created))
+    migration.chain.stores.clear()
+    with pytest.raises(TargetError, match="found no such collection"):
+        migration.chain.load(migration.plans, created)
     assert stored(client, "news") == migration.expected()
 
 
