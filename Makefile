@@ -112,11 +112,13 @@ sbom: build ## List the wheel and what it requires, in the locked versions, as b
 
 .PHONY: check-constraints
 check-constraints: AIRFLOW ?= 3.3.0
-check-constraints: CONSTRAINTS ?= https://raw.githubusercontent.com/apache/airflow/constraints-$(AIRFLOW)/constraints-3.11.txt
-check-constraints: install ## Resolve what the package requires beside the constraints of AIRFLOW=3.3.0
+check-constraints: PYTHON_VERSION ?= 3.11
+check-constraints: CONSTRAINTS ?= https://raw.githubusercontent.com/apache/airflow/constraints-$(AIRFLOW)/constraints-$(PYTHON_VERSION).txt
+check-constraints: install ## Resolve what the package requires beside the constraints of AIRFLOW=3.3.0 for PYTHON_VERSION=3.11
 	@mkdir -p build
-	echo apache-airflow==$(AIRFLOW) | $(UV) pip compile --quiet --python-version 3.11 --constraint '$(CONSTRAINTS)' \
-		--extra faiss --extra lite --extra s3 --extra mysql pyproject.toml - --output-file build/constrained.txt > /dev/null
+	echo apache-airflow==$(AIRFLOW) | $(UV) pip compile --quiet --upgrade --python-version $(PYTHON_VERSION) \
+		--constraint '$(CONSTRAINTS)' --extra faiss --extra lite --extra s3 --extra mysql pyproject.toml - \
+		--output-file build/constrained.txt > /dev/null
 	@grep -E '^(apache-airflow|pymilvus|h5py|numpy|protobuf|grpcio)==' build/constrained.txt
 
 .PHONY: lock
