@@ -81,7 +81,7 @@ bench-workers: test-tools .venv/e2e-installed ## Measure how more workers make l
 	.venv/bin/python -m bench --only workers
 
 .PHONY: test-matrix
-test-matrix: install ## Run unit tests and a migration on each Python, and with the oldest and newest versions; or in ENVIRONMENTS="3.12 oldest"
+test-matrix: install system-packages ## Run unit tests and a migration on each Python, and with the oldest and newest versions; or in ENVIRONMENTS="3.12 oldest"
 	@bash dev/test_matrix.sh
 
 .PHONY: test-tools

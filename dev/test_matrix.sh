@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the unit tests and a whole migration with the locked versions on each Python of 3.11, 3.12 and 3.13 that this machine
-# has; then with the oldest versions that pyproject.toml allows, on the oldest Python, and with the newest, on the newest.
+# Runs the unit tests, those of a catalog in MySQL, and a whole migration with the locked versions on each Python of 3.11, 3.12
+# and 3.13 that this machine has; then with the oldest versions that pyproject.toml allows, on the oldest Python, and with the
+# newest, on the newest.
 # ENVIRONMENTS="3.12 oldest" runs only these. The first failure ends it.
 set -euo pipefail
 uv=.venv/bin/uv
@@ -19,8 +20,8 @@ is_wanted() { # NAME
 resolve() { # NAME PYTHON OPTION…: writes build/matrix/NAME.txt
     local requirements=build/matrix/$1.txt python=$2
     shift 2
-    "$uv" pip compile --quiet --upgrade --python "$python" --extra faiss --extra lite --extra s3 "$@" pyproject.toml \
-        --output-file "$requirements" >/dev/null
+    "$uv" pip compile --quiet --upgrade --python "$python" --extra faiss --extra lite --extra s3 --extra mysql \
+        "$@" pyproject.toml --output-file "$requirements" >/dev/null
 }
 
 make_environment() { # NAME PYTHON REQUIREMENT…: makes .venv-NAME
@@ -33,8 +34,8 @@ make_environment() { # NAME PYTHON REQUIREMENT…: makes .venv-NAME
 
 check() { # NAME: what runs in .venv-NAME
     local venv=.venv-$1
-    "$uv" pip freeze --python "$venv" | grep -E '^(apache-airflow|pymilvus|milvus-lite|numpy|pydantic)=='
-    "$venv/bin/python" -m pytest --numprocesses 2 --dist worksteal tests/unit
+    "$uv" pip freeze --python "$venv" | grep -E '^(apache-airflow(-providers-mysql)?|pymilvus|milvus-lite|numpy|pydantic)=='
+    "$venv/bin/python" -m pytest --numprocesses 2 --dist worksteal tests/unit tests/integration/sources/test_mysql_catalog.py
     VENV=$venv bash dev/demo.sh
     passed+=("$1")
 }
@@ -48,7 +49,8 @@ for version in 3.11 3.12 3.13; do
     pythons+=("$python")
     if is_wanted "$version"; then
         echo "== Python $version, locked versions: $python"
-        make_environment "$version" "$python" --require-hashes --requirement requirements.lock
+        make_environment "$version" "$python" --require-hashes \
+            --requirement requirements.lock --requirement dev/requirements-mysql.lock
         check "$version"
     fi
 done
