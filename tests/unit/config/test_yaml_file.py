@@ -239,7 +239,7 @@ def test_a_password_in_a_block_that_is_indented_wrong_is_not_told(write: Write) 
         ("M2M: !!timestamp s3cret\n", ["ot a YAML file", "ound AttributeError"]),
         ("M2M: !!bool s3cret\n", ["ot a YAML file", "ound KeyError"]),
         ("M2M: !!int ''\n", ["ot a YAML file", "ound IndexError"]),
-        ('M2M: "\\UFFFFFFFF"\n', ["ot a YAML file", "ound OverflowError"]),
+        ('M2M: "\\UFFFFFFFF"\n', ["ot a YAML file", "Error"]),  # OverflowError, or ValueError from Python 3.13 on
         ("M2M: " + "[" * 3000, ["ot a YAML file", "ound RecursionError"]),
         ("M2M: " + "{a: " * 3000 + "}" * 3000, ["ot a YAML file", "ound RecursionError"]),
         ("M2M:\n  password: !s3cret x\n", ["ot a YAML file", "ound a fault in line 2"]),
