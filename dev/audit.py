@@ -1,4 +1,4 @@
-"""Look the locked packages up among known vulnerabilities, where the advisories can be reached."""
+"""Look the locked packages up among known vulnerabilities; fails where the advisories can't be reached, too."""
 
 import json
 import subprocess
@@ -25,5 +25,5 @@ for lock in LOCKS:
     print(f"{lock}: {len(audited)} of {len(packages)} packages audited", *faults, sep="\n  ")
     if not audited:
         print("  The advisories can't be reached.", "" if packages else ended.stderr.strip())
-    failed |= bool(faults)
+    failed |= bool(faults) or not audited
 sys.exit(failed)
