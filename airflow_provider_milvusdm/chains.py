@@ -139,7 +139,11 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOper
         task_id="approve_plan", collections=plan.output, **json_arguments("approval_hours"), **prepare
     )
     create = MilvusCreateCollectionOperator.partial(
-        task_id="create_collection", approved=approve.output, map_index_template=MAP_INDEX, **prepare
+        task_id="create_collection",
+        approved=approve.output,
+        first_task=plan.groups.operator.task_id,
+        map_index_template=MAP_INDEX,
+        **prepare,
     ).expand(collections=plan.output)
     units = MilvusUnitsOperator(
         task_id="units", collections=plan.output, created=XComArg(create, RESULT), trigger_rule="all_done"

@@ -1,0 +1,42 @@
+"""A DAG whose params are edited while a run of it is at work, under a real scheduler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.airflow_runs import read_run, read_task_logs
+from tests.support.airflow_standalone import StandaloneAirflow
+from tests.support.directories import write_directory
+from tests.support.processes import wait_until
+
+DAG = """
+from airflow_provider_milvusdm.migration import migration_dag
+
+dag = migration_dag({name!r}, defaults={params!r})
+"""
+
+
+def test_a_dry_run_does_not_become_a_load(airflow: StandaloneAirflow, tmp_path: Path) -> None:
+    """Nor does a run go on to another target; both are edited once their first task has ended."""
+    directory, target = write_directory(tmp_path / "milvus", {"news": {"_default": range(80)}}), tmp_path / "target.db"
+    before = {"source_milvus_path": str(directory.path), "dest_uri": str(target), "dry_run": True}
+    elsewhere = before | {"dest_uri": str(tmp_path / "former.db"), "dry_run": False}
+    runs: dict[str, str] = {}
+
+    def write(name: str, params: dict[str, Any]) -> None:
+        airflow.add_dags(name, DAG.format(name=name, params=params))
+
+    def is_inspected(name: str) -> bool:
+        return read_run(airflow.env, name, runs[name]).states["inspect_source", -1] == "success"
+
+    for name, params in (("edited_dry_run", before), ("edited_target", elsewhere)):
+        write(name, params)
+        runs[name] = airflow.trigger(name, {})
+        wait_until(lambda name=name: is_inspected(name), 300, airflow.tails)
+        write(name, before | {"dry_run": False})
+        run = airflow.wait_for_run(name, runs[name])
+        logs = read_task_logs(airflow.env, run)
+        assert run.state == "failed", logs
+        assert f"changed: {'dry_run' if params is before else 'dest_uri'}" in logs
+        assert not target.exists()
