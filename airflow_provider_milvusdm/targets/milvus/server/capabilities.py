@@ -140,7 +140,10 @@ def counts_partitions_by_query(client: MilvusClient) -> bool:
 
 
 def counts_without_loading(client: MilvusClient) -> bool:
-    """Whether rows can be counted while the collection is not loaded: from Milvus Lite's statistics they can."""
+    """Whether rows can be counted while the collection is not loaded: from Milvus Lite's statistics they can.
+
+    Those under a partition key can't.
+    """
     return is_lite(client)
 
 

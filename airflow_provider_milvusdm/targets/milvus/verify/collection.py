@@ -258,7 +258,7 @@ class _Verification:
         if not keyed and not self.client.has_partition(self.target.name, partition):
             return 0
         loaded = is_loaded(self.client, self.target, "" if keyed else partition)
-        if loaded or counts_without_loading(self.client):
+        if loaded or (not keyed and counts_without_loading(self.client)):
             return count_rows(self.client, self.target, partition)
         return None
 

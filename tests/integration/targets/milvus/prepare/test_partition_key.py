@@ -171,6 +171,15 @@ def test_tags_that_are_there_are_skipped(client: MilvusClient, there: Milvus1xDi
     assert (stored(client), client.describe_collection("news")["properties"]) == (expected(there, "a", 'b"'), before)
 
 
+@pytest.mark.usefixtures("there")
+def test_tags_of_a_collection_that_is_not_loaded_are_skipped(client: MilvusClient, tmp_path: Path) -> None:
+    """A Milvus Lite file never has one loaded when it is opened again; a key is counted by a query."""
+    client.release_collection("news")
+    report = keyed(client, source(tmp_path).path).run()["news"]
+    assert (report.status, {part.counted for part in report.partitions}) == (SKIPPED, {None})
+    assert "exists: skipped, and not loaded, so it could not be counted" in report.notes
+
+
 def test_an_id_under_another_tag_is_refused(client: MilvusClient, there: Milvus1xDirectory, tmp_path: Path) -> None:
     chain = keyed(client, source(tmp_path, c=[3, 50]).path)
     for mode in ("skip", "append", "overwrite"):
