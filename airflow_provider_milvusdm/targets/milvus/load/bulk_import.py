@@ -120,11 +120,12 @@ def load_unit_by(
     """
     checkpoint = last_checkpoint(unit, checkpoints)
     noted = checkpoints.get(NOTE)
-    note = _last_note(checkpoint, noted, store)
+    note = _last_note(checkpoint, noted)
     if (loaded := _loaded_before(unit, checkpoint, note)) and is_published(client, unit):
         return loaded
     target, marker = marked_target(client, unit)
     if note is None:
+        _remove_files(noted, store)
         if not uses_import(client, load_method, store) or _needs_requests(client, unit, target, marker, checkpoint):
             return load_rest(client, unit, checkpoints, target, marker, checkpoint)
         note = Note(checkpoint.unit, marker.generation, _new_folder(client, store, unit.migration), time.time())
@@ -177,16 +178,16 @@ def _checked(store: ImportStore | None) -> ImportStore:
     return store
 
 
-def _last_note(checkpoint: Checkpoint, noted: Any, store: ImportStore | None) -> Note | None:
-    """The note of an earlier attempt, if it is valid; files of an import into another target are removed."""
-    if not noted:
-        return None
-    note = from_json(Note, noted)
-    if (note.unit, note.generation) == (checkpoint.unit, checkpoint.generation):
-        return note
-    if store:
-        store.remove(note.folder)
-    return None
+def _last_note(checkpoint: Checkpoint, noted: Any) -> Note | None:
+    """The note of an earlier attempt, if it is valid."""
+    note = from_json(Note, noted) if noted else None
+    return note if note and (note.unit, note.generation) == (checkpoint.unit, checkpoint.generation) else None
+
+
+def _remove_files(noted: Any, store: ImportStore | None) -> None:
+    """Remove the files of an earlier import into another target; not before it is known that this one is the newest."""
+    if noted and store:
+        store.remove(from_json(Note, noted).folder)
 
 
 class _Import:

@@ -508,6 +508,19 @@ def test_a_note_for_a_target_that_was_made_again_is_ignored(imported: Imported) 
     imported.check_exact()
 
 
+def test_an_attempt_for_a_target_that_was_made_again_leaves_the_files_of_the_new_import(imported: Imported) -> None:
+    values: dict[str, Any] = {}
+    [newer] = created_units(imported.chain, "overwrite")
+    assert import_unit(imported.place.client, newer, values, imported.place.store, 2 * STAGED) is None
+    left = imported.place.left
+    with pytest.raises(TargetError, match="is not the one"):
+        imported.load(values)
+    assert imported.place.left == left != []
+    imported.unit = newer
+    assert imported.load(values) == {"_default": 200}
+    imported.check_exact()
+
+
 def test_rows_whose_ids_the_target_makes_are_imported_but_not_after_a_doubt(on_disk: Place, tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "a.h5", {"embeddings": np.ones((50, 8), "f4")})
     chain = GroupsChain([inspect_hdf5(path, options=Hdf5Options(ids="auto"))], on_disk.client)
