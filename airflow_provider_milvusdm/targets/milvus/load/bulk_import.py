@@ -122,6 +122,7 @@ def load_unit_by(
     noted = checkpoints.get(NOTE)
     note = _last_note(checkpoint, noted)
     if (loaded := _loaded_before(unit, checkpoint, note)) and is_published(client, unit):
+        log.info("%s: loaded by an earlier attempt, and verified since: nothing is loaded again", unit.label)
         return loaded
     target, marker = marked_target(client, unit)
     if note is None:
