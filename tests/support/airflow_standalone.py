@@ -111,7 +111,7 @@ class StandaloneAirflow:
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer to one request to the REST API, made as its administrator."""
-        with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as client:
             token = client.get("/auth/token").raise_for_status().json()["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
             return client.request(method, path, json=body, headers=headers).raise_for_status().json()
