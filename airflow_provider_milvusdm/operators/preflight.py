@@ -69,8 +69,11 @@ def refuse_edits(context: Context, first_task: str, address: str) -> None:
     Airflow reads a DAG's file, and with it the defaults of its params, anew for each task of a run.
     """
     facts = context["ti"].xcom_pull(task_ids=first_task, key=RUN_FACTS, map_indexes=NOT_MAPPED) or {}
-    checked, params = facts.get("params", {}), context["params"] if facts else {}
-    edited = [name for name in checked if name in params and without_password(params[name]) != checked[name]]
+    edited = [
+        name
+        for name, value in facts.get("params", {}).items()
+        if name in context["params"] and without_password(context["params"][name]) != value
+    ]
     if facts.get("address", address) != address:
         edited.append(f"the target, which was {facts['address']} and is {address}")
     if edited:

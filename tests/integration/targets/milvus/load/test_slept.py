@@ -117,7 +117,7 @@ def test_a_load_that_slept_writes_nothing_into_what_another_run_finished(slept: 
         assert slept.verify(slept.chain.load([slept.plan], [slept.made])).status == VERIFIED
         said = sleeper.wake()
     assert sleeper.process.returncode == 1
-    assert "Traceback" in said
+    assert any(error in said for error in ("Error", "MilvusException", "DescribeCollectionException"))
     slept.assert_exact(mode)
 
 
