@@ -141,7 +141,7 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOper
     create = MilvusCreateCollectionOperator.partial(
         task_id="create_collection",
         approved=approve.output,
-        first_task=plan.groups.operator.task_id,
+        first_task=plan.first_task,
         map_index_template=MAP_INDEX,
         **prepare,
     ).expand(collections=plan.output)
@@ -157,6 +157,7 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOper
         loaded=XComArg(load, RESULT),
         faults=[XComArg(create, FAULT), XComArg(load, FAULT)],
         changes=check_source(load),
+        first_task=plan.first_task,
         map_index_template=MAP_INDEX,
         trigger_rule="all_done",
         **text_arguments("verify", "verify_search", "search_recall"),
@@ -178,7 +179,13 @@ def to_milvus(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOper
 
 def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOperator, None]:
     """The steps that write HDF5 files."""
-    units = Hdf5UnitsOperator(task_id="units", collections=plan.output, **text_arguments("data_dir"), **PLAN_ONLY)
+    units = Hdf5UnitsOperator(
+        task_id="units",
+        collections=plan.output,
+        first_task=plan.first_task,
+        **text_arguments("data_dir"),
+        **PLAN_ONLY,
+    )
     export = Hdf5ExportOperator.partial(task_id="export_partitions", map_index_template=MAP_INDEX).expand(
         units=units.output
     )
@@ -217,14 +224,15 @@ def add_chain(job: type[Params]) -> None:
     inspect = chain.source.inspect(
         task_id="inspect_source", pre_execute=check_run(job), **_of_job(job, chain.source.arguments)
     )
-    resolve = chain.source.resolve.partial(task_id="resolve_ids", map_index_template=MAP_INDEX, **POLICIES).expand(
-        partitions=inspect.output
-    )
+    resolve = chain.source.resolve.partial(
+        task_id="resolve_ids", first_task=inspect.task_id, map_index_template=MAP_INDEX, **POLICIES
+    ).expand(partitions=inspect.output)
     plan = PlanOperator(
         task_id="plan",
         groups=inspect.output,
         resolved=XComArg(resolve, RESULT),
         faults=XComArg(resolve, FAULT),
+        first_task=inspect.task_id,
         trigger_rule="all_done",
         **_of_job(job, NAMES),
     )

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import (
 from airflow_provider_milvusdm.exceptions import MilvusdmError
 from airflow_provider_milvusdm.hooks.object_storage import open_url
 from airflow_provider_milvusdm.manifests import Fault, to_json
+from airflow_provider_milvusdm.operators.edits import refuse_edits
 from airflow_provider_milvusdm.operators.runs import tell_queue
 from airflow_provider_milvusdm.operators.xcom import is_reference, push_group
 from airflow_provider_milvusdm.storage.paths import local_path, open_urls_with
@@ -36,6 +37,8 @@ RUN = "{{ ti.dag_id }}/{{ run_id }}"
 LABEL_LENGTH = 250
 """Of a map index: Airflow's column takes no more characters, and PostgreSQL and MySQL refuse a longer text."""
 DIGEST_BYTES = 4
+PARAMS = {"plan_only": "dry_run"}
+"""The params that are arguments of operators under another name."""
 FINAL = (MilvusdmError, AirflowNotFoundException)
 """Errors after which no retry can help."""
 
@@ -48,7 +51,14 @@ class MigrationOperator(BaseOperator):
 
     Steps return references to groups of manifests (see :mod:`airflow_provider_milvusdm.operators.xcom`), and take
     references as well as groups.
+
+    :param first_task: id of the task that checked the params and the target of the run; this one fails if those that it
+        uses have changed since, unless it was cleared. Empty: nothing is compared.
     """
+
+    def __init__(self, *, first_task: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first_task = first_task
 
     @abstractmethod
     def step(self, context: Context) -> Any:
@@ -73,6 +83,7 @@ class MigrationOperator(BaseOperator):
         """What ``step`` returns; its errors are pushed, and the final ones fail the task without a retry."""
         open_urls_with(open_url)
         try:
+            self.refuse_edits(context)
             return step(context)
         except (AirflowSkipException, DownstreamTasksSkipped):
             raise
@@ -82,6 +93,18 @@ class MigrationOperator(BaseOperator):
                 raise AirflowFailException(str(error)) from None
             tell_queue(context)
             raise
+
+    def list_tries(self, instance: Any) -> range:
+        """The tries since the task was scheduled, or cleared; only the present one if the DAG has fewer retries now."""
+        first = max(instance.max_tries - (self.retries or 0), 0) + 1
+        return range(min(first, instance.try_number), instance.try_number + 1)
+
+    def refuse_edits(self, context: Context) -> None:
+        """Raises ConfigurationError if params, or a target, were edited since the first task checked them."""
+        if self.first_task:
+            params = {PARAMS.get(name, name) for name in self.template_fields}
+            first_try = self.list_tries(context["ti"]).start
+            refuse_edits(context, self.first_task, first_try, params, getattr(self, "address", ""))
 
 
 def push_fault(instance: Any, fault: str) -> None:

@@ -174,15 +174,11 @@ class GroupOperator(MappedMigrationOperator):
         self._push(instance, outcomes)
         self._raise_faults(outcomes)
 
-    def list_tries(self, instance: Any) -> range:
-        """The tries since the task was scheduled, or cleared; only the present one if the DAG has fewer retries now."""
-        first = max(instance.max_tries - (self.retries or 0), 0) + 1
-        return range(min(first, instance.try_number), instance.try_number + 1)
-
     def _run_members(self, context: Context, store: SharedStore, done: DoneMembers) -> None:
         left = done.left(self.members)
         if not left:
             return
+        self.refuse_edits(context)
         with self.prepared(context) as step, watch_progress(ProgressNotes(store, context["ti"].max_tries)):
             while left:
                 pending = {}

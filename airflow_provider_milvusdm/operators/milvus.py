@@ -23,7 +23,6 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, Pending, push_units
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.preflight import refuse_edits
 from airflow_provider_milvusdm.operators.target import TargetOperator
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
@@ -92,8 +91,6 @@ class MilvusCreateCollectionOperator(MilvusOperator):
     :param approval: nothing is changed without an approved plan.
     :param approved: what :class:`ApprovePlanOperator` returned; anything else that would lose rows is refused. None:
         nobody was asked.
-    :param first_task: id of the task that checked the params and the target; if nobody was asked, neither may have
-        changed since, unless this task was cleared.
     """
 
     template_fields: Sequence[str] = (
@@ -128,7 +125,6 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         plan_only: bool | str = False,
         approval: bool | str = False,
         approved: Any = None,
-        first_task: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -136,7 +132,7 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         self.mode, self.overwrite, self.take_over = mode, overwrite, take_over
         self.max_deletions, self.id_scope = max_deletions, id_scope
         self.load_method, self.create_index, self.target = load_method, create_index, target
-        self.plan_only, self.first_task = plan_only, first_task
+        self.plan_only = plan_only
 
     @property
     def group(self) -> Any:
@@ -157,10 +153,15 @@ class MilvusCreateCollectionOperator(MilvusOperator):
         ) as step:
             yield step
 
+    def refuse_edits(self, context: Context) -> None:
+        """What an approved plan says is compared with what is done instead."""
+        if self.approved is None:
+            super().refuse_edits(context)
+
     def _pull_approved(self, context: Context) -> Mapping[str, Foreseen] | None:
         """The approved plan of each collection by name; None if nobody was asked.
 
-        Raises ConfigurationError if somebody should have been asked, or if nobody was and the run was edited.
+        Raises ConfigurationError if somebody should have been asked.
         """
         if self.approved is None:
             if parse_argument(self.approval) and not parse_argument(self.plan_only):
@@ -170,9 +171,6 @@ class MilvusCreateCollectionOperator(MilvusOperator):
                     found="none: that task was marked as successful by hand, or its XCom was deleted",
                     cure="Nothing was changed. Start a new run and approve its plan.",
                 )
-            was_cleared = self.list_tries(context["ti"]).start > 1  # whoever does that may have edited it on purpose
-            if self.first_task and not was_cleared:
-                refuse_edits(context, self.first_task, self.address)
             return None
         found = pull_all(context["ti"], self.approved, {self.input_id})
         return {foreseen.name: foreseen for foreseen in (from_json(Foreseen, values) for values in found)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
@@ -15,9 +15,8 @@ from airflow_provider_milvusdm.hooks.milvus import MilvusHook, check_file
 from airflow_provider_milvusdm.hooks.milvus_address import is_file
 from airflow_provider_milvusdm.hooks.reach import reach
 from airflow_provider_milvusdm.operators.base import push_fault
-from airflow_provider_milvusdm.operators.overview import RUN_FACTS, run_facts, without_password
+from airflow_provider_milvusdm.operators.overview import RUN_FACTS, run_facts
 from airflow_provider_milvusdm.operators.params import ADDRESS, hook_arguments, refuse_bad_params
-from airflow_provider_milvusdm.operators.xcom import NOT_MAPPED
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,9 +36,10 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
     check_params = refuse_bad_params(job)
 
     def check(context: Context) -> None:
+        step: Any = context["task"]
         try:
             check_params(context)
-            facts = run_facts(job, context["params"])
+            facts = run_facts(job, context["params"]) | {"first_try": step.list_tries(context["ti"]).start}
             context["ti"].xcom_push(key=RUN_FACTS, value=facts)
             if issubclass(job, MilvusParams):
                 hook = MilvusHook(**hook_arguments(*(context["params"][name] for name in ADDRESS)))
@@ -61,28 +61,6 @@ def check_run(job: type[Params]) -> Callable[[Context], None]:
             raise
 
     return check
-
-
-def refuse_edits(context: Context, first_task: str, address: str) -> None:
-    """Raises ConfigurationError if the params, or the target's ``address``, are not those that the first task checked.
-
-    Airflow reads a DAG's file, and with it the defaults of its params, anew for each task of a run.
-    """
-    facts = context["ti"].xcom_pull(task_ids=first_task, key=RUN_FACTS, map_indexes=NOT_MAPPED) or {}
-    edited = [
-        name
-        for name, value in facts.get("params", {}).items()
-        if name in context["params"] and without_password(context["params"][name]) != value
-    ]
-    if facts.get("address", address) != address:
-        edited.append(f"the target, which was {facts['address']} and is {address}")
-    if edited:
-        raise ConfigurationError(
-            "the DAG's params, or the connection, were edited since the first task of this run checked them",
-            expected="those that the first task checked",
-            found=f"changed: {', '.join(edited)}",
-            cure="Nothing was changed. Start a new run; or clear this task, and those after it, to go on as edited.",
-        )
 
 
 def _reach_target(hook: MilvusHook, mode: str) -> str:

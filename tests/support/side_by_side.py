@@ -1,4 +1,4 @@
-"""Migrations that verify their collections concurrently, as Airflow's mapped tasks do: loading one takes seconds."""
+"""Migrations that verify their collections side by side, as the members of a group: loading one takes seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from airflow_provider_milvusdm.operators.milvus import WAITING
 from airflow_provider_milvusdm.report import CollectionReport
+from airflow_provider_milvusdm.targets.milvus.server.capabilities import serves_requests_concurrently
 from airflow_provider_milvusdm.targets.milvus.verify.collection import verify_collection
 from tests.support.chain import Chain
 
@@ -24,5 +26,5 @@ def migrate(
         loads = [load for load in loaded if load.collection == plan.name]
         return verify_collection(chain.client, plan, made.get(plan.name), loads, faults.get(plan.name, ()))
 
-    with ThreadPoolExecutor(8) as threads:
+    with ThreadPoolExecutor(WAITING if serves_requests_concurrently(chain.client) else 1) as threads:
         return dict(zip([plan.name for plan in plans], threads.map(verify, plans), strict=True))

@@ -9,18 +9,18 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_milvusdm.config.jobs import M2M
-from airflow_provider_milvusdm.exceptions import ConfigurationError, UnknownHostError, UnreachableError
+from airflow_provider_milvusdm.exceptions import UnknownHostError, UnreachableError
 from airflow_provider_milvusdm.migration import migration_dag
 from airflow_provider_milvusdm.operators import preflight
 from airflow_provider_milvusdm.operators.base import FAULT
-from airflow_provider_milvusdm.operators.preflight import check_run, refuse_edits
+from airflow_provider_milvusdm.operators.preflight import check_run
 from tests.support.reading import assert_in_order
 
 
 class Instance:
     """A task instance that keeps what is pushed."""
 
-    task_id, map_index = "inspect_source", -1
+    task_id, map_index, try_number, max_tries = "inspect_source", -1, 1, 3
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
@@ -40,7 +40,12 @@ def check(instance: Instance, **params: Any) -> Any:
     """The context of the first task, after its check."""
     dag = migration_dag("any", M2M)
     values = {name: dag.params.get_param(name).value for name in dag.params if name != "source_milvus_path"}
-    context: Any = {"dag": dag, "ti": instance, "params": {"source_milvus_path": "/data", **values, **params}}
+    context: Any = {
+        "dag": dag,
+        "task": dag.get_task("inspect_source"),
+        "ti": instance,
+        "params": {"source_milvus_path": "/data", **values, **params},
+    }
     check_run(M2M)(context)
     return context
 
@@ -111,14 +116,3 @@ def test_a_milvus_lite_file_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(preflight, "reach", lambda *_, **__: pytest.fail("it was opened"))
     check(Instance(), dest_uri=str(tmp_path / "lite.db"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_params_and_a_target_that_were_edited_since_are_refused(tmp_path: Any) -> None:
-    instance, lite = Instance(), str(tmp_path / "lite.db")
-    context = check(instance, dest_uri=lite, dry_run=True)
-    refuse_edits(context, "inspect_source", lite)
-    with pytest.raises(ConfigurationError, match=f"the target, which was {lite} and is other.db"):
-        refuse_edits(context, "inspect_source", "other.db")
-    context["params"]["dry_run"] = False
-    with pytest.raises(ConfigurationError, match="changed: dry_run"):
-        refuse_edits(context, "inspect_source", lite)

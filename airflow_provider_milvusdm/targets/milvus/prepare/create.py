@@ -42,7 +42,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.decide import (
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing, find_existing
 from airflow_provider_milvusdm.targets.milvus.prepare.id_scope import refuse_ids_across
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import give_back
-from airflow_provider_milvusdm.targets.milvus.prepare.lost import continued_action, count_lost
+from airflow_provider_milvusdm.targets.milvus.prepare.lost import continued_action, count_lost, refuse_unapproved_loss
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import drop_partition, make_partitions
 from airflow_provider_milvusdm.targets.milvus.prepare.publish import finish, make_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.repeated import refuse_repeated
@@ -100,7 +100,7 @@ def create_collection(
     :param id_scope: whether an id must be unique in the ``collection``, or in each ``partition``.
     :param is_approved: somebody approved the number of rows that are lost: a collection that has another number of rows
         once the new one is verified is not replaced.
-    :param approved_loss: that number, if it is known: ``sync`` deletes and replaces no more.
+    :param approved_loss: that number, if it is known: no more rows are dropped, deleted or replaced.
     :param runs: knows whether other runs have ended.
     :param store: outlives this attempt; with it, a repeated step undoes nothing that another run has loaded since.
     :param step_input: what the step was given; attempts with another input are not compared.
@@ -108,9 +108,7 @@ def create_collection(
     Raises TargetError, ConfigurationError or RefusedRowsError; SourceError where rows would be dropped or deleted
     before the new ones are loaded, and the source is not as it was when it was read.
     """
-    options = Options(
-        mode, create_index=create_index, in_place=in_place, is_approved=is_approved, runs=runs or SingleRun()
-    )
+    options = Options(mode, create_index, in_place, is_approved, approved_loss, runs or SingleRun())
     settings = settings or CollectionSettings()
     case = inspect_target(client, plan, settings, options)
     if plan_only:
@@ -124,7 +122,7 @@ def create_collection(
     if _loses_rows_first(case, action):
         for unit in plan.units:
             refuse_changed_segments(unit.source, unit.collection, unit.slices)
-    changes = Changes(case, max_deletions, approved_loss)
+    changes = Changes(case, max_deletions)
     if plan_only:
         continued = continued_action(case, action)
         foreseen = changes.foresee() if continued is Action.SYNCED else ()
@@ -323,6 +321,7 @@ class _Preparation:
 
     def _replace(self, existing: Existing) -> CreatedCollection:
         """Empty the partitions, or partition keys, that rows go to; a run that continues after a kill repeats this."""
+        refuse_unapproved_loss(self.case, Action.REPLACED)
         before = dict.fromkeys(self.wanted, 0)
         if self.keyed:
             with self._searchable():

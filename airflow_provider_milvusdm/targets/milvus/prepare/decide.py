@@ -48,6 +48,8 @@ class Options:
     """``overwrite`` drops the old collection before the new one is loaded."""
     is_approved: bool = False
     """Somebody approved the number of rows that are lost."""
+    approved_loss: int | None = None
+    """That number, if it is known: no more may be dropped, deleted or replaced."""
     runs: Runs = field(default_factory=SingleRun)
 
 

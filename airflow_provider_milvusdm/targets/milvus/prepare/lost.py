@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
@@ -24,7 +25,7 @@ def continued_action(case: Case, action: Action) -> Action:
     return action
 
 
-def count_lost(case: Case, action: Action, changes: Changes) -> int | None:
+def count_lost(case: Case, action: Action, changes: Changes | None = None) -> int | None:
     """The number of rows; None if it is unknown. ``changes``: of a sync, what was found so far.
 
     A collection that is not loaded is counted by the target's statistics: a server's may be of an earlier moment.
@@ -34,8 +35,21 @@ def count_lost(case: Case, action: Action, changes: Changes) -> int | None:
     if action in (Action.REPLACED, Action.EMPTYING):
         return _count_partitions(case.client, case)
     if action is Action.SYNCED:
-        return changes.lost
+        return changes.lost if changes else None
     return None if action is Action.ABANDONED else 0
+
+
+def refuse_unapproved_loss(case: Case, action: Action) -> None:
+    """Raises TargetError if an action that drops rows would drop more than was approved."""
+    approved = case.options.approved_loss
+    lost = None if approved is None else count_lost(case, action)
+    if approved is not None and lost is not None and lost > approved:
+        raise TargetError(
+            f"collection {case.target.name!r} of the target was changed after what it loses was approved",
+            expected=f"{approved} rows to drop",
+            found=lost,
+            cure="Nothing was dropped. Stop the application that writes to it, and start a new run, which asks again.",
+        )
 
 
 def count_exactly(client: MilvusClient, target: TargetCollection) -> int | None:

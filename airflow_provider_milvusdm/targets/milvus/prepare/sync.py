@@ -40,13 +40,12 @@ class Changes:
     """What has to change in an existing collection; finding it touches nothing.
 
     The whole target is read by ranges of ids. The rows of a range that differs from the source's are compared one by
-    one. ``max_deletions``: the share of the rows in the selected partitions that may be deleted. ``approved_loss``: the
-    number of rows of the target whose loss was approved; None if nobody was asked, or if it was unknown.
+    one. ``max_deletions``: the share of the rows in the selected partitions that may be deleted.
     """
 
-    def __init__(self, case: Case, max_deletions: float, approved_loss: int | None = None) -> None:
+    def __init__(self, case: Case, max_deletions: float) -> None:
         self.client, self.plan = case.client, case.plan
-        self.max_deletions, self.approved_loss = max_deletions, approved_loss
+        self.max_deletions, self.approved_loss = max_deletions, case.options.approved_loss
         self.keyed = case.keyed
         partitions = case.existing.partitions if case.existing else frozenset()
         self.existing = frozenset(case.wanted) if self.keyed else partitions

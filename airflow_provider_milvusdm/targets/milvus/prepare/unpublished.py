@@ -25,7 +25,7 @@ from airflow_provider_milvusdm.targets.milvus.prepare.alias import list_aliases
 from airflow_provider_milvusdm.targets.milvus.prepare.decide import Case
 from airflow_provider_milvusdm.targets.milvus.prepare.existing import Existing
 from airflow_provider_milvusdm.targets.milvus.prepare.leftovers import Leftover
-from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly
+from airflow_provider_milvusdm.targets.milvus.prepare.lost import count_exactly, refuse_unapproved_loss
 from airflow_provider_milvusdm.targets.milvus.prepare.own_name import former_name, own_name
 from airflow_provider_milvusdm.targets.milvus.prepare.partitions import make_partitions
 from airflow_provider_milvusdm.targets.milvus.server.import_jobs import await_jobs
@@ -56,6 +56,7 @@ def create_unpublished(case: Case, action: Action) -> CreatedCollection:
     )
     name = _create(case, marker)
     try:
+        refuse_unapproved_loss(case, action)
         created = _adopt(case, name, marker, action)
     except TargetError:
         case.client.drop_collection(name)

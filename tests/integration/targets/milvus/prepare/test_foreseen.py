@@ -129,6 +129,28 @@ def test_a_sync_replaces_and_deletes_no_more_than_was_approved(lite_client: Milv
 
 
 @pytest.mark.parametrize(
+    ("selection", "in_place"),
+    [({"news": ["a"]}, False), ("*", True), ("*", False)],
+    ids=["partitions", "in_place", "swap"],
+)
+def test_an_overwrite_drops_no_more_than_was_approved(
+    lite_client: MilvusClient, tmp_path: Path, selection: Any, in_place: bool
+) -> None:
+    """An application writes to the collection after its rows were counted for the second time."""
+    make_collection(lite_client, "news", OLD, loaded=True)
+    chain = Chain(write_directory(tmp_path / "milvus", {"news": IDS}).path, lite_client)
+    approved = create(chain, "overwrite", selection, plan_only=True, in_place=in_place).lost
+    added = random_rows(range(300, 302), 7)
+    insert(lite_client, "news", "a", added)
+    options = {"approved_loss": approved, "is_approved": True, "in_place": in_place}
+    _, faults = chain.create(chain.plan(selection), "overwrite", **options)
+    assert f"Expected {approved} rows to drop, found {approved + 2}" in faults["news"][0]
+    assert lite_client.list_collections() == ["news"]
+    assert stored(lite_client, "news") == OLD | {"a": OLD["a"] | added}
+    assert create(chain, "overwrite", selection, **options | {"approved_loss": approved + 2}).name == "news"
+
+
+@pytest.mark.parametrize(
     ("mode", "selection"), [("overwrite", {"news": ["a", "b"]}), ("sync", "*")], ids=["overwrite", "sync"]
 )
 def test_what_an_interrupted_attempt_left_is_covered_by_its_approval(
