@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,7 @@ OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, which is 0 only if every collection was verified or skipped."""
+    _open_closed_outputs()
     parser = _parser()
     argcomplete.autocomplete(parser)  # a shell that completes the command's arguments runs it
     options = parser.parse_args(arguments)
@@ -41,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _open_closed_outputs() -> None:
+    """Let what is printed go nowhere if standard output, or standard error, was closed before the start."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -149,7 +149,7 @@ class ScheduleParams(Params):
     start_date: date | None = Field(default=None, strict=False)
     tags: tuple[str, ...] = Field(default=(), strict=False)
     owner: str | None = None
-    retries: int | None = Field(default=None, ge=0)
+    retries: int | None = Field(default=None, ge=0, le=1000)
     pool: str | None = Field(default=None, min_length=1)
 
 

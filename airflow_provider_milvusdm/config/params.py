@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, FiniteFloat, WithJsonSchema
 
 from airflow_provider_milvusdm.config.target_settings import TargetSettings
 from airflow_provider_milvusdm.config.validation import (
@@ -264,7 +264,7 @@ class MilvusParams(RowsParams):
         title="Minimum recall",
         description="A collection whose recall is lower fails.",
     )
-    search_params: Annotated[dict[str, int | float | str | bool], WithJsonSchema({"type": "object"})] = Field(
+    search_params: Annotated[dict[str, int | FiniteFloat | str | bool], WithJsonSchema({"type": "object"})] = Field(
         default={},
         title="Search params",
         description='The params with which the application searches: {"nprobe": 64}, {"ef": 128}. Empty: the defaults.',

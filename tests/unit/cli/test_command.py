@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from airflow_provider_milvusdm import __version__
 from airflow_provider_milvusdm.cli.command import main
 from tests.support.reading import catalog_of
 from tests.support.repository import ROOT
+from tests.support.terminal import MILVUSDM
 
 
 def test_sample_writes_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +55,18 @@ def test_a_bad_yaml_file_is_refused_before_anything_starts(tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert "No such file" in error
     assert "- source_milvus_path: required" in error
+
+
+def test_closed_outputs_end_it_with_the_usual_code_and_no_traceback(tmp_path: Path) -> None:
+    """As by `>&-` in a shell."""
+    job, log = tmp_path / "M2M.yaml", tmp_path / "no folder" / "log"
+    job.write_text("M2M: {source_milvus_path: /data/milvus, dest_host: milvus}")
+    command = shlex.join([*MILVUSDM, "--yaml", str(job), "--log", str(log)])
+    for closed in (">&-", ">&- 2>&-", "<&- >&-"):
+        ended = subprocess.run(["bash", "-c", f"{command} {closed}"], capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr == "" if "2>" in closed else "the log can't be written" in ended.stderr.lower()
+        assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--version"], 0), (["--help"], 0), (["unknown"], 2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -178,6 +179,7 @@ def test_an_empty_list_of_partitions_is_refused(job: type[Params], name: str, ta
         ("search_recall", 1.1),
         ("search_recall", "0.9"),
         ("search_params", {"nprobe": [1]}),
+        ("search_params", {"radius": math.nan}),
         ("search_params", 5),
         ("unit_mib", 0),
         ("unit_mib", "256"),

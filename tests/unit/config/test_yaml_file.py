@@ -415,6 +415,7 @@ def test_keys_of_a_schedule_are_not_params(write: Write) -> None:
         ("start_date: tomorrow", "start_date: "),
         ("tags: {a: b}", "tags: "),
         ("retries: -1", "retries: "),
+        ("retries: 3000000000", "retries: "),
         ("owner: [me]", "owner: "),
     ],
 )
