@@ -48,9 +48,16 @@ docs: install ## Build the documentation's site into build/site; a broken link f
 terminal-session: install ## Record the terminal session of the documentation
 	.venv/bin/python dev/terminal_session.py
 
+# Four at a time, for many tests wait. PYTEST_ADDOPTS adds to it.
+PYTEST := .venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+
 .PHONY: test
-test: test-tools ## Run the tests, four at a time, for many of them wait; PYTEST_ADDOPTS adds to it
-	.venv/bin/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+test: test-tools ## Run the tests of each step, against real targets and sources: those to run before a commit
+	$(PYTEST) tests/unit tests/integration
+
+.PHONY: test-system
+test-system: test-tools ## Run whole migrations: by the command, airflow dags test, a scheduler, in a browser
+	$(PYTEST) tests/system
 
 .PHONY: test-unit
 test-unit: install ## Run the unit tests
