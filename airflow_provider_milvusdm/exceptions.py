@@ -111,5 +111,9 @@ class DeniedError(TransientError):
     """The target accepts no writes now; a retry continues once it does."""
 
 
+class FolderNotSharedError(TransientError):
+    """A worker does not see the folder of the run; a retry may come to one that does."""
+
+
 class ImportFailedError(TransientError):
     """The files of a bulk import could not be written, or the server gave up an import job."""

@@ -365,12 +365,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class ExportUnit:
-    """What one export task takes: a partition, and the path of its file."""
+    """What one export task takes: a partition, and the paths of its file and of the marker of the run's folder."""
 
     source: SourceRef
     collection: CollectionSpec
     partition: str
     path: str
+    marker: str
     rows: int
     slices: tuple[Slice, ...] = ()
     target: str = DEFAULT_PARTITION
@@ -402,6 +403,7 @@ class Exported:
     collection: str
     partition: str
     path: str
+    marker: str
     rows: int
     digest: str
     seconds: float

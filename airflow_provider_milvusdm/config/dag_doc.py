@@ -51,7 +51,12 @@ TO_MILVUS = (
         "does, too.",
     ),
 )
-TO_HDF5 = (("export_partitions", "The folder `data_dir` can't be written to, or its disk is full."),)
+TO_HDF5 = (
+    (
+        "export_partitions",
+        "The folder `data_dir` can't be written to, its disk is full, or the workers do not share it.",
+    ),
+)
 CHECKED = (("check_source", "A Milvus 1.x server still writes to the source: stop it, or copy its directory."),)
 TO_THE_END = (
     (

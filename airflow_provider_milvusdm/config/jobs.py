@@ -126,7 +126,7 @@ class M2H(Milvus1xParams, RowsParams):
     data_dir: LocalPath = Field(
         min_length=1,
         title="Folder for the HDF5 files",
-        description="A run writes to <data_dir>/<dag>/<run>/<collection>/<partition>.h5.",
+        description="A run writes to <data_dir>/<dag>/<run>/<collection>/<partition>.h5. All workers must share it.",
     )
     dry_run: bool = Field(
         default=False,

@@ -67,6 +67,8 @@ def _source_paths(data_path: Any) -> list[AnyPath]:
 class Hdf5UnitsOperator(MigrationOperator):
     """List the partitions to export, each with its file, for :class:`Hdf5ExportOperator` to map over.
 
+    It creates the folder of the run if there is any; the workers of the later steps must see that folder.
+
     :param collections: what the plan step returned.
     :param data_dir: folder for the files: ``<data_dir>/<dag>/<run>/<collection>/<partition>.h5``.
     :param run: DAG and id of the run.
@@ -89,18 +91,23 @@ class Hdf5UnitsOperator(MigrationOperator):
 
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.hdf5.export import export_units
+        from airflow_provider_milvusdm.targets.hdf5.run_folder import marker_of, write_marker
 
         if parse_argument(self.plan_only):
             return []
         folder = run_folder(self.data_dir, self.run)
         self.log.info("files go to %s", folder)
+        marker = marker_of(folder)
 
         def list_units(_: str, plans: Sequence[CollectionPlan]) -> Iterable[ExportUnit]:
-            units = list(export_units(plans, folder))
+            units = export_units(plans, marker)
             expect_rows((unit.name, unit.rows) for unit in units)
             return units
 
-        return push_units(context["ti"], self.collections, list_units)
+        references = push_units(context["ti"], self.collections, list_units)
+        if references:
+            write_marker(marker)
+        return references
 
 
 class Hdf5ExportOperator(GroupOperator):

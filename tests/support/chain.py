@@ -21,6 +21,7 @@ from airflow_provider_milvusdm.sources.milvus1x.changes import find_changes
 from airflow_provider_milvusdm.sources.milvus1x.inspect import inspect_catalog
 from airflow_provider_milvusdm.sources.milvus1x.read_catalog import read_sqlite_catalog
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
+from airflow_provider_milvusdm.targets.hdf5.run_folder import marker_of, write_marker
 from airflow_provider_milvusdm.targets.hdf5.verify import verify_export
 from airflow_provider_milvusdm.targets.milvus.load.bulk_import import load_unit_by
 from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
@@ -210,10 +211,17 @@ def plan_groups(
     return [_through_json(plan) for plan in plan_collections(groups, resolved, faults, rename=rename or {}, **names)]
 
 
+def mark_folder(folder: Path) -> Path:
+    """Create the folder of a run, and return its marker file."""
+    marker = marker_of(folder)
+    write_marker(marker)
+    return marker
+
+
 def export(groups: Sequence[PartitionGroup], folder: Path) -> dict[str, CollectionReport]:
     """All steps into HDF5 files; the reports by collection."""
     plans = plan_groups(groups)
-    units = [_through_json(unit) for unit in export_units(plans, folder)]
+    units = [_through_json(unit) for unit in export_units(plans, mark_folder(folder))]
     exported = [_through_json(export_partition(unit)) for unit in units]
     return {
         plan.name: _through_json(verify_export(plan, [file for file in exported if file.collection == plan.name]))

@@ -13,13 +13,13 @@ from pymilvus import MilvusClient
 
 from airflow_provider_milvusdm.report import CollectionReport
 from airflow_provider_milvusdm.targets.hdf5 import export
+from airflow_provider_milvusdm.targets.hdf5.run_folder import marker_of, write_marker
 from airflow_provider_milvusdm.targets.hdf5.verify import verify_export
 from airflow_provider_milvusdm.targets.milvus.load import writer
 from tests.support.chain import Chain, inspect_directory, plan_groups
 from tests.support.collections_2x import make_collection, stored
 from tests.support.directories import random_rows
 from tests.support.killed import KilledError
-from tests.support.tree_checksum import tree_checksum
 
 Rows: TypeAlias = dict[int, bytes]
 """Vectors by id."""
@@ -120,11 +120,14 @@ class MilvusTarget:
 class Hdf5Run:
     def __init__(self, directory: Path, folder: Path) -> None:
         self.plans = plan_groups(inspect_directory(directory))
-        self.units = export.export_units(self.plans, folder)
+        self.marker = marker_of(folder)
+        self.units = export.export_units(self.plans, self.marker)
         self.exported: list[Any] = []
         self.faults: list[str] = []
 
     def load(self) -> None:
+        if self.units:
+            write_marker(self.marker)
         try:
             self.exported = [export.export_partition(unit) for unit in self.units]
         except OSError as error:
@@ -165,7 +168,8 @@ class Hdf5Target:
         (self.folder / collection).write_text("a file where the folder belongs")
 
     def contents(self) -> Any:
-        return tree_checksum(self.folder)
+        """All files but the marker of the run."""
+        return {path: path.read_bytes() for path in self.folder.rglob("[!.]*") if path.is_file()}
 
 
 def _read_rows(path: Path) -> Rows:

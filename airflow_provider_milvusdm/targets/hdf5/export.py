@@ -18,6 +18,7 @@ from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
 from airflow_provider_milvusdm.progress import Meter
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.sources.registry import narrow_source
+from airflow_provider_milvusdm.targets.hdf5.run_folder import require_marker
 
 ID_BYTES = 8
 CHUNK_BYTES = 1 << 20
@@ -27,21 +28,22 @@ DISTANCES = {"L2": "euclidean", "IP": "ip", "HAMMING": "hamming", "JACCARD": "ja
 """Values of the attribute ``distance``, as in the files of ann-benchmarks."""
 
 
-def export_units(plans: Iterable[CollectionPlan], folder: Path) -> list[ExportUnit]:
-    """The partitions of the resolved collections, each with its file ``folder/<collection>/<partition>.h5``."""
-    return [unit for plan in plans for unit in _collection_units(plan, folder)]
+def export_units(plans: Iterable[CollectionPlan], marker: Path) -> list[ExportUnit]:
+    """The partitions of resolved collections, each with its file ``<collection>/<partition>.h5`` beside the marker."""
+    return [unit for plan in plans for unit in _collection_units(plan, marker)]
 
 
-def _collection_units(plan: CollectionPlan, folder: Path) -> Iterator[ExportUnit]:
+def _collection_units(plan: CollectionPlan, marker: Path) -> Iterator[ExportUnit]:
     if plan.collection is None or plan.source is None:
         return
     for partition in plan.partitions:
         name = plan.partition_names[partition.tag]
-        path = folder / plan.target.name / file_name(name)
+        path = marker.parent / plan.target.name / file_name(name)
         units = [unit for unit in plan.units if any(row_slice.partition == partition.tag for row_slice in unit.slices)]
         slices = tuple(row_slice for unit in units for row_slice in unit.slices if row_slice.partition == partition.tag)
         source = narrow_source(units[0].source if units else plan.source, slices)
-        yield ExportUnit(source, plan.collection, partition.tag, str(path), partition.rows, slices, name)
+        paths = str(path), str(marker)
+        yield ExportUnit(source, plan.collection, partition.tag, *paths, partition.rows, slices, name)
 
 
 def file_name(partition: str) -> str:
@@ -55,12 +57,14 @@ def file_name(partition: str) -> str:
 def export_partition(unit: ExportUnit) -> Exported:
     """Write a partition's file, and beside it the YAML of a job that loads it.
 
-    Raises TargetError where the number of rows is not the one that was resolved.
+    Raises TargetError where the number of rows is not the one that was resolved, and FolderNotSharedError where this
+    worker does not see the folder of the run.
     """
     from airflow_provider_milvusdm.storage.hdf5_output import begin_part
 
     started, path = time.monotonic(), Path(unit.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_marker(Path(unit.marker))
+    path.parent.mkdir(exist_ok=True)
     partial = begin_part(path)
     rows, digest = _write(partial, unit)
     if rows != unit.rows:
@@ -73,7 +77,8 @@ def export_partition(unit: ExportUnit) -> Exported:
         )
     partial.replace(path)
     path.with_suffix(".yaml").write_text(load_yaml(unit), encoding="utf-8")
-    return Exported(unit.collection.name, unit.partition, unit.path, rows, digest, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Exported(unit.collection.name, unit.partition, unit.path, unit.marker, rows, digest, seconds)
 
 
 def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:

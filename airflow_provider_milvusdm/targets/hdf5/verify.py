@@ -9,6 +9,7 @@ from airflow_provider_milvusdm.manifests import CollectionPlan, Exported
 from airflow_provider_milvusdm.model.rows import VectorBatch, ranges
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport, PartitionReport
 from airflow_provider_milvusdm.targets.hdf5.export import ID_BYTES, RowsDigest, file_name
+from airflow_provider_milvusdm.targets.hdf5.run_folder import require_marker
 
 BATCH_BYTES = 8 << 20
 
@@ -43,7 +44,8 @@ def verify_export(
     """Read a collection's files back and compare every byte with what was written.
 
     ``faults``: why earlier steps failed. ``changes``: how the source has changed since it was inspected; each is a
-    fault. Faults are reported, not raised.
+    fault. Faults are reported, not raised. Raises FolderNotSharedError where this worker does not see the folder of the
+    run.
     """
     if plan.collection is None:
         return CollectionReport(plan.name, plan.target.name, faults=(plan.error,))
@@ -52,6 +54,8 @@ def verify_export(
     if missing:
         found = (*faults, *changes, f"partitions {', '.join(missing)} were not exported")
         return CollectionReport(plan.name, plan.target.name, action="exported", faults=found)
+    for marker in {file.marker for file in exported}:
+        require_marker(Path(marker))
     counts = {file.partition: _read_back(Path(file.path)) for file in exported}
     wrong = [
         f"{file.path}: expected {file.rows} rows with digest {file.digest}, found {counts[file.partition]}"

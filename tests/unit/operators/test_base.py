@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.manifests import CreatedCollection, from_json, to_json
+from airflow_provider_milvusdm.exceptions import ConfigurationError, TransientError
+from airflow_provider_milvusdm.manifests import CollectionPlan, CreatedCollection, from_json, to_json
 from airflow_provider_milvusdm.model.actions import Action
+from airflow_provider_milvusdm.model.collections import TargetCollection
 from airflow_provider_milvusdm.model.units import LoadUnit
 from airflow_provider_milvusdm.operators.base import FAULT, MigrationOperator
 from airflow_provider_milvusdm.operators.faiss import FaissInspectOperator
 from airflow_provider_milvusdm.operators.group import RESULT
-from airflow_provider_milvusdm.operators.hdf5 import Hdf5InspectOperator, Hdf5UnitsOperator
+from airflow_provider_milvusdm.operators.hdf5 import Hdf5ExportOperator, Hdf5InspectOperator, Hdf5UnitsOperator
 from airflow_provider_milvusdm.operators.milvus import MilvusLoadOperator, MilvusUnitsOperator, MilvusVerifyOperator
 from airflow_provider_milvusdm.operators.milvus1x import (
     Milvus1xCheckOperator,
@@ -146,6 +147,26 @@ def test_more_partitions_than_airflow_maps_tasks_are_exported_in_groups(
     assert [len(xcoms.manifests(group)) for group in xcoms.run(units)] == [1, 1]
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1")
     assert [len(xcoms.manifests(group)) for group in xcoms.run(units)] == [2]
+
+
+def test_only_listing_the_partitions_to_export_creates_the_folder_of_the_run(
+    xcoms: XComs, source: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / "dag" / "run"
+    groups = xcoms.run(Milvus1xInspectOperator(task_id="i", source_milvus_path=str(source), source_collection="news"))
+    plans = xcoms.run(PlanOperator(task_id="p", groups=groups, resolved=resolve(xcoms, groups), faults=[]))
+    arguments: Any = {"task_id": "u", "collections": plans, "data_dir": str(tmp_path / "out"), "run": "dag/run"}
+    assert xcoms.run(Hdf5UnitsOperator(**arguments, plan_only=True)) == []
+    failed = to_json(CollectionPlan("broken", TargetCollection("broken"), error="its folder is gone"))
+    assert xcoms.run(Hdf5UnitsOperator(**arguments | {"collections": [[failed]]})) == []
+    assert not folder.exists()
+    [units] = xcoms.run(Hdf5UnitsOperator(**arguments))
+    [marker] = folder.iterdir()
+    assert {unit["marker"] for unit in xcoms.manifests(units)} == {str(marker)}
+    marker.unlink()
+    with pytest.raises(TransientError, match="see the log above"):
+        xcoms.run(Hdf5ExportOperator(task_id="e", units=xcoms.manifests(units)))
+    assert not list(folder.iterdir())
 
 
 def test_a_dry_run_saves_no_rows_that_are_left_out(xcoms: XComs, directory: Milvus1xDirectory, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.manifests import ExportUnit
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition
 from airflow_provider_milvusdm.model.rows import RowPolicies
+from tests.support.chain import mark_folder
 from tests.support.reading import inspect
 
 folder, what, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -33,8 +34,9 @@ units = resolve_group(group).units if what == "export" else ()
 
 def write():
     for unit in units:
-        out, rows = folder / "out" / "_default.h5", group.partitions[0].live_rows
-        export_partition(ExportUnit(unit.source, unit.collection, "_default", str(out), rows, unit.slices))
+        marker, rows = mark_folder(folder / "out"), group.partitions[0].live_rows
+        paths = str(marker.with_name("news") / "_default.h5"), str(marker)
+        export_partition(ExportUnit(unit.source, unit.collection, "_default", *paths, rows, unit.slices))
     if not units:
         resolve_group(group, RowPolicies("error", "skip", str(folder / "out")))
     return "written"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,14 @@ import pytest
 import yaml
 
 from airflow_provider_milvusdm.config.yaml_file import read_yaml
-from airflow_provider_milvusdm.exceptions import TargetError
+from airflow_provider_milvusdm.exceptions import FolderNotSharedError, TargetError
 from airflow_provider_milvusdm.manifests import to_json
 from airflow_provider_milvusdm.model.collections import Metric
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
 from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
-from tests.support.chain import GroupsChain, export, inspect_directory, plan_groups
+from tests.support.chain import GroupsChain, export, inspect_directory, mark_folder, plan_groups
 from tests.support.collections_2x import stored
 from tests.support.directories import random_vectors, write_directory
 from tests.support.hdf5_inputs import inspect as inspect_hdf5
@@ -129,7 +130,7 @@ def test_a_tag_as_long_as_a_name_can_be_is_exported(tmp_path, length):
 def test_a_file_exists_only_when_it_is_complete(tmp_path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
-    [unit] = export_units([plan], tmp_path / "out")
+    [unit] = export_units([plan], mark_folder(tmp_path / "out"))
     more = type(unit)(**{**vars(unit), "rows": 101})
     with pytest.raises(TargetError, match="changed while it was read"):
         export_partition(more)
@@ -164,7 +165,7 @@ export.export_partition(from_json(ExportUnit, json.load(sys.stdin)))
 def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
-    [unit] = export_units([plan], tmp_path / "out")
+    [unit] = export_units([plan], mark_folder(tmp_path / "out"))
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(batch)], input=json.dumps(to_json(unit)), text=True, check=False
     )
@@ -181,7 +182,7 @@ def test_an_export_that_is_killed_leaves_no_file_and_is_repeated(tmp_path, batch
 def test_an_export_that_slept_writes_nothing_into_the_file_of_another(tmp_path, monkeypatch):
     written = [write_directory(tmp_path / str(seed), {"news": {"_default": range(100)}}, seed=seed) for seed in (1, 2)]
     plans = [plan_groups(inspect_directory(directory.path)) for directory in written]
-    [first, second] = [export_units(run, tmp_path / "out")[0] for run in plans]
+    [first, second] = [export_units(run, mark_folder(tmp_path / "out"))[0] for run in plans]
     module = "airflow_provider_milvusdm.targets.hdf5.export"
 
     def overtaken(*arguments):
@@ -200,10 +201,53 @@ def test_an_export_that_slept_writes_nothing_into_the_file_of_another(tmp_path, 
     assert rows_of(folder / "_default.h5") == written[1].live("news")
 
 
+@pytest.mark.parametrize("left", ["no folder", "a folder of an earlier try"])
+def test_on_another_disk_than_that_of_the_run_nothing_is_exported_or_verified(tmp_path, left):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    [plan] = plan_groups(inspect_directory(directory.path))
+    data_dir, folder, disk = tmp_path / "out", tmp_path / "out" / "run", tmp_path / "disk"
+    [unit] = export_units([plan], mark_folder(folder))
+
+    def change_disks():
+        data_dir.rename(tmp_path / "moved")
+        if disk.exists():
+            disk.rename(data_dir)
+        (tmp_path / "moved").rename(disk)
+
+    if left == "a folder of an earlier try":
+        (disk / "run").mkdir(parents=True)
+        mark_folder(disk / "run")
+    else:
+        disk.mkdir()
+    change_disks()
+    before = tree_checksum(data_dir)
+    with pytest.raises(FolderNotSharedError, match=r"does not see the folder .*/out/run\. Expected the file"):
+        export_partition(unit)
+    assert tree_checksum(data_dir) == before
+
+    change_disks()
+    exported = export_partition(unit)
+    assert verify_export(plan, [exported]).status == VERIFIED
+    change_disks()
+    with pytest.raises(FolderNotSharedError):
+        verify_export(plan, [exported])
+
+
+def test_a_folder_that_was_removed_is_made_again_by_a_run_that_is_cleared(tmp_path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    assert mark_folder(tmp_path / "out") == mark_folder(tmp_path / "out")
+    [plan] = plan_groups(inspect_directory(directory.path))
+    [unit] = export_units([plan], mark_folder(tmp_path / "out"))
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(FolderNotSharedError, match="If the folder was removed, clear the whole run"):
+        export_partition(unit)
+    assert export(inspect_directory(directory.path), tmp_path / "out")["news"].status == VERIFIED
+
+
 def test_a_file_that_was_changed_afterwards_is_found(tmp_path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
-    exported = export_partition(export_units([plan], tmp_path / "out")[0])
+    exported = export_partition(export_units([plan], mark_folder(tmp_path / "out"))[0])
     with h5py.File(exported.path, "a") as file:
         file["embeddings"][50, 3] += 1
     [fault] = verify_export(plan, [exported]).faults
