@@ -61,6 +61,8 @@ class SegmentSpec:
     """Unique in its collection; only the source knows what it means."""
     live_rows: int
     """According to the source's catalog."""
+    file_version: str = ""
+    """As in :class:`Slice`: of the files that the live rows were counted in."""
 
 
 @dataclass(frozen=True)

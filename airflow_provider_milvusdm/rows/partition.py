@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.rows.key_ranges import KeySample, one_range
 from airflow_provider_milvusdm.rows.live_rows import NO_IDS, LiveRows, join_ranges
 from airflow_provider_milvusdm.rows.resolved import PartitionRows
 from airflow_provider_milvusdm.sources.base import Segment, Source
-from airflow_provider_milvusdm.storage.file_version import version_of
+from airflow_provider_milvusdm.storage.file_version import refuse_changed, version_of
 
 Item = TypeVar("Item")
 
@@ -86,12 +86,14 @@ class Partition:
 
     def _open_segment(self, source: Source, spec: SegmentSpec) -> None:
         segment = source.segment(self._collection, spec.name)
-        self._check_count(spec, segment)
         key = self.spec.first_key if self._policies.duplicate_ids == "remap" else None
         if key is not None:
             key += sum(rows.segment.stored_rows for rows in self.rows)
-        version = version_of(segment.files)
+        version = spec.file_version or version_of(segment.files)
         row_slice = Slice(self.spec.tag, spec.name, 0, segment.stored_rows, file_version=version, first_key=key)
+        if spec.file_version:
+            refuse_changed(segment.files, row_slice)
+        self._check_count(spec, segment)
         self.rows.append(LiveRows(row_slice, segment, rows_within(self._collection)))
 
     def _check_count(self, spec: SegmentSpec, segment: Segment) -> None:

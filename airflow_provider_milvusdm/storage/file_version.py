@@ -28,7 +28,7 @@ def refuse_changed(files: Iterable[AnyPath], row_slice: Slice) -> None:
         return
     latest = max(files, key=_state)
     raise ChangedSourceError(
-        f"segment {row_slice.segment} changed since its ids were resolved",
+        f"segment {row_slice.segment} changed since an earlier task read it",
         where=latest,
         expected=f"files of version {row_slice.file_version}",
         found=f"version {found}: {_describe(latest)}",

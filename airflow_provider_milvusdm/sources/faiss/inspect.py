@@ -19,6 +19,7 @@ from airflow_provider_milvusdm.model.units import unit_bytes_within
 from airflow_provider_milvusdm.sources.faiss.index_type import choose_metric, index_type
 from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions, FaissSegment
 from airflow_provider_milvusdm.sources.row_numbers import check_row_numbers, numbered_segment
+from airflow_provider_milvusdm.storage.file_version import version_of
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 
 
@@ -50,7 +51,8 @@ def inspect_faiss(
     decided = replace(options, ids="index") if has_ids else options
     if not has_ids:
         check_row_numbers(id_offset, rows)
-    file = SegmentSpec(path.name if has_ids else numbered_segment(path.name, id_offset), rows)
+    segment_name = path.name if has_ids else numbered_segment(path.name, id_offset)
+    file = SegmentSpec(segment_name, rows, version_of(segment.files))
     notes = (metric_note, *segment.rows.notes, *segment.rows.losses, _ids_note(options, has_ids, id_offset))
     return [
         PartitionGroup(

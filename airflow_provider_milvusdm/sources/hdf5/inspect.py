@@ -31,6 +31,7 @@ from airflow_provider_milvusdm.sources.hdf5.probe import probe
 from airflow_provider_milvusdm.sources.hdf5.segment import IDS_DATASET, IDS_IF_THERE, Hdf5Options, Hdf5Segment
 from airflow_provider_milvusdm.sources.hdf5.vectors import VectorLayout, describe_layout
 from airflow_provider_milvusdm.sources.row_numbers import check_row_numbers, numbered_segment
+from airflow_provider_milvusdm.storage.file_version import version_of
 from airflow_provider_milvusdm.storage.files import refuse_unreadable
 from airflow_provider_milvusdm.storage.paths import AnyPath, common_folder, real_path
 
@@ -133,6 +134,7 @@ class _File:
     """What inspecting finds in a file."""
 
     path: AnyPath
+    version: str
     rows: int
     layout: VectorLayout
     has_ids: bool
@@ -142,7 +144,8 @@ class _File:
     def inspect(cls, path: AnyPath, options: Hdf5Options) -> Self:
         segment = Hdf5Segment(path, options)
         with closing(segment):
-            return cls(path, segment.stored_rows, segment.layout, segment.has_ids, segment.distance)
+            version = version_of(segment.files)
+            return cls(path, version, segment.stored_rows, segment.layout, segment.has_ids, segment.distance)
 
 
 def _inspect_files(paths: Iterable[AnyPath], options: Hdf5Options) -> list[_File]:
@@ -195,7 +198,7 @@ def _check_dimension(file: _File, dimension: int | None) -> None:
 def _segments(files: Sequence[_File], folder: str, has_ids: bool, first_id: int) -> Iterator[SegmentSpec]:
     for file in files:
         name = str(file.path).removeprefix(folder).lstrip("/")
-        yield SegmentSpec(name if has_ids else numbered_segment(name, first_id), file.rows)
+        yield SegmentSpec(name if has_ids else numbered_segment(name, first_id), file.rows, file.version)
         first_id += file.rows
 
 

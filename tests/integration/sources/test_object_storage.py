@@ -100,7 +100,7 @@ def test_a_log_is_replayed_and_a_change_is_noticed(bucket, place, lite_client: M
     [deleted_docs] = directory.path.rglob("deleted_docs")
     deleted_docs.write_bytes(struct.pack("<Qi", 4, 0))
     bucket.upload(deleted_docs.parent, f"a/milvus/{deleted_docs.parent.relative_to(directory.path)}")
-    with pytest.raises(ChangedSourceError, match="changed since its ids were resolved"):
+    with pytest.raises(ChangedSourceError, match="changed since an earlier task read it"):
         list(read_slices(unit.source, unit.collection, unit.slices, 100))
 
 

@@ -9,12 +9,18 @@ import faiss
 import numpy as np
 import pytest
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, SourceNotFoundError, UnsupportedSourceError
+from airflow_provider_milvusdm.exceptions import (
+    ChangedSourceError,
+    ConfigurationError,
+    SourceNotFoundError,
+    UnsupportedSourceError,
+)
 from airflow_provider_milvusdm.manifests import PartitionGroup
 from airflow_provider_milvusdm.model.collections import Metric, PartitionSpec, SegmentSpec, SourceRef
 from airflow_provider_milvusdm.model.rows import VectorBatch
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.sources.faiss.segment import FaissOptions
+from airflow_provider_milvusdm.storage.file_version import version_of
 from tests.support.faiss_inputs import inspect, make_index, write_index
 from tests.support.reading import assert_in_order, read_rows
 
@@ -42,9 +48,19 @@ def test_an_index_becomes_one_partition_of_one_segment(tmp_path: Path) -> None:
     group = inspect(path, name="faces", partition="2021", metric=Metric.COSINE, dimension=16)
     assert group.collection is not None
     assert (group.collection.name, group.collection.dimension) == ("faces", 16)
-    assert group.partitions == (PartitionSpec("2021", (SegmentSpec("a.index", ROWS),)),)
+    assert group.partitions == (PartitionSpec("2021", (SegmentSpec("a.index", ROWS, version_of([path])),)),)
     assert group.source == SourceRef("faiss", str(tmp_path), {"ids": "index", "allow_lossy": False})
     assert group.notes == ("metric COSINE was chosen; the index's is L2",)
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS - 1])
+def test_an_index_that_is_replaced_before_its_rows_are_resolved_is_refused(tmp_path: Path, rows: int) -> None:
+    path = made(tmp_path, "Flat")
+    group = inspect(path)
+    (tmp_path / "new").mkdir()
+    made(tmp_path / "new", "Flat", vectors=FLOATS[:rows] + 1).replace(path)
+    with pytest.raises(ChangedSourceError, match=r"Segment a\.index@0 changed since an earlier task read it: "):
+        resolve_group(group)
 
 
 def test_units_are_large_enough_for_the_limit_of_tasks(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from airflow_provider_milvusdm.exceptions import (
+    ChangedSourceError,
     ConfigurationError,
     DamagedSourceError,
     SourceError,
@@ -19,9 +20,11 @@ from airflow_provider_milvusdm.exceptions import (
 )
 from airflow_provider_milvusdm.manifests import PartitionGroup
 from airflow_provider_milvusdm.model.collections import Metric, PartitionSpec, SegmentSpec, SourceRef
+from airflow_provider_milvusdm.rows.divide import divide_groups
 from airflow_provider_milvusdm.rows.resolve import resolve_group
 from airflow_provider_milvusdm.sources.hdf5.inspect import list_hdf5
 from airflow_provider_milvusdm.sources.hdf5.segment import Hdf5Options
+from airflow_provider_milvusdm.storage.file_version import version_of
 from tests.support.hdf5_inputs import inspect, write_hdf5
 from tests.support.reading import assert_in_order, read_rows
 
@@ -75,11 +78,26 @@ def test_files_become_one_partition_with_a_segment_per_file(tmp_path: Path) -> N
     group = inspect(paths, name="faces", partition="2021", metric=Metric.L2)
     assert group.collection is not None
     assert (group.name, group.collection.name, group.collection.dimension) == ("faces", "faces", 4)
-    segments = (SegmentSpec("b.h5", 6), SegmentSpec("more/a.h5", 2), SegmentSpec("empty.h5", 0))
+    versions = [version_of([path]) for path in paths]
+    segments = tuple(map(SegmentSpec, names, (6, 2, 0), versions))
     assert group.partitions == (PartitionSpec("2021", segments),)
     options = {"embeddings": "embeddings", "ids_dataset": "ids", "ids": "dataset"}
     assert group.source == SourceRef("hdf5", str(tmp_path), options)
     assert group.notes == ()
+
+
+@pytest.mark.parametrize("rows", [6, 5])
+@pytest.mark.parametrize("shares", [1, 2])
+def test_a_file_that_is_replaced_before_its_rows_are_resolved_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, shares: int
+) -> None:
+    path = write_hdf5(tmp_path / "a.h5", {"embeddings": FLOATS, "ids": IDS})
+    monkeypatch.setattr("airflow_provider_milvusdm.model.shares.SHARE_ROWS", 6 // shares)
+    groups = divide_groups([inspect(path)], 1024)
+    assert len(groups) == shares
+    write_hdf5(tmp_path / "b.h5", {"embeddings": FLOATS[:rows] + 1, "ids": IDS[:rows]}).replace(path)
+    with pytest.raises(ChangedSourceError, match=r"Segment a\.h5 changed since an earlier task read it: .*/a\.h5\."):
+        resolve_group(groups[0])
 
 
 def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

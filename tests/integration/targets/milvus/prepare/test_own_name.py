@@ -410,7 +410,7 @@ def test_a_source_that_changed_since_it_was_read_costs_no_row(
         for file in migration.directory.tables_folder.rglob("*.rv"):
             os.utime(file, (1, 1))
     _, faults = migration.chain.create(plans, "overwrite", in_place=in_place)
-    assert ("A segment's folder is gone" if is_gone else "changed since its ids were resolved") in faults["news"][0]
+    assert ("A segment's folder is gone" if is_gone else "changed since an earlier task read it") in faults["news"][0]
     assert lite_client.list_collections() == ["news"]
     assert stored(lite_client, "news") == OLD
 
