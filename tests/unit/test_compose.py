@@ -1,8 +1,13 @@
 """docker-compose.yaml against the Compose specification, and what it must hold besides."""
 
 import json
+import os
 import re
+import stat
+import subprocess
 from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +17,7 @@ import yaml
 from airflow.configuration import conf
 
 from dev.sample_catalog import OUTPUT, to_sql
+from tests.support.processes import as_user, unprivileged_user
 from tests.support.repository import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
@@ -147,6 +153,33 @@ def test_tasks_run_on_two_workers_through_redis(compose: dict[str, Any]) -> None
     assert broker.hostname == "redis"
     assert ["--requirepass", broker.password] == redis["command"][1:]
     assert redis["environment"] == {"REDISCLI_AUTH": broker.password}
+
+
+def test_no_more_tasks_are_queued_than_the_workers_have_slots(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["airflow-worker"]
+    slots = worker["scale"] * int(worker["environment"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"])
+    assert int(compose["services"]["airflow-scheduler"]["environment"]["AIRFLOW__CORE__PARALLELISM"]) == slots
+
+
+def test_the_passwords_file_of_another_user_is_replaced(compose: dict[str, Any]) -> None:
+    """AIRFLOW_UID may be changed; all users have the group that may write into the folder."""
+    with TemporaryDirectory() as name:
+        folder, file = Path(name), Path(name, "passwords.json")
+        for program, script in (("airflow", "exit 0"), ("python", 'echo "new $ADMIN_PASSWORD"')):
+            (folder / program).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / program).chmod(0o755)
+        file.write_text("old")
+        file.chmod(0o400)
+        folder.chmod(0o777)
+        environment = {
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "ADMIN_PASSWORD": "secret",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(file),
+        }
+        command = compose["services"]["airflow-init"]["command"]
+        subprocess.run(command, cwd=folder, env=environment, check=True, **as_user(unprivileged_user()))
+        assert file.read_text() == "new secret\n"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_settings_of_airflow_are_options_that_it_has(compose: dict[str, Any]) -> None:
