@@ -34,10 +34,18 @@ def test_its_settings_are_options_that_airflow_has(values: dict[str, Any]) -> No
     assert [(section, option) for section, option in settings if option not in known[section]["options"]] == []
 
 
+def list_files(page: str) -> list[tuple[str, str]]:
+    """The files that the page prints, each with its text; a comment with the name is above it."""
+    return re.findall(r"^# (\S+\.env)\n(.+?)\n(?:\n|```)", page, re.MULTILINE | re.DOTALL)
+
+
 def test_it_holds_no_secret_and_the_page_makes_each_that_it_names(values: dict[str, Any]) -> None:
-    page = (ROOT / "docs" / "kubernetes.md").read_text().replace("\\\n", "")
-    made = re.findall(r"create secret generic (\S+) (.*)", page)
-    keys = {name: set(re.findall(r"--from-literal=([\w-]+)=", literals)) for name, literals in made}
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    made = dict(re.findall(r"create secret generic (\S+) --from-(.*)$", page, re.MULTILINE))
+    files = {f"env-file={name}": re.findall(r"^(\w+)=", text, re.MULTILINE) for name, text in list_files(page)}
+    keys = {
+        name: set(files.get(source) or re.findall(r"^file=(.+)=/dev/stdin$", source)) for name, source in made.items()
+    }
     named: dict[str, set[str]] = {
         values["data"]["metadataSecretName"]: {"connection"},
         values["apiSecretKeySecretName"]: {"api-secret-key"},
