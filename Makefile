@@ -60,11 +60,11 @@ test-system: test-tools ## Run whole migrations: by the command, airflow dags te
 	$(PYTEST) tests/system
 
 .PHONY: test-unit
-test-unit: install ## Run the unit tests
-	.venv/bin/pytest --numprocesses 2 --dist worksteal tests/unit
+test-unit: install ## Run the unit tests, but for the slow ones
+	.venv/bin/pytest --numprocesses 2 --dist worksteal -m "not long and not slow" tests/unit
 
 .PHONY: test-fast
-test-fast: install ## Check style, and run the unit tests, in a minute or so
+test-fast: install ## Check style, and run the unit tests that are not slow, in a minute or so
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint test-unit
 
 .PHONY: test-e2e

@@ -40,7 +40,8 @@ for them (`warm_python`). If all workers ran them at the same time, each of them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share something costly run on the same worker, and first; the others wherever there is room.
 
-    Unit tests come last, because they are short: no worker has a long test when the others have nothing left to do.
+    Unit tests come last, the slow ones first, because they are short: no worker has a long test when the others have
+    nothing left to do.
     Of the others, those that compute (whole runs) and those that wait (for a server) are mixed.
     """
     for item in items:
@@ -52,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _order(item: pytest.Item) -> tuple[int, str, int]:
     """The order is the same each time, and that of the files within a group and of unit tests."""
     if item.path.is_relative_to(Path(__file__).parent / "unit"):
-        return 2, "", 0
+        return 2, "", 0 if item.get_closest_marker("slow") else 1
     group = item.get_closest_marker("xdist_group")
     if group is None:
         return 1, "", crc32(item.nodeid.encode())

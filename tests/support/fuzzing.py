@@ -28,7 +28,7 @@ Files = Mapping[str, bytes]
 """By their names below the source's folder."""
 
 SHORT, LONG = 500, 10_000
-CASES = [SHORT, pytest.param(LONG, marks=pytest.mark.long)]
+CASES = [pytest.param(SHORT, marks=pytest.mark.slow), pytest.param(LONG, marks=pytest.mark.long)]
 MEMORY = 100 << 20
 """Above what the files of a source hold."""
 MEMORY_DISK = Path("/dev/shm")

@@ -68,6 +68,7 @@ def test_the_command_line_starts_without_airflow() -> None:
     assert not loaded_by("import airflow_provider_milvusdm.cli.command") & {"airflow", "numpy", "pymilvus"}
 
 
+@pytest.mark.slow
 def test_dag_files_are_parsed_without_packages_that_are_slow_to_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_dag_files_are_parsed_without_packages_that_are_slow_to_import(
     assert not found & {"faiss", "h5py", "numpy", "pymilvus"}
 
 
+@pytest.mark.slow
 def test_hooks_and_operators_are_imported_without_packages_that_are_slow_to_import() -> None:
     names = modules("hooks") + modules("operators")
     assert not loaded_by(imports(names)) & {"faiss", "h5py", "numpy", "pymilvus"}

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _COUNT_ROUTES = """
 import json
 from airflow.api_fastapi.execution_api.app import InProcessExecutionAPI
@@ -23,6 +25,7 @@ print(json.dumps([all_versions, count_routes()]))
 """
 
 
+@pytest.mark.slow
 def test_the_newest_version_alone_has_the_same_routes(tmp_path: Path) -> None:
     """If it has all versions, Airflow has changed: the command runs, but takes a third longer to start."""
     env = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}

@@ -237,7 +237,7 @@ def test_what_all_tasks_pull_grows_with_the_source_and_no_faster(
 @pytest.mark.usefixtures("no_target")
 @pytest.mark.parametrize(
     "options",
-    [{}, pytest.param({"partitions": "partition_key"}, marks=pytest.mark.long)],
+    [pytest.param({}, marks=pytest.mark.slow), pytest.param({"partitions": "partition_key"}, marks=pytest.mark.long)],
     ids=["partitions", "partition_key"],
 )
 def test_a_task_of_a_large_source_pulls_its_own_unit(tmp_path: Path, options: dict[str, str]) -> None:

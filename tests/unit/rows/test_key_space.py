@@ -36,6 +36,7 @@ def test_windows_have_all_ids_in_order(held: int, spread: int) -> None:
     assert [row_id for window in windows for row_id in find_repeated(window).tolist()] == repeated[counts > 1].tolist()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(directory: Milvus1xDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """4 MB of ids, 64 KB of which are held."""
     monkeypatch.setattr(key_space, "HELD_IDS", 1 << 13)

@@ -27,6 +27,7 @@ def test_airflow_finds_the_plugin_by_its_entry_point() -> None:
     assert found.load() is MilvusdmPlugin
 
 
+@pytest.mark.slow
 def test_the_plugin_imports_nothing_but_itself() -> None:
     command = [sys.executable, "-c", IMPORTED]
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.split()

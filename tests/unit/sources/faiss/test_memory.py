@@ -15,6 +15,7 @@ ROWS, DIMENSION = 300_000, 128
 """150 MB of vectors."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Flat", "IDMap2,Flat", "IVF256,Flat"])
 def test_an_index_is_read_with_bounded_memory(tmp_path: Path, kind: str) -> None:
     vectors = np.random.default_rng(1).random((ROWS, DIMENSION), np.float32)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 from tests.support.hdf5_inputs import inspect
 from tests.support.reading_memory import read_elsewhere
@@ -14,6 +15,7 @@ ROWS, DIMENSION = 600_000, 128
 """300 MB of vectors."""
 
 
+@pytest.mark.slow
 def test_a_compressed_file_is_read_with_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     part = np.random.default_rng(1).integers(0, 2, (ROWS // 20, DIMENSION)).astype(np.float32)

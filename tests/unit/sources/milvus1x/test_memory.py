@@ -15,6 +15,7 @@ ROWS, DIMENSION = 400_000, 128
 """200 MB of vectors."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segments", [1, 400])
 def test_a_directory_is_read_with_bounded_memory(tmp_path: Path, segments: int) -> None:
     directory = Milvus1xDirectory(tmp_path / "milvus")

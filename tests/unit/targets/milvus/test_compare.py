@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 
 from airflow_provider_milvusdm.rows.key_ranges import ChosenRanges, KeyRanges
 from airflow_provider_milvusdm.targets.milvus import compare
@@ -35,6 +36,7 @@ def last_id(rows: int) -> int:
     return int(read_ids(rows)[-1])
 
 
+@pytest.mark.slow
 def test_the_ids_of_a_partition_take_sixteen_bytes_each_while_they_are_read() -> None:
     rows = 256 * BATCH
     last, peak = peak_memory(last_id, rows, imports=["numpy", compare.__name__])
