@@ -70,7 +70,10 @@ def test_a_metric_that_selects_is_not_compared(server_client: MilvusClient, tmp_
 def test_an_index_that_finds_too_little_fails_the_collection(client: MilvusClient, tmp_path: Path) -> None:
     path = directory(tmp_path / "milvus", engine=IVF_FLAT, index_params='{"nlist":256}').path
     chain = Chain(path, client)
-    report = chain.run(search=SearchCheck(20, 0.9, {"nprobe": 1}))["news"]
+    plans = chain.plan()
+    created, _ = chain.create(plans)
+    loaded = chain.load(plans, created)
+    report = chain.verify(plans, created, loaded, search=SearchCheck(20, 0.9, {"nprobe": 1}))["news"]
     assert report.status == FAILED
     assert report.search is not None
     assert report.search.recall < 0.9
@@ -80,7 +83,7 @@ def test_an_index_that_finds_too_little_fails_the_collection(client: MilvusClien
     assert [trial.params for trial in report.search.tried] == [{"nprobe": 4}, {"nprobe": 16}, {"nprobe": 64}]
     assert recalls == sorted(recalls)
     assert_in_order(report.faults[0], ["With nprobe=4 the recall is 0.", "nprobe=64 the recall is", "index_type"])
-    again = chain.run(search=SearchCheck(20, 0.99, {"nprobe": 256}))["news"]
+    again = chain.verify(plans, created, loaded, search=SearchCheck(20, 0.99, {"nprobe": 256}))["news"]
     assert (again.status, again.faults) == (VERIFIED, ())
 
 
