@@ -16,9 +16,9 @@ from airflow_provider_milvusdm.operators.xcom import NOT_MAPPED
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-NOTED = "edits"
-"""Key in the task state: the first try of the first task, and that of this task when it ran since for the first time.
-"""
+NOTED = "checked"
+"""Key in the task state: the first try of the first task, and ``max_tries`` of this task when it ran since for the first
+time. It is the same for an attempt and its retries, however many retries the DAG has by then."""
 
 
 def refuse_edits(context: Context, first_task: str, first_try: int, params: Collection[str], address: str) -> None:
@@ -39,7 +39,7 @@ def refuse_edits(context: Context, first_task: str, first_try: int, params: Coll
     ]
     if address and facts.get("address", address) != address:
         edited.append(f"the target, which was {facts['address']} and is {address}")
-    if edited and not _was_cleared_since(context, first_try, facts.get("first_try", 1)):
+    if not _was_cleared_since(context, first_try, facts.get("first_try", 1)) and edited:
         raise ConfigurationError(
             "the DAG's params, or the connection, were edited since the first task of this run checked them",
             expected="those that the first task checked",
@@ -51,11 +51,11 @@ def refuse_edits(context: Context, first_task: str, first_try: int, params: Coll
 
 def _was_cleared_since(context: Context, first_try: int, of_first_task: int) -> bool:
     """Whether the task was cleared since the first task ran; both may have been cleared together before."""
-    if first_try == 1 or of_first_task == 1:
-        return first_try > 1
     store: Any = context["task_state_store"]
-    noted = store.get(NOTED)
-    if not noted or noted["first_task"] != of_first_task:
-        store.set(NOTED, {"first_task": of_first_task, "this": first_try})
-        return False
-    return bool(first_try > noted["this"])
+    noted, max_tries = store.get(NOTED), context["ti"].max_tries
+    if noted and noted["first_task"] == of_first_task:
+        return bool(noted["max_tries"] != max_tries)
+    if of_first_task == 1 and first_try > 1:
+        return True
+    store.set(NOTED, {"first_task": of_first_task, "max_tries": max_tries})
+    return False

@@ -157,7 +157,8 @@ class GroupOperator(MappedMigrationOperator):
     def step(self, context: Context) -> None:
         """Run the step of each member, push the results and faults, and fail if there is a fault."""
         instance, store = context["ti"], SharedStore(context["task_state_store"])
-        done = DoneMembers(store, self.list_tries(instance), self.source, len(self.members))
+        source = f"{self.source} {instance.max_tries}"  # which changes if the task is cleared
+        done = DoneMembers(store, self.list_tries(instance), source, len(self.members))
         if len(self.members) > 1:
             done.read()
         try:

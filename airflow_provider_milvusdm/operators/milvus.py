@@ -445,8 +445,8 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         loaded = self.results(context, self.loaded, Loaded, lambda load: load.collection)
         found = created, loaded, self.step_faults(context), self.source_changes(context)
         import_store = self.import_store() if self.load_method != "insert" else None
-        first_try = self.list_tries(context["ti"])[0]
-        verify = partial(self._verify, *found, import_store, first_try)
+        since = f"since {self.list_tries(context['ti'])[0]} {context['ti'].max_tries}"
+        verify = partial(self._verify, *found, import_store, since)
         if not created:  # there is nothing to ask for
             yield MemberStep(partial(verify, "", None))
             return
@@ -462,7 +462,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
         faults: Mapping[str, Sequence[Fault]],
         changes: Mapping[str, Sequence[str]],
         import_store: ImportStore | None,
-        first_try: int,
+        since: str,
         address: str,
         client: MilvusClient,
         plan: CollectionPlan,
@@ -489,7 +489,7 @@ class MilvusVerifyOperator(CollectionVerifyOperator, MilvusOperator):
                 int(self.verify_search), float(self.search_recall), parse_argument(self.search_params) or {}
             ),
             store=checkpoints,
-            compared=checkpoints.of(f"since {first_try}"),  # a task that is cleared compares everything
+            compared=checkpoints.of(since),  # a task that is cleared compares everything
             step_input=self.source,
         )
         if report.status == VERIFIED and import_store:

@@ -25,7 +25,7 @@ class Run:
     """A run whose first task has checked its params; another task may run several times."""
 
     def __init__(self, *, first_task_began_at: int = 1) -> None:
-        self.store, self.first_task_began_at = Store(), first_task_began_at
+        self.store, self.first_task_began_at, self.max_tries = Store(), first_task_began_at, 0
         self.params = CHECKED | {"of_the_dag": 1}
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: Any) -> Any:
@@ -33,7 +33,8 @@ class Run:
         params = CHECKED | {"dest_uri": "http://login:***@milvus:19530"}
         return {"params": params, "address": "http://milvus:19530", "first_try": self.first_task_began_at}
 
-    def refuse_edits(self, first_try: int = 1, address: str = "") -> None:
+    def refuse_edits(self, first_try: int = 1, address: str = "", max_tries: int | None = None) -> None:
+        self.max_tries = first_try + 2 if max_tries is None else max_tries
         context: Any = {"ti": self, "params": self.params, "task_state_store": self.store}
         refuse_edits(context, "inspect_source", first_try, ["mode", "dry_run", "of_the_dag"], address)
 
@@ -58,6 +59,23 @@ def test_a_task_that_was_cleared_goes_on_as_edited() -> None:
     run = Run()
     run.params |= {"dry_run": False}
     run.refuse_edits(first_try=2)
+
+
+def test_a_retry_is_not_taken_for_a_cleared_task_if_the_dag_has_fewer_retries_now() -> None:
+    run = Run()
+    run.refuse_edits(max_tries=3)
+    run.params |= {"mode": "overwrite"}
+    with pytest.raises(ConfigurationError, match="changed: mode"):
+        run.refuse_edits(first_try=2, max_tries=3)
+    run.refuse_edits(first_try=3, max_tries=4)
+
+
+def test_a_cleared_task_is_not_taken_for_a_retry_if_the_dag_has_more_retries_now() -> None:
+    run = Run()
+    run.refuse_edits(max_tries=3)
+    run.params |= {"mode": "overwrite"}
+    for _ in range(2):
+        run.refuse_edits(max_tries=4)
 
 
 def test_a_task_that_was_cleared_together_with_the_first_one_does_not() -> None:

@@ -76,6 +76,7 @@ class Group:
     work: Work = field(default_factory=Work)
     xcoms: XComs = field(default_factory=XComs)
     reference: Any = None
+    retries: int = 3
 
     def __post_init__(self) -> None:
         self.push()
@@ -87,7 +88,7 @@ class Group:
     def run(self, try_number: int = 1, max_tries: int = 3) -> list[str]:
         """The names of the results."""
         arguments: dict[str, Any] = {"collections": self.reference, "work": self.work, "at_once": self.at_once}
-        self.xcoms.run(Create(task_id="create", retries=3, **arguments), try_number, max_tries=max_tries)
+        self.xcoms.run(Create(task_id="create", retries=self.retries, **arguments), try_number, max_tries=max_tries)
         return self.results()
 
     def results(self) -> list[str]:
@@ -166,6 +167,17 @@ def test_a_task_that_is_cleared_or_has_another_input_repeats_everything(monkeypa
     assert group.work.begun == ["a", "b"] * 2
     assert group.run(3, max_tries=5) == ["a", "b"]  # Airflow counts on, and adds the retries to the limit
     assert group.work.begun == ["a", "b"] * 3
+
+
+def test_a_task_that_is_cleared_repeats_everything_if_its_dag_gets_more_retries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Airflow clears with the retries of the DAG that it knows; the task has those of the file by then."""
+    monkeypatch.setattr(done, "WRITE_SECONDS", -1)
+    group = Group(["a", "b"], retries=5)
+    group.run(1, max_tries=3)
+    group.run(2, max_tries=4)
+    assert group.work.begun == ["a", "b"] * 2
 
 
 def test_what_fails_before_any_member_is_a_fault_of_each() -> None:
