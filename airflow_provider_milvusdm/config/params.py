@@ -103,6 +103,12 @@ class Milvus1xParams(Params):
         "their collection fails. ignore: they are not migrated, and the report counts them.",
     )
 
+    @classmethod
+    def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
+        yield from super().contradictions(params)
+        if "@" in str(params.get("mysql_conn_id")):
+            yield "mysql_conn_id: a login belongs in the connection, of which this is the id, not in a param"
+
 
 class RowsParams(Params):
     """What to do with rows of any source, for any target."""
@@ -293,9 +299,9 @@ class MilvusParams(RowsParams):
         yield from super().contradictions(params)
         if params.get("dest_uri") and (params.get("dest_host") or params.get("dest_port")):
             yield "dest_uri and dest_host or dest_port are both set: leave one of them empty"
-        for name in ("dest_uri", "dest_host"):
+        for name in ("dest_uri", "dest_host", "milvus_conn_id"):
             if "@" in str(params.get(name)):
-                yield f"{name}: a login belongs in the connection (milvus_conn_id), not in a param"
+                yield f"{name}: a login belongs in the connection (milvus_conn_id is its id), not in a param"
         if TYPED_ADDRESS.fullmatch(str(params.get("dest_host"))):
             yield (
                 "dest_host: an address, but only the name of a host is expected: set dest_uri (https://host:port) "

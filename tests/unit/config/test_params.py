@@ -338,6 +338,13 @@ def test_contradictions_of_the_target_are_found_in_each_job_that_writes_to_milvu
     assert "s3cret" not in "".join(found)
 
 
+@pytest.mark.parametrize(("job", "name"), [(M2M, "milvus_conn_id"), (M2M, "mysql_conn_id"), (M2H, "mysql_conn_id")])
+def test_a_connection_in_place_of_its_id_is_refused_without_being_told(job: type[Params], name: str) -> None:
+    [found] = faults({**LEAST[job], name: "mysql://root:s3cret@host/db"}, job)
+    assert found.startswith(f"{name}: a login belongs in the connection")
+    assert "s3cret" not in found
+
+
 @pytest.mark.parametrize(
     ("job", "params", "fault"),
     [
