@@ -327,7 +327,7 @@ class _Preparation:
             with self._searchable():
                 refuse_taken_ids(self.case, self.wanted, replaced=self.wanted)
                 refuse_emptying_elsewhere(self.case)
-                emptying = self._take_over(Action.EMPTYING, before)
+                emptying = self._mark_with_partitions(Action.EMPTYING, before, existing)
                 await_jobs(self.client, self.target.name)
                 fence = fence_by_marker(self.client, self.target.name, emptying.generation)
                 for tag in [tag for tag, rows in self._counts(self.wanted).items() if rows]:
@@ -347,6 +347,7 @@ class _Preparation:
         """Mark the collection, and then create what it lacks: ``skip`` would take an empty partition for finished."""
         marker = self._take_over(action, before)
         try:
+            refuse_unapproved_loss(self.case, action)  # others may have written while it waited
             self._create_partitions(existing.partitions)
         except TargetError:
             fence = fence_by_marker(self.client, self.target.name, marker.generation)

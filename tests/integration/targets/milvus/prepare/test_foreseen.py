@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pymilvus import MilvusClient
 from airflow_provider_milvusdm.manifests import CreatedCollection
 from airflow_provider_milvusdm.model.actions import Action
 from airflow_provider_milvusdm.operators.milvus import foresee
+from airflow_provider_milvusdm.targets.milvus import fence
 from airflow_provider_milvusdm.targets.milvus.runs import Run, SingleRun
 from tests.support.chain import Chain
 from tests.support.collections_2x import insert, make_collection, stored
@@ -148,6 +150,41 @@ def test_an_overwrite_drops_no_more_than_was_approved(
     assert lite_client.list_collections() == ["news"]
     assert stored(lite_client, "news") == OLD | {"a": OLD["a"] | added}
     assert create(chain, "overwrite", selection, **options | {"approved_loss": approved + 2}).name == "news"
+
+
+class MayWake(SingleRun):
+    """Whoever was at work before may wake up, so there is a wait until no request of theirs can arrive."""
+
+    def may_wake(self, run: Run) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("partitions", ["keep", "partition_key"])
+def test_an_overwrite_that_waited_drops_no_more_than_was_approved(
+    lite_client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitions: str
+) -> None:
+    """An application writes to the partition while the step waits for requests of a run that was interrupted."""
+    ids: dict[str, Any] = {"a": range(100, 110), "b": range(5)}
+    chain = Chain(write_directory(tmp_path / "milvus", {"news": ids}).path, lite_client, partitions=partitions)
+    chain.run()
+    interrupt(chain, "emptying", "overwrite", {"news": ["a"]})
+    marked = lite_client.describe_collection("news")["properties"]
+    row = {"id": 300, "embedding": [0.0] * 8}
+    waited = []
+
+    def wait(_: float) -> None:
+        of_key = partitions == "partition_key"
+        where, tag = ({}, {"partition_tag": "a"}) if of_key else ({"partition_name": "a"}, {})
+        waited.append(lite_client.insert("news", [row | tag], **where))
+
+    monkeypatch.setattr(fence, "time", SimpleNamespace(sleep=wait))
+    approved = create(chain, "overwrite", {"news": ["a"]}, plan_only=True).lost
+    options = {"approved_loss": approved, "is_approved": True, "runs": MayWake()}
+    _, faults = chain.create(chain.plan({"news": ["a"]}), "overwrite", **options)
+    assert len(waited) == 1
+    assert f"Expected {approved} rows to drop, found {(approved or 0) + 1}" in faults["news"][0]
+    assert lite_client.describe_collection("news")["properties"] == marked
+    assert lite_client.query("news", ids=[300], output_fields=["id"])
 
 
 @pytest.mark.parametrize(
