@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 NOTED = "checked"
-"""Key in the task state: the first try of the first task, and ``max_tries`` of this task when it ran since for the first
-time. It is the same for an attempt and its retries, however many retries the DAG has by then."""
+"""Key in the task state: the first try of the first task, and ``max_tries`` of this task when it ran since for the
+first time. It is the same for an attempt and its retries, however many retries the DAG has by then."""
 
 
 def refuse_edits(context: Context, first_task: str, first_try: int, params: Collection[str], address: str) -> None:

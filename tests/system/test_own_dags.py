@@ -36,6 +36,28 @@ with DAG("with_group", params=params) as dag:
     announce() >> migration_group("milvus1x_to_milvus") >> search()
 """
 
+BEHIND_IT = """
+from airflow.sdk import DAG, task
+
+from airflow_provider_milvusdm.migration import migration_group, migration_params
+
+
+@task
+def clean_up():
+    pass
+
+
+@task
+def tell_the_team():
+    pass
+
+
+with DAG("behind_it", params=migration_params(), default_args={"retries": 0}) as dag:
+    group = migration_group("move")
+    group >> clean_up().as_teardown()
+    group.get_child_by_label("report") >> tell_the_team()
+"""
+
 BY_HAND = """
 from airflow.sdk import DAG, XComArg
 
@@ -113,6 +135,28 @@ def test_the_chain_is_one_group_among_a_users_own_tasks_and_params(
             "_default": directory.live("news"),
             "_2021_03_news": directory.live("news", "2021-03 news"),
         }
+
+
+@pytest.mark.parametrize(
+    ("params", "state", "told"),
+    [({"source_collection": "unknown"}, "failed", "upstream_failed"), ({"dry_run": True}, "success", "success")],
+)
+def test_tasks_behind_the_group_run_and_leave_the_run_red(
+    directory: Milvus1xDirectory,
+    milvus_lite_uri: str,
+    tmp_path: Path,
+    airflow_home: Callable[[Path], dict[str, str]],
+    params: dict[str, object],
+    state: str,
+    told: str,
+) -> None:
+    env = airflow_home(write_dag(tmp_path / "dags", "behind_it", BEHIND_IT))
+    source = {"source_milvus_path": str(directory.path), "dest_uri": milvus_lite_uri}
+    ended = dags_test(env, "behind_it", source | params)
+    assert ended.run is not None, ended.output
+    assert ended.state == state, ended.output
+    assert ended.run.states["clean_up", -1] == "success"
+    assert ended.run.states["tell_the_team", -1] == told
 
 
 def test_single_operators_take_plain_arguments(
