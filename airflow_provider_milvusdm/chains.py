@@ -194,6 +194,7 @@ def to_hdf5(plan: PlanOperator, check_source: CheckSource) -> tuple[MappedOperat
         exported=XComArg(export, RESULT),
         faults=[XComArg(export, FAULT)],
         changes=check_source(export),
+        first_task=plan.first_task,
         map_index_template=MAP_INDEX,
         trigger_rule="all_done",
         **PLAN_ONLY,

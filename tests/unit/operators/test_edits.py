@@ -95,10 +95,10 @@ def test_a_task_that_was_cleared_together_with_the_first_one_does_not() -> None:
     [
         (M2M, {"resolve_ids", "plan", "create_collection", "verify_counts"}),
         (H2M, {"resolve_ids", "plan", "create_collection", "verify_counts"}),
-        (M2H, {"resolve_ids", "plan", "units"}),
+        (M2H, {"resolve_ids", "plan", "units", "verify_counts"}),
     ],
 )
-def test_the_tasks_that_decide_what_is_written_compare(job: type[Params], compared: set[str]) -> None:
+def test_the_tasks_that_decide_what_is_written_and_verified_compare(job: type[Params], compared: set[str]) -> None:
     dag = migration_dag("any", job)
     first_tasks = {
         task.task_id: task.partial_kwargs.get("first_task") if task.is_mapped else getattr(task, "first_task", None)
