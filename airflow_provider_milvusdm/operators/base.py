@@ -119,7 +119,7 @@ def describe(error: Exception) -> str:
 
 def run_folder(folder: str, run: str) -> Path:
     """The folder of a run's files in ``folder``; ``run`` is its DAG and id, as :data:`RUN` renders them."""
-    parts = [re.sub(r"[^A-Za-z0-9_.-]|^[.]", "_", part) for part in run.split("/")]
+    parts = [re.sub(r"[^\w.-]|^[.]", "_", part) for part in run.split("/")]
     return Path(local_path(folder)).absolute().joinpath(*parts)
 
 

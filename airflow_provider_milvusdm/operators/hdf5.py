@@ -22,6 +22,9 @@ from airflow_provider_milvusdm.storage.paths import AnyPath, source_path
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+MARKERS = "markers"
+"""Key in the task state: the names of the marker files that this run has written, also before it was cleared."""
+
 
 class Hdf5InspectOperator(FilesInspectOperator):
     """Inspect HDF5 files.
@@ -67,7 +70,8 @@ def _source_paths(data_path: Any) -> list[AnyPath]:
 class Hdf5UnitsOperator(MigrationOperator):
     """List the partitions to export, each with its file, for :class:`Hdf5ExportOperator` to map over.
 
-    It creates the folder of the run if there is any; the workers of the later steps must see that folder.
+    It creates the folder of the run if there is any, and refuses that of another run. The workers of the later steps
+    must see that folder.
 
     :param collections: what the plan step returned.
     :param data_dir: folder for the files: ``<data_dir>/<dag>/<run>/<collection>/<partition>.h5``.
@@ -97,7 +101,10 @@ class Hdf5UnitsOperator(MigrationOperator):
             return []
         folder = run_folder(self.data_dir, self.run)
         self.log.info("files go to %s", folder)
-        marker = marker_of(folder)
+        store: Any = context["task_state_store"]
+        own = store.get(MARKERS) or []
+        marker = marker_of(folder, own)
+        store.set(MARKERS, sorted({*own, marker.name}))
 
         def list_units(_: str, plans: Sequence[CollectionPlan]) -> Iterable[ExportUnit]:
             units = export_units(plans, marker)

@@ -212,8 +212,8 @@ def plan_groups(
 
 
 def mark_folder(folder: Path) -> Path:
-    """Create the folder of a run, and return its marker file."""
-    marker = marker_of(folder)
+    """Create the folder of a run if it is not there, and return its marker file."""
+    marker = marker_of(folder, [path.name for path in folder.glob(".milvusdm-*")])
     write_marker(marker)
     return marker
 

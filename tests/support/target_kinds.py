@@ -120,7 +120,7 @@ class MilvusTarget:
 class Hdf5Run:
     def __init__(self, directory: Path, folder: Path) -> None:
         self.plans = plan_groups(inspect_directory(directory))
-        self.marker = marker_of(folder)
+        self.marker = marker_of(folder, [path.name for path in folder.glob(".milvusdm-*")])
         self.units = export.export_units(self.plans, self.marker)
         self.exported: list[Any] = []
         self.faults: list[str] = []

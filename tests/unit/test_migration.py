@@ -282,9 +282,10 @@ def run_of(dag: DAG, task_id: str, run_id: str) -> str:
 
 @pytest.mark.parametrize("task_id", ["units", "resolve_ids"])
 def test_runs_of_two_dags_with_the_same_id_have_different_folders(tmp_path: Path, task_id: str) -> None:
-    runs = [run_of(migration_dag(name, JOBS["M2H"]), task_id, "scheduled__2026-11-30") for name in ("a", "b")]
+    names = ("a", "b", "导出", "备份")
+    runs = [run_of(migration_dag(name, JOBS["M2H"]), task_id, "scheduled__2026-11-30") for name in names]
     folders = [run_folder(str(tmp_path), run) for run in (*runs, "a/..")]
-    assert folders == [tmp_path / folder for folder in ("a/scheduled__2026-11-30", "b/scheduled__2026-11-30", "a/_.")]
+    assert folders == [*(tmp_path / name / "scheduled__2026-11-30" for name in names), tmp_path / "a" / "_."]
 
 
 def refuse(kind: str, dag: DAG, folder: Path, name: str) -> None:

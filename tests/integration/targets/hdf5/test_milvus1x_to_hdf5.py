@@ -13,14 +13,17 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_milvusdm.config.yaml_file import read_yaml
 from airflow_provider_milvusdm.exceptions import FolderNotSharedError, TargetError
-from airflow_provider_milvusdm.manifests import to_json
+from airflow_provider_milvusdm.manifests import ExportUnit, from_json, to_json
 from airflow_provider_milvusdm.model.collections import Metric
+from airflow_provider_milvusdm.operators.hdf5 import Hdf5UnitsOperator
 from airflow_provider_milvusdm.report import VERIFIED
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.targets.hdf5.export import export_partition, export_units
+from airflow_provider_milvusdm.targets.hdf5.run_folder import marker_of, write_marker
 from airflow_provider_milvusdm.targets.hdf5.verify import planned_export, verify_export
 from tests.support.chain import GroupsChain, export, inspect_directory, mark_folder, plan_groups
 from tests.support.collections_2x import stored
@@ -29,6 +32,7 @@ from tests.support.hdf5_inputs import inspect as inspect_hdf5
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_rows import HAMMING, IP
 from tests.support.tree_checksum import tree_checksum
+from tests.support.xcom import XComs
 
 LOWEST_ID = -(2**63)
 TAG = "2021-03 news"
@@ -242,6 +246,50 @@ def test_a_folder_that_was_removed_is_made_again_by_a_run_that_is_cleared(tmp_pa
     with pytest.raises(FolderNotSharedError, match="If the folder was removed, clear the whole run"):
         export_partition(unit)
     assert export(inspect_directory(directory.path), tmp_path / "out")["news"].status == VERIFIED
+
+
+class ExportRun:
+    """The step that creates the folder of a run, as Airflow repeats it: its task state is kept."""
+
+    def __init__(self, directory: Path, data_dir: Path) -> None:
+        self.data_dir, self.xcoms = data_dir, XComs()
+        self.groups = [list(map(to_json, plan_groups(inspect_directory(directory))))]
+
+    def list_units(self) -> list[ExportUnit]:
+        units = Hdf5UnitsOperator(task_id="units", collections=self.groups, data_dir=str(self.data_dir), run="export/1")
+        return [from_json(ExportUnit, unit) for unit in self.xcoms.manifests(*self.xcoms.run(units))]
+
+
+def test_a_run_overwrites_no_files_of_a_run_of_the_same_name_in_another_airflow(tmp_path):
+    written = [write_directory(tmp_path / str(seed), {"news": {"_default": range(100)}}, seed=seed) for seed in (1, 2)]
+    first, second = [ExportRun(directory.path, tmp_path / "out") for directory in written]
+    [unit] = first.list_units()
+    export_partition(unit)
+    before = tree_checksum(tmp_path / "out")
+    with pytest.raises(AirflowFailException, match="has those of another run"):
+        second.list_units()
+    assert tree_checksum(tmp_path / "out") == before
+
+    assert first.list_units() == [unit]
+    (tmp_path / "out").rename(tmp_path / "moved")
+    [other] = second.list_units()
+    export_partition(other)
+    assert rows_of(Path(other.path)) == written[1].live("news")
+
+
+def test_of_two_runs_that_create_a_folder_at_the_same_moment_not_both_export(tmp_path, monkeypatch):
+    mine, others = (marker_of(tmp_path / "out", []) for _ in range(2))
+    touch = Path.touch
+
+    def overtaken(path):
+        monkeypatch.setattr(Path, "touch", touch)
+        write_marker(others)
+        path.touch()
+
+    monkeypatch.setattr(Path, "touch", overtaken)
+    with pytest.raises(TargetError, match="has those of another run"):
+        write_marker(mine)
+    assert list((tmp_path / "out").iterdir()) == [others]
 
 
 def test_a_file_that_was_changed_afterwards_is_found(tmp_path):
