@@ -398,14 +398,13 @@ class ExportUnit:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written: the number of its rows, and the digest of their ids and vectors."""
+    """A file that was written, and the number of its rows."""
 
     collection: str
     partition: str
     path: str
     marker: str
     rows: int
-    digest: str
     seconds: float
 
 

@@ -62,7 +62,7 @@ PARTITION = ResolvedPartition("2021-03 新闻", 3, 1, "f00d", excluded=1, notes=
         CreatedCollection("news", Action.RESUMED, {"_default": 0, "x": 7}, upsert=True),
         CreatedCollection("news", Action.CREATED, plan_only=True),
         ExportUnit(SOURCE, NEWS, "x", "/data/新/x.h5", "/data/.m", 3, UNIT.slices),
-        Exported("news", "x", "/data/新/x.h5", "/data/.m", 3, "f00d", 1.5),
+        Exported("news", "x", "/data/新/x.h5", "/data/.m", 3, 1.5),
         Loaded("news", {"x": 3}, 1.5, "abc"),
         Fault("news", "it is gone"),
         Report((CollectionReport("news", partitions=(PartitionReport("x", "y", 1, 2, 3),), faults=("a",)),)),

@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_milvusdm.exceptions import TargetError
 from airflow_provider_milvusdm.manifests import CollectionPlan, Exported, ExportUnit
 from airflow_provider_milvusdm.model.collections import DEFAULT_PARTITION
-from airflow_provider_milvusdm.model.rows import VectorBatch, rows_within
+from airflow_provider_milvusdm.model.rows import rows_within
 from airflow_provider_milvusdm.progress import Meter
 from airflow_provider_milvusdm.rows.reader import read_slices
 from airflow_provider_milvusdm.sources.registry import narrow_source
@@ -66,7 +66,7 @@ def export_partition(unit: ExportUnit) -> Exported:
     require_marker(Path(unit.marker))
     path.parent.mkdir(exist_ok=True)
     partial = begin_part(path)
-    rows, digest = _write(partial, unit)
+    rows = _write(partial, unit)
     if rows != unit.rows:
         raise TargetError(
             f"partition {unit.label} changed while it was read",
@@ -78,14 +78,14 @@ def export_partition(unit: ExportUnit) -> Exported:
     partial.replace(path)
     path.with_suffix(".yaml").write_text(load_yaml(unit), encoding="utf-8")
     seconds = time.monotonic() - started
-    return Exported(unit.collection.name, unit.partition, unit.path, unit.marker, rows, digest, seconds)
+    return Exported(unit.collection.name, unit.partition, unit.path, unit.marker, rows, seconds)
 
 
-def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
-    """Write the file and flush it to disk; returns the number of rows and their digest."""
+def _write(path: Path, unit: ExportUnit) -> int:
+    """Write the file and flush it to disk; returns the number of rows."""
     from airflow_provider_milvusdm.storage.hdf5_output import create_hdf5
 
-    digest, rows = RowsDigest(), 0
+    rows = 0
     meter = Meter(unit.label, unit.rows, unit.collection.vector_bytes + ID_BYTES, collection=unit.name, step="export")
     size = unit.rows * (unit.collection.vector_bytes + ID_BYTES)
     with create_hdf5(path, f"{size} bytes of ids and vectors") as (file, output):
@@ -98,24 +98,9 @@ def _write(path: Path, unit: ExportUnit) -> tuple[int, str]:
             if stop <= unit.rows:
                 ids[rows:stop], embeddings[rows:stop] = batch.ids, batch.vectors
                 output.check()
-            digest.update(batch)
             rows = stop
             meter.reach(rows)
-    return rows, str(digest)
-
-
-class RowsDigest:
-    """Digest of ids and vectors; it does not depend on the sizes of the batches."""
-
-    def __init__(self) -> None:
-        self.ids, self.vectors = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
-
-    def update(self, batch: VectorBatch) -> None:
-        self.ids.update(batch.ids.tobytes())
-        self.vectors.update(batch.vectors.tobytes())
-
-    def __str__(self) -> str:
-        return self.ids.hexdigest() + self.vectors.hexdigest()
+    return rows
 
 
 def _datasets(file: Any, unit: ExportUnit) -> tuple[Any, Any]:

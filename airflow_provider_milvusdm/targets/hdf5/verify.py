@@ -1,4 +1,4 @@
-"""Read exported HDF5 files back, and compare every byte with what was written."""
+"""Read exported HDF5 files back, and compare every row with what was resolved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from airflow_provider_milvusdm.manifests import CollectionPlan, Exported
 from airflow_provider_milvusdm.model.rows import VectorBatch, ranges
 from airflow_provider_milvusdm.report import FAILED, PLANNED, VERIFIED, CollectionReport, PartitionReport
-from airflow_provider_milvusdm.targets.hdf5.export import ID_BYTES, RowsDigest, file_name
+from airflow_provider_milvusdm.rows.key_ranges import KeyRanges
+from airflow_provider_milvusdm.rows.row_hashes import hash_rows
+from airflow_provider_milvusdm.targets.hdf5.export import ID_BYTES, file_name
 from airflow_provider_milvusdm.targets.hdf5.run_folder import require_marker
 
 BATCH_BYTES = 8 << 20
@@ -41,7 +43,7 @@ def planned_export(plan: CollectionPlan) -> CollectionReport:
 def verify_export(
     plan: CollectionPlan, exported: Sequence[Exported], faults: Sequence[str] = (), changes: Sequence[str] = ()
 ) -> CollectionReport:
-    """Read a collection's files back and compare every byte with what was written.
+    """Read a collection's files back and compare every row with what was resolved, by the hashes of its bytes.
 
     ``faults``: why earlier steps failed. ``changes``: how the source has changed since it was inspected; each is a
     fault. Faults are reported, not raised. Raises FolderNotSharedError where this worker does not see the folder of the
@@ -56,11 +58,13 @@ def verify_export(
         return CollectionReport(plan.name, plan.target.name, action="exported", faults=found)
     for marker in {file.marker for file in exported}:
         require_marker(Path(marker))
-    counts = {file.partition: _read_back(Path(file.path)) for file in exported}
+    resolved = {partition.tag: KeyRanges.from_text(partition.key_ranges) for partition in plan.partitions}
+    stored = {tag: _read_back(Path(files[tag].path), key_ranges) for tag, key_ranges in resolved.items()}
+    counts = {tag: int(key_ranges.rows.sum()) for tag, key_ranges in stored.items()}
     wrong = [
-        f"{file.path}: expected {file.rows} rows with digest {file.digest}, found {counts[file.partition]}"
-        for file in exported
-        if counts[file.partition] != (file.rows, file.digest)
+        f"{files[tag].path}: its {counts[tag]} rows are not the {expected.rows.sum()} rows that resolve_ids read"
+        for tag, expected in resolved.items()
+        if stored[tag].differing(expected).any()
     ]
     wrong += [*_list_other_files(exported), *changes]
     seconds, rows = sum(file.seconds for file in exported), sum(file.rows for file in exported)
@@ -81,11 +85,11 @@ def verify_export(
                 deleted=partition.deleted_rows,
                 excluded=partition.excluded,
                 loaded=files[partition.tag].rows,
-                counted=counts[partition.tag][0],
+                counted=counts[partition.tag],
             )
             for partition in plan.partitions
         ),
-        sampled=sum(count for count, _ in counts.values()),
+        sampled=sum(counts.values()),
         rows_per_second=round(rows / seconds) if rows and seconds else None,
         notes=plan.notes,
         faults=tuple(wrong),
@@ -99,14 +103,15 @@ def _list_other_files(exported: Sequence[Exported]) -> Iterator[str]:
         yield f"{path}: written by an earlier try of this run for a partition that is not exported now: remove it"
 
 
-def _read_back(path: Path) -> tuple[int, str]:
-    """The number of rows in a file, and their digest."""
+def _read_back(path: Path, resolved: KeyRanges) -> KeyRanges:
+    """The rows of a file, in the ranges of those that were resolved."""
     import h5py
 
-    digest = RowsDigest()
+    found = KeyRanges(resolved.firsts)
     with h5py.File(path, "r", locking=False) as file:
         ids, embeddings = file["ids"], file["embeddings"]
         rows = max(BATCH_BYTES // max(embeddings.dtype.itemsize * embeddings.shape[1], 1), 1)
         for start, stop in ranges(0, len(ids), rows):
-            digest.update(VectorBatch(ids[start:stop], embeddings[start:stop]))
-        return len(ids), str(digest)
+            batch = VectorBatch(ids[start:stop], embeddings[start:stop])
+            found.add(batch.ids, hash_rows(batch))
+    return found

@@ -86,7 +86,7 @@ def no_target(monkeypatch: pytest.MonkeyPatch) -> None:
         return CollectionReport(plan.name, status="verified")
 
     def export(unit: ExportUnit) -> Exported:
-        return Exported(unit.collection.name, unit.partition, unit.path, unit.marker, unit.rows, FILE_VERSION, 1.0)
+        return Exported(unit.collection.name, unit.partition, unit.path, unit.marker, unit.rows, 1.0)
 
     def verify_files(plan: CollectionPlan, exported: Any, *_: Any) -> CollectionReport:
         assert len(exported) == len(plan.partitions)

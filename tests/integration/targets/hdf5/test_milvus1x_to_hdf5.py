@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -299,7 +300,21 @@ def test_a_file_that_was_changed_afterwards_is_found(tmp_path):
     with h5py.File(exported.path, "a") as file:
         file["embeddings"][50, 3] += 1
     [fault] = verify_export(plan, [exported]).faults
-    assert "_default.h5: expected 100 rows with digest" in fault
+    assert "_default.h5: its 100 rows are not the 100 rows that resolve_ids read" in fault
+
+
+@pytest.mark.parametrize("suffix", ["rv", "uid"])
+def test_rows_that_the_export_read_otherwise_than_resolve_are_found(tmp_path, suffix):
+    """From a copy on another worker whose files have the same size and time."""
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    [plan] = plan_groups(inspect_directory(directory.path))
+    [file] = directory.path.rglob(f"*.{suffix}")
+    before, data = file.stat(), bytearray(file.read_bytes())
+    data[40] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    exported = export_partition(export_units([plan], mark_folder(tmp_path / "out"))[0])
+    assert len(verify_export(plan, [exported]).faults) == 1
 
 
 def test_a_file_of_a_partition_dropped_before_the_run_was_cleared_is_a_fault(tmp_path):
