@@ -198,6 +198,8 @@ class ResolvedGroup:
     """The policy by which rows with equal ids were chosen."""
     share: ResolvedShare | None = None
     """If the task took only a share; ``partitions`` and ``units`` follow once all shares are joined."""
+    skipped_files: tuple[str, ...] = ()
+    """The files of excluded rows that the task has written; those of a share are in ``share``."""
 
 
 @dataclass(frozen=True)

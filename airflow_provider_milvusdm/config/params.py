@@ -130,7 +130,8 @@ class RowsParams(Params):
     skipped_rows_dir: OptionalText = Field(
         default=None,
         title="Folder for excluded rows",
-        description="A run writes to <skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5.",
+        description="A run writes to <skipped_rows_dir>/<dag>/<run>/<collection>/<partition>.h5. All workers must "
+        "share it.",
     )
     unit_mib: OptionalSize = Field(
         default=None,

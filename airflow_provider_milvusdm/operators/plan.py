@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_milvusdm.exceptions import FolderNotSharedError
 from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.group import join_faults, push_groups
@@ -65,9 +68,11 @@ class PlanOperator(MigrationOperator):
         from airflow_provider_milvusdm.targets.plan import plan_collections
 
         instance, keys = context["ti"], list_keys(self.groups)
+        resolved = [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, keys)]
+        _require_skipped_files(resolved)
         plans = plan_collections(
             [from_json(PartitionGroup, group) for group in pull_all(instance, self.groups)],
-            [from_json(ResolvedGroup, group) for group in pull_all(instance, self.resolved, keys)],
+            resolved,
             join_faults(pull_all(instance, self.faults, keys)),
             rename=parse_argument(self.rename) or {},
             id_field=self.id_field,
@@ -76,3 +81,22 @@ class PlanOperator(MigrationOperator):
             alias=parse_argument(self.alias),
         )
         return push_groups(instance, plans)
+
+
+def _require_skipped_files(resolved: Iterable[ResolvedGroup]) -> None:
+    """Check that this worker sees the files of skipped rows. Raises FolderNotSharedError.
+
+    Otherwise they are on the disks of several workers, or gone with the containers that wrote them.
+    """
+    for group in resolved:
+        of_share = [count.path for count in group.share.skipped if count.path] if group.share else []
+        for path in (*group.skipped_files, *of_share):
+            if not Path(path).exists():
+                raise FolderNotSharedError(
+                    "this worker does not see a file of excluded rows that resolve_ids has saved",
+                    where=path,
+                    expected="a folder that all workers share",
+                    found=f"no such file on {socket.gethostname()}",
+                    cure="Name a skipped_rows_dir that all workers share, or run on one worker alone, and start a new "
+                    "run.",
+                )

@@ -6,6 +6,7 @@ Everything that is wrong with the rows of a source is found here, before the tar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from airflow_provider_milvusdm.exceptions import SourceError
 from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup
@@ -41,7 +42,9 @@ def resolve_group(group: PartitionGroup, policies: RowPolicies | None = None) ->
     if faults:
         raise join_faults(group.name, faults)
     resolved = [partition.resolved() for partition in partitions]
-    return resolved_group(group, group.collection, resolved, policies.duplicate_ids)
+    found = resolved_group(group, group.collection, resolved, policies.duplicate_ids)
+    skipped = [partition.skipped for partition in partitions if partition.skipped]
+    return replace(found, skipped_files=tuple(count.path for count in skipped if count.path))
 
 
 def _resolve_ids(collection: str, partitions: Sequence[Partition], policy: str) -> None:
