@@ -54,7 +54,8 @@ def verify_export(
     files = {file.partition: file for file in exported}
     missing = [partition.tag for partition in plan.partitions if partition.tag not in files]
     if missing:
-        found = (*faults, *changes, f"partitions {', '.join(missing)} were not exported")
+        not_exported = f"partitions {', '.join(missing)} were not exported: see the logs of units and export_partitions"
+        found = (*faults, *changes, not_exported)
         return CollectionReport(plan.name, plan.target.name, action="exported", faults=found)
     for marker in {file.marker for file in exported}:
         require_marker(Path(marker))

@@ -293,6 +293,13 @@ def test_of_two_runs_that_create_a_folder_at_the_same_moment_not_both_export(tmp
     assert list((tmp_path / "out").iterdir()) == [others]
 
 
+def test_a_partition_that_was_not_exported_is_a_fault(tmp_path):
+    directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
+    [plan] = plan_groups(inspect_directory(directory.path))
+    [fault] = verify_export(plan, []).faults
+    assert fault == "partitions _default were not exported: see the logs of units and export_partitions"
+
+
 def test_a_file_that_was_changed_afterwards_is_found(tmp_path):
     directory = write_directory(tmp_path / "milvus", {"news": {"_default": range(100)}})
     [plan] = plan_groups(inspect_directory(directory.path))
