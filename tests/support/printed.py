@@ -40,7 +40,12 @@ RUN_BY = {
     "connection": [CONNECTIONS, CONNECTIONS, CONNECTIONS],
     "f2m": ["system/test_docs.py::test_faiss_to_a_target"],
     "h2m": ["system/test_docs.py::test_hdf5_to_a_target"],
-    "how-it-runs": ["unit/test_printed.py::test_the_picture_names_the_tasks_of_the_dag", EXECUTED, EXECUTED],
+    "how-it-runs": [
+        "unit/test_printed.py::test_the_picture_names_the_tasks_of_the_dag",
+        "system/test_own_dags.py::test_tasks_behind_the_group_run_and_leave_the_run_red",
+        EXECUTED,
+        EXECUTED,
+    ],
     "m2h": ["system/test_docs.py::test_milvus_1x_to_a_target_and_to_hdf5"],
     "m2m": [
         "system/test_docs.py::test_milvus_1x_to_a_target_and_to_hdf5",

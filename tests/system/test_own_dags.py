@@ -13,6 +13,7 @@ from tests.support.collections_2x import stored
 from tests.support.dag_templates import write_dag
 from tests.support.directories import write_directory
 from tests.support.milvus1x_directory import Milvus1xDirectory
+from tests.support.printed import read_blocks
 from tests.support.targets import milvus_client
 
 WITH_GROUP = """
@@ -34,28 +35,6 @@ def search():
 params = migration_params(mode="append", unit_mib=64) | {"team": Param("nobody", type="string")}
 with DAG("with_group", params=params) as dag:
     announce() >> migration_group("milvus1x_to_milvus") >> search()
-"""
-
-BEHIND_IT = """
-from airflow.sdk import DAG, task
-
-from airflow_provider_milvusdm.migration import migration_group, migration_params
-
-
-@task
-def clean_up():
-    pass
-
-
-@task
-def tell_the_team():
-    pass
-
-
-with DAG("behind_it", params=migration_params(), default_args={"retries": 0}) as dag:
-    group = migration_group("move")
-    group >> clean_up().as_teardown()
-    group.get_child_by_label("report") >> tell_the_team()
 """
 
 BY_HAND = """
@@ -150,7 +129,7 @@ def test_tasks_behind_the_group_run_and_leave_the_run_red(
     state: str,
     told: str,
 ) -> None:
-    env = airflow_home(write_dag(tmp_path / "dags", "behind_it", BEHIND_IT))
+    env = airflow_home(write_dag(tmp_path / "dags", "behind_it", read_blocks("how-it-runs")[1].text))
     source = {"source_milvus_path": str(directory.path), "dest_uri": milvus_lite_uri}
     ended = dags_test(env, "behind_it", source | params)
     assert ended.run is not None, ended.output
