@@ -37,6 +37,8 @@ RUN = "{{ ti.dag_id }}/{{ run_id }}"
 LABEL_LENGTH = 250
 """Of a map index: Airflow's column takes no more characters, and PostgreSQL and MySQL refuse a longer text."""
 DIGEST_BYTES = 4
+NAME_BYTES = 255
+"""Of a file or a folder: file systems take no more; a DAG's id has up to 250 characters of up to 4 bytes."""
 PARAMS = {"plan_only": "dry_run"}
 """The params that are arguments of operators under another name."""
 FINAL = (MilvusdmError, AirflowNotFoundException)
@@ -119,8 +121,15 @@ def describe(error: Exception) -> str:
 
 def run_folder(folder: str, run: str) -> Path:
     """The folder of a run's files in ``folder``; ``run`` is its DAG and id, as :data:`RUN` renders them."""
-    parts = [re.sub(r"[^\w.-]|^[.]", "_", part) for part in run.split("/")]
-    return Path(local_path(folder)).absolute().joinpath(*parts)
+    return Path(local_path(folder)).absolute().joinpath(*map(_folder_name, run.split("/")))
+
+
+def _folder_name(name: str) -> str:
+    """A name without characters that a folder's name can't have, and not too long for one."""
+    safe = re.sub(r"[^\w.-]|^[.]", "_", name)
+    if len(safe.encode()) <= NAME_BYTES:
+        return safe
+    return f"{safe[:40]}-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
 
 
 def cut_label(text: str) -> str:

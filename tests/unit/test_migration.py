@@ -288,6 +288,15 @@ def test_runs_of_two_dags_with_the_same_id_have_different_folders(tmp_path: Path
     assert folders == [*(tmp_path / name / "scheduled__2026-11-30" for name in names), tmp_path / "a" / "_."]
 
 
+def test_the_folder_of_a_dag_whose_name_is_too_long_for_one_can_be_created(tmp_path: Path) -> None:
+    names = ["x" * 250, *("导" * 249 + last for last in "出入")]
+    folders = [run_folder(str(tmp_path), f"{name}/run") for name in names]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert folders[0] == tmp_path / names[0] / "run"
+    assert len(set(folders)) == 3
+
+
 def refuse(kind: str, dag: DAG, folder: Path, name: str) -> None:
     """Run the check that the first task makes before its step."""
     others = {"data_dir": tempfile.gettempdir(), "invalid_vectors": "skip", "skipped_rows_dir": tempfile.gettempdir()}
