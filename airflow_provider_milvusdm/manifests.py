@@ -113,6 +113,8 @@ class ResolvedPartition:
     """Digest of the ids, the vectors, the deletions and the rows excluded; equal for equal rows."""
     excluded: int = 0
     """Number of live rows that a policy excludes."""
+    unsaved: int = 0
+    """How many of them have invalid vectors and are in no file: a dry run only counts them."""
     notes: tuple[str, ...] = ()
     """Remarks on its rows for the report."""
     id_range: tuple[int, int] | None = None
@@ -241,6 +243,11 @@ class CollectionPlan:
     def rows(self) -> int:
         """Number of rows to load."""
         return sum(partition.rows for partition in self.partitions)
+
+    @property
+    def unsaved(self) -> int:
+        """Number of excluded rows that are in no file."""
+        return sum(partition.unsaved for partition in self.partitions)
 
     @property
     def fingerprint(self) -> str:

@@ -13,6 +13,7 @@ from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, push_units
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
 from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.plan import refuse_unsaved
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.progress import expect_rows
@@ -107,6 +108,8 @@ class Hdf5UnitsOperator(MigrationOperator):
         store.set(MARKERS, sorted({*own, marker.name}))
 
         def list_units(_: str, plans: Sequence[CollectionPlan]) -> Iterable[ExportUnit]:
+            for plan in plans:
+                refuse_unsaved(plan)
             units = export_units(plans, marker)
             expect_rows((unit.name, unit.rows) for unit in units)
             return units

@@ -23,6 +23,7 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, Pending, push_units
 from airflow_provider_milvusdm.operators.params import parse_argument
+from airflow_provider_milvusdm.operators.plan import refuse_unsaved
 from airflow_provider_milvusdm.operators.target import TargetOperator
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
@@ -206,6 +207,8 @@ class MilvusCreateCollectionOperator(MilvusOperator):
             raise ConfigurationError(plan.error)
         if plan.error:  # a task before the plan failed for it
             return None
+        if not parse_argument(self.plan_only):
+            refuse_unsaved(plan)
         check_import(client, self.load_method, import_store, plan)
         if approved is None:
             created = prepare(plan_only=parse_argument(self.plan_only))

@@ -17,7 +17,7 @@ from airflow_provider_milvusdm.model.mask import RowMask
 from airflow_provider_milvusdm.rows.key_ranges import KeyRanges, one_range
 from airflow_provider_milvusdm.rows.key_space import duplicate_notes
 from airflow_provider_milvusdm.rows.live_rows import join_ranges
-from airflow_provider_milvusdm.rows.partition import skipped_notes
+from airflow_provider_milvusdm.rows.partition import count_unsaved, skipped_notes
 from airflow_provider_milvusdm.rows.resolved import PartitionRows, resolved_group
 
 Group = TypeVar("Group", PartitionGroup, ResolvedGroup)
@@ -85,14 +85,15 @@ def _partitions(group: PartitionGroup, shares: Sequence[ResolvedShare], policy: 
     tags = [partition.tag for partition in group.partitions]
     notes = list(duplicate_notes(_add_counts(shares), tags, policy))
     for spec in group.partitions:
-        skipped = skipped_notes(spec.tag, (count for share in shares for count in share.skipped))
+        skipped = [count for share in shares for count in share.skipped]
         yield PartitionRows(
             spec,
             found := by_tag.get(spec.tag, []),
             {name: masks[name] for segment in found if (name := segment.row_slice.segment) in masks},
             _join_key_ranges(spec.tag, shares),
             id_range,
-            [*skipped, *notes],
+            [*skipped_notes(spec.tag, skipped), *notes],
+            count_unsaved(spec.tag, skipped),
         )
         notes = []
 

@@ -74,8 +74,10 @@ class Partition:
         """What it becomes, if no share has other rows of it."""
         segments = [resolved_slice(rows) for rows in self.rows]
         excluded = {rows.name: rows.excluded for rows in self.rows if rows.excluded}
-        skipped = skipped_notes(self.spec.tag, [self.skipped] if self.skipped else [])
-        return PartitionRows(self.spec, segments, excluded, self.key_ranges, self.id_range, [*skipped, *self.notes])
+        skipped = [self.skipped] if self.skipped else []
+        notes = [*skipped_notes(self.spec.tag, skipped), *self.notes]
+        unsaved = count_unsaved(self.spec.tag, skipped)
+        return PartitionRows(self.spec, segments, excluded, self.key_ranges, self.id_range, notes, unsaved)
 
     def _try_each(self, items: Iterable[Item], check: Callable[[Item], None]) -> None:
         for item in items:
@@ -154,3 +156,8 @@ def skipped_notes(tag: str, skipped: Iterable[SkippedCount]) -> Iterator[str]:
     more = f" and {len(paths) - 1} more files in its folder" if len(paths) > 1 else ""
     outcome = f"are in {paths[0]}{more}" if paths else "would be excluded and saved"
     yield f"partition {tag!r}: {sum(count.rows for count in counts)} rows with NaN or infinity {outcome}"
+
+
+def count_unsaved(tag: str, skipped: Iterable[SkippedCount]) -> int:
+    """Number of rows of a partition that were excluded because of their vectors, and are in no file."""
+    return sum(count.rows for count in skipped if count.tag == tag and not count.path)

@@ -27,6 +27,8 @@ class PartitionRows:
     id_range: tuple[int, int]
     """The lowest and the highest id, duplicates included."""
     notes: Sequence[str]
+    unsaved: int = 0
+    """Rows with invalid vectors that are in no file."""
 
     @property
     def deleted_rows(self) -> int:
@@ -50,6 +52,7 @@ class PartitionRows:
             self.deleted_rows,
             digest.hexdigest(),
             excluded=sum(mask.count() for mask in self.excluded.values()),
+            unsaved=self.unsaved,
             notes=(*self.notes, *self._list_log_notes()),
             id_range=self.id_range if own_key_space and self.id_range != NO_IDS else None,
             key_ranges=self.key_ranges.to_text(),
