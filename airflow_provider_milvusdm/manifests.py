@@ -185,6 +185,8 @@ class ResolvedShare:
     """Lowest and highest id of the rows whose vectors were read."""
     duplicates: DuplicateCounts
     skipped: tuple[SkippedCount, ...] = ()
+    invalid_vectors: str = "error"
+    """The policy for invalid vectors; that for duplicates is the group's."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.manifests import (
     DuplicateCounts,
     PartitionGroup,
@@ -35,6 +36,31 @@ def join_shares(
     whole = [_join_groups(shares) for shares in _by_partition(groups, _of_group)]
     found = {_of_resolved(shares[0]): shares for shares in _by_partition(resolved, _of_resolved)}
     return whole, [result for group in whole for result in _join_resolved(group, found.get(_of_group(group), []))]
+
+
+def find_mixed_policies(resolved: Iterable[ResolvedGroup]) -> dict[str, str]:
+    """By collection: why shares of one partition can't be joined that were resolved with different policies.
+
+    A row may be excluded as a duplicate of one that another share excludes because of its vector, or get a new key
+    while others keep their ids.
+    """
+    found = {}
+    for shares in _by_partition(resolved, _of_resolved):
+        policies = sorted({(group.duplicate_ids, group.share.invalid_vectors) for group in shares if group.share})
+        if len(policies) > 1:
+            name, tag = _of_resolved(shares[0])
+            found[name] = str(_mixed_policies(name, tag, policies))
+    return found
+
+
+def _mixed_policies(name: str, tag: str, policies: Iterable[tuple[str, str]]) -> ConfigurationError:
+    return ConfigurationError(
+        f"the shares of partition {tag!r} of collection {name!r} were resolved with different policies",
+        expected="the same duplicate_ids and invalid_vectors in all resolve_ids tasks of a partition",
+        found=", ".join(f"{duplicates} and {vectors}" for duplicates, vectors in policies),
+        cure="The params were edited between these tasks: clear all tasks of resolve_ids, and those that follow, or "
+        "start a new run.",
+    )
 
 
 def _of_group(group: PartitionGroup) -> Place:

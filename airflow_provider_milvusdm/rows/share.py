@@ -50,7 +50,7 @@ def resolve_share(
     segments.refuse_changed()
     if faults:
         raise join_faults(group.name, faults)
-    resolved = _resolved(share, list(partitions.values()), searched, duplicates)
+    resolved = _resolved(share, list(partitions.values()), searched, duplicates, policies.invalid_vectors)
     return ResolvedGroup(group.name, (), (), own_keys, policies.duplicate_ids, resolved)
 
 
@@ -104,7 +104,11 @@ def _key_space(
 
 
 def _resolved(
-    share: Share, partitions: Sequence[Partition], searched: Sequence[LiveRows], duplicates: DuplicateCounts
+    share: Share,
+    partitions: Sequence[Partition],
+    searched: Sequence[LiveRows],
+    duplicates: DuplicateCounts,
+    invalid_vectors: str,
 ) -> ResolvedShare:
     own = [rows for partition in partitions for rows in partition.rows]
     return ResolvedShare(
@@ -121,6 +125,7 @@ def _resolved(
         id_range=join_ranges(partition.id_range for partition in partitions),
         duplicates=duplicates,
         skipped=tuple(partition.skipped for partition in partitions if partition.skipped),
+        invalid_vectors=invalid_vectors,
     )
 
 

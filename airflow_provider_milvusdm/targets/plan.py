@@ -37,9 +37,11 @@ def plan_collections(
     collection that is not migrated.
     """
     if any(group.share for group in groups):
-        from airflow_provider_milvusdm.rows.join_shares import join_shares
+        from airflow_provider_milvusdm.rows.join_shares import find_mixed_policies, join_shares
 
-        groups, resolved = join_shares(groups, resolved)
+        mixed = find_mixed_policies(resolved)
+        faults = {**mixed, **faults}
+        groups, resolved = join_shares(groups, [group for group in resolved if group.name not in mixed])
     asked, found = _by_name(groups), _by_name(resolved)
     tags = {name: _tags(of_name) for name, of_name in asked.items()}
     _check_rename(rename, tags)

@@ -23,6 +23,7 @@ from airflow_provider_milvusdm.rows import key_ranges, key_space, live_rows, par
 from airflow_provider_milvusdm.rows.divide import divide_groups
 from airflow_provider_milvusdm.rows.join_shares import join_shares
 from airflow_provider_milvusdm.rows.resolve import resolve_group
+from airflow_provider_milvusdm.targets.plan import plan_collections
 from tests.support.milvus1x_directory import Milvus1xDirectory
 from tests.support.milvus1x_log import DELETE, Log
 from tests.support.reading import assert_in_order, inspect, read_rows
@@ -213,6 +214,24 @@ def test_a_partition_of_which_a_share_is_missing_was_not_resolved(directory: Mil
     resolved, _ = resolve_each(parts, RowPolicies())
     for number in range(3):
         assert join_shares(parts, [*resolved[:number], *resolved[number + 1 :]]) == ([group], [])
+
+
+@pytest.mark.usefixtures("small_shares")
+@pytest.mark.parametrize("duplicate_ids", ["keep_first", "remap"])
+def test_shares_with_different_policies_are_not_joined(directory: Milvus1xDirectory, duplicate_ids: str) -> None:
+    """A finite row would be lost: a share excludes it as the duplicate of a row that another share excludes."""
+    ids, vectors = np.arange(60), np.ones((60, 2), np.float32)
+    ids[5], vectors[5] = 45, np.nan
+    directory.segment(directory.collection("news", dimension=2), ids, vectors)
+    directory.segment(directory.collection("rest", dimension=2), range(60), np.ones((60, 2)))
+    failed, *parts = [part for group in inspect(directory.write()) for part in divided(group)]
+    with pytest.raises(RefusedRowsError, match="NaN"):
+        resolve_group(failed, RowPolicies("keep_first"))
+    edited = RowPolicies(duplicate_ids, "skip")
+    resolved = [resolve_group(failed, edited), *(resolve_group(part, RowPolicies("keep_first")) for part in parts)]
+    news, rest = plan_collections([failed, *parts], resolved, {}, rename={})
+    assert "partition '_default' of collection 'news' were resolved with different policies" in news.error
+    assert (rest.error, rest.rows) == ("", 60)
 
 
 @pytest.mark.usefixtures("small_shares")
