@@ -138,7 +138,7 @@ class M2H(Milvus1xParams, RowsParams):
     def contradictions(cls, params: Mapping[str, Any]) -> Iterable[str]:
         yield from super().contradictions(params)
         data, skipped = (params.get(name) for name in cls.written_folders)
-        if data and skipped and os.path.abspath(str(data)) == os.path.abspath(str(skipped)):
+        if data and skipped and os.path.realpath(str(data)) == os.path.realpath(str(skipped)):
             yield "data_dir and skipped_rows_dir are the same folder: their files would overwrite each other"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -24,6 +25,8 @@ OptionalPort = Annotated[
 OptionalSize = Annotated[
     Annotated[int, Field(ge=1)] | None, WithJsonSchema({"type": ["null", "integer"], "minimum": 1})
 ]
+
+PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):.*@")
 
 
 def parse_selection(value: Any) -> Any:
@@ -126,7 +129,16 @@ def _faults(model: type[Params], error: ValidationError) -> Iterable[str]:
 
 def _shown(value: Any) -> str:
     """A plain value; of a block only its type, because one that is indented wrong may hold a password."""
-    return repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return repr(without_password(value)) if isinstance(value, str | int | float | None) else type(value).__name__
+
+
+def without_password(value: Any) -> Any:
+    """The value; of a URL with a login, which no param takes, the password is not repeated."""
+    if isinstance(value, str):
+        return PASSWORD.sub(r"\1:***@", value)
+    if isinstance(value, Mapping):
+        return {name: without_password(item) for name, item in value.items()}
+    return list(map(without_password, value)) if isinstance(value, list | tuple) else value
 
 
 def _hint(model: type[Params], path: tuple[int | str, ...]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_milvusdm.config.validation import without_password
 from airflow_provider_milvusdm.exceptions import ConfigurationError
-from airflow_provider_milvusdm.operators.overview import RUN_FACTS, without_password
+from airflow_provider_milvusdm.operators.overview import RUN_FACTS
 from airflow_provider_milvusdm.operators.xcom import NOT_MAPPED
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ watched.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_milvusdm import __version__
-from airflow_provider_milvusdm.config.validation import Params
+from airflow_provider_milvusdm.config.validation import Params, without_password
 from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup
 from airflow_provider_milvusdm.report import UNFINISHED, CollectionReport, PartitionReport
 
@@ -19,22 +18,12 @@ RUN_FACTS = "run"
 """XCom key of the :func:`run_facts`."""
 OVERVIEW = "overview"
 """XCom key of an :func:`overview` of each collection, or of each group of its partitions."""
-PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):.*@")
 
 
 def run_facts(job: type[Params], params: Mapping[str, Any]) -> dict[str, Any]:
     """The job, its params, and the version of this package; params that are not of the job may be secret."""
     known = {name: without_password(value) for name, value in params.items() if name in job.model_fields}
     return {"job": job.__name__, "version": __version__, "params": known}
-
-
-def without_password(value: Any) -> Any:
-    """The value; of a URL with a login, which no param takes, the password is not repeated."""
-    if isinstance(value, str):
-        return PASSWORD.sub(r"\1:***@", value)
-    if isinstance(value, Mapping):
-        return {name: without_password(item) for name, item in value.items()}
-    return list(map(without_password, value)) if isinstance(value, list | tuple) else value
 
 
 def overview(member: PartitionGroup | CollectionPlan) -> CollectionReport:

@@ -47,12 +47,12 @@ def source_path(text: str) -> AnyPath:
 
 
 def local_path(text: str) -> str:
-    """``text``, if it is a local path. Raises ConfigurationError for a URL."""
-    if URL.match(text):
+    """``text``, if it is a local path. Raises ConfigurationError for a URL, which may hold a login."""
+    if scheme := URL.match(text):
         raise ConfigurationError(
             "a URL is not possible here",
             expected="a path on the workers",
-            found=text,
+            found=f"{scheme[0]}…",
             cure="Copy the files from or to the URL with another tool. (Faiss indexes are mapped into memory, HDF5 "
             "files are written in place.)",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -343,6 +344,20 @@ def test_a_connection_in_place_of_its_id_is_refused_without_being_told(job: type
     [found] = faults({**LEAST[job], name: "mysql://root:s3cret@host/db"}, job)
     assert found.startswith(f"{name}: a login belongs in the connection")
     assert "s3cret" not in found
+
+
+@pytest.mark.parametrize(("job", "name"), [(M2H, "data_dir"), (F2M, "data_path")])
+def test_a_url_in_place_of_a_path_is_refused_without_being_told(job: type[Params], name: str) -> None:
+    [found] = faults({**LEAST[job], name: "s3://key:s3cret@bucket/out"}, job)
+    assert found.startswith(f"{name}: A URL is not possible here")
+    assert "s3://…" in found
+    assert "s3cret" not in found
+
+
+def test_folders_that_are_one_by_a_link_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    [found] = faults({**LEAST[M2H], "data_dir": str(tmp_path), "skipped_rows_dir": str(tmp_path / "link")}, M2H)
+    assert found.startswith("data_dir and skipped_rows_dir are the same folder")
 
 
 @pytest.mark.parametrize(
