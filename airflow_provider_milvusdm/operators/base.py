@@ -62,6 +62,11 @@ class MigrationOperator(BaseOperator):
         super().__init__(**kwargs)
         self.first_task = first_task
 
+    @property
+    def address(self) -> str:
+        """That of the Milvus 2.x that the step uses; empty if it uses none."""
+        return ""
+
     @abstractmethod
     def step(self, context: Context) -> Any:
         """Do the step and return references to its manifests."""
@@ -106,7 +111,7 @@ class MigrationOperator(BaseOperator):
         if self.first_task:
             params = {PARAMS.get(name, name) for name in self.template_fields}
             first_try = self.list_tries(context["ti"]).start
-            refuse_edits(context, self.first_task, first_try, params, getattr(self, "address", ""))
+            refuse_edits(context, self.first_task, first_try, params, self.address)
 
 
 def push_fault(instance: Any, fault: str) -> None:

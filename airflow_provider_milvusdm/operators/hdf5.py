@@ -13,7 +13,6 @@ from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, push_units
 from airflow_provider_milvusdm.operators.inspect_files import FilesInspectOperator
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.plan import refuse_unsaved
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference
 from airflow_provider_milvusdm.progress import expect_rows
@@ -97,6 +96,7 @@ class Hdf5UnitsOperator(MigrationOperator):
     def step(self, context: Context) -> list[Reference]:
         from airflow_provider_milvusdm.targets.hdf5.export import export_units
         from airflow_provider_milvusdm.targets.hdf5.run_folder import marker_of, write_marker
+        from airflow_provider_milvusdm.targets.plan import refuse_unsaved
 
         if parse_argument(self.plan_only):
             return []

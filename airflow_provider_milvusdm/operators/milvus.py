@@ -23,7 +23,6 @@ from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.group import GroupOperator, MemberStep, Pending, push_units
 from airflow_provider_milvusdm.operators.params import parse_argument
-from airflow_provider_milvusdm.operators.plan import refuse_unsaved
 from airflow_provider_milvusdm.operators.target import TargetOperator
 from airflow_provider_milvusdm.operators.verify import CollectionVerifyOperator
 from airflow_provider_milvusdm.operators.xcom import Reference, pull_all
@@ -187,6 +186,7 @@ class MilvusCreateCollectionOperator(MilvusOperator):
     ) -> CreatedCollection | None:
         from airflow_provider_milvusdm.targets.milvus.load.bulk_import import check_import
         from airflow_provider_milvusdm.targets.milvus.prepare.create import create_collection
+        from airflow_provider_milvusdm.targets.plan import refuse_unsaved
 
         prepare = partial(
             create_collection,

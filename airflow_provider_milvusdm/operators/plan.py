@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvusdm.exceptions import ConfigurationError, FolderNotSharedError
-from airflow_provider_milvusdm.manifests import CollectionPlan, PartitionGroup, ResolvedGroup, from_json
+from airflow_provider_milvusdm.exceptions import FolderNotSharedError
+from airflow_provider_milvusdm.manifests import PartitionGroup, ResolvedGroup, from_json
 from airflow_provider_milvusdm.operators.base import MigrationOperator
 from airflow_provider_milvusdm.operators.group import join_faults, push_groups
 from airflow_provider_milvusdm.operators.params import parse_argument
@@ -81,17 +81,6 @@ class PlanOperator(MigrationOperator):
             alias=parse_argument(self.alias),
         )
         return push_groups(instance, plans)
-
-
-def refuse_unsaved(plan: CollectionPlan) -> None:
-    """Raises ConfigurationError if a dry run has excluded rows, which it saves nowhere."""
-    if plan.unsaved:
-        raise ConfigurationError(
-            f"the rows that resolve_ids excluded from collection {plan.name!r} were not saved: dry_run was true",
-            expected="a file of them in skipped_rows_dir",
-            found=f"{plan.unsaved} rows in no file",
-            cure="Clear the whole run, or start a new one.",
-        )
 
 
 def _require_skipped_files(resolved: Iterable[ResolvedGroup]) -> None:

@@ -58,6 +58,17 @@ def plan_collections(
     return [behind_alias(plan, aliases.get(plan.name, "")) for plan in plans]
 
 
+def refuse_unsaved(plan: CollectionPlan) -> None:
+    """Raises ConfigurationError if a dry run has excluded rows, which it saves nowhere."""
+    if plan.unsaved:
+        raise ConfigurationError(
+            f"the rows that resolve_ids excluded from collection {plan.name!r} were not saved: dry_run was true",
+            expected="a file of them in skipped_rows_dir",
+            found=f"{plan.unsaved} rows in no file",
+            cure="Clear the whole run, or start a new one.",
+        )
+
+
 def _by_name(groups: Iterable[Group]) -> dict[str, list[Group]]:
     """The groups of each collection."""
     found: dict[str, list[Group]] = {}

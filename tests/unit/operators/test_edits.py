@@ -11,21 +11,16 @@ from airflow_provider_milvusdm.config.validation import Params
 from airflow_provider_milvusdm.exceptions import ConfigurationError
 from airflow_provider_milvusdm.migration import migration_dag
 from airflow_provider_milvusdm.operators.edits import refuse_edits
+from tests.support.killed import Checkpoints
 
 CHECKED = {"mode": "skip", "dry_run": True, "dest_uri": "http://login:secret@milvus:19530"}
-
-
-class Store(dict[str, Any]):
-    """Airflow's task state of one task."""
-
-    set = dict.__setitem__
 
 
 class Run:
     """A run whose first task has checked its params; another task may run several times."""
 
     def __init__(self, *, first_task_began_at: int = 1) -> None:
-        self.store, self.first_task_began_at, self.max_tries = Store(), first_task_began_at, 0
+        self.store, self.first_task_began_at, self.max_tries = Checkpoints(), first_task_began_at, 0
         self.params = CHECKED | {"of_the_dag": 1}
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: Any) -> Any:

@@ -11,16 +11,10 @@ from airflow_provider_milvusdm.operators import notes
 from airflow_provider_milvusdm.operators.done import SharedStore
 from airflow_provider_milvusdm.operators.notes import MAX_SPANS, PROGRESS, ProgressNotes, shorten_spans
 from airflow_provider_milvusdm.progress import Meter, watch_progress
+from tests.support.killed import Checkpoints
 
 
-class Store(dict[str, Any]):
-    """Task state, without Airflow."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-
-class Broken(Store):
+class Broken(Checkpoints):
     def set(self, key: str, value: Any) -> None:
         raise ConnectionError("Airflow is away")
 
@@ -33,7 +27,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("always")
 def test_rows_are_noted_by_collection_and_step() -> None:
-    store = Store()
+    store = Checkpoints()
     with watch_progress(ProgressNotes(SharedStore(store))):
         Meter("news/a 1/2", 100, 8, collection="news").reach(40)
         Meter("news/a 2/2", 100, 8, 50, collection="news").reach(60)
@@ -44,7 +38,7 @@ def test_rows_are_noted_by_collection_and_step() -> None:
 
 @pytest.mark.usefixtures("always")
 def test_a_retry_keeps_what_the_attempt_before_it_noted() -> None:
-    store = Store({PROGRESS: {"work": [], "spans": [[1.0, 2.0, 30]], "max_tries": 0}})
+    store = Checkpoints({PROGRESS: {"work": [], "spans": [[1.0, 2.0, 30]], "max_tries": 0}})
     with watch_progress(ProgressNotes(SharedStore(store))):
         Meter("news/a", 100, 8, 30, collection="news").reach(100)
     assert [rows for _, _, rows in store[PROGRESS]["spans"]] == [30, 70]
@@ -52,7 +46,7 @@ def test_a_retry_keeps_what_the_attempt_before_it_noted() -> None:
 
 @pytest.mark.usefixtures("always")
 def test_a_task_that_was_cleared_begins_again() -> None:
-    store = Store({PROGRESS: {"work": [], "spans": [[1.0, 2.0, 30]], "max_tries": 3}})
+    store = Checkpoints({PROGRESS: {"work": [], "spans": [[1.0, 2.0, 30]], "max_tries": 3}})
     with watch_progress(ProgressNotes(SharedStore(store), max_tries=4)):
         Meter("news/a", 100, 8, collection="news").reach(100)
     assert [rows for _, _, rows in store[PROGRESS]["spans"]] == [100]
@@ -66,7 +60,7 @@ def test_a_note_that_can_not_be_written_does_not_stop_the_task() -> None:
 
 
 def test_a_short_task_notes_nothing() -> None:
-    store = Store()
+    store = Checkpoints()
     with watch_progress(ProgressNotes(SharedStore(store))):
         Meter("news/a", 100, 8, collection="news").reach(100)
     assert not store
